@@ -1,0 +1,1 @@
+"""Stage 3: graphs, engines, lookups and their verification against the reference."""

@@ -1,0 +1,1 @@
+"""Stage 1: data sets as column batches: MovieLens, synthetic, Parquet and CSV through the schema."""

@@ -1,0 +1,125 @@
+"""A data set: (request, item) interactions that refer to their request and item entities by index."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rankine.errors import DataError
+from rankine.models.columns import Batch, Columns, row_count, take
+from rankine.models.schema import Schema
+from rankine.models.transforms import Transforms
+
+__all__ = ["Dataset", "Splits"]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Positions of the training, validation and test rows."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Raw columns of requests and items, once each, and the interactions between them.
+
+    Attributes:
+        name: shown in results, e.g. ``movielens-1m``.
+        schema: how the columns are read.
+        requests: raw request-side columns, ``(requests, ...)``.
+        items: raw static item columns, ``(items, ...)``.
+        item_ids: ``(items,)`` external ids, int64 or UTF-8 bytes, unique.
+        pairs: raw columns given per row (pair and live features), ``(rows, ...)``.
+        request_index, item_index: ``(rows,)`` int32.
+        labels: ``(rows,)`` float32, 0 or 1.
+        groups: ``(rows,)`` int64, the user of each row (equal numbers: the same user), or None.
+        timestamps: ``(rows,)`` or None.
+        provenance: where the data came from: source, hash of the content, seeds.
+        best_auc: for synthetic data, the AUC of the model that generated the labels.
+    """
+
+    name: str
+    schema: Schema
+    requests: Columns
+    items: Columns
+    item_ids: np.ndarray
+    pairs: Columns
+    request_index: np.ndarray
+    item_index: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray | None = None
+    timestamps: np.ndarray | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    best_auc: float | None = None
+
+    @property
+    def rows(self) -> int:
+        return len(self.labels)
+
+    def splits(self) -> Splits:
+        """Training, validation and test rows as the schema's split policy says; the same for the same seed.
+
+        Raises:
+            DataError: a part would be empty, or the split is by time and there are no timestamps.
+        """
+        policy = self.schema.split
+        if policy.by == "time":
+            if self.timestamps is None:
+                raise DataError("a split by time needs timestamps", where=self.name)
+            order = np.argsort(self.timestamps, kind="stable")
+        else:
+            order = np.random.default_rng(policy.seed).permutation(self.rows)
+        first = round(self.rows * policy.fractions[0])
+        second = first + round(self.rows * policy.fractions[1])
+        parts = Splits(np.sort(order[:first]), np.sort(order[first:second]), np.sort(order[second:]))
+        if not (len(parts.train) and len(parts.validation) and len(parts.test)):
+            raise DataError("too few rows to split", where=self.name, got=self.rows)
+        return parts
+
+    def fit_transforms(self, rows: np.ndarray) -> Transforms:
+        """Vocabularies and normalizations from these (training) rows."""
+        columns = {
+            **take(self.requests, self.request_index[rows]),
+            **take(self.items, self.item_index[rows]),
+            **take(self.pairs, rows),
+        }
+        return Transforms.fit(self.schema, columns)
+
+    def encode(self, transforms: Transforms) -> Batch:
+        """All rows as one encoded batch; use :meth:`Batch.select` for parts of it."""
+        schema = transforms.schema
+        return Batch(
+            transforms.encode(schema.request_features, self.requests),
+            transforms.encode(schema.catalog_features, self.items),
+            transforms.encode(schema.row_features, self.pairs),
+            self.request_index,
+            self.item_index,
+        )
+
+    def clusters(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """What makes rows dependent, for cluster-robust statistics: the user where known, and the item."""
+        found = {"item": self.item_index[rows].astype(np.int64)}
+        return {"user": self.groups[rows], **found} if self.groups is not None else found
+
+    def check(self) -> None:
+        """Check that columns, indices and labels fit together.
+
+        Raises:
+            DataError: names what does not.
+        """
+        rows = self.rows
+        for name, index, entities in (
+            ("request_index", self.request_index, row_count(self.requests)),
+            ("item_index", self.item_index, len(self.item_ids)),
+        ):
+            if len(index) != rows or (rows and not (0 <= index.min() and index.max() < entities)):
+                raise DataError("does not fit the rows or points outside", where=f"{self.name}: {name}")
+        if self.items and row_count(self.items) != len(self.item_ids):
+            raise DataError("items and item ids differ in length", where=self.name)
+        if not np.isin(self.labels, (0.0, 1.0)).all():
+            raise DataError("labels must be 0 or 1", where=self.name, hint="Set label_threshold in the schema.")

@@ -1,0 +1,215 @@
+"""Transforms: raw columns to ids and numbers, fitted once, kept in the artifact, the same in training and serving."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import Field
+
+from rankine.artifact import Artifact, Draft
+from rankine.config import Frozen
+from rankine.errors import ArtifactError, DataError
+from rankine.models.columns import Column, Columns, Ragged
+from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, Hash, Identity, MultiHotFeature, Schema
+
+__all__ = ["Normalization", "Transforms"]
+
+OUT_OF_VOCABULARY = 0
+_SCHEMA_FILE = "schema.json"
+_TRANSFORMS_FILE = "transforms/transforms.json"
+
+
+class Normalization(Frozen):
+    """``(value - mean) / std`` per element, after ``log1p`` where the schema asks for it."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class _Fitted(Frozen):
+    schema_version: int = 1
+    normalization: Mapping[str, Normalization] = Field(default_factory=dict)
+    vocabularies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Transforms:
+    """A schema with what was fitted on training data.
+
+    Attributes:
+        schema: what is read.
+        vocabularies: by table, the known values in sorted order (int64, or UTF-8 bytes).
+        normalization: by dense feature.
+    """
+
+    schema: Schema
+    vocabularies: Mapping[str, np.ndarray]
+    normalization: Mapping[str, Normalization]
+
+    @classmethod
+    def fit(cls, schema: Schema, columns: Mapping[str, Column]) -> Transforms:
+        """Learn vocabularies and normalizations from raw training columns (each row counts once)."""
+        seen: dict[str, list[np.ndarray]] = {}
+        normalization = {}
+        for feature in schema.features:
+            column = columns[feature.name]
+            if isinstance(feature, DenseFeature):
+                normalization[feature.name] = _fit_normalization(feature, _as_dense(feature, column))
+            elif feature.encoding.type == "vocabulary":
+                flat = column.values if isinstance(column, Ragged) else column
+                seen.setdefault(table_of(feature), []).append(_comparable(feature, flat))
+        vocabularies = {}
+        for feature in schema.features:
+            if not isinstance(feature, DenseFeature) and table_of(feature) in seen:
+                values, counts = np.unique(np.concatenate(seen[table_of(feature)]), return_counts=True)
+                least = feature.encoding.min_count if feature.encoding.type == "vocabulary" else 1
+                vocabularies[table_of(feature)] = values[counts >= least]
+        return cls(schema, vocabularies, normalization)
+
+    def table_rows(self) -> dict[str, int]:
+        """Rows of every embedding table, in the order of the schema."""
+        rows: dict[str, int] = {}
+        for feature in self.schema.features:
+            if isinstance(feature, DenseFeature):
+                continue
+            match feature.encoding:
+                case Hash(buckets=buckets):
+                    rows[table_of(feature)] = buckets
+                case Identity(size=size):
+                    rows[table_of(feature)] = size
+                case _:
+                    rows[table_of(feature)] = 1 + len(self.vocabularies[table_of(feature)])
+        return rows
+
+    def encode(self, features: tuple[Feature, ...], columns: Columns) -> dict[str, Column]:
+        """Raw columns of ``features`` as ids and numbers: int32 ``(n,)``, ragged int32, or float32 ``(n, width)``.
+
+        Raises:
+            DataError: names the feature whose values have the wrong type, are not finite, or are not allowed.
+        """
+        return {feature.name: self._encode(feature, columns[feature.name]) for feature in features}
+
+    def _encode(self, feature: Feature, column: Column) -> Column:
+        match feature:
+            case DenseFeature():
+                fitted = self.normalization[feature.name]
+                values = _squash(feature, _as_dense(feature, column))
+                mean, std = (np.array(part, np.float32) for part in (fitted.mean, fitted.std))
+                return ((values - mean) / std).astype(np.float32)
+            case MultiHotFeature():
+                if not isinstance(column, Ragged):
+                    raise DataError("must be a list of values a row", where=feature.name, got=str(column.dtype))
+                return Ragged(self._ids(feature, column.values), column.offsets.astype(np.int32), column.weights)
+            case CategoricalFeature():
+                if isinstance(column, Ragged):
+                    raise DataError("must be one value a row", where=feature.name, got="a list")
+                return self._ids(feature, column)
+
+    def _ids(self, feature: CategoricalFeature | MultiHotFeature, values: np.ndarray) -> np.ndarray:
+        match feature.encoding:
+            case Hash(buckets=buckets, seed=seed):
+                return _hash(_comparable(feature, values), buckets, seed)
+            case Identity(size=size):
+                ids = _comparable(feature, values)
+                bad = (ids < 0) | (ids >= size)
+                if bad.any():
+                    raise DataError("id out of range", where=feature.name, got=int(ids[bad][0]), allowed=f"0..{size - 1}")
+                return ids.astype(np.int32)
+            case encoding:
+                known = self.vocabularies[table_of(feature)]
+                wanted = _comparable(feature, values)
+                if not len(known):
+                    return np.zeros(len(wanted), np.int32)
+                at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+                found = known[at] == wanted
+                if encoding.out_of_vocabulary == "error" and not found.all():
+                    got = wanted[~found][0]
+                    shown = got.decode(errors="replace") if isinstance(got, bytes) else int(got)
+                    raise DataError("value is not in the vocabulary", where=feature.name, got=shown)
+                return np.where(found, at + 1, OUT_OF_VOCABULARY).astype(np.int32)
+
+    def write(self, draft: Draft) -> None:
+        """Put schema and fitted values into an artifact."""
+        draft.put_json(_SCHEMA_FILE, self.schema)
+        fitted = _Fitted(normalization=self.normalization, vocabularies=tuple(self.vocabularies))
+        draft.put_json(_TRANSFORMS_FILE, fitted)
+        for table, values in self.vocabularies.items():
+            draft.put_array(f"transforms/{table}.npy", values)
+
+    @classmethod
+    def read(cls, artifact: Artifact) -> Transforms:
+        """Transforms as they were written; vocabularies are memory-mapped."""
+        schema = artifact.read_json(_SCHEMA_FILE, Schema)
+        fitted = artifact.read_json(_TRANSFORMS_FILE, _Fitted)
+        vocabularies = {table: artifact.array(f"transforms/{table}.npy") for table in fitted.vocabularies}
+        for table, values in vocabularies.items():
+            if values.ndim != 1 or values.dtype.kind not in "iS":
+                raise ArtifactError("a vocabulary must be one sorted column", where=table, got=str(values.dtype))
+        return cls(schema, vocabularies, fitted.normalization)
+
+    def fingerprint(self) -> str:
+        """Hash of the schema and everything fitted: equal for artifacts that read the same features alike."""
+        digest = hashlib.sha256(self.schema.model_dump_json().encode())
+        for table, values in sorted(self.vocabularies.items()):
+            digest.update(table.encode() + str(values.dtype).encode() + values.tobytes())
+        for name, fitted in sorted(self.normalization.items()):
+            digest.update(name.encode() + fitted.model_dump_json().encode())
+        return digest.hexdigest()[:16]
+
+
+def table_of(feature: CategoricalFeature | MultiHotFeature) -> str:
+    """Name of the embedding table that a feature reads."""
+    return feature.table or feature.name
+
+
+def _comparable(feature: CategoricalFeature | MultiHotFeature, values: np.ndarray) -> np.ndarray:
+    """Values in the form in which they are compared: int64, or UTF-8 bytes."""
+    if feature.dtype == "int64":
+        if values.dtype.kind not in "iu":
+            raise DataError("must be integers", where=feature.name, got=str(values.dtype), allowed="int64")
+        return values.astype(np.int64, copy=False)
+    if values.dtype.kind == "S":
+        return values
+    if values.dtype.kind == "U":
+        return np.char.encode(values, "utf-8")
+    if values.dtype.kind == "O" and all(isinstance(value, str) for value in values):
+        return np.array([value.encode() for value in values], dtype=bytes)
+    raise DataError("must be strings", where=feature.name, got=str(values.dtype), allowed="string")
+
+
+def _as_dense(feature: DenseFeature, column: Column) -> np.ndarray:
+    """A dense column as float32 ``(n, width)``, finite."""
+    if isinstance(column, Ragged) or column.dtype.kind not in "fiu":
+        got = "a ragged list" if isinstance(column, Ragged) else str(column.dtype)
+        raise DataError("must be numbers", where=feature.name, got=got, allowed="float32")
+    values = column.astype(np.float32).reshape(len(column), -1)
+    if values.shape[1] != feature.width:
+        raise DataError("has the wrong width", where=feature.name, got=values.shape[1], allowed=str(feature.width))
+    if not np.isfinite(values).all():
+        raise DataError("must be finite", where=feature.name, got="NaN or infinity")
+    if feature.normalization == "log1p" and (values <= -1).any():
+        raise DataError("must be above -1 for log1p", where=feature.name, got=float(values.min()))
+    return values
+
+
+def _squash(feature: DenseFeature, values: np.ndarray) -> np.ndarray:
+    return np.log1p(values) if feature.normalization == "log1p" else values
+
+
+def _fit_normalization(feature: DenseFeature, values: np.ndarray) -> Normalization:
+    if feature.normalization == "none":
+        return Normalization(mean=(0.0,) * feature.width, std=(1.0,) * feature.width)
+    squashed = _squash(feature, values).astype(np.float64)
+    std = squashed.std(axis=0)
+    return Normalization(mean=tuple(squashed.mean(axis=0).tolist()), std=tuple(np.where(std > 0, std, 1.0).tolist()))
+
+
+def _hash(values: np.ndarray, buckets: int, seed: int) -> np.ndarray:
+    """BLAKE2b keyed by the seed, modulo ``buckets``: the same on every machine and in every language."""
+    key = seed.to_bytes(8, "little", signed=True)
+    raw = [value if isinstance(value, bytes) else int(value).to_bytes(8, "little", signed=True) for value in values]
+    digests = [hashlib.blake2b(value, digest_size=8, key=key).digest() for value in raw]
+    return np.array([int.from_bytes(digest, "little") % buckets for digest in digests], np.int32)
