@@ -1,0 +1,164 @@
+// The module rankine._native: checks arguments, releases the GIL, calls a kernel.  Typed in src/rankine/_native.pyi.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "array.h"
+#include "ids.h"
+#include "lookup.h"
+#include "top_k.h"
+
+namespace nb = nanobind;
+
+namespace rankine {
+namespace {
+
+std::int64_t py_check_ids(nb::handle ids_object, std::int64_t rows) {
+  const Array ids(ids_object, "ids", {Dtype::kInt32, Dtype::kInt64}, 1);
+  if (rows < 0) throw nb::value_error("rows: must be at least 0");
+  nb::gil_scoped_release released;
+  if (ids.dtype() == Dtype::kInt32) return check_ids(ids.data<const std::int32_t>(), ids.size(0), rows);
+  return check_ids(ids.data<const std::int64_t>(), ids.size(0), rows);
+}
+
+using Positions = nb::ndarray<nb::numpy, std::int32_t, nb::ndim<1>>;
+
+Positions py_top_k(nb::handle scores_object, std::int64_t k) {
+  const Array scores(scores_object, "scores", {Dtype::kFloat32}, 1);
+  if (k < 1) throw nb::value_error("k: must be at least 1");
+  const std::size_t count = scores.size(0);
+  if (count > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()))
+    throw nb::value_error("scores: must have fewer than 2**31 entries");
+  const std::size_t kept = std::min(count, static_cast<std::size_t>(k));
+  auto positions = std::make_unique<std::int32_t[]>(kept);
+  {
+    nb::gil_scoped_release released;
+    top_k(scores.data<const float>(), count, kept, positions.get());
+  }
+  nb::capsule owner(positions.get(), [](void* memory) noexcept { delete[] static_cast<std::int32_t*>(memory); });
+  return Positions(positions.release(), {kept}, owner);
+}
+
+// The slice [column, column + dim) of every row of `out`, and the row positions that fill it.
+class Slice {
+ public:
+  Slice(nb::handle index, nb::handle out, std::int64_t column, std::size_t dim)
+      : index_(index, "index", {Dtype::kInt32}, 1), out_(out, "out", {Dtype::kFloat32}, 2, true) {
+    out_.require(0, index_.size(0), "one row for each entry of index");
+    const std::size_t width = out_.size(1);
+    if (column < 0 || dim > width || static_cast<std::size_t>(column) > width - dim)
+      throw nb::value_error(("column: " + std::to_string(column) + " leaves no room for " + std::to_string(dim) +
+                             " columns in out, which has " + std::to_string(width)).c_str());
+    column_ = static_cast<std::size_t>(column);
+  }
+
+  Target target() const {
+    return {index_.data<const std::int32_t>(), index_.size(0), out_.data<float>(), out_.size(1), column_};
+  }
+
+ private:
+  Array index_;
+  Array out_;
+  std::size_t column_ = 0;
+};
+
+// A table with its row-wise scale and bias, which uint8 needs and the others must not have.
+class TableArgument {
+ public:
+  TableArgument(nb::handle table, nb::handle scale, nb::handle bias)
+      : cells_(table, "table", {Dtype::kFloat32, Dtype::kFloat16, Dtype::kUint8}, 2) {
+    take("scale", scale, scale_);
+    take("bias", bias, bias_);
+  }
+
+  std::size_t dim() const { return cells_.size(1); }
+
+  // Calls kernel with the typed table; without the GIL.
+  template <class Kernel>
+  std::int64_t run(Kernel&& kernel) const {
+    nb::gil_scoped_release released;
+    switch (cells_.dtype()) {
+      case Dtype::kUint8: return kernel(typed<std::uint8_t>());
+      case Dtype::kFloat16: return kernel(typed<Half>());
+      default: return kernel(typed<float>());
+    }
+  }
+
+ private:
+  void take(const char* name, nb::handle given, std::optional<Array>& taken) {
+    const bool quantized = cells_.dtype() == Dtype::kUint8;
+    if (quantized == given.is_none())
+      throw nb::value_error((std::string(name) + (quantized ? ": a uint8 table needs one float32 per row"
+                                                            : ": must be None unless the table is uint8")).c_str());
+    if (!quantized) return;
+    taken.emplace(given, name, std::initializer_list<Dtype>{Dtype::kFloat32}, 1);
+    taken->require(0, cells_.size(0), "one for each row of table");
+  }
+
+  template <class T>
+  Table<T> typed() const {
+    return {cells_.data<const T>(), scale_ ? scale_->data<const float>() : nullptr,
+            bias_ ? bias_->data<const float>() : nullptr, cells_.size(0), cells_.size(1)};
+  }
+
+  Array cells_;
+  std::optional<Array> scale_;
+  std::optional<Array> bias_;
+};
+
+std::int64_t py_lookup_one(nb::handle table_object, nb::handle scale, nb::handle bias, nb::handle values_object,
+                           nb::handle index, nb::handle out, std::int64_t column) {
+  const TableArgument table(table_object, scale, bias);
+  const Array values(values_object, "values", {Dtype::kInt32}, 1);
+  const Slice slice(index, out, column, table.dim());
+  return table.run([&](const auto& typed) {
+    return lookup_one(typed, values.data<const std::int32_t>(), values.size(0), slice.target());
+  });
+}
+
+std::int64_t py_lookup_bag(nb::handle table_object, nb::handle scale, nb::handle bias, nb::handle values_object,
+                           nb::handle offsets_object, nb::handle weights_object, nb::handle index, nb::handle out,
+                           std::int64_t column, bool mean) {
+  const TableArgument table(table_object, scale, bias);
+  const Array values(values_object, "values", {Dtype::kInt32}, 1);
+  const Array offsets(offsets_object, "offsets", {Dtype::kInt32}, 1);
+  if (offsets.size(0) == 0) throw nb::value_error("offsets: must have at least one entry");
+  std::optional<Array> weights;
+  if (!weights_object.is_none()) {
+    weights.emplace(weights_object, "weights", std::initializer_list<Dtype>{Dtype::kFloat32}, 1);
+    weights->require(0, values.size(0), "one for each entry of values");
+  }
+  const Slice slice(index, out, column, table.dim());
+  const Bags bags{values.data<const std::int32_t>(), values.size(0),
+                  offsets.data<const std::int32_t>(), offsets.size(0) - 1,
+                  weights ? weights->data<const float>() : nullptr, mean};
+  return table.run([&](const auto& typed) { return lookup_bag(typed, bags, slice.target()); });
+}
+
+std::int64_t py_gather_dense(nb::handle values_object, nb::handle index, nb::handle out, std::int64_t column) {
+  const Array values(values_object, "values", {Dtype::kFloat32}, 2);
+  const Slice slice(index, out, column, values.size(1));
+  const Table<float> table{values.data<const float>(), nullptr, nullptr, values.size(0), values.size(1)};
+  nb::gil_scoped_release released;
+  return gather_dense(table, slice.target());
+}
+
+}  // namespace
+}  // namespace rankine
+
+NB_MODULE(_native, module) {
+  using namespace nb::literals;
+  module.doc() = "Native kernels of Rankine; see _native.pyi for their contracts.";
+  module.def("check_ids", &rankine::py_check_ids, "ids"_a, "rows"_a);
+  module.def("top_k", &rankine::py_top_k, "scores"_a, "k"_a);
+  module.def("lookup_one", &rankine::py_lookup_one, "table"_a, "scale"_a.none(), "bias"_a.none(), "values"_a, "index"_a,
+             "out"_a, "column"_a);
+  module.def("lookup_bag", &rankine::py_lookup_bag, "table"_a, "scale"_a.none(), "bias"_a.none(), "values"_a,
+             "offsets"_a, "weights"_a.none(), "index"_a, "out"_a, "column"_a, "mean"_a);
+  module.def("gather_dense", &rankine::py_gather_dense, "values"_a, "index"_a, "out"_a, "column"_a);
+}

@@ -1,0 +1,145 @@
+#include "lookup.h"
+
+#include <algorithm>
+
+#include "multiversion.h"
+
+namespace rankine {
+namespace {
+
+// How many rows ahead the table's row is fetched: a large table lies in DRAM, about 100 ns away.
+constexpr std::size_t kAhead = 8;
+
+RANKINE_INLINE bool outside(std::int32_t id, std::size_t limit) {
+  // A negative id becomes a huge unsigned number: one comparison checks both ends.
+  return static_cast<std::size_t>(static_cast<std::int64_t>(id)) >= limit;
+}
+
+// The value of one cell; a and b are the scale and bias of its row.
+RANKINE_INLINE float cell(float value, float, float) { return value; }
+RANKINE_INLINE float cell(Half value, float, float) { return to_float(value); }
+RANKINE_INLINE float cell(std::uint8_t value, float a, float b) { return static_cast<float>(value) * a + b; }
+
+template <class T>
+RANKINE_INLINE void write_row(const Table<T>& table, std::size_t row, float* RANKINE_RESTRICT out) {
+  const T* RANKINE_RESTRICT from = table.cells + row * table.dim;
+  const float a = table.scale ? table.scale[row] : 1.0f;
+  const float b = table.bias ? table.bias[row] : 0.0f;
+  for (std::size_t d = 0; d < table.dim; ++d) out[d] = cell(from[d], a, b);
+}
+
+template <bool kWeighted, class T>
+RANKINE_INLINE void add_row(const Table<T>& table, std::size_t row, float weight, float* RANKINE_RESTRICT out) {
+  const T* RANKINE_RESTRICT from = table.cells + row * table.dim;
+  const float a = table.scale ? table.scale[row] : 1.0f;
+  const float b = table.bias ? table.bias[row] : 0.0f;
+  for (std::size_t d = 0; d < table.dim; ++d) {
+    const float value = cell(from[d], a, b);
+    out[d] += kWeighted ? weight * value : value;
+  }
+}
+
+template <class T>
+RANKINE_INLINE void fetch_ahead(const Table<T>& table, const std::int32_t* values, std::size_t count,
+                                const Target& target, std::size_t r) {
+  if (r + kAhead >= target.rows) return;
+  const std::int32_t i = target.index[r + kAhead];
+  if (outside(i, count)) return;
+  const std::int32_t value = values[i];
+  if (!outside(value, table.vocabulary)) RANKINE_PREFETCH(table.cells + static_cast<std::size_t>(value) * table.dim);
+}
+
+template <class T>
+RANKINE_INLINE std::int64_t one(const Table<T>& table, const std::int32_t* values, std::size_t count,
+                                const Target& target) {
+  for (std::size_t r = 0; r < target.rows; ++r) {
+    fetch_ahead(table, values, count, target, r);
+    const std::int32_t i = target.index[r];
+    if (outside(i, count)) return static_cast<std::int64_t>(r);
+    const std::int32_t value = values[i];
+    if (outside(value, table.vocabulary)) return static_cast<std::int64_t>(r);
+    write_row(table, static_cast<std::size_t>(value), target.cells + r * target.width + target.column);
+  }
+  return -1;
+}
+
+// Adds up values[begin:end]; false at a value outside the vocabulary.
+template <bool kWeighted, class T>
+RANKINE_INLINE bool pool(const Table<T>& table, const Bags& bags, std::size_t begin, std::size_t end, float* out) {
+  std::fill(out, out + table.dim, 0.0f);
+  for (std::size_t v = begin; v < end; ++v) {
+    const std::int32_t value = bags.values[v];
+    if (outside(value, table.vocabulary)) return false;
+    add_row<kWeighted>(table, static_cast<std::size_t>(value), kWeighted ? bags.weights[v] : 1.0f, out);
+  }
+  if (bags.mean && end - begin > 1) {
+    const float divisor = static_cast<float>(end - begin);
+    for (std::size_t d = 0; d < table.dim; ++d) out[d] /= divisor;
+  }
+  return true;
+}
+
+template <class T>
+RANKINE_INLINE std::int64_t bag(const Table<T>& table, const Bags& bags, const Target& target) {
+  for (std::size_t r = 0; r < target.rows; ++r) {
+    const std::int32_t i = target.index[r];
+    if (outside(i, bags.bags)) return static_cast<std::int64_t>(r);
+    const std::int32_t begin = bags.offsets[i];
+    const std::int32_t end = bags.offsets[i + 1];
+    if (begin < 0 || end < begin || static_cast<std::size_t>(end) > bags.count) return static_cast<std::int64_t>(r);
+    float* out = target.cells + r * target.width + target.column;
+    const auto first = static_cast<std::size_t>(begin);
+    const auto last = static_cast<std::size_t>(end);
+    const bool good = bags.weights ? pool<true>(table, bags, first, last, out)
+                                   : pool<false>(table, bags, first, last, out);
+    if (!good) return static_cast<std::int64_t>(r);
+  }
+  return -1;
+}
+
+// Clones must be plain functions: GCC does not clone templates.
+RANKINE_CLONES std::int64_t run_one(const Table<float>& t, const std::int32_t* v, std::size_t n, const Target& to) {
+  return one(t, v, n, to);
+}
+RANKINE_CLONES std::int64_t run_one(const Table<Half>& t, const std::int32_t* v, std::size_t n, const Target& to) {
+  return one(t, v, n, to);
+}
+RANKINE_CLONES std::int64_t run_one(const Table<std::uint8_t>& t, const std::int32_t* v, std::size_t n,
+                                    const Target& to) {
+  return one(t, v, n, to);
+}
+RANKINE_CLONES std::int64_t run_bag(const Table<float>& t, const Bags& b, const Target& to) { return bag(t, b, to); }
+RANKINE_CLONES std::int64_t run_bag(const Table<Half>& t, const Bags& b, const Target& to) { return bag(t, b, to); }
+RANKINE_CLONES std::int64_t run_bag(const Table<std::uint8_t>& t, const Bags& b, const Target& to) {
+  return bag(t, b, to);
+}
+
+}  // namespace
+
+template <class T>
+std::int64_t lookup_one(const Table<T>& table, const std::int32_t* values, std::size_t count, const Target& target) {
+  return run_one(table, values, count, target);
+}
+
+template <class T>
+std::int64_t lookup_bag(const Table<T>& table, const Bags& bags, const Target& target) {
+  return run_bag(table, bags, target);
+}
+
+std::int64_t gather_dense(const Table<float>& values, const Target& target) {
+  for (std::size_t r = 0; r < target.rows; ++r) {
+    const std::int32_t i = target.index[r];
+    if (outside(i, values.vocabulary)) return static_cast<std::int64_t>(r);
+    write_row(values, static_cast<std::size_t>(i), target.cells + r * target.width + target.column);
+  }
+  return -1;
+}
+
+template std::int64_t lookup_one(const Table<float>&, const std::int32_t*, std::size_t, const Target&);
+template std::int64_t lookup_one(const Table<Half>&, const std::int32_t*, std::size_t, const Target&);
+template std::int64_t lookup_one(const Table<std::uint8_t>&, const std::int32_t*, std::size_t, const Target&);
+template std::int64_t lookup_bag(const Table<float>&, const Bags&, const Target&);
+template std::int64_t lookup_bag(const Table<Half>&, const Bags&, const Target&);
+template std::int64_t lookup_bag(const Table<std::uint8_t>&, const Bags&, const Target&);
+
+}  // namespace rankine

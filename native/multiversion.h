@@ -1,0 +1,19 @@
+// One source, several instruction sets: the dynamic loader picks the best clone once, when the module is loaded.
+#pragma once
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__GLIBC__) && \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define RANKINE_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define RANKINE_CLONES  // other compilers and architectures: one baseline version
+#endif
+
+#if defined(__GNUC__)
+#define RANKINE_INLINE inline __attribute__((always_inline))
+#define RANKINE_RESTRICT __restrict__
+#define RANKINE_PREFETCH(address) __builtin_prefetch(address)
+#else
+#define RANKINE_INLINE inline
+#define RANKINE_RESTRICT
+#define RANKINE_PREFETCH(address) static_cast<void>(address)
+#endif

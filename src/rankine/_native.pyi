@@ -1,0 +1,70 @@
+"""Native kernels: C++ loops over NumPy arrays, all of which release the GIL.
+
+Arrays must be C-contiguous and of exactly the dtype named; nothing is copied or converted. Read-only arrays (mapped
+tables) are accepted, except as ``out``. An argument of a wrong kind or dtype raises ``TypeError``, of a wrong shape,
+order or size ``ValueError``; both messages begin with the argument's name.
+
+The lookups check every index, offset and value before it is used. They return the position of the first bad row, else
+-1; after a bad row nothing out of range was read, and ``out`` is partly written. ``out`` must not overlap an input.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+def check_ids(ids: NDArray[np.int32] | NDArray[np.int64], rows: int) -> int:
+    """Position of the first of ``ids (n,)`` that lies outside ``[0, rows)``, else -1."""
+
+def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int32]:
+    """Positions ``(min(k, n),)`` of the best of ``scores (n,)``: descending, ties by lower position, NaN last."""
+
+def lookup_one(
+    table: NDArray[np.float32] | NDArray[np.float16] | NDArray[np.uint8],
+    scale: NDArray[np.float32] | None,
+    bias: NDArray[np.float32] | None,
+    values: NDArray[np.int32],
+    index: NDArray[np.int32],
+    out: NDArray[np.float32],
+    column: int,
+) -> int:
+    """``out[r, column:column + dim] = table[values[index[r]]]`` for every ``r``.
+
+    Args:
+        table: ``(vocabulary, dim)``; of uint8 the value is ``q * scale[row] + bias[row]``.
+        scale: ``(vocabulary,)`` for uint8, else None.
+        bias: ``(vocabulary,)`` for uint8, else None.
+        values: ``(n,)`` rows of the table.
+        index: ``(rows,)`` positions in ``values``.
+        out: ``(rows, width)`` with ``column + dim <= width``.
+        column: where the slice begins.
+
+    Returns:
+        The first ``r`` whose index or value is out of range, else -1.
+    """
+
+def lookup_bag(
+    table: NDArray[np.float32] | NDArray[np.float16] | NDArray[np.uint8],
+    scale: NDArray[np.float32] | None,
+    bias: NDArray[np.float32] | None,
+    values: NDArray[np.int32],
+    offsets: NDArray[np.int32],
+    weights: NDArray[np.float32] | None,
+    index: NDArray[np.int32],
+    out: NDArray[np.float32],
+    column: int,
+    mean: bool,
+) -> int:
+    """As :func:`lookup_one`, pooled over the bag ``values[offsets[i]:offsets[i + 1]]`` with ``i = index[r]``.
+
+    Args:
+        table: as in :func:`lookup_one`, like ``scale``, ``bias``, ``index``, ``out`` and ``column``.
+        values: ``(m,)`` rows of the table.
+        offsets: ``(bags + 1,)``, non-decreasing, within ``[0, m]``.
+        weights: ``(m,)`` factors of the values, or None for all one.
+        mean: divide the (weighted) sum by the number of values in the bag; an empty bag is zero.
+
+    Returns:
+        The first ``r`` whose index, offsets or values are out of range, else -1.
+    """
+
+def gather_dense(values: NDArray[np.float32], index: NDArray[np.int32], out: NDArray[np.float32], column: int) -> int:
+    """``out[r, column:column + d] = values[index[r]]`` with ``values (n, d)``; the first bad ``r``, else -1."""
