@@ -1,0 +1,30 @@
+"""What all tests share: where the real data sets lie, and that their absence is never silent in CI."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def is_ci() -> bool:
+    """Whether this run is continuous integration, where nothing that a test needs may be missing."""
+    return os.environ.get("CI", "").lower() in ("1", "true")
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of the real data sets: ``$RANKINE_DATA``, else ``../shared/data`` beside the project.
+
+    Where it is absent, tests that need it are skipped and say so; with ``CI=true`` they fail.
+    """
+    path = Path(os.environ.get("RANKINE_DATA") or ROOT.parent / "shared" / "data")
+    if not path.is_dir():
+        reason = f"no data sets at {path}: set RANKINE_DATA to their folder"
+        if is_ci():
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return path
