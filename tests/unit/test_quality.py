@@ -49,7 +49,7 @@ class HeldOut:
             provenance={"model": "sha256:0", "split": "sha256:1", "recipe": "sha256:2", "seed": "7"},
             minimum_positives=minimum_positives,
             created=WHEN,
-            environment={"python": "3.11"},
+            environment={"python": "3.11", "cores": 2, "memory_gib": 7.5},
         )
 
 
@@ -180,7 +180,11 @@ def test_certificate_is_equal_when_read_back_from_json(held_out: HeldOut) -> Non
     again = QualityCertificate.model_validate_json(found.model_dump_json())
     assert again == found
     assert parse(QualityCertificate, found.model_dump(mode="json")) == found
-    assert (again.schema_version, again.created, again.environment) == (1, WHEN, {"python": "3.11"})
+    assert (again.schema_version, again.created, again.environment) == (
+        1,
+        WHEN,
+        {"python": "3.11", "cores": 2, "memory_gib": 7.5},
+    )
     assert again.provenance["recipe"] == "sha256:2"
 
 

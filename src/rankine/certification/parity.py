@@ -49,7 +49,7 @@ class ParityCertificate(Frozen):
     reason: str
     provenance: dict[str, str]
     created: AwareDatetime
-    environment: dict[str, str]
+    environment: dict[str, str | int | float]
 
     @model_validator(mode="after")
     def _admission_follows_from_difference(self) -> Self:
@@ -73,7 +73,7 @@ def certify_parity(
     minimum_positives: int = 100,
     minimum_negatives: int = 100,
     created: datetime | None = None,
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str | int | float] | None = None,
 ) -> ParityCertificate:
     """Compare ``engine`` with the primary engine: admitted when ``|AUC difference| < margin / 10``.
 

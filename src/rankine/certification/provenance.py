@@ -25,7 +25,7 @@ def created_at(created: datetime | None) -> datetime:
     return created.astimezone(UTC)
 
 
-def this_environment() -> dict[str, str]:
+def this_environment() -> dict[str, str | int | float]:
     """The versions that the statistics ran with; a caller who knows more (engines, processor) passes its own."""
     return {
         "python": platform.python_version(),

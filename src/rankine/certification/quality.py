@@ -104,7 +104,7 @@ class QualityCertificate(Frozen):
     identical_score_share: float
     provenance: dict[str, str]
     created: AwareDatetime
-    environment: dict[str, str]
+    environment: dict[str, str | int | float]
 
     @property
     def passed(self) -> bool:
@@ -145,7 +145,7 @@ def certify_quality(
     minimum_negatives: int = 100,
     minimum_clusters: int = 30,
     created: datetime | None = None,
-    environment: Mapping[str, str] | None = None,
+    environment: Mapping[str, str | int | float] | None = None,
 ) -> QualityCertificate:
     """Test that ``variant`` ranks no worse than the baseline by ``margin`` AUC, on the same held-out rows.
 
