@@ -202,8 +202,9 @@ def test_certificate_is_refused_when_its_version_is_unknown(held_out: HeldOut) -
 
 def test_certificate_is_refused_when_a_field_is_assigned(held_out: HeldOut) -> None:
     found = held_out.certify(held_out.baseline + held_out.noise)
+    field = "verdict"
     with pytest.raises(ValidationError):
-        found.verdict = "pass"
+        setattr(found, field, "pass")
 
 
 def test_certificate_states_time_and_environment_when_none_are_passed(held_out: HeldOut) -> None:
