@@ -6,20 +6,16 @@ Core code never branches on an engine's name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from rankine.config import Frozen
 from rankine.models.columns import Batch
-from rankine.models.schema import Schema
+from rankine.models.variant import Model, Numeric, Table
 
-__all__ = ["Capabilities", "Engine", "Model", "Numeric", "Runner", "Table", "Target"]
-
-Numeric = Literal["fp32", "int8"]
+__all__ = ["Build", "Capabilities", "Engine", "Model", "Numeric", "Runner", "Table", "Target"]
 
 
 class Capabilities(Frozen):
@@ -34,7 +30,7 @@ class Capabilities(Frozen):
         lookups: whether it reads the tables itself; otherwise the host does.
         static_buckets: whether it needs fixed row counts.
         needs_checkpoint: whether it runs the trained PyTorch module instead of the exported graph.
-        approximate: False for an engine whose FP32 results are held to the equality of scores.
+        oracle: whether it is what the others are compared with: exact, slow, never served from.
     """
 
     name: str
@@ -45,6 +41,7 @@ class Capabilities(Frozen):
     lookups: bool = False
     static_buckets: bool = False
     needs_checkpoint: bool = False
+    oracle: bool = False
 
 
 class Target(Frozen):
@@ -55,51 +52,17 @@ class Target(Frozen):
     row_buckets: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class Table:
-    """An embedding table: rows of float32 or float16, or of uint8 with a scale and bias a row.
+class Build(Frozen):
+    """What was built for one engine: ``variants/<variant>/builds/<engine>/build.json`` beside the engine's files."""
 
-    Attributes:
-        rows: ``(vocabulary, dim)`` float32, float16 or uint8.
-        scale, bias: ``(vocabulary,)`` float32 for uint8 (``value = rows * scale + bias``), else None.
-    """
-
-    rows: np.ndarray
-    scale: np.ndarray | None = None
-    bias: np.ndarray | None = None
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(part.nbytes for part in (self.rows, self.scale, self.bias) if part is not None)
-
-    def dequantized(self, dtype: type[np.floating] = np.float32) -> np.ndarray:
-        """All rows as floats, ``(vocabulary, dim)``."""
-        rows = self.rows.astype(dtype)
-        if self.scale is None or self.bias is None:
-            return rows
-        return rows * self.scale.astype(dtype)[:, None] + self.bias.astype(dtype)[:, None]
-
-
-@dataclass(frozen=True)
-class Model:
-    """One variant of a model, in the form that engines build from.
-
-    Attributes:
-        name: of the variant.
-        schema: gives the features in the order of the graph's inputs.
-        graph: ONNX file; one float32 input ``(rows, width)`` per feature, named after it; output ``logits``
-            ``(rows, tasks)``. Quantized graphs are in the canonical QDQ form.
-        tables: by table name (a feature's ``table``, or its own name).
-        numeric: of the graph.
-        checkpoint: folder with the trained PyTorch module, for engines that run it, or None.
-    """
-
-    name: str
-    schema: Schema
-    graph: Path
-    tables: Mapping[str, Table]
-    numeric: Numeric = "fp32"
-    checkpoint: Path | None = None
+    schema_version: int = 1
+    engine: str
+    engine_version: str
+    device: str
+    numeric_form: str
+    max_logit_error: float
+    mean_logit_error: float
+    verified_rows: int
 
 
 class Runner(Protocol):

@@ -1,0 +1,87 @@
+"""PyTorch eager: the trained module as it was trained. The baseline that everything is compared with in speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rankine import _native
+from rankine.compilation.engine import Capabilities, Target
+from rankine.compilation.host_runner import check_out
+from rankine.compilation.lookup_plan import Source, bad_row, plan_sources
+from rankine.errors import EngineError
+from rankine.models.checkpoint import load_checkpoint
+from rankine.models.columns import Batch, Ragged
+from rankine.models.inputs import torch_inputs
+from rankine.models.variant import Model
+
+__all__ = ["Eager", "EagerRunner", "engine"]
+
+
+class Eager:
+    """The engine; see :class:`rankine.compilation.engine.Engine`. It reads the checkpoint and needs no files."""
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            name="eager", version=f"torch {torch.__version__}", numerics=("fp32",), lookups=True, needs_checkpoint=True
+        )
+
+    def build(self, model: Model, target: Target, folder: Path) -> None:
+        _checkpoint(model)
+
+    def open(self, model: Model, folder: Path, *, device: str = "cpu", threads: int = 1) -> EagerRunner:
+        return EagerRunner(model, threads)
+
+
+class EagerRunner:
+    """Runs the module; see :class:`rankine.compilation.engine.Runner`. ``threads`` holds for the whole process."""
+
+    def __init__(self, model: Model, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._schema = model.schema
+        self._module: torch.nn.Module | None = load_checkpoint(_checkpoint(model))
+        self._sources = plan_sources(model.schema, model.tables)
+
+    def run(self, batch: Batch, out: np.ndarray) -> None:
+        if self._module is None:
+            raise EngineError("the runner is closed", hint="Open the artifact's runner again.")
+        check_out(out, batch, 1 if batch.rows == 0 else out.shape[-1])
+        if batch.rows == 0:
+            return
+        for source in self._sources:
+            _check(source, batch)
+        with torch.inference_mode():
+            logits = self._module(torch_inputs(batch, self._schema)).numpy()
+        check_out(out, batch, logits.shape[1])
+        np.copyto(out, logits)
+
+    def close(self) -> None:
+        self._module = None
+
+
+def engine() -> Eager:
+    return Eager()
+
+
+def _checkpoint(model: Model) -> Path:
+    if model.checkpoint is None:
+        raise EngineError(
+            "the variant has no trained PyTorch module", where=model.name, hint="Use an engine that runs its graph."
+        )
+    return model.checkpoint
+
+
+def _check(source: Source, batch: Batch) -> None:
+    """PyTorch reads whatever a wrong id points at, or ends the process: refuse it before."""
+    index, column = source.index(batch), source.values(batch)
+    bad = _native.check_ids(index, len(column))
+    if bad < 0 and source.table is not None:
+        taken = column.take(index) if isinstance(column, Ragged) else column[index]
+        ids = taken.values if isinstance(taken, Ragged) else taken
+        bad = _native.check_ids(ids, len(source.table.rows))
+        if bad >= 0 and isinstance(taken, Ragged):
+            bad = int(np.searchsorted(taken.offsets, bad, side="right")) - 1
+    if bad >= 0:
+        raise bad_row(source, column, index, bad)

@@ -1,0 +1,36 @@
+"""Which engine is fastest: interleaved calls, medians."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import perf_counter
+
+import numpy as np
+
+from rankine.compilation.engine import Runner
+from rankine.models.columns import Batch
+
+__all__ = ["median_ms"]
+
+_WARM_UP = 5
+_BUDGET_S = 1.5
+_MAX_ROUNDS = 200
+
+
+def median_ms(runners: Mapping[str, tuple[Runner, Batch]]) -> dict[str, float]:
+    """Median milliseconds of ``run`` per name; rounds over all names are interleaved, so that a slow minute of the
+    machine meets all alike, and end after a short budget of time."""
+    outs = {name: np.empty((batch.rows, 1), np.float32) for name, (_, batch) in runners.items()}
+    for name, (runner, batch) in runners.items():
+        for _ in range(_WARM_UP):
+            runner.run(batch, outs[name])
+    times: dict[str, list[float]] = {name: [] for name in runners}
+    end = perf_counter() + _BUDGET_S * len(runners)
+    for _ in range(_MAX_ROUNDS):
+        for name, (runner, batch) in runners.items():
+            begin = perf_counter()
+            runner.run(batch, outs[name])
+            times[name].append(perf_counter() - begin)
+        if perf_counter() > end:
+            break
+    return {name: float(np.median(values)) * 1e3 for name, values in times.items()}

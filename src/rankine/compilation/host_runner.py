@@ -1,0 +1,109 @@
+"""The runner of every engine that leaves the lookup to the host: look up into a buffer, run the dense graph on it.
+
+Each thread has a *lane* of its own (buffers and the engine's binding to them), so that threads never wait for each
+other here and nothing is allocated once a lane has grown to the largest batch it has seen.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from rankine.compilation.lookup import HostLookup
+from rankine.errors import EngineError
+from rankine.models.columns import Batch
+
+__all__ = ["HostRunner", "InputBuffers", "Lane", "check_out"]
+
+_FIRST_ROWS = 64
+
+
+class Lane(Protocol):
+    """What one thread needs to run a graph."""
+
+    def inputs(self, rows: int) -> Sequence[np.ndarray]:
+        """The graph's input arrays for ``rows`` rows, float32 ``(rows, width)`` each, to be filled."""
+
+    def execute(self, rows: int, out: np.ndarray) -> None:
+        """Run the graph on the filled inputs and write its logits ``(rows, tasks)`` to ``out``."""
+
+
+class HostRunner:
+    """A :class:`~rankine.compilation.engine.Runner` over lanes.
+
+    Args:
+        lookup: writes the features; into one array where the lane has one packed input, else into one a feature.
+        tasks: columns of the logits.
+        open_lane: makes a thread's lane at its first batch.
+    """
+
+    def __init__(self, lookup: HostLookup, tasks: int, open_lane: Callable[[], Lane]) -> None:
+        self._lookup = lookup
+        self._tasks = tasks
+        self._open_lane: Callable[[], Lane] | None = open_lane
+        self._lanes = threading.local()
+
+    def run(self, batch: Batch, out: np.ndarray) -> None:
+        """See :meth:`rankine.compilation.engine.Runner.run`; a batch without rows runs nothing."""
+        lane = self._lane()
+        rows = batch.rows
+        check_out(out, batch, self._tasks)
+        if rows == 0:
+            return
+        inputs = lane.inputs(rows)
+        if len(inputs) == 1:
+            self._lookup.run(batch, inputs[0])
+        else:
+            self._lookup.run_each(batch, inputs)
+        lane.execute(rows, out)
+
+    def close(self) -> None:
+        """Free the lanes of all threads, and what they hold of the engine."""
+        self._open_lane = None
+        self._lanes = threading.local()
+
+    def _lane(self) -> Lane:
+        if self._open_lane is None:
+            raise EngineError("the runner is closed", hint="Open the artifact's runner again.")
+        try:
+            lane: Lane = self._lanes.lane
+        except AttributeError:
+            lane = self._lanes.lane = self._open_lane()
+        return lane
+
+
+class InputBuffers:
+    """Growing float32 arrays, one an input: the first ``rows`` rows of each are a batch's."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        self._buffers = tuple(np.empty((_FIRST_ROWS, width), np.float32) for width in widths)
+        self._views = self._buffers
+
+    def views(self, rows: int) -> tuple[np.ndarray, ...]:
+        """The arrays ``(rows, width)``; the same objects while ``rows`` stays the same."""
+        if rows == len(self._views[0]):
+            return self._views
+        if rows > len(self._buffers[0]):
+            capacity = max(rows, 2 * len(self._buffers[0]))
+            self._buffers = tuple(np.empty((capacity, buffer.shape[1]), np.float32) for buffer in self._buffers)
+        self._views = tuple(buffer[:rows] for buffer in self._buffers)
+        return self._views
+
+
+def check_out(out: np.ndarray, batch: Batch, tasks: int) -> None:
+    """Hold ``out`` and the batch's indices to the contract of a runner.
+
+    Raises:
+        EngineError: a wrong shape, type or order.
+    """
+    rows = len(batch.request_index)
+    if out.shape != (rows, tasks) or out.dtype != np.float32 or not out.flags.c_contiguous or not out.flags.writeable:
+        got = f"{out.dtype} {out.shape}" + ("" if out.flags.c_contiguous else ", not contiguous")
+        allowed = f"writable, contiguous float32 ({rows}, {tasks})"
+        raise EngineError("the array for the logits does not fit the batch", where="out", got=got, allowed=allowed)
+    if len(batch.item_index) != rows:
+        got, allowed = str(len(batch.item_index)), f"{rows}, as in request_index"
+        raise EngineError("has the wrong number of rows", where="item_index", got=got, allowed=allowed)

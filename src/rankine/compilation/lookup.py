@@ -1,0 +1,116 @@
+"""The host's table lookup: a batch's ids and numbers become the float rows that the dense graph reads.
+
+The loops are native (:mod:`rankine._native`): they check every id before it is used, read mapped tables in place and
+release the GIL. What is left here is the order of the features and the errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from rankine import _native
+from rankine.compilation.lookup_plan import Source, bad_row, plan_sources
+from rankine.errors import EngineError
+from rankine.models.columns import Batch, Column, Ragged
+from rankine.models.schema import Schema
+from rankine.models.variant import Table
+
+__all__ = ["HostLookup"]
+
+Write = Callable[..., int]
+"""``write(values, index, out, first_column)`` returns the first bad row, else -1."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    source: Source
+    write: Write
+
+
+class HostLookup:
+    """Writes the values of all features of a schema; thread-safe, since it keeps nothing of a batch.
+
+    Args:
+        schema: gives the features and their order.
+        tables: by table name; mapped arrays are read in place.
+
+    Raises:
+        EngineError: a feature has no table, or a table has a wrong type or shape.
+    """
+
+    def __init__(self, schema: Schema, tables: Mapping[str, Table]) -> None:
+        self._steps = tuple(_Step(source, _writer(source)) for source in plan_sources(schema, tables))
+        self.widths = tuple(step.source.width for step in self._steps)
+        self.width = sum(self.widths)
+        self._row_numbers = np.arange(1024, dtype=np.int32)
+
+    def run(self, batch: Batch, out: np.ndarray) -> None:
+        """Write all features, side by side in the schema's order, to ``out``: float32 ``(rows, width)``, contiguous.
+
+        Raises:
+            BadRequest: an index or id is out of range, or a column is missing; names the feature.
+            EngineError: an array has a wrong type, shape or order.
+        """
+        for step in self._steps:
+            self._write(step, batch, out, step.source.column)
+
+    def run_each(self, batch: Batch, outs: Sequence[np.ndarray]) -> None:
+        """As :meth:`run`, with one array ``(rows, width of the feature)`` per feature."""
+        for step, out in zip(self._steps, outs, strict=True):
+            self._write(step, batch, out, 0)
+
+    def _write(self, step: _Step, batch: Batch, out: np.ndarray, column: int) -> None:
+        source = step.source
+        index = self._rows(batch.rows) if source.side == "pair" else source.index(batch)
+        values = source.values(batch)
+        try:
+            bad = step.write(values, index, out, column)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise EngineError(
+                "the batch does not have the arrays that the lookup reads",
+                where=source.name,
+                got=str(error),
+                allowed="int32 ids, offsets and indices, float32 values, all contiguous",
+            ) from None
+        if bad >= 0:
+            raise bad_row(source, values, index, bad)
+
+    def _rows(self, rows: int) -> np.ndarray:
+        """Row numbers ``(rows,)``: a slice of one array that only ever grows (replaced whole, so threads are safe)."""
+        numbers = self._row_numbers
+        if rows > len(numbers):
+            numbers = self._row_numbers = np.arange(2 * rows, dtype=np.int32)
+        return numbers[:rows]
+
+
+def _writer(source: Source) -> Write:
+    if source.table is None:
+        return _native.gather_dense
+    table = source.table
+    # Views without np.memmap's own methods, which cost more than a small lookup.
+    rows = np.asarray(table.rows)
+    scale, bias = (None if part is None else np.asarray(part) for part in (table.scale, table.bias))
+    if source.pooling is None:
+        return partial(_native.lookup_one, rows, scale, bias)
+    return partial(_write_bag, rows, scale, bias, source.pooling == "mean")
+
+
+def _write_bag(
+    rows: np.ndarray,
+    scale: np.ndarray | None,
+    bias: np.ndarray | None,
+    mean: bool,
+    ragged: Column,
+    index: np.ndarray,
+    out: np.ndarray,
+    column: int,
+) -> int:
+    if not isinstance(ragged, Ragged):
+        raise TypeError("values: must be ragged, one list a row")
+    return _native.lookup_bag(
+        rows, scale, bias, ragged.values, ragged.offsets, ragged.weights, index, out, column, mean
+    )

@@ -1,0 +1,78 @@
+"""The lookup in plain NumPy, also in float64: what the native lookup and every engine are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rankine.compilation.lookup_plan import Source, bad_row, plan_sources
+from rankine.models.columns import Batch, Column, Ragged
+from rankine.models.schema import Schema
+from rankine.models.variant import Table
+
+__all__ = ["reference_lookup"]
+
+Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
+
+
+def reference_lookup(
+    schema: Schema, tables: Mapping[str, Table], batch: Batch, dtype: type[np.floating[Any]] = np.float64
+) -> dict[str, Floats]:
+    """Every feature's values as ``dtype (rows, width)``, by name, in the schema's order.
+
+    A multi-hot feature is the (weighted) sum of its rows, divided by their number where the pooling is the mean; an
+    empty list is zero.
+
+    Raises:
+        BadRequest: an index or id is out of range, or a column is missing; names the feature.
+        EngineError: a feature has no table, or a table has a wrong type or shape.
+    """
+    return {source.name: _look_up(source, batch, dtype) for source in plan_sources(schema, tables)}
+
+
+def _look_up(source: Source, batch: Batch, dtype: type[np.floating[Any]]) -> Floats:
+    index, column = source.index(batch), source.values(batch)
+    _check(source, column, index, (index < 0) | (index >= len(column)))
+    if isinstance(column, Ragged):
+        return _pool(source, column, index, dtype)
+    if source.table is None:
+        values: Floats = np.asarray(column, dtype)[index]
+        return values
+    ids = column[index]
+    _check(source, column, index, (ids < 0) | (ids >= len(source.table.rows)))
+    return _rows(source.table, ids, dtype)
+
+
+def _pool(source: Source, column: Ragged, index: np.ndarray, dtype: type[np.floating[Any]]) -> Floats:
+    starts, ends = column.offsets[index], column.offsets[index + 1]
+    _check(source, column, index, (starts < 0) | (ends < starts) | (ends > len(column.values)))
+    bags = column.take(index)
+    lengths = np.diff(bags.offsets)
+    bag_of = np.repeat(np.arange(len(bags)), lengths)
+    table = source.table
+    if table is None:
+        raise TypeError(f"{source.name}: a multi-hot feature needs a table")
+    wrong = (bags.values < 0) | (bags.values >= len(table.rows))
+    _check(source, column, index, np.bincount(bag_of[wrong], minlength=len(bags)) > 0)
+    rows = _rows(table, bags.values, dtype)
+    if bags.weights is not None:
+        rows = rows * bags.weights.astype(dtype)[:, None]
+    pooled = np.zeros((len(bags), source.width), dtype)
+    np.add.at(pooled, bag_of, rows)
+    return pooled / np.maximum(lengths, 1).astype(dtype)[:, None] if source.pooling == "mean" else pooled
+
+
+def _rows(table: Table, ids: np.ndarray, dtype: type[np.floating[Any]]) -> Floats:
+    """Rows ``ids`` of a table; only these are converted."""
+    rows: Floats = np.asarray(table.rows[ids], dtype)
+    if table.scale is None or table.bias is None:
+        return rows
+    rows = rows * table.scale[ids].astype(dtype)[:, None] + table.bias[ids].astype(dtype)[:, None]
+    return rows
+
+
+def _check(source: Source, column: Column, index: np.ndarray, wrong: np.ndarray) -> None:
+    if wrong.any():
+        raise bad_row(source, column, index, int(np.argmax(wrong)))
