@@ -20,20 +20,28 @@ RANKINE_INLINE float cell(float value, float, float) { return value; }
 RANKINE_INLINE float cell(Half value, float, float) { return to_float(value); }
 RANKINE_INLINE float cell(std::uint8_t value, float a, float b) { return static_cast<float>(value) * a + b; }
 
-template <class T>
-RANKINE_INLINE void write_row(const Table<T>& table, std::size_t row, float* RANKINE_RESTRICT out) {
-  const T* RANKINE_RESTRICT from = table.cells + row * table.dim;
-  const float a = table.scale ? table.scale[row] : 1.0f;
-  const float b = table.bias ? table.bias[row] : 0.0f;
-  for (std::size_t d = 0; d < table.dim; ++d) out[d] = cell(from[d], a, b);
+// kDim is the width of the table where it is a common one, so that the loops below unroll; 0: read it from the table.
+template <std::size_t kDim, class T>
+RANKINE_INLINE std::size_t dim_of(const Table<T>& table) {
+  return kDim != 0 ? kDim : table.dim;
 }
 
-template <bool kWeighted, class T>
-RANKINE_INLINE void add_row(const Table<T>& table, std::size_t row, float weight, float* RANKINE_RESTRICT out) {
-  const T* RANKINE_RESTRICT from = table.cells + row * table.dim;
+template <std::size_t kDim, class T>
+RANKINE_INLINE void write_row(const Table<T>& table, std::size_t row, float* RANKINE_RESTRICT out) {
+  const std::size_t dim = dim_of<kDim>(table);
+  const T* RANKINE_RESTRICT from = table.cells + row * dim;
   const float a = table.scale ? table.scale[row] : 1.0f;
   const float b = table.bias ? table.bias[row] : 0.0f;
-  for (std::size_t d = 0; d < table.dim; ++d) {
+  for (std::size_t d = 0; d < dim; ++d) out[d] = cell(from[d], a, b);
+}
+
+template <std::size_t kDim, bool kWeighted, class T>
+RANKINE_INLINE void add_row(const Table<T>& table, std::size_t row, float weight, float* RANKINE_RESTRICT out) {
+  const std::size_t dim = dim_of<kDim>(table);
+  const T* RANKINE_RESTRICT from = table.cells + row * dim;
+  const float a = table.scale ? table.scale[row] : 1.0f;
+  const float b = table.bias ? table.bias[row] : 0.0f;
+  for (std::size_t d = 0; d < dim; ++d) {
     const float value = cell(from[d], a, b);
     out[d] += kWeighted ? weight * value : value;
   }
@@ -49,7 +57,7 @@ RANKINE_INLINE void fetch_ahead(const Table<T>& table, const std::int32_t* value
   if (!outside(value, table.vocabulary)) RANKINE_PREFETCH(table.cells + static_cast<std::size_t>(value) * table.dim);
 }
 
-template <class T>
+template <std::size_t kDim, class T>
 RANKINE_INLINE std::int64_t one(const Table<T>& table, const std::int32_t* values, std::size_t count,
                                 const Target& target) {
   for (std::size_t r = 0; r < target.rows; ++r) {
@@ -58,28 +66,29 @@ RANKINE_INLINE std::int64_t one(const Table<T>& table, const std::int32_t* value
     if (outside(i, count)) return static_cast<std::int64_t>(r);
     const std::int32_t value = values[i];
     if (outside(value, table.vocabulary)) return static_cast<std::int64_t>(r);
-    write_row(table, static_cast<std::size_t>(value), target.cells + r * target.width + target.column);
+    write_row<kDim>(table, static_cast<std::size_t>(value), target.cells + r * target.width + target.column);
   }
   return -1;
 }
 
 // Adds up values[begin:end]; false at a value outside the vocabulary.
-template <bool kWeighted, class T>
+template <std::size_t kDim, bool kWeighted, class T>
 RANKINE_INLINE bool pool(const Table<T>& table, const Bags& bags, std::size_t begin, std::size_t end, float* out) {
-  std::fill(out, out + table.dim, 0.0f);
+  const std::size_t dim = dim_of<kDim>(table);
+  std::fill(out, out + dim, 0.0f);
   for (std::size_t v = begin; v < end; ++v) {
     const std::int32_t value = bags.values[v];
     if (outside(value, table.vocabulary)) return false;
-    add_row<kWeighted>(table, static_cast<std::size_t>(value), kWeighted ? bags.weights[v] : 1.0f, out);
+    add_row<kDim, kWeighted>(table, static_cast<std::size_t>(value), kWeighted ? bags.weights[v] : 1.0f, out);
   }
   if (bags.mean && end - begin > 1) {
     const float divisor = static_cast<float>(end - begin);
-    for (std::size_t d = 0; d < table.dim; ++d) out[d] /= divisor;
+    for (std::size_t d = 0; d < dim; ++d) out[d] /= divisor;
   }
   return true;
 }
 
-template <class T>
+template <std::size_t kDim, class T>
 RANKINE_INLINE std::int64_t bag(const Table<T>& table, const Bags& bags, const Target& target) {
   for (std::size_t r = 0; r < target.rows; ++r) {
     const std::int32_t i = target.index[r];
@@ -90,28 +99,53 @@ RANKINE_INLINE std::int64_t bag(const Table<T>& table, const Bags& bags, const T
     float* out = target.cells + r * target.width + target.column;
     const auto first = static_cast<std::size_t>(begin);
     const auto last = static_cast<std::size_t>(end);
-    const bool good = bags.weights ? pool<true>(table, bags, first, last, out)
-                                   : pool<false>(table, bags, first, last, out);
+    const bool good = bags.weights ? pool<kDim, true>(table, bags, first, last, out)
+                                   : pool<kDim, false>(table, bags, first, last, out);
     if (!good) return static_cast<std::int64_t>(r);
   }
   return -1;
 }
 
+template <class T>
+RANKINE_INLINE std::int64_t one_of_width(const Table<T>& table, const std::int32_t* values, std::size_t count,
+                                         const Target& target) {
+  switch (table.dim) {
+    case 16: return one<16>(table, values, count, target);
+    case 32: return one<32>(table, values, count, target);
+    case 64: return one<64>(table, values, count, target);
+    default: return one<0>(table, values, count, target);
+  }
+}
+
+template <class T>
+RANKINE_INLINE std::int64_t bag_of_width(const Table<T>& table, const Bags& bags, const Target& target) {
+  switch (table.dim) {
+    case 16: return bag<16>(table, bags, target);
+    case 32: return bag<32>(table, bags, target);
+    case 64: return bag<64>(table, bags, target);
+    default: return bag<0>(table, bags, target);
+  }
+}
+
 // Clones must be plain functions: GCC does not clone templates.
 RANKINE_CLONES std::int64_t run_one(const Table<float>& t, const std::int32_t* v, std::size_t n, const Target& to) {
-  return one(t, v, n, to);
+  return one_of_width(t, v, n, to);
 }
 RANKINE_CLONES std::int64_t run_one(const Table<Half>& t, const std::int32_t* v, std::size_t n, const Target& to) {
-  return one(t, v, n, to);
+  return one_of_width(t, v, n, to);
 }
 RANKINE_CLONES std::int64_t run_one(const Table<std::uint8_t>& t, const std::int32_t* v, std::size_t n,
                                     const Target& to) {
-  return one(t, v, n, to);
+  return one_of_width(t, v, n, to);
 }
-RANKINE_CLONES std::int64_t run_bag(const Table<float>& t, const Bags& b, const Target& to) { return bag(t, b, to); }
-RANKINE_CLONES std::int64_t run_bag(const Table<Half>& t, const Bags& b, const Target& to) { return bag(t, b, to); }
+RANKINE_CLONES std::int64_t run_bag(const Table<float>& t, const Bags& b, const Target& to) {
+  return bag_of_width(t, b, to);
+}
+RANKINE_CLONES std::int64_t run_bag(const Table<Half>& t, const Bags& b, const Target& to) {
+  return bag_of_width(t, b, to);
+}
 RANKINE_CLONES std::int64_t run_bag(const Table<std::uint8_t>& t, const Bags& b, const Target& to) {
-  return bag(t, b, to);
+  return bag_of_width(t, b, to);
 }
 
 }  // namespace
@@ -130,7 +164,7 @@ std::int64_t gather_dense(const Table<float>& values, const Target& target) {
   for (std::size_t r = 0; r < target.rows; ++r) {
     const std::int32_t i = target.index[r];
     if (outside(i, values.vocabulary)) return static_cast<std::int64_t>(r);
-    write_row(values, static_cast<std::size_t>(i), target.cells + r * target.width + target.column);
+    write_row<0>(values, static_cast<std::size_t>(i), target.cells + r * target.width + target.column);
   }
   return -1;
 }

@@ -1,0 +1,380 @@
+"""The native kernels against NumPy equivalents, on ordinary and on hostile input."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import mmap
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import rankine
+from rankine import _native
+
+DIMS = (1, 7, 16, 32, 64, 100)
+DTYPES = ("float32", "float16", "uint8")
+
+
+def make_table(rng: np.random.Generator, dtype: str, vocabulary: int, dim: int) -> tuple[Any, Any, Any]:
+    """A table with its scale and bias, which only uint8 has."""
+    if dtype != "uint8":
+        return rng.normal(size=(vocabulary, dim)).astype(dtype), None, None
+    cells = rng.integers(0, 256, (vocabulary, dim)).astype(np.uint8)
+    return cells, rng.random(vocabulary, dtype=np.float32), rng.normal(size=vocabulary).astype(np.float32)
+
+
+def dense(table: Any, scale: Any, bias: Any) -> np.ndarray:
+    """The whole table as float32."""
+    if scale is None:
+        return table.astype(np.float32)
+    return table.astype(np.float32) * scale[:, None] + bias[:, None]
+
+
+def pooled(rows: np.ndarray, weights: np.ndarray | None, mean: bool) -> np.ndarray:
+    """Sum or mean in the order of the values, as the kernel adds."""
+    total = np.zeros(rows.shape[1], np.float32)
+    for v, row in enumerate(rows):
+        total += row if weights is None else weights[v] * row
+    return total / np.float32(len(rows)) if mean and len(rows) else total
+
+
+def ints(*values: int) -> np.ndarray:
+    return np.array(values, np.int32)
+
+
+# --- the stub
+
+
+def test_stub_names_and_parameters_equal_module_when_built() -> None:
+    tree = ast.parse((Path(rankine.__file__).parent / "_native.pyi").read_text(encoding="utf-8"))
+    stub = {node.name: [a.arg for a in node.args.args] for node in tree.body if isinstance(node, ast.FunctionDef)}
+    built = {name for name in dir(_native) if not name.startswith("__")}
+    assert set(stub) == built
+    for name, parameters in stub.items():
+        # nanobind keeps the signature in the first line of the docstring: name(a: T, b: T) -> R
+        signature = (inspect.getdoc(getattr(_native, name)) or "").splitlines()[0].split(" -> ")[0]
+        parsed = ast.parse(f"def {signature}: ...").body[0]
+        assert isinstance(parsed, ast.FunctionDef)
+        assert [a.arg for a in parsed.args.args] == parameters
+
+
+# --- check_ids
+
+
+@given(
+    hnp.arrays(st.sampled_from([np.int32, np.int64]), st.integers(0, 40), elements=st.integers(-3, 12)),
+    st.integers(0, 12),
+)
+def test_check_ids_equals_numpy_when_ids_are_any(ids: np.ndarray, rows: int) -> None:
+    bad = np.flatnonzero((ids < 0) | (ids >= rows))
+    assert _native.check_ids(ids, rows) == (bad[0] if len(bad) else -1)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+@pytest.mark.parametrize("position", [0, 1023, 1024, 2999])
+def test_check_ids_finds_position_when_array_spans_blocks(dtype: type, position: int) -> None:
+    ids = np.zeros(3000, dtype)
+    ids[position] = np.iinfo(dtype).min
+    assert _native.check_ids(ids, 1) == position
+    ids[position] = np.iinfo(dtype).max
+    assert _native.check_ids(ids, 1) == position
+
+
+def test_check_ids_accepts_all_when_rows_exceed_int32() -> None:
+    ids = ints(0, 2**31 - 1)
+    assert _native.check_ids(ids, 2**40) == -1
+    assert _native.check_ids(ids, 2**31 - 1) == 1
+
+
+def test_check_ids_names_argument_when_input_is_wrong() -> None:
+    with pytest.raises(TypeError, match=r"^ids: dtype must be int32 or int64, got float64$"):
+        _native.check_ids(np.zeros(3), 5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^ids: must be a NumPy array, got list$"):
+        _native.check_ids([1, 2], 5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^ids: must have 1 dimension"):
+        _native.check_ids(np.zeros((2, 2), np.int32), 5)
+    with pytest.raises(ValueError, match=r"^ids: must be C-contiguous$"):
+        _native.check_ids(np.zeros(6, np.int32)[::2], 5)
+    with pytest.raises(ValueError, match=r"^rows: "):
+        _native.check_ids(ints(1), -1)
+
+
+def test_check_ids_refuses_array_when_byte_order_is_foreign() -> None:
+    with pytest.raises(TypeError, match="ids: dtype"):
+        _native.check_ids(np.zeros(3, np.dtype(np.int32).newbyteorder()), 5)
+
+
+# --- top_k
+
+
+@given(
+    hnp.arrays(
+        np.float32,
+        st.integers(0, 60),
+        elements=st.one_of(
+            st.sampled_from([0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan]), st.floats(width=32, allow_nan=True)
+        ),
+    ),
+    st.integers(1, 70),
+)
+def test_top_k_equals_stable_sort_when_scores_are_any(scores: np.ndarray, k: int) -> None:
+    nan = np.isnan(scores)
+    order = np.lexsort((np.arange(len(scores)), -np.where(nan, 0, scores), nan))
+    positions = _native.top_k(scores, k)
+    assert positions.dtype == np.int32
+    np.testing.assert_array_equal(positions, order[:k])
+
+
+def test_top_k_puts_nan_below_minus_infinity_when_both_present() -> None:
+    scores = np.array([np.nan, -np.inf, -np.nan, 3.0], np.float32)
+    np.testing.assert_array_equal(_native.top_k(scores, 4), [3, 1, 0, 2])
+
+
+def test_top_k_result_outlives_call_when_memory_is_reused() -> None:
+    kept = [_native.top_k(np.arange(n + 1, dtype=np.float32), n + 1) for n in range(200)]
+    assert all(np.array_equal(result, np.arange(n, -1, -1)) for n, result in enumerate(kept))
+
+
+def test_top_k_names_argument_when_input_is_wrong() -> None:
+    with pytest.raises(ValueError, match=r"^k: must be at least 1$"):
+        _native.top_k(np.zeros(3, np.float32), 0)
+    with pytest.raises(TypeError, match=r"^scores: dtype must be float32, got float64$"):
+        _native.top_k(np.zeros(3), 1)  # type: ignore[arg-type]
+
+
+# --- lookup_one
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dim", DIMS)
+def test_lookup_one_equals_numpy_when_ids_are_good(dtype: str, dim: int) -> None:
+    rng = np.random.default_rng(dim)
+    table, scale, bias = make_table(rng, dtype, 30, dim)
+    values = rng.integers(0, 30, 12).astype(np.int32)
+    index = rng.integers(0, 12, 25).astype(np.int32)
+    out = np.full((25, dim + 5), -7.0, np.float32)
+    assert _native.lookup_one(table, scale, bias, values, index, out, 2) == -1
+    np.testing.assert_array_equal(out[:, 2 : dim + 2], dense(table, scale, bias)[values[index]])
+    np.testing.assert_array_equal(np.delete(out, slice(2, dim + 2), axis=1), -7.0)
+
+
+def test_lookup_one_is_exact_when_table_holds_every_half() -> None:
+    halves = np.arange(65536, dtype=np.uint16).view(np.float16).reshape(-1, 16)
+    rows = np.arange(len(halves), dtype=np.int32)
+    out = np.empty(halves.shape, np.float32)
+    assert _native.lookup_one(halves, None, None, rows, rows, out, 0) == -1
+    np.testing.assert_array_equal(out, halves.astype(np.float32))
+    np.testing.assert_array_equal(np.signbit(out), np.signbit(halves))
+
+
+@given(
+    st.lists(st.integers(-2, 6), max_size=8),
+    st.lists(st.integers(-2, 9), max_size=40),
+    st.sampled_from(DTYPES),
+)
+def test_lookup_one_stops_at_first_bad_row_when_ids_are_any(values: list[int], index: list[int], dtype: str) -> None:
+    table, scale, bias = make_table(np.random.default_rng(0), dtype, 5, 3)
+    good = [0 <= i < len(values) and 0 <= values[i] < 5 for i in index]
+    first_bad = good.index(False) if False in good else -1
+    out = np.zeros((len(index), 3), np.float32)
+    assert _native.lookup_one(table, scale, bias, ints(*values), ints(*index), out, 0) == first_bad
+    written = len(index) if first_bad < 0 else first_bad
+    picked = [values[i] for i in index[:written]]
+    np.testing.assert_array_equal(out[:written], dense(table, scale, bias)[picked].reshape(written, 3))
+
+
+@pytest.mark.parametrize("hostile", [-1, -(2**31), 2**31 - 1, 4])
+def test_lookup_one_refuses_row_when_id_is_hostile(hostile: int) -> None:
+    table = np.ones((4, 16), np.float32)
+    out = np.zeros((20, 16), np.float32)
+    values = ints(*range(4), hostile)
+    index = np.zeros(20, np.int32)
+    index[13] = 4
+    assert _native.lookup_one(table, None, None, values, index, out, 0) == 13
+    index[11] = hostile if hostile != 4 else 5
+    assert _native.lookup_one(table, None, None, values, index, out, 0) == 11
+
+
+def test_lookup_one_does_nothing_when_arrays_are_empty() -> None:
+    none = np.empty(0, np.int32)
+    table = np.empty((0, 4), np.float32)
+    assert _native.lookup_one(table, None, None, none, none, np.empty((0, 4), np.float32), 0) == -1
+    assert _native.lookup_one(table, None, None, ints(0), ints(0), np.empty((1, 4), np.float32), 0) == 0
+    assert (
+        _native.lookup_one(np.empty((3, 0), np.float32), None, None, ints(2), ints(0), np.ones((1, 1), np.float32), 1)
+        == -1
+    )
+
+
+def test_lookup_one_reads_table_when_it_is_mapped_read_only(tmp_path: Path) -> None:
+    table = np.random.default_rng(0).normal(size=(8, 16)).astype(np.float16)
+    path = tmp_path / "table.bin"
+    path.write_bytes(table.tobytes())
+    with path.open("rb") as file:
+        mapped = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.float16).reshape(8, 16)
+    assert not mapped.flags.writeable
+    out = np.zeros((2, 16), np.float32)
+    assert _native.lookup_one(mapped, None, None, ints(7, 3), ints(0, 1), out, 0) == -1
+    np.testing.assert_array_equal(out, table[[7, 3]].astype(np.float32))
+
+
+def test_lookup_one_names_argument_when_input_is_wrong() -> None:
+    table = np.zeros((4, 3), np.float32)
+    quantized = table.astype(np.uint8)
+    scale = np.ones(4, np.float32)
+    values, index, out = ints(1), ints(0, 0), np.zeros((2, 5), np.float32)
+    strided = np.zeros((2, 8), np.float32)[:, :5]
+    frozen = out.copy()
+    frozen.flags.writeable = False
+    cases: list[tuple[type[Exception], str, tuple[Any, ...]]] = [
+        (TypeError, "table: dtype must be float32 or float16 or uint8, got float64",
+         (table.astype(float), None, None, values, index, out, 0)),
+        (TypeError, "table: dtype must be float32 or float16 or uint8, got int8",
+         (table.astype(np.int8), None, None, values, index, out, 0)),
+        (ValueError, "table: must have 2 dimension", (table[0], None, None, values, index, out, 0)),
+        (ValueError, "table: must be C-contiguous", (table[:, ::2], None, None, values, index, out, 0)),
+        (ValueError, "scale: must be None", (table, scale, None, values, index, out, 0)),
+        (ValueError, "bias: must be None", (table, None, scale, values, index, out, 0)),
+        (ValueError, "scale: a uint8 table needs", (quantized, None, scale, values, index, out, 0)),
+        (ValueError, "bias: a uint8 table needs", (quantized, scale, None, values, index, out, 0)),
+        (ValueError, "bias: axis 0 must have size 4", (quantized, scale, scale[:3], values, index, out, 0)),
+        (TypeError, "values: dtype must be int32, got int64",
+         (table, None, None, values.astype(np.int64), index, out, 0)),
+        (TypeError, "index: dtype must be int32, got float32",
+         (table, None, None, values, index.astype(np.float32), out, 0)),
+        (TypeError, "out: dtype must be float32, got float64",
+         (table, None, None, values, index, out.astype(float), 0)),
+        (ValueError, "out: axis 0 must have size 2", (table, None, None, values, index, out[:1], 0)),
+        (ValueError, "out: must be C-contiguous", (table, None, None, values, index, strided, 0)),
+        (ValueError, "out: must be writable", (table, None, None, values, index, frozen, 0)),
+        (ValueError, "column: 3 leaves no room for 3", (table, None, None, values, index, out, 3)),
+        (ValueError, "column: -1 leaves no room", (table, None, None, values, index, out, -1)),
+        (ValueError, "column: 9223372036854775807 leaves no room", (table, None, None, values, index, out, 2**63 - 1)),
+    ]  # fmt: skip
+    for kind, message, arguments in cases:
+        with pytest.raises(kind, match=f"^{message}"):
+            _native.lookup_one(*arguments)
+    np.testing.assert_array_equal(out, 0.0)
+
+
+# --- lookup_bag
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 9), max_size=5), min_size=1, max_size=6),
+    st.sampled_from(DTYPES),
+    st.sampled_from((3, 16, 32)),
+    st.booleans(),
+    st.booleans(),
+)
+def test_lookup_bag_equals_numpy_when_ids_are_good(
+    bags: list[list[int]], dtype: str, dim: int, weighted: bool, mean: bool
+) -> None:
+    rng = np.random.default_rng(1)
+    table, scale, bias = make_table(rng, dtype, 10, dim)
+    values = ints(*(value for bag in bags for value in bag))
+    offsets = np.cumsum([0, *map(len, bags)]).astype(np.int32)
+    weights = rng.normal(size=len(values)).astype(np.float32) if weighted else None
+    index = rng.integers(0, len(bags), 9).astype(np.int32)
+    out = np.full((9, dim + 2), -7.0, np.float32)
+    assert _native.lookup_bag(table, scale, bias, values, offsets, weights, index, out, 1, mean) == -1
+    rows = dense(table, scale, bias)
+    for r, i in enumerate(index):
+        span = slice(offsets[i], offsets[i + 1])
+        wanted = pooled(rows[values[span]], None if weights is None else weights[span], mean)
+        np.testing.assert_array_equal(out[r, 1:-1], wanted)
+    np.testing.assert_array_equal(out[:, [0, -1]], -7.0)
+
+
+@given(
+    st.lists(st.integers(-2, 6), max_size=8),
+    st.lists(st.one_of(st.integers(-2, 10), st.sampled_from([-(2**31), 2**31 - 1])), min_size=1, max_size=8),
+    st.lists(st.integers(-2, 9), max_size=10),
+)
+def test_lookup_bag_stops_at_first_bad_row_when_input_is_any(
+    values: list[int], offsets: list[int], index: list[int]
+) -> None:
+    def is_good(i: int) -> bool:
+        if not 0 <= i < len(offsets) - 1:
+            return False
+        begin, end = offsets[i], offsets[i + 1]
+        return 0 <= begin <= end <= len(values) and all(0 <= value < 5 for value in values[begin:end])
+
+    good = [is_good(i) for i in index]
+    table = np.ones((5, 16), np.float32)
+    out = np.zeros((len(index), 16), np.float32)
+    found = _native.lookup_bag(table, None, None, ints(*values), ints(*offsets), None, ints(*index), out, 0, False)
+    assert found == (good.index(False) if False in good else -1)
+
+
+@pytest.mark.parametrize("mean", [False, True])
+def test_lookup_bag_writes_zeros_when_bag_is_empty(mean: bool) -> None:
+    out = np.full((1, 2), 5.0, np.float32)
+    none = np.empty(0, np.int32)
+    table = np.ones((3, 2), np.float32)
+    assert _native.lookup_bag(table, None, None, none, ints(0, 0), None, ints(0), out, 0, mean) == -1
+    np.testing.assert_array_equal(out, 0.0)
+
+
+def test_lookup_bag_names_argument_when_input_is_wrong() -> None:
+    table, values, offsets, index = np.ones((3, 2), np.float32), ints(0, 1), ints(0, 2), ints(0)
+    out = np.zeros((1, 2), np.float32)
+    with pytest.raises(ValueError, match=r"^offsets: must have at least one entry$"):
+        _native.lookup_bag(table, None, None, values, np.empty(0, np.int32), None, index, out, 0, False)
+    with pytest.raises(TypeError, match=r"^offsets: dtype must be int32, got int64$"):
+        _native.lookup_bag(table, None, None, values, offsets.astype(np.int64), None, index, out, 0, False)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^weights: axis 0 must have size 2"):
+        _native.lookup_bag(table, None, None, values, offsets, np.ones(3, np.float32), index, out, 0, False)
+
+
+# --- gather_dense
+
+
+@given(st.integers(0, 6), st.sampled_from((1, 5, 16)), st.lists(st.integers(-1, 6), max_size=10))
+def test_gather_dense_equals_numpy_when_index_is_any(count: int, dim: int, index: list[int]) -> None:
+    values = np.arange(count * dim, dtype=np.float32).reshape(count, dim)
+    good = [0 <= i < count for i in index]
+    first_bad = good.index(False) if False in good else -1
+    out = np.zeros((len(index), dim + 1), np.float32)
+    assert _native.gather_dense(values, ints(*index), out, 1) == first_bad
+    written = len(index) if first_bad < 0 else first_bad
+    np.testing.assert_array_equal(out[:written, 1:], values[index[:written]].reshape(written, dim))
+
+
+def test_gather_dense_names_argument_when_input_is_wrong() -> None:
+    with pytest.raises(ValueError, match=r"^values: must have 2 dimension"):
+        _native.gather_dense(np.zeros(3, np.float32), ints(0), np.zeros((1, 1), np.float32), 0)
+    with pytest.raises(ValueError, match=r"^column: 1 leaves no room"):
+        _native.gather_dense(np.zeros((3, 1), np.float32), ints(0), np.zeros((1, 1), np.float32), 1)
+
+
+# --- threads
+
+
+def test_kernels_agree_when_many_threads_share_inputs() -> None:
+    rng = np.random.default_rng(2)
+    table, scale, bias = make_table(rng, "uint8", 1000, 64)
+    values = rng.integers(0, 1000, 2000).astype(np.int32)
+    index = np.arange(2000, dtype=np.int32)
+    wanted = dense(table, scale, bias)[values]
+    agreed: list[bool] = []
+
+    def work() -> None:
+        for _ in range(20):
+            out = np.zeros((2000, 64), np.float32)
+            found = _native.lookup_one(table, scale, bias, values, index, out, 0)
+            agreed.append(found == -1 and np.array_equal(out, wanted))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert agreed == [True] * 80
