@@ -1,0 +1,1 @@
+"""Stage 7: the server, its protocols, workers and client."""
