@@ -1,0 +1,1 @@
+"""Wire protocols of the server, one file each."""
