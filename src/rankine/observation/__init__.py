@@ -1,0 +1,1 @@
+"""Stage 8: load generators, records, reports."""
