@@ -1,0 +1,259 @@
+"""The engine benchmark: milliseconds a call of each built engine, side by side in one run, with a control.
+
+Shared machines drift by tens of percent within minutes. So calls of all engines are interleaved in rounds, medians and
+quartiles are kept instead of means, and a fixed piece of NumPy is timed in every round: where the control moved, the
+run is noise and says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from rankine.artifact import Artifact
+from rankine.compilation.compile import build_names, open_runner
+from rankine.compilation.engine import Runner
+from rankine.config import Frozen
+from rankine.environment import environment
+from rankine.errors import RankineError, UsageError
+from rankine.events import Emit, ignore, step
+from rankine.models.columns import Batch
+from rankine.models.variant import variant_names
+
+__all__ = ["CONTROL_LIMIT", "EngineBench", "EngineTiming", "bench_engines", "machine_hash", "profile_path"]
+
+CONTROL_LIMIT = 0.10
+"""A run whose control's quartiles lie further apart than this, relative to the median, is noise."""
+_CALLS_A_ROUND = 3
+_MACHINE_KEYS = ("cpu", "instruction_sets", "cores", "cores_online", "machine", "system")
+
+
+class EngineTiming(Frozen):
+    """One engine on one variant at one number of rows; times are milliseconds of ``Runner.run``, lookup included."""
+
+    variant: str
+    engine: str
+    rows: int
+    calls: int = 0
+    p50_ms: float | None = None
+    p25_ms: float | None = None
+    p75_ms: float | None = None
+    min_ms: float | None = None
+    error: str | None = None
+
+
+class EngineBench(Frozen):
+    """All timings of one run.
+
+    Attributes:
+        control_p50_ms: of the fixed control.
+        control_spread: ``(p75 - p25) / p50`` of the control over the rounds.
+        noisy: whether the control moved by more than it may.
+    """
+
+    schema_version: Literal[1] = 1
+    artifact: str
+    artifact_digest: str
+    threads: int
+    rounds: int
+    timings: tuple[EngineTiming, ...]
+    control_p50_ms: float
+    control_spread: float
+    noisy: bool
+    environment: dict[str, str | int | float]
+    machine: str = Field(description="hash that names the machine's profile")
+
+    def timing(self, variant: str, engine: str, rows: int) -> EngineTiming | None:
+        """The timing of one combination, if it was part of the run."""
+        wanted = (variant, engine, rows)
+        return next((found for found in self.timings if (found.variant, found.engine, found.rows) == wanted), None)
+
+    def table_rows(self) -> list[dict[str, str]]:
+        """One row per variant and engine: the median by number of rows, with its quartiles; ready to render."""
+        table: dict[tuple[str, str], dict[str, str]] = {}
+        for found in self.timings:
+            line = table.setdefault((found.variant, found.engine), {"variant": found.variant, "engine": found.engine})
+            line[f"{found.rows} rows, ms"] = _cell(found)
+        return list(table.values())
+
+
+@dataclass
+class _Contestant:
+    variant: str
+    engine: str
+    runner: Runner | None
+    error: str | None
+    milliseconds: dict[int, list[float]] = field(default_factory=dict)
+
+
+def bench_engines(
+    artifact: Artifact,
+    batches: Mapping[int, Batch],
+    *,
+    pairs: Sequence[tuple[str, str]] | None = None,
+    rows: Sequence[int] = (1, 64, 512),
+    threads: int = 1,
+    repeats: int = 100,
+    emit: Emit = ignore,
+) -> EngineBench:
+    """Time engines against each other and keep the result as the artifact's profile of this machine.
+
+    An engine that fails keeps its place in the result, with its error.
+
+    Args:
+        batches: by number of rows, random rows to run.
+        pairs: (variant, engine); None for every build in the artifact.
+        rows: which of ``batches`` to time, in this order.
+        threads: of every engine.
+        repeats: timed calls of each engine at each number of rows.
+
+    Raises:
+        UsageError: a number of rows has no batch, or the artifact has no builds.
+    """
+    _check_batches(batches, rows)
+    chosen = list(pairs) if pairs is not None else _all_pairs(artifact)
+    if not chosen:
+        raise UsageError("has no builds to time", where=str(artifact.path), hint="Run `rankine compile` first.")
+    rounds = max(1, -(-repeats // _CALLS_A_ROUND))
+    control_ms: list[float] = []
+    control = _Control()
+    with _open_all(artifact, chosen, threads) as contestants, step(emit, "bench engines", rounds, "rounds") as advance:
+        for done in range(1, rounds + 1):
+            control_ms.append(_time(control.run))
+            for count in rows:
+                for contestant in contestants:
+                    _measure(contestant, batches[count], count)
+            advance(done, "")
+    p25, p50, p75 = (float(value) for value in np.percentile(control_ms, (25, 50, 75)))
+    here = environment()
+    result = EngineBench(
+        artifact=artifact.name,
+        artifact_digest=artifact.digest,
+        threads=threads,
+        rounds=rounds,
+        timings=tuple(_timing(contestant, count) for contestant in contestants for count in rows),
+        control_p50_ms=p50,
+        control_spread=(p75 - p25) / p50,
+        noisy=(p75 - p25) / p50 > CONTROL_LIMIT,
+        environment=here,
+        machine=machine_hash(here),
+    )
+    _save(result, profile_path(artifact))
+    return result
+
+
+def machine_hash(here: Mapping[str, str | int | float]) -> str:
+    """Names a machine by what decides its speed: processor, instruction sets, cores, system."""
+    known = {key: here[key] for key in _MACHINE_KEYS if key in here}
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def profile_path(artifact: Artifact) -> Path:
+    """Where the artifact's profile of this machine lies."""
+    return artifact.evidence() / f"profile-{machine_hash(environment())}.json"
+
+
+class _Control:
+    """A fixed piece of work, about a millisecond: many products so small that BLAS keeps them on one thread."""
+
+    def __init__(self) -> None:
+        random = np.random.default_rng(0)
+        self._left = random.random((256, 48, 48), np.float32)
+        self._right = random.random((256, 48, 48), np.float32)
+        self._out = np.empty_like(self._left)
+
+    def run(self) -> None:
+        np.matmul(self._left, self._right, out=self._out)
+
+
+@contextmanager
+def _open_all(artifact: Artifact, pairs: Sequence[tuple[str, str]], threads: int) -> Iterator[list[_Contestant]]:
+    contestants: list[_Contestant] = []
+    try:
+        for variant, engine in pairs:
+            try:
+                runner = open_runner(artifact, variant, engine, threads=threads)
+                contestants.append(_Contestant(variant, engine, runner, None))
+            except RankineError as error:
+                contestants.append(_Contestant(variant, engine, None, str(error)))
+        yield contestants
+    finally:
+        for contestant in contestants:
+            if contestant.runner is not None:
+                contestant.runner.close()
+
+
+def _measure(contestant: _Contestant, batch: Batch, count: int) -> None:
+    """One untimed call, since the engine before it emptied the caches, then the timed ones."""
+    runner = contestant.runner
+    if runner is None or contestant.error is not None:
+        return
+    out = np.empty((count, 1), np.float32)  # a schema names one task
+    kept = contestant.milliseconds.setdefault(count, [])
+    try:
+        runner.run(batch, out)
+        kept += [_time(lambda: runner.run(batch, out)) for _ in range(_CALLS_A_ROUND)]
+    except RankineError as error:
+        contestant.error = str(error)
+
+
+def _time(run: Callable[[], None]) -> float:
+    begin = perf_counter()
+    run()
+    return (perf_counter() - begin) * 1e3
+
+
+def _timing(contestant: _Contestant, count: int) -> EngineTiming:
+    values = contestant.milliseconds.get(count, [])
+    if contestant.error is not None or not values:
+        return EngineTiming(
+            variant=contestant.variant, engine=contestant.engine, rows=count, error=contestant.error or "was not run"
+        )
+    p25, p50, p75 = (float(value) for value in np.percentile(values, (25, 50, 75)))
+    return EngineTiming(
+        variant=contestant.variant,
+        engine=contestant.engine,
+        rows=count,
+        calls=len(values),
+        p50_ms=p50,
+        p25_ms=p25,
+        p75_ms=p75,
+        min_ms=min(values),
+    )
+
+
+def _cell(found: EngineTiming) -> str:
+    if found.p50_ms is None or found.p25_ms is None or found.p75_ms is None:
+        return "failed"
+    return f"{found.p50_ms:.3f} ({found.p25_ms:.3f}-{found.p75_ms:.3f})"
+
+
+def _check_batches(batches: Mapping[int, Batch], rows: Sequence[int]) -> None:
+    for count in rows:
+        if count not in batches or batches[count].rows != count:
+            got = ", ".join(f"{key}: {batch.rows} rows" for key, batch in batches.items())
+            raise UsageError(f"there is no batch of {count} rows", where="batches", got=got)
+
+
+def _all_pairs(artifact: Artifact) -> list[tuple[str, str]]:
+    return [(variant, engine) for variant in variant_names(artifact) for engine in build_names(artifact, variant)]
+
+
+def _save(result: EngineBench, path: Path) -> None:
+    """Replace the profile whole, so that a reader never sees half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".profile-")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(result.model_dump_json(indent=1) + "\n")
+    Path(name).replace(path)

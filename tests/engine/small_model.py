@@ -1,0 +1,132 @@
+"""A small model of every kind of feature on every side, as an ONNX graph made by hand, with batches for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from rankine.compilation.lookup_reference import reference_lookup
+from rankine.compression.quantize import quantize_graph, quantize_table
+from rankine.models.columns import Batch, Column, Ragged
+from rankine.models.schema import CategoricalFeature, DenseFeature, Identity, MultiHotFeature, Schema
+from rankine.models.transforms import table_of
+from rankine.models.variant import Model, Numeric, Table
+
+TASKS = 2
+_DIM = 8
+_TABLES = {"user": (50, "float32"), "item": (400, "int8"), "genre": (20, "int8"), "tag": (30, "float16")}
+
+
+def small_schema() -> Schema:
+    """Categorical, multi-hot and dense features of the request, the item (static and live) and the pair."""
+    users, items, genres, tags = (Identity(size=size) for size, _ in _TABLES.values())
+    return Schema(
+        features=(
+            CategoricalFeature(name="user", side="request", encoding=users),
+            MultiHotFeature(name="recent", side="request", encoding=items, table="item", pooling="mean"),
+            DenseFeature(name="age", side="request", width=3),
+            CategoricalFeature(name="item", side="item", encoding=items),
+            MultiHotFeature(name="genre", side="item", encoding=genres, pooling="mean"),
+            DenseFeature(name="price", side="item", width=2),
+            DenseFeature(name="clicks", side="item", freshness="live"),
+            CategoricalFeature(name="last_tag", side="pair", encoding=tags, table="tag"),
+            MultiHotFeature(name="tag", side="pair", encoding=tags, pooling="sum"),
+        ),
+        item_id="item",
+    )
+
+
+@cache
+def small_tables() -> dict[str, Table]:
+    """One table of every row type."""
+    random = np.random.default_rng(1)
+    floats = {name: Table(random.normal(size=(rows, _DIM)).astype(np.float32)) for name, (rows, _) in _TABLES.items()}
+    return {name: quantize_table(table, _TABLES[name][1]) for name, table in floats.items()}
+
+
+def small_batch(rows: int, *, seed: int = 0) -> Batch:
+    """``rows`` random rows of a few requests over a catalog of 37 items; lists may be empty, and some are weighted."""
+    random = np.random.default_rng([rows, seed])
+    requests, items = 1 + rows // 100, 37
+    counts = {"request": requests, "item": items, "pair": rows}
+    sides: dict[str, dict[str, Column]] = {"request": {}, "item": {}, "pair": {}}
+    for feature in small_schema().features:
+        side = "pair" if feature.per_row else feature.side
+        if isinstance(feature, DenseFeature):
+            sides[side][feature.name] = random.normal(size=(counts[side], feature.width)).astype(np.float32)
+            continue
+        vocabulary = _TABLES[table_of(feature)][0]
+        if isinstance(feature, CategoricalFeature):
+            sides[side][feature.name] = random.integers(0, vocabulary, counts[side], dtype=np.int32)
+        else:
+            offsets = np.concatenate([[0], np.cumsum(random.integers(0, 6, counts[side]))]).astype(np.int32)
+            values = random.integers(0, vocabulary, offsets[-1], dtype=np.int32)
+            weights = random.random(len(values), dtype=np.float32) if feature.name == "tag" else None
+            sides[side][feature.name] = Ragged(values, offsets, weights)
+    return Batch(
+        **sides,
+        request_index=np.sort(random.integers(0, requests, rows, dtype=np.int32)),
+        item_index=random.integers(0, items, rows, dtype=np.int32),
+    )
+
+
+def small_model(folder: Path, numeric: Numeric = "fp32") -> Model:
+    """The model with its graph written into ``folder``; INT8 in the canonical form, calibrated on random rows."""
+    schema, tables = small_schema(), small_tables()
+    graph = folder / "fp32.onnx"
+    onnx.save(small_graph(), graph)
+    model = Model(name="small", schema=schema, graph=graph, tables=tables)
+    if numeric == "fp32":
+        return model
+    inputs = reference_lookup(schema, tables, small_batch(2000, seed=9), np.float32)
+    quantize_graph(graph, inputs, folder / "int8.onnx", method="minmax")
+    return replace(model, graph=folder / "int8.onnx", numeric="int8")
+
+
+def small_graph() -> onnx.ModelProto:
+    """One cross layer beside a two-layer MLP, then a head of two tasks: the operators of a DCN-v2."""
+    names = [feature.name for feature in small_schema().features]
+    widths = [feature.width if isinstance(feature, DenseFeature) else _DIM for feature in small_schema().features]
+    width = sum(widths)
+    nodes = [
+        helper.make_node("Concat", names, ["x0"], axis=1),
+        helper.make_node("Gemm", ["x0", "cross.w", "cross.b"], ["crossed"], name="cross", transB=1),
+        helper.make_node("Mul", ["x0", "crossed"], ["product"]),
+        helper.make_node("Add", ["product", "x0"], ["x1"]),
+        helper.make_node("MatMul", ["x0", "deep0.w"], ["deep0"], name="deep0"),
+        helper.make_node("Add", ["deep0", "deep0.b"], ["deep0.sum"]),
+        helper.make_node("Relu", ["deep0.sum"], ["deep0.out"]),
+        helper.make_node("Gemm", ["deep0.out", "deep1.w", "deep1.b"], ["deep1"], name="deep1", transB=1),
+        helper.make_node("Relu", ["deep1"], ["deep1.out"]),
+        helper.make_node("Concat", ["x1", "deep1.out"], ["joined"], axis=-1),
+        helper.make_node("Gemm", ["joined", "head.w", "head.b"], ["logits"], name="head", transB=1),
+    ]
+    shapes = {
+        "cross.w": (width, width),
+        "cross.b": (width,),
+        "deep0.w": (width, 32),
+        "deep0.b": (32,),
+        "deep1.w": (16, 32),
+        "deep1.b": (16,),
+        "head.w": (TASKS, width + 16),
+        "head.b": (TASKS,),
+    }
+    random = np.random.default_rng(2)
+    weights = [
+        numpy_helper.from_array((random.normal(size=shape) / np.sqrt(max(shape))).astype(np.float32), name)
+        for name, shape in shapes.items()
+    ]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", columns])
+        for name, columns in zip(names, widths, strict=True)
+    ]
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", TASKS])
+    graph = helper.make_graph(nodes, "small", inputs, [output], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    return model
