@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from engine.small_model import small_batch, small_schema, small_tables
 
+from engine.small_model import small_batch, small_schema, small_tables
 from rankine.compilation.lookup import HostLookup
 from rankine.compilation.lookup_reference import reference_lookup
 from rankine.errors import BadRequest, EngineError
@@ -104,7 +104,7 @@ def test_lookup_refuses_with_feature_and_value_when_an_id_is_out_of_range(
 ) -> None:
     batch = small_batch(10)
     batch = replace(batch, request=_changed(batch.request, "user", lambda ids: ids.__setitem__(0, value)))
-    with pytest.raises(BadRequest, match="user .*id out of range") as caught:
+    with pytest.raises(BadRequest, match=r"user .*id out of range") as caught:
         look_up(batch)
     assert caught.value.got == str(value)
     assert caught.value.allowed == "0..49"

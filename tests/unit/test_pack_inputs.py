@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from engine.small_model import small_batch, small_graph, small_schema, small_tables
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
+from engine.small_model import small_batch, small_graph, small_schema, small_tables
 from rankine.compilation.lookup_reference import reference_lookup
 from rankine.compilation.pack_inputs import PACKED, pack_inputs
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from engine.small_model import small_batch, small_model
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from engine.small_model import small_batch, small_model
 from rankine.compilation.engines.reference import ReferenceRunner, widen
 from rankine.compilation.verify import FP32_LIMIT, reference_logits, verify, verify_logits
 from rankine.errors import EngineError

@@ -1,0 +1,166 @@
+"""Compiling a whole artifact, opening what was built, and timing it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.small_model import small_batch
+from engine.zoo_model import QUANTIZED
+from rankine.artifact import Artifact
+from rankine.compilation import engines as registry
+from rankine.compilation.compile import build_names, compile_artifact, open_runner, read_build
+from rankine.compilation.engine import Capabilities, Model, Target
+from rankine.compilation.verify import reference_logits
+from rankine.errors import ArtifactError, EngineError, EngineMissing, UsageError
+from rankine.events import Event, Failed, Finished
+from rankine.models.columns import Batch
+from rankine.models.variant import BASELINE, load_model
+from rankine.observation.engines import EngineBench, bench_engines, profile_path
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture(scope="module")
+def compiled(zoo: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    out = tmp_path_factory.mktemp("compiled") / "artifact"
+    return compile_artifact(zoo, verify_batch=small_batch(200), out=out)
+
+
+def test_compile_builds_what_capabilities_allow_when_engines_are_not_named(compiled: Artifact) -> None:
+    fp32, int8 = build_names(compiled, BASELINE), build_names(compiled, QUANTIZED)
+    assert {"eager", "onnxruntime"} <= set(fp32)
+    assert "onnxruntime" in int8
+    assert "eager" not in int8
+    assert "reference" not in fp32
+    build = read_build(compiled, BASELINE, "onnxruntime")
+    assert (build.numeric_form, build.verified_rows) == ("fp32", 200)
+    assert build.max_logit_error < 1e-4
+
+
+def test_open_runner_gives_right_logits_when_the_artifact_is_opened_anew(compiled: Artifact) -> None:
+    artifact, batch = Artifact.open(compiled.path), small_batch(33)
+    for variant in (BASELINE, QUANTIZED):
+        expected = reference_logits(load_model(artifact, variant), batch)
+        for engine in build_names(artifact, variant):
+            runner, out = open_runner(artifact, variant, engine), np.empty((33, 1), np.float32)
+            runner.run(batch, out)
+            runner.close()
+            np.testing.assert_allclose(out, expected, atol=1e-4 if variant == BASELINE else 0.1)
+
+
+def test_compile_leaves_the_parent_as_it_was_when_done(zoo: Artifact, compiled: Artifact) -> None:
+    assert compiled.manifest.parent == zoo.digest
+    assert build_names(zoo, BASELINE) == []
+    zoo.verify()
+    compiled.verify()
+
+
+def test_open_runner_names_what_there_is_when_a_build_is_missing(compiled: Artifact) -> None:
+    with pytest.raises(ArtifactError, match="was not built for engine 'reference'"):
+        open_runner(compiled, BASELINE, "reference")
+    with pytest.raises(ArtifactError, match=r"has no variant 'basline'.*Did you mean 'baseline'"):
+        open_runner(compiled, "basline", "onnxruntime")
+    with pytest.raises(EngineMissing, match="no such device"):
+        open_runner(compiled, BASELINE, "onnxruntime", device="tpu")
+    with pytest.raises(EngineError, match="at least one thread"):
+        open_runner(compiled, BASELINE, "onnxruntime", threads=0)
+
+
+@dataclass
+class _WrongRunner:
+    """Answers zero for every row."""
+
+    def run(self, batch: Batch, out: np.ndarray) -> None:
+        out[:] = 0
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class _WrongEngine:
+    """An engine that builds and opens, but whose logits are wrong."""
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(name="wrong", version="0")
+
+    def build(self, model: Model, target: Target, folder: Path) -> None:
+        (folder / "file").write_text("content")
+
+    def open(self, model: Model, folder: Path, *, device: str = "cpu", threads: int = 1) -> _WrongRunner:
+        return _WrongRunner()
+
+
+def engine() -> _WrongEngine:
+    """The entry point, as an engine's file has it."""
+    return _WrongEngine()
+
+
+@pytest.fixture
+def wrong_engine(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setitem(registry._ENGINES, "wrong", registry._Entry(__name__, "pip install wrong"))
+    return "wrong"
+
+
+def test_compile_leaves_an_engine_out_and_tells_when_it_fails(zoo: Artifact, tmp_path: Path, wrong_engine: str) -> None:
+    events: list[Event] = []
+    names = [wrong_engine, "onnxruntime"]
+    out = tmp_path / "out"
+    artifact = compile_artifact(zoo, engines=names, verify_batch=small_batch(50), out=out, emit=events.append)
+    assert build_names(artifact, BASELINE) == ["onnxruntime"]
+    assert artifact.names(f"variants/{BASELINE}/builds/wrong") == []
+    failed = [event for event in events if isinstance(event, Failed)]
+    assert [event.task for event in failed] == [f"compile {name} for wrong" for name in (BASELINE, QUANTIZED)]
+    assert "differ from the reference" in failed[0].reason
+    assert sum(isinstance(event, Finished) for event in events) == 2
+
+
+def test_compile_fails_and_writes_nothing_when_no_engine_succeeds(
+    zoo: Artifact, tmp_path: Path, wrong_engine: str
+) -> None:
+    with pytest.raises(EngineError, match=f"{BASELINE}: could be built for no engine.*differ from the reference"):
+        compile_artifact(zoo, engines=[wrong_engine], verify_batch=small_batch(50), out=tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bench_engines_keeps_a_profile_when_all_run(compiled: Artifact) -> None:
+    batches = {rows: small_batch(rows) for rows in (1, 8)}
+    bench = bench_engines(compiled, batches, rows=(1, 8), repeats=6)
+    pairs = [(v, e) for v in (BASELINE, QUANTIZED) for e in build_names(compiled, v)]
+    assert [(t.variant, t.engine, t.rows) for t in bench.timings] == [
+        (*pair, rows) for pair in pairs for rows in (1, 8)
+    ]
+    for timing in bench.timings:
+        assert timing.error is None
+        assert timing.calls == 6
+        assert timing.min_ms is not None
+        assert timing.p25_ms is not None
+        assert timing.p50_ms is not None
+        assert timing.p75_ms is not None
+        assert 0 < timing.min_ms <= timing.p25_ms <= timing.p50_ms <= timing.p75_ms
+    assert bench.control_p50_ms > 0
+    assert bench.noisy == (bench.control_spread > 0.10)
+    assert EngineBench.model_validate_json(profile_path(compiled).read_text()) == bench
+    assert [set(line) for line in bench.table_rows()] == [{"variant", "engine", "1 rows, ms", "8 rows, ms"}] * len(
+        pairs
+    )
+
+
+def test_bench_engines_keeps_the_error_when_an_engine_fails(compiled: Artifact) -> None:
+    pairs = [(BASELINE, "onnxruntime"), (BASELINE, "reference")]
+    bench = bench_engines(compiled, {4: small_batch(4)}, pairs=pairs, rows=(4,), repeats=3)
+    good, bad = bench.timings
+    assert good.error is None
+    assert "was not built" in (bad.error or "")
+    assert bench.table_rows()[1]["4 rows, ms"] == "failed"
+    assert bench.timing(BASELINE, "onnxruntime", 4) == good
+
+
+def test_bench_engines_refuses_when_a_batch_is_missing_or_nothing_was_built(compiled: Artifact, zoo: Artifact) -> None:
+    with pytest.raises(UsageError, match="no batch of 64 rows"):
+        bench_engines(compiled, {1: small_batch(1)}, rows=(1, 64))
+    with pytest.raises(UsageError, match="no builds"):
+        bench_engines(zoo, {1: small_batch(1)}, rows=(1,))
