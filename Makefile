@@ -60,6 +60,7 @@ $(BIN)/python:
 $(STAMP): $(SOURCES) | $(BIN)/python
 	@command -v "$${CXX:-c++}" >/dev/null \
 	  || { echo "error: no C++ compiler ('$${CXX:-c++}'). On Debian or Ubuntu: apt-get install g++" >&2; exit 1; }
+	@echo "Setting up $(VENV): about 2 GB and a few minutes the first time, seconds after an edit of native code"
 	$(PIP) install --quiet -c constraints.txt $(BUILD_REQUIREMENTS)
 	$(PIP) install --quiet --no-build-isolation -c constraints.txt -e ".[all,dev]"
 	@touch $@
