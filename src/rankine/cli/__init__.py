@@ -1,0 +1,114 @@
+"""The command line: a table of verbs, imported when they are called; the only place that prints.
+
+``rankine --help`` imports neither NumPy nor PyTorch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+import click
+
+__all__ = ["main"]
+
+_GROUPS: Mapping[str, Mapping[str, str]] = {
+    "": {
+        "demo": "Everything in one go: train, compress, certify, serve, load, report.",
+        "train": "Train the baseline on a data set until validation stops improving.",
+        "inspect": "Show what an artifact holds: features, variants, builds, certificates.",
+        "compress": "Make smaller and INT8 variants by a recipe.",
+        "compile": "Build every variant for every engine, and verify each against the reference.",
+        "certify": "Test on held-out data that variants rank no worse than the baseline.",
+        "optimize": "compress, compile and certify in one go.",
+        "serve": "Serve an artifact over HTTP.",
+        "bench": "Measure: `bench load URL`, `bench engines ARTIFACT`.",
+        "report": "Render a result.json as one self-contained HTML page.",
+        "doctor": "Show engines, devices and CPU features, and what is missing.",
+    },
+    "bench": {
+        "load": "Put a server under load: latency, goodput, highest sustainable rate.",
+        "engines": "Time every variant on every engine, side by side.",
+    },
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are run; listing them imports nothing."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_GROUPS[self._path()])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _GROUPS[self._path()]:
+            return None
+        if cmd_name in _GROUPS:
+            return LazyGroup(cmd_name, help=_GROUPS[self._path()][cmd_name], no_args_is_help=True)
+        prefix = f"{self._path()}_" if self._path() else ""
+        command: click.Command = import_module(f"rankine.cli.{prefix}{cmd_name}").command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        from rankine.errors import did_you_mean
+
+        if args and not args[0].startswith("-") and args[0] not in _GROUPS[self._path()]:
+            hint = did_you_mean(args[0], _GROUPS[self._path()])
+            raise click.UsageError(f"no such command '{args[0]}'. {hint or ''}".rstrip(), ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_GROUPS[self._path()].items()))
+
+    def _path(self) -> str:
+        return "" if self.name in (None, "rankine") else str(self.name)
+
+
+@click.command(cls=LazyGroup, name="rankine", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="rankine")
+def _rankine() -> None:
+    """Turn a trained ranking model into a certified, low-latency ranking service.
+
+    \b
+    Start with:   rankine demo
+    Your data:    rankine train --data ratings.parquet --schema schema.yaml --out model
+                  rankine optimize model --data ratings.parquet --schema schema.yaml --out small
+                  rankine serve small
+
+    Exit status: 0 ok, 1 internal error, 2 usage, 3 quality gate failed, 4 SLO not met, 5 engine missing.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; exits with the status of the error's class."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        status: Any = _rankine.main(args=arguments, prog_name="rankine", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except Exception as error:
+        from rankine.errors import RankineError
+
+        if not isinstance(error, RankineError):
+            raise
+        _show(error, as_json="--json" in arguments)
+        sys.exit(error.exit_status)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _show(error: Any, *, as_json: bool) -> None:
+    if as_json:
+        import json
+
+        click.echo(json.dumps({"error": error.as_dict()}, indent=2))
+    click.echo(f"{click.style('error', fg='red', bold=True)} ({error.code}): {error}", err=True)
+
+
+if __name__ == "__main__":
+    main()

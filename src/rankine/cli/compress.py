@@ -1,0 +1,43 @@
+"""``rankine compress``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rankine.cli.options import artifact_argument, carry_catalog, data_options, json_option, open_dataset, out_option
+
+EPILOG = """\b
+Example:
+  rankine compress runs/movielens --data ml-1m --recipe recipe.yaml --out runs/compressed
+\b
+recipe.yaml:
+  passes:
+    - {type: distill, hidden: [256, 128, 64], cross_layers: 1}
+    - {type: quantize, method: minmax}
+"""
+
+
+@click.command("compress", epilog=EPILOG)
+@artifact_argument
+@data_options
+@click.option("--recipe", type=click.Path(path_type=Path), help="Recipe (YAML) [default: distill, then INT8].")
+@out_option()
+@json_option
+def command(
+    artifact: Path, data: str, schema: Path | None, rows: int | None, seed: int, recipe: Path | None, out: Path,
+    as_json: bool,
+) -> None:
+    """Make smaller and INT8 variants of the baseline; nothing is certified yet."""
+    from rankine.artifact import Artifact
+    from rankine.cli.inspect import show
+    from rankine.cli.render import watch
+    from rankine.compression.compress import compress
+    from rankine.compression.recipe import read_recipe
+
+    parent, chosen = Artifact.open(artifact), read_recipe(recipe)
+    with watch() as emit:
+        child = compress(parent, chosen, open_dataset(data, schema, rows, seed), out=out, emit=emit)
+    carry_catalog(artifact, out)
+    show(child, as_json=as_json)

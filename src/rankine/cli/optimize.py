@@ -1,0 +1,53 @@
+"""``rankine optimize``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rankine.cli.options import artifact_argument, carry_catalog, data_options, json_option, open_dataset, out_option
+
+EPILOG = """\b
+Example:
+  rankine optimize runs/movielens --data ml-1m --margin 0.001 --out runs/small
+"""
+
+
+@click.command("optimize", epilog=EPILOG)
+@artifact_argument
+@data_options
+@click.option("--recipe", type=click.Path(path_type=Path), help="Recipe (YAML) [default: distill, then INT8].")
+@click.option("--engine", "engines", multiple=True, help="Engine to build for, repeatable [default: all installed].")
+@click.option("--margin", type=float, default=0.001, show_default=True, help="Largest loss of AUC that is accepted.")
+@out_option()
+@json_option
+def command(
+    artifact: Path, data: str, schema: Path | None, rows: int | None, seed: int, recipe: Path | None,
+    engines: tuple[str, ...], margin: float, out: Path, as_json: bool,
+) -> None:
+    """compress, compile and certify in one go.
+
+    Exits with 3 when no compressed variant passed; the artifact is written all the same, with its certificates. The
+    catalog beside ARTIFACT is copied beside OUT.
+    """
+    from rankine.artifact import Artifact
+    from rankine.cli.inspect import require_pass, show
+    from rankine.cli.render import watch
+    from rankine.compression.recipe import read_recipe
+    from rankine.planning.optimize import optimize
+
+    parent, chosen = Artifact.open(artifact), read_recipe(recipe)
+    with watch() as emit:
+        child = optimize(
+            parent,
+            chosen,
+            open_dataset(data, schema, rows, seed),
+            margin=margin,
+            out=out,
+            engines=engines or None,
+            emit=emit,
+        )
+    carry_catalog(artifact, out)
+    show(child, as_json=as_json)
+    require_pass(child)

@@ -1,0 +1,63 @@
+"""``rankine serve``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rankine.cli.options import artifact_argument
+
+EPILOG = """\b
+Examples:
+  rankine serve runs/small --port 8080
+  curl 'http://127.0.0.1:8080/v1/models'
+"""
+
+
+def _cores(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    try:
+        return tuple(sorted({int(part) for part in value.split(",")}))
+    except ValueError:
+        raise click.BadParameter("must be core numbers separated by commas, such as 0,1") from None
+
+
+@click.command("serve", epilog=EPILOG)
+@artifact_argument
+@click.option("--catalog", type=click.Path(path_type=Path), help="Catalog [default: ARTIFACT.catalog].")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
+@click.option("--variant", help="Variant to serve [default: the certified plan's].")
+@click.option("--engine", help="Engine to run it on [default: the variant's certified one].")
+@click.option("--allow-uncertified", is_flag=True, help="Serve without a passed certificate.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of one engine call.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Engine calls at one time.")
+@click.option("--cores", callback=_cores, help="Cores to run on, e.g. 0,1 [default: all].")
+@click.option("--max-candidates", type=click.IntRange(min=1), default=10_000, show_default=True)
+@click.option("--max-body-bytes", type=click.IntRange(min=1024), default=16 << 20, show_default=True)
+@click.option("--max-decompressed-bytes", type=click.IntRange(min=1024), default=64 << 20, show_default=True)
+@click.option("--max-batch-rows", type=click.IntRange(min=1), default=2048, show_default=True)
+@click.option("--max-queue-rows", type=click.IntRange(min=1), default=65_536, show_default=True)
+@click.option("--default-deadline-ms", type=float, help="Deadline of requests that bring none.")
+@click.option(
+    "--unknown-item",
+    type=click.Choice(["error", "row"]),
+    default="error",
+    show_default=True,
+    help="Ids that the catalog does not have: refuse, or score as out of vocabulary.",
+)
+@click.option("--drain-s", type=click.FloatRange(min=0), default=0.5, show_default=True)
+@click.option("--log-requests", is_flag=True, help="One JSON line on standard error a request.")
+def command(**options: Any) -> None:
+    """Serve an artifact over HTTP: rank endpoint, Open Inference Protocol v2, metrics, health.
+
+    Stops on SIGTERM or Ctrl-C after every accepted request is answered. Logs are JSON lines on standard error.
+    """
+    from rankine.config import parse
+    from rankine.serving.config import ServeConfig
+    from rankine.serving.server import serve
+
+    serve(parse(ServeConfig, options, source="serve"))

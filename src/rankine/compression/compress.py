@@ -1,0 +1,163 @@
+"""``compress``: one recipe applied to an artifact; every pass adds a variant."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from rankine.artifact import Artifact, Draft
+from rankine.compression.recipe import Distill, Quantize, Recipe
+from rankine.data.dataset import Dataset, Splits
+from rankine.errors import DataError, UsageError
+from rankine.events import Emit, Note, ignore, step
+from rankine.models.checkpoint import load_checkpoint
+from rankine.models.columns import Batch
+from rankine.models.inputs import torch_inputs
+from rankine.models.package import put_trained
+from rankine.models.transforms import Transforms
+from rankine.models.variant import BASELINE, Variant, load_model, read_variant, write_tables
+from rankine.training.fit import Examples
+from rankine.training.train import TRAINING_FILE, TrainingRecord
+
+__all__ = ["RECIPE_FILE", "check_same_data", "compress"]
+
+RECIPE_FILE = "recipe.json"
+
+
+def compress(parent: Artifact, recipe: Recipe, dataset: Dataset, *, out: Path, emit: Emit = ignore) -> Artifact:
+    """Apply the passes of ``recipe``, each to the variant before it, and write a child artifact.
+
+    Training and validation rows are used, the test rows are not.
+
+    Raises:
+        DataError: ``dataset`` is not the one that the baseline was trained on.
+        UsageError: a pass needs a trainable model and there is only a graph.
+    """
+    check_same_data(parent, dataset)
+    transforms = Transforms.read(parent)
+    rows, splits = dataset.encode(transforms), dataset.splits()
+    source, artifact = BASELINE, parent
+    with tempfile.TemporaryDirectory(prefix="rankine-compress-") as scratch:
+        for number, step_of in enumerate(recipe.passes, start=1):
+            draft = Draft("compress", parent=artifact)
+            match step_of:
+                case Distill():
+                    name = _new_name(artifact, f"{recipe.name}-fp32", number)
+                    _distill(draft, artifact, source, name, step_of, (dataset, rows, splits), recipe.seed, emit)
+                case Quantize():
+                    name = _new_name(artifact, f"{recipe.name}-int8", number)
+                    sample = np.random.default_rng(recipe.seed).permutation(splits.train)[: step_of.calibration_rows]
+                    _quantize(draft, artifact, source, name, step_of, rows.select(np.sort(sample)), emit)
+            if number == len(recipe.passes):
+                draft.put_json(RECIPE_FILE, recipe)
+                return draft.commit(out)
+            source, artifact = name, draft.commit(Path(scratch) / f"pass-{number}")
+    raise UsageError("a recipe needs at least one pass")
+
+
+def check_same_data(artifact: Artifact, dataset: Dataset) -> None:
+    """Refuse data other than what the baseline was trained on: its splits would mix training and test rows.
+
+    Raises:
+        DataError: says which fact differs.
+    """
+    record = artifact.read_json(TRAINING_FILE, TrainingRecord)
+    if dict(dataset.provenance) != dict(record.provenance):
+        differing = sorted(
+            key
+            for key in {*dataset.provenance, *record.provenance}
+            if dataset.provenance.get(key) != record.provenance.get(key)
+        )
+        raise DataError(
+            "is not the data that the baseline was trained on",
+            where=dataset.name,
+            got=", ".join(f"{key}={dataset.provenance.get(key)}" for key in differing),
+            allowed=", ".join(f"{key}={record.provenance.get(key)}" for key in differing),
+            hint="Give the same --data, --rows and --seed as for training: otherwise test rows may have been trained on.",
+        )
+
+
+def _distill(
+    draft: Draft,
+    artifact: Artifact,
+    source: str,
+    name: str,
+    settings: Distill,
+    data: tuple[Dataset, Batch, Splits],
+    seed: int,
+    emit: Emit,
+) -> None:
+    from rankine.compression.distill import distill
+
+    model = load_model(artifact, source)
+    if model.checkpoint is None:
+        raise UsageError(
+            "distillation needs a trainable model, and this variant is a graph only",
+            where=source,
+            hint="Put 'distill' before 'quantize' in the recipe.",
+        )
+    dataset, rows, splits = data
+    student, result = distill(
+        load_checkpoint(model.checkpoint),
+        Examples(rows.select(splits.train), dataset.labels[splits.train]),
+        Examples(rows.select(splits.validation), dataset.labels[splits.validation]),
+        settings,
+        seed=seed,
+        emit=emit,
+    )
+    sizes = "-".join(map(str, settings.hidden))
+    put_trained(
+        draft,
+        student,
+        student.config,
+        name=name,
+        parent=source,
+        steps=(f"distilled to {sizes}, {settings.cross_layers} cross layers: {result.best_epoch} epochs",),
+        validation_auc=result.validation_auc,
+        details={"distill": settings.model_dump(mode="json"), "fit": result.model_dump(mode="json")},
+    )
+
+
+def _quantize(
+    draft: Draft, artifact: Artifact, source: str, name: str, settings: Quantize, sample: Batch, emit: Emit
+) -> None:
+    from rankine.compression.quantize import quantize_graph, quantize_table
+
+    parent, model = read_variant(artifact, source), load_model(artifact, source)
+    with step(emit, "quantize", total=None, unit="rows") as advance, tempfile.TemporaryDirectory() as scratch:
+        tables = {table: quantize_table(values, settings.tables) for table, values in model.tables.items()}
+        advance(0, f"calibrating on {sample.rows} training rows")
+        inputs = _embedded(artifact, source, sample)
+        graph = Path(scratch) / "graph.onnx"
+        quantize_graph(model.graph, inputs, graph, method=settings.method)
+        draft.put_file(f"variants/{name}/graph.onnx", graph)
+    variant = Variant(
+        name=name,
+        parent=source,
+        numeric="int8",
+        steps=(*parent.steps, f"INT8, {settings.method} ranges of {sample.rows} rows, tables {settings.tables}"),
+        macs_per_row=parent.macs_per_row,
+        tables=write_tables(draft, name, tables),
+        details={"quantize": settings.model_dump(mode="json")},
+    )
+    draft.put_json(f"variants/{name}/variant.json", variant)
+    emit(Note("quantize", "tables", {"bytes": sum(table.size_bytes for table in tables.values())}))
+
+
+def _embedded(artifact: Artifact, source: str, sample: Batch) -> dict[str, np.ndarray]:
+    """What the graph's inputs are for the sampled rows, from the trained module."""
+    import torch
+
+    checkpoint = load_model(artifact, source).checkpoint
+    if checkpoint is None:
+        raise UsageError("the variant is INT8 already", where=source)
+    module = load_checkpoint(checkpoint)
+    with torch.inference_mode():
+        parts = module.embed(torch_inputs(sample, module.schema))
+    return {f.name: part.numpy() for f, part in zip(module.schema.features, parts, strict=True)}
+
+
+def _new_name(artifact: Artifact, wanted: str, number: int) -> str:
+    return wanted if f"variants/{wanted}/variant.json" not in artifact else f"{wanted}-{number}"

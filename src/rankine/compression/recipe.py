@@ -1,0 +1,83 @@
+"""A recipe is data: the passes that make a variant, in order. Each pass says what it needs of the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from rankine.config import Frozen, load_yaml
+from rankine.training.fit import FitConfig
+
+__all__ = ["DEFAULT_RECIPE", "Distill", "Needs", "Pass", "Quantize", "Recipe", "read_recipe"]
+
+Needs = Literal["graph", "trainable"]
+
+
+class Distill(Frozen):
+    """Train a narrower student on the labels and on the teacher's probabilities (Hinton et al., arXiv 1503.02531).
+
+    Attributes:
+        hidden, cross_layers: sizes of the student; other settings are the teacher's.
+        teacher_weight: target of a training row is this much teacher and the rest label.
+        drawn_rows: further rows without labels, as a multiple of the training rows: requests and items of the
+            training rows, recombined at random and labeled by the teacher alone. Only for models without features
+            that differ per (request, candidate) row, since those cannot be recombined.
+        warm_start: begin from the teacher's embeddings.
+    """
+
+    needs: ClassVar[Needs] = "trainable"
+
+    type: Literal["distill"] = "distill"
+    hidden: tuple[int, ...] = (256, 128, 64)
+    cross_layers: int = Field(1, ge=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    teacher_weight: float = Field(0.7, ge=0, le=1)
+    drawn_rows: float = Field(0.5, ge=0)
+    warm_start: bool = True
+    fit: FitConfig = FitConfig(embedding_l2=1e-3)
+
+
+class Quantize(Frozen):
+    """Static INT8 of the linear layers (canonical QDQ form) and row-wise INT8 of the tables.
+
+    Activations u8, asymmetric, per tensor, calibrated; weights s8, symmetric, per channel. The head keeps FP32: it
+    is one column wide, and its quantization would leave 256 distinct scores.
+
+    Attributes:
+        calibration_rows: training rows on which the ranges of activations are taken.
+        method: of calibration; ``percentile`` clips outliers.
+        tables: row type of the embedding tables.
+    """
+
+    needs: ClassVar[Needs] = "graph"
+
+    type: Literal["quantize"] = "quantize"
+    calibration_rows: int = Field(8192, ge=1)
+    method: Literal["minmax", "percentile", "entropy"] = "minmax"
+    tables: Literal["int8", "float16", "float32"] = "int8"
+
+
+Pass = Annotated[Distill | Quantize, Field(discriminator="type")]
+
+
+class Recipe(Frozen):
+    """Passes in order; each makes a variant from the one before, and the first from the baseline."""
+
+    schema_version: Literal[1] = 1
+    name: str = Field("small", pattern=r"^[a-z0-9][a-z0-9-]*$", description="prefix of the variants' names")
+    passes: tuple[Pass, ...] = Field(min_length=1)
+    seed: int = 0
+
+
+DEFAULT_RECIPE = Recipe(passes=(Distill(), Quantize()))
+
+
+def read_recipe(path: Path | None) -> Recipe:
+    """The recipe in a YAML file, or the default one.
+
+    Raises:
+        ConfigError: the file is missing or has a wrong key.
+    """
+    return DEFAULT_RECIPE if path is None else load_yaml(Recipe, path)

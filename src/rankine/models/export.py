@@ -1,0 +1,72 @@
+"""Export: the dense part of a model as an ONNX graph with dynamic rows; the tables stay outside, as blobs."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rankine.models.zoo.base import RankingModel
+
+__all__ = ["OPSET", "OUTPUT", "export_onnx"]
+
+OPSET = 21
+OUTPUT = "logits"
+
+
+def export_onnx(model: RankingModel, path: Path) -> None:
+    """Write the dense part of ``model`` to ``path``.
+
+    One float32 input ``(rows, width)`` per feature, named after it, in the order of the schema; output ``logits``
+    ``(rows, tasks)``. ``rows`` is dynamic.
+    """
+    import onnx
+    import torch
+    from torch import Tensor, nn
+
+    class Dense(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *parts: Tensor) -> Tensor:
+            return self.model.dense(parts)
+
+    names = [feature.name for feature in model.schema.features]
+    # Two rows or more: a leading dimension of one would be taken for a constant.
+    parts = tuple(torch.zeros(4, width) for width in model.widths)
+    rows = torch.export.Dim("rows", min=1, max=2**31 - 1)
+    with _quiet_exporter():
+        program: Any = torch.onnx.export(
+            Dense().eval(),
+            parts,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=names,
+            output_names=[OUTPUT],
+            dynamic_shapes={"parts": tuple({0: rows} for _ in parts)},
+            verbose=False,
+        )
+    proto = program.model_proto
+    # The exporter leaves shapes of its own tracing behind, which later rewrites would contradict.
+    del proto.graph.value_info[:]
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.save(proto, path)
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """The exporter warns of its own internals; those are not for a user to act on."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"torch\.|copyreg|onnxscript\.")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,93 @@
+"""What reference models share: embedding tables by the schema, and a dense part that is exported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rankine.models.inputs import TorchInput, TorchInputs
+from rankine.models.schema import CategoricalFeature, DenseFeature, MultiHotFeature, Schema
+from rankine.models.transforms import table_of
+
+__all__ = ["RankingModel", "mlp"]
+
+_INITIAL_STD = 0.01
+
+
+class RankingModel(nn.Module):
+    """Tables, then a dense part: ``forward(inputs) = dense(embed(inputs))``.
+
+    Subclasses implement :meth:`dense`, which is what is exported to ONNX: the tables stay outside of the graph.
+
+    Args:
+        schema: gives the features and their order.
+        table_rows: rows of every embedding table.
+        embedding_dim: width of every embedding.
+    """
+
+    def __init__(self, schema: Schema, table_rows: Mapping[str, int], embedding_dim: int) -> None:
+        super().__init__()
+        self.schema = schema
+        self.table_rows = dict(table_rows)
+        self.tables = nn.ModuleDict({name: nn.Embedding(rows, embedding_dim) for name, rows in table_rows.items()})
+        for table in self.tables.values():
+            nn.init.normal_(cast(nn.Embedding, table).weight, std=_INITIAL_STD)
+        self.widths = [f.width if isinstance(f, DenseFeature) else embedding_dim for f in schema.features]
+
+    @property
+    def width(self) -> int:
+        """Width of the concatenation of all features."""
+        return sum(self.widths)
+
+    def embed(self, inputs: TorchInputs) -> list[Tensor]:
+        """Float32 ``(rows, width)`` per feature, in the order of the schema."""
+        return [self._embed(feature, inputs[feature.name]) for feature in self.schema.features]
+
+    def _embed(self, feature: CategoricalFeature | MultiHotFeature | DenseFeature, value: TorchInput) -> Tensor:
+        match feature:
+            case DenseFeature():
+                return cast(Tensor, value)
+            case CategoricalFeature():
+                return cast(Tensor, self.tables[table_of(feature)](value))
+            case MultiHotFeature(pooling=pooling):
+                values, offsets, weights = cast(tuple[Tensor, Tensor, Tensor | None], value)
+                weight = cast(nn.Embedding, self.tables[table_of(feature)]).weight
+                mode = pooling if weights is None else "sum"
+                pooled = functional.embedding_bag(
+                    values, weight, offsets, mode=mode, per_sample_weights=weights, include_last_offset=True
+                )
+                if weights is not None and pooling == "mean":
+                    pooled = pooled / (offsets[1:] - offsets[:-1]).clamp(min=1)[:, None]
+                return pooled
+
+    def dense(self, parts: Sequence[Tensor]) -> Tensor:
+        """Logits ``(rows, tasks)`` from one float32 ``(rows, width)`` tensor per feature."""
+        raise NotImplementedError(f"{type(self).__name__} must implement dense()")
+
+    def forward(self, inputs: TorchInputs) -> Tensor:
+        return self.dense(self.embed(inputs))
+
+
+def mlp(width: int, sizes: Sequence[int], dropout: float) -> nn.Sequential:
+    """Linear, ReLU and dropout for each of ``sizes``."""
+    layers: list[nn.Module] = []
+    for size in sizes:
+        layers += [nn.Linear(width, size), nn.ReLU()]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+        width = size
+    return nn.Sequential(*layers)
+
+
+def count_macs(model: RankingModel) -> int:
+    """Multiply-adds of the dense part for one row, from the shapes of its linear layers."""
+    return sum(layer.in_features * layer.out_features for layer in model.modules() if isinstance(layer, nn.Linear))
+
+
+def tables_of(model: RankingModel) -> dict[str, torch.Tensor]:
+    """The embedding weights, ``(vocabulary, dim)`` per table."""
+    return {name: cast(nn.Embedding, table).weight.detach() for name, table in model.tables.items()}

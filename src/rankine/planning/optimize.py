@@ -1,0 +1,71 @@
+"""``optimize``: compress, compile and certify in one go."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rankine.artifact import Artifact
+from rankine.certification.certify import certify
+from rankine.compilation.compile import compile_artifact
+from rankine.compression.compress import compress
+from rankine.compression.recipe import Recipe
+from rankine.data.dataset import Dataset
+from rankine.errors import ArtifactError
+from rankine.events import Emit, ignore
+from rankine.models.columns import Batch
+from rankine.models.transforms import Transforms
+
+__all__ = ["VERIFY_ROWS", "optimize", "verification_rows"]
+
+VERIFY_ROWS = 2048
+
+
+def optimize(
+    parent: Artifact,
+    recipe: Recipe,
+    dataset: Dataset,
+    *,
+    margin: float,
+    out: Path,
+    engines: Sequence[str] | None = None,
+    emit: Emit = ignore,
+) -> Artifact:
+    """Apply a recipe, build every variant for every engine, certify each, and write one artifact.
+
+    Args:
+        engines: names of engines to build for; None means all that are installed.
+        margin: the largest loss of AUC that is accepted.
+
+    Raises:
+        ArtifactError: something is at ``out`` already (found before the work begins).
+    """
+    if out.exists():
+        raise ArtifactError("something is already there", where=str(out), hint="Give another --out, or remove it.")
+    with tempfile.TemporaryDirectory(prefix="rankine-optimize-", dir=_existing(out)) as scratch:
+        compressed = compress(parent, recipe, dataset, out=Path(scratch) / "compressed", emit=emit)
+        compiled = compile_artifact(
+            compressed,
+            engines=engines,
+            verify_batch=verification_rows(compressed, dataset),
+            out=Path(scratch) / "compiled",
+            emit=emit,
+        )
+        return certify(compiled, dataset, margin=margin, out=out, emit=emit)
+
+
+def verification_rows(artifact: Artifact, dataset: Dataset) -> Batch:
+    """Real rows (of the validation split) on which compiled variants are held to the reference."""
+    rows = dataset.splits().validation
+    chosen = np.random.default_rng(0).permutation(rows)[:VERIFY_ROWS]
+    return dataset.encode(Transforms.read(artifact)).select(np.sort(chosen))
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above ``path`` that exists: drafts made there can be hard-linked."""
+    parent = path.resolve().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    return parent

@@ -1,0 +1,93 @@
+"""``train``: a data set and a model's configuration into an artifact with the baseline variant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rankine.artifact import Artifact, Draft
+from rankine.config import Frozen
+from rankine.data.dataset import Dataset
+from rankine.events import Emit, Note, ignore
+from rankine.models.package import put_trained
+from rankine.models.variant import BASELINE
+from rankine.models.zoo import build_model
+from rankine.training.fit import Examples, FitConfig, FitResult, fit
+
+__all__ = ["TRAINING_FILE", "TrainingRecord", "train"]
+
+TRAINING_FILE = "training.json"
+
+
+class TrainingRecord(Frozen):
+    """Where the baseline came from: data, sizes of its splits, settings and history."""
+
+    schema_version: int = 1
+    dataset: str
+    provenance: Mapping[str, str]
+    rows: Mapping[str, int]
+    best_auc: float | None = None
+    model: Mapping[str, Any]
+    fit: FitConfig
+    result: FitResult
+
+
+def train(
+    dataset: Dataset, model_config: Mapping[str, object], config: FitConfig, *, out: Path, name: str,
+    emit: Emit = ignore,
+) -> Artifact:
+    """Train the baseline until validation stops improving, and write it as an artifact.
+
+    The test rows are not looked at.
+
+    Args:
+        dataset: raw rows; its schema says how they are split.
+        model_config: ``{"architecture": "dcn_v2", ...}``, see :mod:`rankine.models.zoo`.
+        out: folder to write; must not exist.
+        name: of the model, as it will be served.
+    """
+    import torch
+
+    dataset.check()
+    splits = dataset.splits()
+    transforms = dataset.fit_transforms(splits.train)
+    rows = dataset.encode(transforms)
+    torch.manual_seed(config.seed)
+    model = build_model(dataset.schema, transforms.table_rows(), model_config)
+    result = fit(
+        model,
+        Examples(rows.select(splits.train), dataset.labels[splits.train].astype(np.float32)),
+        Examples(rows.select(splits.validation), dataset.labels[splits.validation]),
+        config,
+        task="train baseline",
+        emit=emit,
+    )
+    if not result.converged:
+        emit(Note("train baseline", "max_epochs ended the training: validation was still improving"))
+    draft = Draft("train", name=name)
+    transforms.write(draft)
+    resolved: Frozen = model.config
+    put_trained(
+        draft,
+        model,
+        resolved,
+        name=BASELINE,
+        parent=None,
+        steps=(f"trained on {dataset.name}: {result.best_epoch} epochs of {len(result.history)} run",),
+        validation_auc=result.validation_auc,
+        details={"converged": result.converged, "train_seconds": round(result.seconds, 1)},
+    )
+    record = TrainingRecord(
+        dataset=dataset.name,
+        provenance=dataset.provenance,
+        rows={"train": len(splits.train), "validation": len(splits.validation), "test": len(splits.test)},
+        best_auc=dataset.best_auc,
+        model=resolved.model_dump(mode="json"),
+        fit=config,
+        result=result,
+    )
+    draft.put_json(TRAINING_FILE, record)
+    return draft.commit(out)
