@@ -1,0 +1,159 @@
+"""The server as a plain ASGI application: reads requests, routes them, answers; a framework would cost more.
+
+Small uncompressed bodies are handled on the event loop (a hand-over to a thread costs more than they do); the rest is
+decompressed, decoded and encoded in threads, so that nothing heavy holds up the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+from typing import Any, TypeVar
+
+from rankine.errors import CapacityExceeded, RankineError
+from rankine.serving.bodies import ClientGone, Receive, decompress, encoding_of, read_body
+from rankine.serving.config import ServeConfig
+from rankine.serving.http import MethodNotAllowed, Reply, Request, UnsupportedMedia, error_reply
+from rankine.serving.logs import LOGGER
+from rankine.serving.metrics import ServerMetrics
+from rankine.serving.model import ServedModel
+from rankine.serving.pool import Pool, QueueRefused
+from rankine.serving.routes import Route, Routes
+
+__all__ = ["App"]
+
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+T = TypeVar("T")
+_INLINE_BYTES = 32 << 10
+_SMALL_REPLY_ROWS = 2_000
+
+
+class App:
+    """The application.
+
+    Args:
+        model: what is served.
+        pool: started; the application only queues work in it.
+        metrics: counts every reply.
+
+    Attributes:
+        ready: what ``/v2/health/ready`` says. The server sets it.
+        leaving: the server is going away: replies ask clients to close their connections.
+    """
+
+    def __init__(self, config: ServeConfig, model: ServedModel, pool: Pool, metrics: ServerMetrics) -> None:
+        self.config = config
+        self.model = model
+        self.pool = pool
+        self.metrics = metrics
+        self.ready = False
+        self.leaving = False
+        self._routes = Routes(self)
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="rankine-bodies")
+        self._prefix = secrets.token_hex(4)
+        self._numbers = itertools.count(1)
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """ASGI 3 entry point; the server speaks HTTP only."""
+        if scope["type"] != "http":
+            return
+        arrived_s = perf_counter()
+        headers = dict(scope["headers"])
+        request = Request(
+            self._request_id(headers), scope["method"], scope["path"], scope["query_string"], headers, arrived_s
+        )
+        try:
+            protocol, reply = await self._answer(request, receive)
+        except ClientGone:
+            return
+        await self._send(request, reply, send)
+        self.metrics.answered(protocol, reply.status, perf_counter() - arrived_s)
+        if self.config.log_requests:
+            fields = {
+                "request_id": request.id,
+                "method": request.method,
+                "path": request.path,
+                "status": reply.status,
+                "ms": round(1000 * (perf_counter() - arrived_s), 3),
+            }
+            fields |= {key: headers[name].decode("latin-1") for key, name in _LOGGED.items() if name in headers}
+            LOGGER.info("request", extra={"fields": fields})
+
+    async def in_thread(self, do: Callable[[], T]) -> T:
+        """The result of ``do``, computed off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, do)
+
+    async def with_body(
+        self, request: Request, receive: Receive, media: tuple[bytes, ...], prepare: Callable[[bytes], T]
+    ) -> T:
+        """``prepare`` called with the request's body, read, limited and without its compression."""
+        media_type = request.headers.get(b"content-type", media[0]).split(b";")[0].strip().lower()
+        if media_type not in media:
+            got, allowed = media_type.decode("latin-1"), ", ".join(kind.decode() for kind in media)
+            raise UnsupportedMedia("unknown media type", where="header content-type", got=got, allowed=allowed)
+        encoding = encoding_of(request.headers)
+        body = await read_body(request.headers, receive, self.config.max_body_bytes)
+        if encoding == "identity" and len(body) <= _INLINE_BYTES:
+            return prepare(body)
+        most = self.config.max_decompressed_bytes
+        return await self.in_thread(lambda: prepare(decompress(body, encoding, most)))
+
+    async def render(self, rows: int, encode: Callable[[], T]) -> T:
+        """``encode`` called here if it is quick, else in a thread."""
+        return encode() if rows <= _SMALL_REPLY_ROWS else await self.in_thread(encode)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=True)
+
+    async def _answer(self, request: Request, receive: Receive) -> tuple[str, Reply]:
+        """The reply and the name of its protocol; every error becomes a reply."""
+        protocol = "oip" if request.path.startswith("/v2") else "http"
+        try:
+            route: Route = self._routes.find(request)
+            protocol = route.protocol
+            return protocol, await route.handle(request, receive)
+        except ClientGone:
+            raise
+        except RankineError as error:
+            if error.http_status >= 500 and not isinstance(error, CapacityExceeded):
+                LOGGER.warning("request failed", extra={"fields": {"request_id": request.id, "error": str(error)}})
+            return protocol, error_reply(error, request.id, plain=protocol == "oip", headers=_headers_of(error))
+        except Exception:  # noqa: BLE001  one request must not end the server; the log has it whole
+            LOGGER.exception("internal error", extra={"fields": {"request_id": request.id, "path": request.path}})
+            hidden = RankineError("internal error", hint="The server's log has the details under this request id.")
+            return protocol, error_reply(hidden, request.id, plain=protocol == "oip")
+
+    async def _send(self, request: Request, reply: Reply, send: Send) -> None:
+        headers = [
+            (b"content-type", reply.content_type),
+            (b"content-length", b"%d" % len(reply.body)),
+            (b"x-request-id", request.id.encode()),
+            *reply.headers,
+        ]
+        # After a refusal before the body was read, the rest of it must not be taken for the next request.
+        if self.leaving or reply.status in (411, 413):
+            headers.append((b"connection", b"close"))
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
+
+    def _request_id(self, headers: Mapping[bytes, bytes]) -> str:
+        """The client's ``x-request-id`` where it is a short plain word, else one of our own."""
+        given = headers.get(b"x-request-id", b"")
+        if 0 < len(given) <= 128 and given.isascii() and given.decode("ascii").isprintable():
+            return given.decode("ascii")
+        return f"{self._prefix}-{next(self._numbers):x}"
+
+
+_LOGGED = {"tenant": b"x-rankine-tenant", "session": b"x-rankine-session"}
+
+
+def _headers_of(error: RankineError) -> tuple[tuple[bytes, bytes], ...]:
+    if isinstance(error, QueueRefused):
+        return ((b"retry-after", b"%d" % error.retry_after_s),)
+    if isinstance(error, MethodNotAllowed) and error.allowed:
+        return ((b"allow", error.allowed.encode()),)
+    return ()

@@ -1,0 +1,64 @@
+"""What a server is started with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from rankine.config import Frozen
+
+__all__ = ["ServeConfig"]
+
+
+class ServeConfig(Frozen):
+    """Settings of one server process.
+
+    Attributes:
+        artifact: folder of the artifact.
+        catalog: folder of the catalog; ``<artifact>.catalog`` if None.
+        host, port: where to listen; port 0 takes a free one, which the ready event names.
+        variant, engine: what to serve; what the artifact's plan recommends if None.
+        device: of the engine.
+        allow_uncertified: serve although no passed certificate covers the variant on the engine.
+        threads: threads inside one engine call.
+        workers: engine calls at the same time.
+        cores: cores that the process may use, by number; all if None.
+        max_candidates: most candidates (or flat rows) of one request.
+        max_body_bytes: most bytes of a request body as sent.
+        max_decompressed_bytes: most bytes of it after decompression.
+        max_batch_rows: requests that wait are joined up to this many rows; one larger request runs alone.
+        max_queue_rows: rows that may wait; above it requests are refused (503).
+        default_deadline_ms: for requests that bring none; no deadline if None.
+        unknown_item: an id that the catalog does not have is an ``error``, or scored as the out-of-vocabulary ``row``.
+        drain_s: after SIGTERM, requests on connections that are open are still taken for this long.
+        log_requests: one JSON line on stderr a request.
+    """
+
+    artifact: Path
+    catalog: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    variant: str | None = None
+    engine: str | None = None
+    device: str = "cpu"
+    allow_uncertified: bool = False
+    threads: int = Field(1, ge=1, le=1024)
+    workers: int = Field(1, ge=1, le=256)
+    cores: tuple[int, ...] | None = None
+    max_candidates: int = Field(10_000, ge=1)
+    max_body_bytes: int = Field(16 << 20, ge=1024)
+    max_decompressed_bytes: int = Field(64 << 20, ge=1024)
+    max_batch_rows: int = Field(2048, ge=1)
+    max_queue_rows: int = Field(65_536, ge=1)
+    default_deadline_ms: float | None = Field(None, gt=0)
+    unknown_item: Literal["error", "row"] = "error"
+    drain_s: float = Field(0.5, ge=0, le=600)
+    log_requests: bool = False
+
+    @model_validator(mode="after")
+    def _queue_holds_a_request(self) -> Self:
+        if self.max_queue_rows < self.max_candidates:
+            raise ValueError("max_queue_rows must be at least max_candidates, or the largest request could never queue")
+        return self

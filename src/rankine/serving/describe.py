@@ -1,0 +1,63 @@
+"""What is served, as JSON for clients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rankine.serving.config import ServeConfig
+from rankine.serving.model import ServedModel
+
+__all__ = ["describe_model"]
+
+
+def describe_model(model: ServedModel, config: ServeConfig) -> dict[str, Any]:
+    """The reply of ``GET /v1/models/{name}``: features by side, identity, certificate and limits."""
+    schema, choice = model.schema, model.choice
+    quality, parity = choice.quality, choice.parity
+    certificate = None
+    if quality is not None:
+        certificate = {
+            "verdict": quality.verdict,
+            "metric": quality.metric,
+            "delta": quality.delta,
+            "ci_low": quality.ci_low,
+            "margin": quality.margin,
+            "rows": quality.rows,
+            "engine": quality.engine,
+        }
+    return {
+        "name": model.name,
+        "version": model.version,
+        "artifact": model.artifact.digest,
+        "generation": model.catalog.generation,
+        "variant": choice.variant,
+        "engine": choice.engine,
+        "certified": choice.certified,
+        "certificate": certificate,
+        "parity": None if parity is None else {"admitted": parity.admitted, "auc_difference": parity.auc_difference},
+        "item_id": {"name": schema.item_id, "dtype": schema.item_id_dtype},
+        "items": len(model.catalog),
+        "features": [
+            {
+                "name": feature.name,
+                "kind": feature.kind,
+                "dtype": feature.dtype,
+                "side": feature.side,
+                "freshness": feature.freshness,
+                "default": feature.default,
+                "given_as": _given_as(feature.side, per_row=feature.per_row),
+            }
+            for feature in schema.features
+        ],
+        "limits": {
+            "max_candidates": config.max_candidates,
+            "max_body_bytes": config.max_body_bytes,
+            "max_decompressed_bytes": config.max_decompressed_bytes,
+        },
+    }
+
+
+def _given_as(side: str, *, per_row: bool) -> str:
+    if side == "request":
+        return "request"
+    return "candidates.features" if per_row else "catalog, or inline in candidates.features"

@@ -1,0 +1,96 @@
+"""Random valid requests, drawn from the vocabularies and the catalog: for newcomers, warm-up and load generators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, Hash, Identity, MultiHotFeature
+from rankine.models.transforms import Transforms, table_of
+from rankine.serving.model import ServedModel
+
+__all__ = ["example_bodies"]
+
+_MAX_EXAMPLES = 1024
+_MAX_VALUES = 1_000_000
+_LONGEST_LIST = 3
+_HASHED_VALUES = 1_000_000
+
+
+def example_bodies(
+    model: ServedModel, *, count: int, candidates: int, seed: int, max_candidates: int
+) -> list[dict[str, Any]]:
+    """``count`` rank bodies of ``candidates`` items each; the same for the same seed.
+
+    Items are drawn without replacement where the catalog is large enough, else with. Both numbers are cut to what the
+    server takes in one request, and to what it can make in reasonable time.
+    """
+    candidates = max(1, min(candidates, max_candidates))
+    count = max(1, min(count, _MAX_EXAMPLES, max(1, _MAX_VALUES // candidates)))
+    random = np.random.default_rng(seed)
+    return [_body(model, candidates, random) for _ in range(count)]
+
+
+def _body(model: ServedModel, candidates: int, random: np.random.Generator) -> dict[str, Any]:
+    schema, transforms = model.schema, model.transforms
+    request = {feature.name: _values(transforms, feature, 1, random)[0] for feature in schema.request_features}
+    features = {feature.name: _values(transforms, feature, candidates, random) for feature in schema.row_features}
+    items = len(model.catalog)
+    if items:
+        rows = random.choice(items, candidates, replace=candidates > items)
+        ids: list[Any] = _plain(model.catalog.item_ids[rows])
+    else:  # nothing to choose from: items that are given inline
+        ids = list(range(candidates)) if schema.item_id_dtype == "int64" else [f"item-{n}" for n in range(candidates)]
+        features |= {f.name: _values(transforms, f, candidates, random) for f in schema.catalog_features}
+    chosen: dict[str, Any] = {"ids": ids}
+    if features:
+        chosen["features"] = features
+    return {"request": request, "candidates": chosen}
+
+
+def _values(transforms: Transforms, feature: Feature, rows: int, random: np.random.Generator) -> list[Any]:
+    """``rows`` raw values of a feature as JSON takes them."""
+    match feature:
+        case DenseFeature():
+            return _dense(transforms, feature, rows, random)
+        case MultiHotFeature(max_length=longest):
+            lengths = random.integers(1, min(_LONGEST_LIST, longest) + 1, rows)
+            return [_draw(transforms, feature, int(length), random) for length in lengths]
+        case CategoricalFeature():
+            return _draw(transforms, feature, rows, random)
+
+
+def _dense(transforms: Transforms, feature: DenseFeature, rows: int, random: np.random.Generator) -> list[Any]:
+    fitted = transforms.normalization[feature.name]
+    values = random.normal(fitted.mean, fitted.std, (rows, feature.width))
+    if feature.normalization == "log1p":
+        values = np.expm1(np.clip(values, 0, 20))
+    rounded: list[Any] = np.round(values, 4).tolist()
+    return [row[0] for row in rounded] if feature.width == 1 else rounded
+
+
+def _draw(
+    transforms: Transforms, feature: CategoricalFeature | MultiHotFeature, count: int, random: np.random.Generator
+) -> list[Any]:
+    match feature.encoding:
+        case Identity(size=size):
+            return _as_dtype(feature, random.integers(0, size, count))
+        case Hash():
+            return _as_dtype(feature, random.integers(0, _HASHED_VALUES, count))
+        case _:
+            known = transforms.vocabularies[table_of(feature)]
+            if not len(known):
+                return _as_dtype(feature, np.zeros(count, np.int64))
+            return _plain(known[random.integers(0, len(known), count)])
+
+
+def _as_dtype(feature: CategoricalFeature | MultiHotFeature, values: np.ndarray) -> list[Any]:
+    plain: list[Any] = values.tolist()
+    return plain if feature.dtype == "int64" else [str(value) for value in plain]
+
+
+def _plain(values: np.ndarray) -> list[Any]:
+    """An array of int64 or UTF-8 bytes as JSON values."""
+    plain: list[Any] = values.tolist()
+    return [value.decode(errors="replace") for value in plain] if values.dtype.kind == "S" else plain

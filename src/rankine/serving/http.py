@@ -1,0 +1,125 @@
+"""Requests and replies as the handlers see them, and the errors that only HTTP has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import ClassVar
+
+import msgspec
+
+from rankine.errors import BadRequest, DeadlineExceeded, PayloadTooLarge, RankineError
+
+__all__ = [
+    "JSON",
+    "LengthRequired",
+    "MethodNotAllowed",
+    "Reply",
+    "Request",
+    "UnsupportedMedia",
+    "candidates_header",
+    "deadline_of",
+    "error_reply",
+    "json_reply",
+]
+
+JSON = b"application/json"
+Header = tuple[bytes, bytes]
+
+
+class MethodNotAllowed(BadRequest):
+    """The path exists, the method does not."""
+
+    code = "method_not_allowed"
+    http_status: ClassVar[int] = 405
+
+
+class LengthRequired(BadRequest):
+    """A body was expected and none was announced."""
+
+    code = "length_required"
+    http_status: ClassVar[int] = 411
+
+
+class UnsupportedMedia(BadRequest):
+    """The body's type or encoding is not one that the server reads."""
+
+    code = "unsupported_media"
+    http_status: ClassVar[int] = 415
+
+
+@dataclass(slots=True)
+class Request:
+    """One HTTP request; header names are lower case. ``arrived_s`` is on the clock of ``time.perf_counter``."""
+
+    id: str
+    method: str
+    path: str
+    query: bytes
+    headers: Mapping[bytes, bytes]
+    arrived_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One HTTP response."""
+
+    status: int
+    body: bytes
+    content_type: bytes = JSON
+    headers: tuple[Header, ...] = field(default=())
+
+
+def json_reply(value: object, status: int = 200, headers: tuple[Header, ...] = ()) -> Reply:
+    """``value`` as JSON."""
+    return Reply(status, msgspec.json.encode(value), JSON, headers)
+
+
+def error_reply(error: RankineError, request_id: str, *, plain: bool, headers: tuple[Header, ...] = ()) -> Reply:
+    """An error as its protocol wants it: an object, or (``plain``: the Open Inference Protocol) one text."""
+    if plain:
+        return json_reply({"error": str(error)}, error.http_status, headers)
+    return json_reply({"error": error.as_dict(), "request_id": request_id}, error.http_status, headers)
+
+
+def deadline_of(request: Request, default_ms: float | None) -> float:
+    """When the answer is of no use any more, on the clock of ``arrived_s``; infinity without a deadline.
+
+    Raises:
+        BadRequest: the header is not a number.
+        DeadlineExceeded: the deadline had passed on arrival.
+    """
+    raw = request.headers.get(b"x-rankine-deadline-ms")
+    if raw is None:
+        return float("inf") if default_ms is None else request.arrived_s + default_ms / 1000
+    where = "header x-rankine-deadline-ms"
+    try:
+        remaining_ms = float(raw)
+    except ValueError:
+        remaining_ms = float("nan")
+    if not isfinite(remaining_ms):
+        got = raw.decode("latin-1")
+        raise BadRequest("must be the remaining time in milliseconds", where=where, got=got, allowed="a finite number")
+    if remaining_ms <= 0:
+        raise DeadlineExceeded("the deadline had passed when the request arrived", where=where, got=f"{remaining_ms:g}")
+    return request.arrived_s + remaining_ms / 1000
+
+
+def candidates_header(request: Request, max_candidates: int) -> int | None:
+    """The announced number of candidates, checked before the body is read; None where it was not announced.
+
+    Raises:
+        BadRequest: it is not a positive whole number.
+        PayloadTooLarge: it is more than this server takes.
+    """
+    raw = request.headers.get(b"x-rankine-candidates")
+    if raw is None:
+        return None
+    where = "header x-rankine-candidates"
+    if not raw.isdigit() or len(raw) > 18 or int(raw) == 0:
+        got = raw.decode("latin-1")
+        raise BadRequest("must be the number of candidates", where=where, got=got, allowed="a positive whole number")
+    if int(raw) > max_candidates:
+        raise PayloadTooLarge("too many candidates", where=where, got=int(raw), allowed=f"at most {max_candidates}")
+    return int(raw)

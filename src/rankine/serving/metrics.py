@@ -1,0 +1,66 @@
+"""What the server counts, for Prometheus; a registry of its own, so that two servers in one process do not mix."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+
+from rankine import __version__
+from rankine.serving.model import ServedModel
+from rankine.serving.pool import BatchRun
+
+__all__ = ["METRICS_TYPE", "ServerMetrics"]
+
+METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+_ROWS = (1, 16, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+_REQUESTS = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
+
+
+class ServerMetrics:
+    """Counters and histograms of one server."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "rankine_requests", "Answered requests", ("protocol", "status"), registry=self.registry
+        )
+        self._latency = Histogram(
+            "rankine_request_seconds", "From the request's head to its reply", ("protocol",), buckets=_SECONDS,
+            registry=self.registry,
+        )  # fmt: skip
+        self._queue_rows = Gauge("rankine_queue_rows", "Rows that wait", registry=self.registry)
+        self._batch_rows = Histogram("rankine_batch_rows", "Rows a batch", buckets=_ROWS, registry=self.registry)
+        self._batch_requests = Histogram(
+            "rankine_batch_requests", "Requests a batch", buckets=_REQUESTS, registry=self.registry
+        )
+        self._run = Histogram("rankine_run_seconds", "One engine call", buckets=_SECONDS, registry=self.registry)
+        self._info = Info("rankine_model", "What is served", registry=self.registry)
+
+    def describe(self, model: ServedModel) -> None:
+        """Publish what is served, once it is known."""
+        self._info.info(
+            {
+                "rankine": __version__,
+                "model": model.name,
+                "artifact": model.artifact.digest,
+                "variant": model.choice.variant,
+                "engine": model.choice.engine,
+                "certified": str(model.choice.certified).lower(),
+            }
+        )
+
+    def answered(self, protocol: str, status: int, seconds: float) -> None:
+        """Count a reply."""
+        self._requests.labels(protocol, str(status)).inc()
+        self._latency.labels(protocol).observe(seconds)
+
+    def ran(self, batch: BatchRun) -> None:
+        """Count an engine call."""
+        self._batch_rows.observe(batch.rows)
+        self._batch_requests.observe(batch.requests)
+        self._run.observe(batch.run_s)
+
+    def render(self, queued_rows: int) -> bytes:
+        """The text that Prometheus scrapes."""
+        self._queue_rows.set(queued_rows)
+        return generate_latest(self.registry)

@@ -1,0 +1,218 @@
+"""Open Inference Protocol v2 (KServe, Triton Inference Server) over one model, under two names.
+
+``name`` scores flat rows: every raw feature is a tensor ``[N]`` or ``[N, width]``. ``name.rank`` ranks one request:
+request features are ``[1]`` or ``[1, width]``, ``ids`` and candidate features ``[N]`` or ``[N, width]``, and the
+reply is the ``top_k`` (a parameter of the request) best. A ragged feature ``x`` is ``x.values``, ``x.offsets`` and
+optionally ``x.weights``; strings are BYTES.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from msgspec import UNSET
+
+from rankine._native import top_k as best_of
+from rankine.errors import BadRequest, ModelNotFound, PayloadTooLarge, did_you_mean
+from rankine.models.columns import Column, Columns
+from rankine.models.schema import DenseFeature, Feature, MultiHotFeature
+from rankine.serving.inputs import default_column, encode
+from rankine.serving.model import ServedModel
+from rankine.serving.protocols.oip_columns import column_from_tensors, ids_from_tensor, rows_of_tensors
+from rankine.serving.protocols.oip_tensors import InferBody, OutputSpec, Tensor, decode_infer, encode_outputs
+from rankine.serving.protocols.rank import sigmoid32
+from rankine.serving.work import Outcome, Work
+
+__all__ = ["Inference", "OipModel", "oip_models"]
+
+_IDS = "ids"
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """An inference request that is ready to run, and what its reply needs."""
+
+    work: Work
+    ids: list[Any] | None
+    top_k: int
+    outputs: tuple[OutputSpec, ...]
+    request_id: str | None
+
+
+def oip_models(model: ServedModel, *, max_candidates: int) -> dict[str, OipModel]:
+    """Both forms by name."""
+    flat = OipModel(model, "flat", max_candidates=max_candidates)
+    rank = OipModel(model, "rank", max_candidates=max_candidates)
+    return {flat.name: flat, rank.name: rank}
+
+
+class OipModel:
+    """One of the two forms: its metadata, and inference requests to work and back."""
+
+    def __init__(self, model: ServedModel, form: Literal["flat", "rank"], *, max_candidates: int) -> None:
+        self._model = model
+        self._form = form
+        self._max_candidates = max_candidates
+        self.name = model.name if form == "flat" else f"{model.name}.rank"
+        schema = model.schema
+        self._inputs = [spec for feature in schema.features for spec in self._input_specs(feature)]
+        id_type = "INT64" if schema.item_id_dtype == "int64" else "BYTES"
+        self._outputs = [
+            {"name": "scores", "datatype": "FP32", "shape": [-1]},
+            {"name": "logits", "datatype": "FP32", "shape": [-1]},
+        ]
+        if form == "rank":
+            self._inputs.insert(0, {"name": _IDS, "datatype": id_type, "shape": [-1]})
+            self._outputs.insert(0, {"name": _IDS, "datatype": id_type, "shape": [-1]})
+
+    def check_version(self, version: str) -> None:
+        """Raise :class:`~rankine.errors.ModelNotFound` unless ``version`` is the one that is served."""
+        if version != self._model.version:
+            raise ModelNotFound("this version is not served", where=self.name, got=version, allowed=self._model.version)
+
+    def metadata(self) -> dict[str, Any]:
+        """The model metadata response."""
+        return {
+            "name": self.name,
+            "versions": [self._model.version],
+            "platform": f"rankine_{self._model.choice.engine}",
+            "inputs": self._inputs,
+            "outputs": self._outputs,
+        }
+
+    def prepare(self, raw: bytes, *, header_bytes: int | None, arrived_s: float, deadline_s: float) -> Inference:
+        """Parse, check and encode an inference request.
+
+        Raises:
+            BadRequest: names the tensor that is wrong.
+            PayloadTooLarge: too many rows.
+        """
+        body, tensors = decode_infer(raw, header_bytes)
+        known = {str(spec["name"]) for spec in self._inputs}
+        for name in tensors:
+            if name not in known:
+                raise BadRequest("unknown input", where=name, hint=did_you_mean(name, known))
+        outputs = self._wanted(body, binary=header_bytes is not None)
+        request_id = None if body.id is UNSET else str(body.id)
+        if self._form == "flat":
+            work = self._flat(tensors, arrived_s, deadline_s)
+            return Inference(work, None, work.rows, outputs, request_id)
+        ids, work = self._rank(tensors, arrived_s, deadline_s)
+        return Inference(work, ids, _top_k(body, work.rows), outputs, request_id)
+
+    def reply(self, inference: Inference, outcome: Outcome) -> tuple[bytes, int | None]:
+        """The reply's body, and the length of its JSON part where binary tensors follow."""
+        logits = outcome.logits
+        values: dict[str, tuple[str, np.ndarray | list[str]]] = {}
+        if inference.ids is not None:
+            order = best_of(logits, inference.top_k)
+            logits = logits[order]
+            best = [inference.ids[at] for at in order.tolist()]
+            is_text = self._model.schema.item_id_dtype == "string"
+            values[_IDS] = ("BYTES", best) if is_text else ("INT64", np.array(best, np.int64))
+        values |= {"scores": ("FP32", sigmoid32(logits)), "logits": ("FP32", logits)}
+        head: dict[str, Any] = {"model_name": self.name, "model_version": self._model.version}
+        if inference.request_id is not None:
+            head["id"] = inference.request_id
+        return encode_outputs(head, [(spec, *values[spec.name]) for spec in inference.outputs])
+
+    def _flat(self, tensors: Mapping[str, Tensor], arrived_s: float, deadline_s: float) -> Work:
+        schema = self._model.schema
+        rows = self._check_rows(rows_of_tensors(schema.features, tensors))
+        request = self._columns(schema.request_features, tensors, rows)
+        items = self._columns(schema.catalog_features, tensors, rows)
+        pair = self._columns(schema.row_features, tensors, rows)
+        index = np.arange(rows, dtype=np.int32)
+        return Work(request, pair, items, index, index, rows, arrived_s, deadline_s)
+
+    def _rank(self, tensors: Mapping[str, Tensor], arrived_s: float, deadline_s: float) -> tuple[list[Any], Work]:
+        schema = self._model.schema
+        if _IDS not in tensors:
+            raise BadRequest("required input is missing", where=_IDS, hint="It holds the items to be ranked.")
+        ids, known = ids_from_tensor(tensors[_IDS], schema.item_id_dtype)
+        rows = self._check_rows(len(ids))
+        request = self._columns(schema.request_features, tensors, 1)
+        pair = self._columns(schema.row_features, tensors, rows)
+        if any(_is_given(feature, tensors) for feature in schema.catalog_features):
+            tensors = {schema.item_id: _renamed(tensors[_IDS], schema.item_id), **tensors}
+            items: Columns | None = self._columns(schema.catalog_features, tensors, rows)
+            item_index = np.arange(rows, dtype=np.int32)
+        else:
+            items, item_index = None, self._model.item_rows(known, _IDS)
+        return ids, Work(request, pair, items, np.zeros(rows, np.int32), item_index, 1, arrived_s, deadline_s)
+
+    def _check_rows(self, rows: int) -> int:
+        if rows == 0:
+            raise BadRequest("there are no rows to score", where="inputs")
+        if rows > self._max_candidates:
+            allowed = f"at most {self._max_candidates}"
+            raise PayloadTooLarge("too many rows", where="inputs", got=rows, allowed=allowed)
+        return rows
+
+    def _columns(self, features: tuple[Feature, ...], tensors: Mapping[str, Tensor], rows: int) -> Columns:
+        columns: dict[str, Column] = {}
+        for feature in features:
+            column = column_from_tensors(feature, tensors, rows)
+            column = default_column(feature, rows) if column is None else column
+            if column is None:
+                raise BadRequest("required input is missing", where=_main_tensor(feature))
+            columns[feature.name] = column
+        return encode(self._model.transforms, features, columns, "inputs")
+
+    def _wanted(self, body: InferBody, *, binary: bool) -> tuple[OutputSpec, ...]:
+        names = [str(spec["name"]) for spec in self._outputs]
+        default = body.parameters.get("binary_data_output", binary)
+        if not isinstance(default, bool):
+            raise BadRequest("must be true or false", where="parameters.binary_data_output", got=repr(default))
+        if body.outputs is UNSET or not body.outputs:
+            return tuple(OutputSpec(name, default) for name in names)
+        specs = []
+        for output in body.outputs:
+            if output.name not in names:
+                raise BadRequest("unknown output", where=output.name, hint=did_you_mean(output.name, names))
+            as_binary = output.parameters.get("binary_data", body.parameters.get("binary_data_output", False))
+            if not isinstance(as_binary, bool):
+                raise BadRequest("binary_data must be true or false", where=output.name, got=repr(as_binary))
+            if output.parameters.get("classification"):
+                raise BadRequest(
+                    "classification is not offered", where=output.name, hint="Use the .rank model's top_k."
+                )
+            specs.append(OutputSpec(output.name, as_binary))
+        return tuple(specs)
+
+    def _input_specs(self, feature: Feature) -> list[dict[str, Any]]:
+        rows = 1 if self._form == "rank" and feature.side == "request" else -1
+        if isinstance(feature, DenseFeature):
+            shape = [rows] if feature.width == 1 else [rows, feature.width]
+            return [{"name": feature.name, "datatype": "FP32", "shape": shape}]
+        datatype = "INT64" if feature.dtype == "int64" else "BYTES"
+        if isinstance(feature, MultiHotFeature):
+            offsets = 2 if rows == 1 else -1
+            return [
+                {"name": f"{feature.name}.values", "datatype": datatype, "shape": [-1]},
+                {"name": f"{feature.name}.offsets", "datatype": "INT32", "shape": [offsets]},
+                {"name": f"{feature.name}.weights", "datatype": "FP32", "shape": [-1]},
+            ]
+        return [{"name": feature.name, "datatype": datatype, "shape": [rows]}]
+
+
+def _main_tensor(feature: Feature) -> str:
+    return f"{feature.name}.values" if isinstance(feature, MultiHotFeature) else feature.name
+
+
+def _is_given(feature: Feature, tensors: Mapping[str, Tensor]) -> bool:
+    return _main_tensor(feature) in tensors
+
+
+def _renamed(tensor: Tensor, name: str) -> Tensor:
+    return Tensor(name, tensor.datatype, tensor.shape, tensor.values)
+
+
+def _top_k(body: InferBody, rows: int) -> int:
+    top_k = body.parameters.get("top_k", rows)
+    if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
+        raise BadRequest("must be a whole number of at least 1", where="parameters.top_k", got=repr(top_k))
+    return min(top_k, rows)

@@ -1,0 +1,233 @@
+"""Tensors of the Open Inference Protocol v2: JSON and the binary tensor extension, both directions.
+
+Source: the KServe "Open Inference Protocol" REST specification and Triton Inference Server's "Binary Tensor Data
+Extension".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Meta, UnsetType
+
+from rankine.errors import BadRequest, did_you_mean
+from rankine.serving.inputs import MAX_STRING_CHARS
+from rankine.serving.protocols.json_keys import refuse_duplicate_keys
+
+__all__ = ["InferBody", "OutputSpec", "Tensor", "decode_infer", "encode_outputs"]
+
+DTYPES: Mapping[str, str] = {
+    "BOOL": "?", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "i1", "INT16": "<i2",
+    "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8",
+}  # fmt: skip
+_Size = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+_MAX_DEPTH = 8
+_JSON_TYPES: Mapping[str | None, set[type]] = {None: {str}, "b": {bool}, "f": {int, float}}
+"""Python types of JSON values by NumPy kind (None: strings); integers otherwise."""
+
+
+class _Input(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    shape: Annotated[list[_Size], Meta(max_length=_MAX_DEPTH)]
+    datatype: str
+    data: Any = UNSET
+    parameters: dict[str, Any] = {}
+
+
+class _Output(msgspec.Struct, forbid_unknown_fields=True):
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class InferBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The JSON part of an inference request."""
+
+    inputs: list[_Input]
+    id: str | UnsetType = UNSET
+    outputs: list[_Output] | UnsetType = UNSET
+    parameters: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor: ``values`` is flat, of a numeric dtype, or an object array of ``str`` for BYTES."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    values: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """An output that the client wants, and how."""
+
+    name: str
+    binary: bool
+
+
+_decoder = msgspec.json.Decoder(InferBody)
+
+
+def decode_infer(raw: bytes, header_bytes: int | None) -> tuple[InferBody, dict[str, Tensor]]:
+    """An inference request's JSON and its tensors by name.
+
+    Args:
+        raw: the body: JSON, followed by binary tensors where ``header_bytes`` (the length of the JSON) is given.
+
+    Raises:
+        BadRequest: names what is malformed.
+    """
+    if header_bytes is not None and header_bytes > len(raw):
+        where = "header inference-header-content-length"
+        raise BadRequest("is longer than the body", where=where, got=header_bytes, allowed=f"at most {len(raw)}")
+    head = raw if header_bytes is None else raw[:header_bytes]
+    try:
+        body = _decoder.decode(head)
+        refuse_duplicate_keys(head)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at ")
+        raise BadRequest(text.replace("`", "'"), where=path.strip("`").removeprefix("$.") or "body") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"not valid JSON: {error}", where="body") from None
+    tensors: dict[str, Tensor] = {}
+    position = len(head)
+    for given in body.inputs:
+        if given.name in tensors:
+            raise BadRequest("the input is given twice", where=given.name)
+        size = given.parameters.get("binary_data_size")
+        if size is None:
+            tensors[given.name] = _from_json(given)
+            continue
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(raw) - position:
+            allowed = f"0..{len(raw) - position}, the bytes that are left in the body"
+            raise BadRequest("has a wrong binary_data_size", where=given.name, got=repr(size), allowed=allowed)
+        tensors[given.name] = _from_binary(given, raw[position : position + size])
+        position += size
+    if position != len(raw):
+        raise BadRequest("bytes are left over after the last tensor", where="body", got=len(raw) - position)
+    return body, tensors
+
+
+def encode_outputs(
+    head: dict[str, Any], outputs: Sequence[tuple[OutputSpec, str, np.ndarray | list[str]]]
+) -> tuple[bytes, int | None]:
+    """The reply's body, and the length of its JSON part where binary tensors follow it.
+
+    Args:
+        head: fields of the reply beside ``outputs``.
+        outputs: per output its spec, datatype, and one-dimensional values (a list of strings for BYTES).
+    """
+    described: list[dict[str, Any]] = []
+    chunks: list[bytes] = []
+    for spec, datatype, values in outputs:
+        field: dict[str, Any] = {"name": spec.name, "datatype": datatype, "shape": [len(values)]}
+        if spec.binary:
+            chunk = _to_binary(datatype, values)
+            chunks.append(chunk)
+            field["parameters"] = {"binary_data_size": len(chunk)}
+        else:
+            field["data"] = values if isinstance(values, list) else values.tolist()
+        described.append(field)
+    raw = msgspec.json.encode({**head, "outputs": described})
+    return (raw + b"".join(chunks), len(raw)) if chunks else (raw, None)
+
+
+def _from_json(given: _Input) -> Tensor:
+    if given.data is UNSET:
+        raise BadRequest("has no data", where=given.name, hint="Give 'data', or 'binary_data_size' in 'parameters'.")
+    flat = _flatten(given.data, given.name)
+    kinds = set(map(type, flat))
+    dtype = _dtype_of(given)
+    number = None if dtype is None else np.dtype(dtype).kind
+    allowed = _JSON_TYPES.get(number, {int})
+    if kinds - allowed:
+        got = ", ".join(sorted(kind.__name__ for kind in kinds - allowed))
+        raise BadRequest("holds values of the wrong type", where=given.name, got=got, allowed=given.datatype)
+    if dtype is None:
+        return _tensor(given, _strings(flat, given.name))
+    try:
+        values = np.array(flat, np.float64 if number == "f" else object)
+        with np.errstate(over="ignore"):
+            return _tensor(given, values.astype(dtype))
+    except OverflowError:
+        raise BadRequest("a value is out of the type's range", where=given.name, allowed=given.datatype) from None
+
+
+def _from_binary(given: _Input, raw: bytes) -> Tensor:
+    dtype = _dtype_of(given)
+    if dtype is None:
+        return _tensor(given, _strings(_split_bytes(raw, given.name), given.name))
+    if len(raw) % np.dtype(dtype).itemsize:
+        raise BadRequest("binary data is cut off", where=given.name, got=f"{len(raw)} bytes", allowed=given.datatype)
+    return _tensor(given, np.frombuffer(raw, dtype))
+
+
+def _tensor(given: _Input, values: np.ndarray) -> Tensor:
+    if math.prod(given.shape) != len(values):
+        got = f"shape {given.shape}, but {len(values)} values"
+        raise BadRequest("data does not fill the shape", where=given.name, got=got)
+    return Tensor(given.name, given.datatype, tuple(given.shape), values)
+
+
+def _dtype_of(given: _Input) -> str | None:
+    """NumPy's name of the datatype; None for BYTES."""
+    if given.datatype == "BYTES":
+        return None
+    if given.datatype not in DTYPES:
+        hint = did_you_mean(given.datatype, [*DTYPES, "BYTES"])
+        raise BadRequest("unknown datatype", where=given.name, got=given.datatype, hint=hint)
+    return DTYPES[given.datatype]
+
+
+def _flatten(data: Any, where: str) -> list[Any]:
+    """Tensors may come flat or nested as their shape."""
+    level = data if isinstance(data, list) else None
+    for _ in range(_MAX_DEPTH):
+        if level is None:
+            break
+        if not any(isinstance(value, list) for value in level):
+            return level
+        if not all(isinstance(value, list) for value in level):
+            break
+        level = [value for row in level for value in row]
+    raise BadRequest("data must be a list, flat or evenly nested", where=where)
+
+
+def _split_bytes(raw: bytes, where: str) -> list[bytes]:
+    """Elements of a BYTES tensor: each is preceded by its length, 4 bytes little-endian."""
+    parts: list[bytes] = []
+    position = 0
+    while position < len(raw):
+        start = position + 4
+        position = start + int.from_bytes(raw[position:start], "little")
+        if position > len(raw):
+            raise BadRequest("a BYTES element is cut off", where=where)
+        parts.append(raw[start:position])
+    return parts
+
+
+def _strings(values: Sequence[str | bytes], where: str) -> np.ndarray:
+    texts = np.empty(len(values), object)
+    for at, value in enumerate(values):
+        try:
+            text = value if isinstance(value, str) else value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise BadRequest("is not UTF-8", where=f"{where}[{at}]") from None
+        if len(text) > MAX_STRING_CHARS:
+            allowed = f"at most {MAX_STRING_CHARS} characters"
+            raise BadRequest("the string is too long", where=f"{where}[{at}]", got=len(text), allowed=allowed)
+        texts[at] = text
+    return texts
+
+
+def _to_binary(datatype: str, values: np.ndarray | list[str]) -> bytes:
+    if isinstance(values, list):
+        encoded = [value.encode() for value in values]
+        return b"".join(len(value).to_bytes(4, "little") + value for value in encoded)
+    return values.astype(DTYPES[datatype]).tobytes()

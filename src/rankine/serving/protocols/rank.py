@@ -1,0 +1,152 @@
+"""The rank endpoint: one request, its candidates, and back the best of them with their scores.
+
+Scores are ``1 / (1 + exp(-logit))``, the link of the model's output; the order is that of the logits, which do not
+saturate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec import UNSET
+
+from rankine._native import top_k as best_of
+from rankine.errors import BadRequest, PayloadTooLarge
+from rankine.models.columns import Column, Columns
+from rankine.models.schema import Feature
+from rankine.serving.inputs import column_of, default_column, encode, ids_array
+from rankine.serving.model import ServedModel
+from rankine.serving.protocols.rank_body import BodyDecoder, Given
+from rankine.serving.work import Outcome, Work
+
+__all__ = ["RankProtocol", "Ranking", "sigmoid32"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """A rank request that is ready to run, and what its reply needs."""
+
+    work: Work
+    ids: list[Any]
+    top_k: int
+    timings: bool
+    prepare_s: float
+
+
+class RankProtocol:
+    """Rank bodies of one model to work, and outcomes to replies. Stateless; used from several threads."""
+
+    def __init__(self, model: ServedModel, *, max_candidates: int) -> None:
+        self._model = model
+        self._schema = model.schema
+        self._max_candidates = max_candidates
+        self._decoder = BodyDecoder(model.schema)
+        self._encode_reply = msgspec.json.Encoder().encode
+        self._identity = {
+            "artifact": model.artifact.digest,
+            "generation": model.catalog.generation,
+            "variant": model.choice.variant,
+            "engine": model.choice.engine,
+        }
+
+    def prepare(self, raw: bytes, *, arrived_s: float, deadline_s: float, announced: int | None) -> Ranking:
+        """Parse, check and encode a body.
+
+        Args:
+            raw: JSON, not compressed.
+            announced: number of candidates that the request's header gave.
+
+        Raises:
+            BadRequest: names the field that is wrong.
+            PayloadTooLarge: too many candidates.
+        """
+        begin = perf_counter()
+        body, given, features = self._decoder.decode(raw)
+        ids: list[Any] = body.candidates.ids
+        rows = self._check_count(len(ids), announced)
+        if body.candidates.prior is not UNSET:
+            _check_length(body.candidates.prior, rows, "candidates.prior")
+        for name, values in features.items():
+            _check_length(values, rows, f"candidates.features.{name}")
+        request = self._encode(self._schema.request_features, given, None, "request")
+        pair = self._encode(self._schema.row_features, features, rows, "candidates.features")
+        known = ids_array(ids, self._schema.item_id_dtype, "candidates.ids")
+        items, item_index = self._items(ids, known, features)
+        work = Work(request, pair, items, np.zeros(rows, np.int32), item_index, 1, arrived_s, deadline_s)
+        top_k = rows if body.top_k is UNSET else min(int(body.top_k), rows)
+        return Ranking(work, ids, top_k, body.timings is True, perf_counter() - begin)
+
+    def reply(self, ranking: Ranking, outcome: Outcome, request_id: str) -> bytes:
+        """The JSON reply: ``top_k`` ids and scores, best first."""
+        order = best_of(outcome.logits, ranking.top_k)
+        ids = ranking.ids
+        reply: dict[str, Any] = {
+            "ids": [ids[at] for at in order.tolist()],
+            "scores": sigmoid32(outcome.logits[order]).tolist(),
+            "request_id": request_id,
+            **self._identity,
+        }
+        if ranking.timings:
+            reply["timings"] = {
+                "queue_ms": 1000 * outcome.queue_s,
+                "prepare_ms": 1000 * ranking.prepare_s,
+                "run_ms": 1000 * outcome.run_s,
+                "batch_rows": outcome.batch_rows,
+                "batch_requests": outcome.batch_requests,
+                "reason": outcome.reason,
+            }
+        return self._encode_reply(reply)
+
+    def _check_count(self, rows: int, announced: int | None) -> int:
+        where = "candidates.ids"
+        if rows == 0:
+            raise BadRequest("there are no candidates", where=where, hint="Give at least one item id.")
+        if rows > self._max_candidates:
+            allowed = f"at most {self._max_candidates}"
+            raise PayloadTooLarge("too many candidates", where=where, got=rows, allowed=allowed)
+        if announced is not None and announced != rows:
+            allowed = f"{announced}, as x-rankine-candidates says"
+            raise BadRequest("has another length than announced", where=where, got=rows, allowed=allowed)
+        return rows
+
+    def _encode(self, features: tuple[Feature, ...], given: Given, rows: int | None, where: str) -> Columns:
+        """Columns of ``rows`` values each, or of the one value of a request (``rows`` None)."""
+        columns: dict[str, Column] = {}
+        for feature in features:
+            if feature.name in given:
+                values = given[feature.name] if rows is not None else [given[feature.name]]
+                columns[feature.name] = column_of(feature, values, f"{where}.{feature.name}")
+                continue
+            default = default_column(feature, rows or 1)
+            if default is None:
+                hint = f"It is a {feature.kind} {feature.side} feature of {feature.dtype}, without a default."
+                raise BadRequest("required feature is missing", where=f"{where}.{feature.name}", hint=hint)
+            columns[feature.name] = default
+        return encode(self._model.transforms, features, columns, where)
+
+    def _items(self, ids: list[Any], known: np.ndarray, features: Given) -> tuple[Columns | None, np.ndarray]:
+        """Static item features: rows of the catalog, or, where any is given inline, the items of this request."""
+        static = self._schema.catalog_features
+        if not any(feature.name in features for feature in static):
+            return None, self._model.item_rows(known, "candidates.ids")
+        given = dict(features)
+        if any(feature.name == self._schema.item_id for feature in static):
+            given.setdefault(self._schema.item_id, ids)  # the id is a feature too: no need to say it twice
+        items = self._encode(static, given, len(ids), "candidates.features")
+        return items, np.arange(len(ids), dtype=np.int32)
+
+
+def sigmoid32(logits: np.ndarray) -> np.ndarray:
+    """``1 / (1 + exp(-x))`` in float32, without overflow."""
+    scores: np.ndarray = np.float32(1) / (np.float32(1) + np.exp(-np.clip(logits, -80, 80)))
+    return scores
+
+
+def _check_length(values: list[Any], rows: int, where: str) -> None:
+    if len(values) != rows:
+        allowed = f"{rows}, as there are ids"
+        raise BadRequest("must have one value a candidate", where=where, got=len(values), allowed=allowed)

@@ -1,0 +1,118 @@
+"""The body of a rank request: a decoder made from the schema, so that types are checked while JSON is parsed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from rankine.errors import BadRequest, did_you_mean
+from rankine.models.schema import Feature, Schema
+from rankine.serving.inputs import INT64, TEXT, type_of
+from rankine.serving.protocols.json_keys import refuse_duplicate_keys
+
+__all__ = ["BodyDecoder", "Given"]
+
+Given = dict[str, Any]
+"""Values by feature, of those that were given."""
+
+_PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
+_FIELD = re.compile(r"field `(?P<name>[^`]*)`")
+
+
+class BodyDecoder:
+    """Decodes ``{"request": {...}, "candidates": {...}, "top_k": k, "timings": false}``.
+
+    Features are decoded into fields ``f0, f1, ...`` of generated classes: a schema may use any word as a name.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        row_features = (*schema.row_features, *schema.catalog_features)
+        self._request_names = [feature.name for feature in schema.request_features]
+        self._row_names = [feature.name for feature in row_features]
+        request = _struct("Request", [(feature, type_of(feature)) for feature in schema.request_features])
+        features = _struct("Features", [(feature, list[type_of(feature)]) for feature in row_features])  # type: ignore[misc]
+        ids = list[INT64] if schema.item_id_dtype == "int64" else list[TEXT]
+        candidates = msgspec.defstruct(
+            "Candidates",
+            [("ids", ids), ("features", features | UnsetType, UNSET), ("prior", list[float] | UnsetType, UNSET)],
+            forbid_unknown_fields=True,
+        )
+        body = msgspec.defstruct(
+            "Body",
+            [
+                ("candidates", candidates),
+                ("request", request | UnsetType, UNSET),
+                ("top_k", Annotated[int, Meta(ge=1)] | UnsetType, UNSET),
+                ("timings", bool | UnsetType, UNSET),
+            ],
+            forbid_unknown_fields=True,
+        )
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(body)
+        self._fields = {
+            "": ["request", "candidates", "top_k", "timings"],
+            "request": self._request_names,
+            "candidates": ["ids", "features", "prior"],
+            "candidates.features": self._row_names,
+        }
+
+    def decode(self, raw: bytes) -> tuple[Any, Given, Given]:
+        """The decoded body, and the request's and the candidates' features that were given.
+
+        Raises:
+            BadRequest: not JSON, a key is unknown, missing or given twice, or a value has the wrong type.
+        """
+        try:
+            body = self._decoder.decode(raw)
+        except msgspec.ValidationError as error:
+            raise self._as_bad_request(str(error)) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadRequest(f"not valid JSON: {error}", where="body") from None
+        request = _given(body.request, self._request_names)
+        features = _given(body.candidates.features, self._row_names)
+        chosen = body.candidates
+        keys = len(request) + len(features) + 1 + _count(body.request, body.top_k, body.timings)
+        keys += 1 + _count(chosen.features, chosen.prior)
+        # Each key has one colon. More colons than keys: a key came twice, or a string holds a colon; that takes a look.
+        if raw.count(b":") != keys:
+            refuse_duplicate_keys(raw)
+        return body, request, features
+
+    def _as_bad_request(self, text: str) -> BadRequest:
+        """msgspec's finding as our error: same facts, with the field's full path and a suggestion."""
+        found = _PATH.match(text)
+        what, path = (found["what"], found["path"] or "") if found else (text, "")
+        field = _FIELD.search(what)
+        if field is None:
+            expected, _, got = what.partition(", got ")
+            return BadRequest(
+                "has the wrong type or value", where=path or "body", got=got.strip("`") or None,
+                allowed=expected.removeprefix("Expected ").replace("`", ""),
+            )  # fmt: skip
+        where = f"{path}.{field['name']}" if path else field["name"]
+        if "unknown" in what:
+            return BadRequest(
+                "unknown field", where=where, hint=did_you_mean(field["name"], self._fields.get(path, []))
+            )
+        return BadRequest("required field is missing", where=where)
+
+
+def _struct(name: str, typed: Sequence[tuple[Feature, Any]]) -> Any:
+    """A class with one optional field a feature; what is required is checked later, with a better message."""
+    fields = [(f"f{at}", kind | UnsetType, UNSET) for at, (_, kind) in enumerate(typed)]
+    rename = {f"f{at}": feature.name for at, (feature, _) in enumerate(typed)}
+    return msgspec.defstruct(name, fields, rename=rename, forbid_unknown_fields=True)
+
+
+def _given(struct: Any, names: Sequence[str]) -> Given:
+    if struct is UNSET:
+        return {}
+    values = [getattr(struct, field) for field in struct.__struct_fields__]
+    return {name: value for name, value in zip(names, values, strict=True) if value is not UNSET}
+
+
+def _count(*values: object) -> int:
+    return sum(value is not UNSET for value in values)

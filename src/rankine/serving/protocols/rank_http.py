@@ -1,0 +1,104 @@
+"""The ``/v1`` paths: rank, models, examples; and the page and the metrics of the server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+from rankine.errors import BadRequest, did_you_mean
+from rankine.serving.bodies import Receive
+from rankine.serving.describe import describe_model
+from rankine.serving.examples import example_bodies
+from rankine.serving.http import JSON, Reply, Request, candidates_header, deadline_of, json_reply
+from rankine.serving.metrics import METRICS_TYPE
+from rankine.serving.page import HTML, home_page
+from rankine.serving.protocols.rank import RankProtocol
+from rankine.serving.routes import Route
+
+if TYPE_CHECKING:
+    from rankine.serving.app import App
+
+__all__ = ["rank_routes"]
+
+_EXAMPLE_OPTIONS = {"count": 64, "candidates": 512, "seed": 0}
+_PAGE_CANDIDATES = 5
+
+
+def rank_routes(app: App) -> dict[str, Route]:
+    """The paths by name."""
+    model, config = app.model, app.config
+    rank = RankProtocol(model, max_candidates=config.max_candidates)
+    description = describe_model(model, config)
+
+    async def post_rank(request: Request, receive: Receive) -> Reply:
+        deadline_s = deadline_of(request, config.default_deadline_ms)
+        announced = candidates_header(request, config.max_candidates)
+        ranking = await app.with_body(
+            request,
+            receive,
+            (JSON,),
+            lambda raw: rank.prepare(raw, arrived_s=request.arrived_s, deadline_s=deadline_s, announced=announced),
+        )
+        outcome = await app.pool.run(ranking.work)
+        return Reply(200, await app.render(ranking.top_k, lambda: rank.reply(ranking, outcome, request.id)))
+
+    async def get_models(request: Request, receive: Receive) -> Reply:
+        return json_reply({"models": [description]})
+
+    async def get_model(request: Request, receive: Receive) -> Reply:
+        return json_reply(description)
+
+    async def get_examples(request: Request, receive: Receive) -> Reply:
+        options = _options(request.query)
+        count, candidates, seed = options["count"], options["candidates"], options["seed"]
+        return await app.in_thread(
+            lambda: json_reply(
+                {
+                    "examples": example_bodies(
+                        model, count=count, candidates=candidates, seed=seed, max_candidates=config.max_candidates
+                    )
+                }
+            )
+        )
+
+    async def get_page(request: Request, receive: Receive) -> Reply:
+        host = request.headers.get(b"host", b"localhost").decode("latin-1")
+        [example] = example_bodies(
+            model, count=1, candidates=_PAGE_CANDIDATES, seed=0, max_candidates=config.max_candidates
+        )
+        return Reply(200, home_page(model, example, host), HTML)
+
+    async def get_metrics(request: Request, receive: Receive) -> Reply:
+        return Reply(200, await app.in_thread(lambda: app.metrics.render(app.pool.queued_rows)), METRICS_TYPE)
+
+    root = f"/v1/models/{model.name}"
+    post = Route("POST", "rank", post_rank)
+    one = Route("GET", "http", get_model)
+    return {
+        "/": Route("GET", "http", get_page),
+        "/metrics": Route("GET", "http", get_metrics),
+        "/v1/rank": post,
+        f"{root}/rank": post,
+        f"{root}/versions/{model.version}/rank": post,
+        "/v1/models": Route("GET", "http", get_models),
+        root: one,
+        f"{root}/versions/{model.version}": one,
+        f"{root}/examples": Route("GET", "http", get_examples),
+    }
+
+
+def _options(query: bytes) -> dict[str, int]:
+    """``count``, ``candidates`` and ``seed`` of a query string.
+
+    Raises:
+        BadRequest: an option is unknown or not a whole number.
+    """
+    options = dict(_EXAMPLE_OPTIONS)
+    for name, values in parse_qs(query.decode("latin-1"), keep_blank_values=True).items():
+        where = f"query {name}"
+        if name not in options:
+            raise BadRequest("unknown option", where=where, hint=did_you_mean(name, options))
+        if not (values[-1].isascii() and values[-1].isdigit()) or len(values[-1]) > 9:
+            raise BadRequest("must be a whole number", where=where, got=values[-1], allowed="0..999999999")
+        options[name] = int(values[-1])
+    return options

@@ -1,0 +1,192 @@
+"""``serve``: open the model, listen, answer, and leave without losing a request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import uvicorn
+
+from rankine.errors import UsageError
+from rankine.events import Emit, Note, ignore, step
+from rankine.serving.app import App
+from rankine.serving.config import ServeConfig
+from rankine.serving.logs import LOGGER, set_up_logs
+from rankine.serving.metrics import ServerMetrics
+from rankine.serving.model import ServedModel, open_model
+from rankine.serving.pool import Pool
+from rankine.serving.warm import warm_works
+
+__all__ = ["serve"]
+
+_POLL_S = 0.02
+_KEEP_ALIVE_S = 75
+_BACKLOG = 2048
+
+
+def serve(config: ServeConfig, emit: Emit = ignore) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return.
+
+    On a signal ``/v2/health/ready`` turns 503 and no new connection is accepted. For ``drain_s`` seconds, requests on
+    open connections are still taken, with ``connection: close`` in their replies; then they get 503. Every request that
+    was taken is answered before this function returns.
+
+    Emits a ``Note`` of task ``serve`` with figures ``url`` and ``port`` once it answers.
+
+    Raises:
+        CertificateRequired, ArtifactError, EngineMissing: see :func:`~rankine.serving.model.open_model`.
+        UsageError: the address cannot be listened on, or a core does not exist.
+    """
+    if config.cores is not None:
+        _pin(config.cores)
+    model = open_model(config, emit)
+    set_up_logs()
+    metrics = ServerMetrics()
+    metrics.describe(model)
+    pool = Pool(
+        model.runner,
+        model.items,
+        workers=config.workers,
+        max_batch_rows=config.max_batch_rows,
+        max_queue_rows=config.max_queue_rows,
+        observe=metrics.ran,
+    )
+    listener = _listen(config)
+    app = App(config, model, pool, metrics)
+    try:
+        with step(emit, "warm up"):
+            pool.start(warm_works(model, config.max_candidates))
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(app, listener, emit))
+    finally:
+        listener.close()
+        pool.close()
+        app.close()
+
+
+async def _serve(app: App, listener: socket.socket, emit: Emit) -> None:
+    def on_ready() -> None:
+        # What lives now lives until the end: the collector need not look at it again in the middle of a request.
+        gc.collect()
+        gc.freeze()
+        app.ready = True
+        _announce(app.model, listener, emit)
+
+    server = _Server(app, on_ready)
+    draining: set[asyncio.Task[None]] = set()
+
+    def on_signal(number: int) -> None:
+        if draining:  # a second signal: do not wait for anybody
+            server.should_exit = server.force_exit = True
+            return
+        draining.add(asyncio.get_running_loop().create_task(_drain(app, server, signal.Signals(number).name)))
+
+    _on_signals(on_signal)
+    await server.serve(sockets=[listener])
+
+
+async def _drain(app: App, server: _Server, reason: str) -> None:
+    LOGGER.info("draining", extra={"fields": {"reason": reason}})
+    app.ready = False
+    app.leaving = True
+    for listening in server.servers:
+        listening.close()
+    end = asyncio.get_running_loop().time() + app.config.drain_s
+    while asyncio.get_running_loop().time() < end and server.server_state.connections:
+        await asyncio.sleep(_POLL_S)
+    app.pool.drain()
+    server.should_exit = True
+
+
+class _Server(uvicorn.Server):
+    """uvicorn in this process, with its signal handling left to us: it would end with the signal, not with status 0."""
+
+    def __init__(self, app: App, on_ready: Callable[[], None]) -> None:
+        application: Any = app
+        super().__init__(
+            uvicorn.Config(
+                application,
+                http="httptools",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                proxy_headers=False,
+                backlog=_BACKLOG,
+                timeout_keep_alive=_KEEP_ALIVE_S,
+            )
+        )
+        self._on_ready = on_ready
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._on_ready()
+
+
+def _announce(model: ServedModel, listener: socket.socket, emit: Emit) -> None:
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{port}"
+    choice = model.choice
+    emit(
+        Note(
+            "serve", f"{model.name} ({choice.variant} on {choice.engine}) answers at {url}", {"url": url, "port": port}
+        )
+    )
+    fields = {"url": url, "model": model.name, "variant": choice.variant, "engine": choice.engine, "pid": os.getpid()}
+    LOGGER.info("ready", extra={"fields": fields})
+    if not choice.certified:
+        LOGGER.warning("served without a certificate", extra={"fields": {"variant": choice.variant}})
+
+
+def _listen(config: ServeConfig) -> socket.socket:
+    try:
+        family, *_, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        hint = "Give another --port, or 0 for a free one." if config.port else None
+        raise UsageError(f"cannot listen: {error.strerror}", where=f"{config.host}:{config.port}", hint=hint) from None
+    listener.set_inheritable(False)
+    return listener
+
+
+def _pin(cores: tuple[int, ...]) -> None:
+    """Keep the process on these cores; before the engine opens, whose threads inherit it."""
+    try:
+        os.sched_setaffinity(0, cores)
+    except (OSError, ValueError):
+        allowed = ", ".join(str(core) for core in sorted(os.sched_getaffinity(0)))
+        raise UsageError("no such cores here", where="cores", got=repr(cores), allowed=allowed) from None
+    except AttributeError:
+        raise UsageError("cores cannot be chosen on this system", where="cores") from None
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:  # not on Windows
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def _on_signals(handle: Callable[[int], None]) -> None:
+    """React to SIGTERM and SIGINT; a server in another thread than the main one cannot, and is ended by its owner."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, handle, number)
