@@ -143,7 +143,8 @@ class Artifact:
 
     def array(self, name: str) -> np.ndarray:
         """An ``.npy`` file, memory-mapped read-only; pickled objects are refused."""
-        return np.load(self.file(name), mmap_mode="r", allow_pickle=False)
+        mapped: np.ndarray = np.load(self.file(name), mmap_mode="r", allow_pickle=False)
+        return mapped
 
     def size_bytes(self, prefix: str = "") -> int:
         """Bytes of the distinct contents of the files below ``prefix``."""
@@ -157,11 +158,16 @@ class Artifact:
     def verify(self) -> None:
         """Check the SHA-256 of every content, in chunks.
 
+        The readable name is checked too where it is no link to its blob: a copy may have followed the links.
+
         Raises:
             ArtifactError: names the first file whose content is not what the manifest says.
         """
         for name, blob in self.manifest.files.items():
-            if sha256_of(self.path / "blobs" / blob.sha256) != blob.sha256:
+            held, view = self.path / "blobs" / blob.sha256, self.path / "files" / name
+            if not view.is_file():
+                raise ArtifactError(f"the file '{name}' is missing", where=str(view), hint="Copy the artifact again.")
+            if sha256_of(held) != blob.sha256 or not (view.samefile(held) or sha256_of(view) == blob.sha256):
                 raise ArtifactError(
                     f"the content of '{name}' was changed", where=str(self.path), hint="Copy the artifact again."
                 )
@@ -226,9 +232,11 @@ class Draft:
         """Write the artifact to ``path``, all or nothing.
 
         Raises:
-            ArtifactError: something is already there; artifacts are never overwritten.
+            ArtifactError: something is already there, as artifacts are never overwritten; or this was committed before.
         """
         path = Path(path)
+        if not self._staging.is_dir():
+            raise ArtifactError("a draft is committed once", where=str(path), hint="Start a child of what it became.")
         if path.exists():
             raise ArtifactError(
                 "something is already there, and artifacts are never overwritten",
@@ -268,12 +276,11 @@ class Draft:
         held = building / "blobs" / blob.sha256
         if not held.exists():
             staged = self._staging / blob.sha256
-            if staged.exists():
-                shutil.copyfile(staged, held)
-            else:
-                assert self.parent is not None  # a blob is either staged here or the parent's
+            if self.parent is not None and not staged.exists():
                 _link(self.parent.path / "blobs" / blob.sha256, held)
-            held.chmod(0o444)
+            else:
+                shutil.copyfile(staged, held)
+                held.chmod(0o444)
         view = building / "files" / name
         view.parent.mkdir(parents=True, exist_ok=True)
         view.symlink_to(os.path.relpath(held, view.parent))
@@ -294,6 +301,7 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+        target.chmod(0o444)
 
 
 def _check_name(name: str) -> None:

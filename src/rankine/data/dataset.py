@@ -114,10 +114,11 @@ class Dataset:
         """
         rows = self.rows
         for name, index, entities in (
-            ("request_index", self.request_index, row_count(self.requests)),
+            # A model may read no request features: then there are no columns to point into.
+            ("request_index", self.request_index, row_count(self.requests) if self.requests else np.inf),
             ("item_index", self.item_index, len(self.item_ids)),
         ):
-            if len(index) != rows or (rows and not (0 <= index.min() and index.max() < entities)):
+            if len(index) != rows or (rows and (index.min() < 0 or index.max() >= entities)):
                 raise DataError("does not fit the rows or points outside", where=f"{self.name}: {name}")
         if self.items and row_count(self.items) != len(self.item_ids):
             raise DataError("items and item ids differ in length", where=self.name)

@@ -28,7 +28,7 @@ class Vocabulary(Frozen):
     """Ids from the values seen in training: 0 is the out-of-vocabulary row, then the values in sorted order."""
 
     type: Literal["vocabulary"] = "vocabulary"
-    min_count: int = Field(1, ge=1, description="values seen less often are out of vocabulary")
+    min_count: int = Field(default=1, ge=1, description="values seen less often are out of vocabulary")
     out_of_vocabulary: Literal["row", "error"] = "row"
 
 
@@ -74,8 +74,8 @@ class CategoricalFeature(_FeatureBase):
     kind: Literal["categorical"] = "categorical"
     dtype: Literal["int64", "string"] = "int64"
     encoding: Encoding = Vocabulary()
-    table: str | None = Field(None, description="embedding table; features that name the same one share it")
-    default: int | str | None = Field(None, description="used where a request leaves the feature out")
+    table: str | None = Field(default=None, description="embedding table; features that name the same one share it")
+    default: int | str | None = Field(default=None, description="used where a request leaves the feature out")
 
 
 class MultiHotFeature(_FeatureBase):
@@ -86,7 +86,7 @@ class MultiHotFeature(_FeatureBase):
     encoding: Encoding = Vocabulary()
     table: str | None = None
     pooling: Literal["mean", "sum"] = "mean"
-    max_length: int = Field(1024, ge=1, description="a longer list in a request is refused")
+    max_length: int = Field(default=1024, ge=1, description="a longer list in a request is refused")
     default: tuple[int | str, ...] | None = None
 
 
@@ -95,7 +95,7 @@ class DenseFeature(_FeatureBase):
 
     kind: Literal["dense"] = "dense"
     dtype: Literal["float32"] = "float32"
-    width: int = Field(1, ge=1)
+    width: int = Field(default=1, ge=1)
     normalization: Literal["none", "standard", "log1p"] = "standard"
     default: float | None = None
 
@@ -126,9 +126,9 @@ class Schema(Frozen):
     item_id: str = Field(description="column with the external id of an item (int64 or string)")
     item_id_dtype: Literal["int64", "string"] = "int64"
     label: str = "label"
-    label_threshold: float | None = Field(None, description="the label is 1 where the column is at least this")
-    task: str = Field("label", description="name of the output")
-    group: str | None = Field(None, description="column that names the user: rows of one user are not independent")
+    label_threshold: float | None = Field(default=None, description="the label is 1 where the column is >= this")
+    task: str = Field(default="label", description="name of the output")
+    group: str | None = Field(default=None, description="column of the user: rows of one user are not independent")
     timestamp: str | None = None
     split: Split = Split()
 
@@ -142,6 +142,8 @@ class Schema(Frozen):
         for feature in self.features:
             if isinstance(feature, DenseFeature):
                 continue
+            if feature.encoding.type == "identity" and feature.dtype != "int64":
+                raise ValueError(f"feature '{feature.name}': identity encoding needs dtype int64")
             key = (feature.dtype, feature.encoding)
             if tables.setdefault(feature.table or feature.name, key) != key:
                 raise ValueError(f"features of table '{feature.table}' differ in dtype or encoding")

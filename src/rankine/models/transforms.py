@@ -116,7 +116,8 @@ class Transforms:
                 ids = _comparable(feature, values)
                 bad = (ids < 0) | (ids >= size)
                 if bad.any():
-                    raise DataError("id out of range", where=feature.name, got=int(ids[bad][0]), allowed=f"0..{size - 1}")
+                    got, allowed = int(ids[bad][0]), f"0..{size - 1}"
+                    raise DataError("id out of range", where=feature.name, got=got, allowed=allowed)
                 return ids.astype(np.int32)
             case encoding:
                 known = self.vocabularies[table_of(feature)]
@@ -173,10 +174,13 @@ def _comparable(feature: CategoricalFeature | MultiHotFeature, values: np.ndarra
         return values.astype(np.int64, copy=False)
     if values.dtype.kind == "S":
         return values
-    if values.dtype.kind == "U":
-        return np.char.encode(values, "utf-8")
-    if values.dtype.kind == "O" and all(isinstance(value, str) for value in values):
-        return np.array([value.encode() for value in values], dtype=bytes)
+    try:
+        if values.dtype.kind == "U":
+            return np.char.encode(values, "utf-8")
+        if values.dtype.kind == "O" and all(isinstance(value, str) for value in values):
+            return np.array([value.encode() for value in values], dtype=bytes)
+    except UnicodeEncodeError as error:  # a lone surrogate, which JSON can spell
+        raise DataError("must be valid Unicode", where=feature.name, got=ascii(error.object)) from None
     raise DataError("must be strings", where=feature.name, got=str(values.dtype), allowed="string")
 
 
@@ -185,9 +189,11 @@ def _as_dense(feature: DenseFeature, column: Column) -> np.ndarray:
     if isinstance(column, Ragged) or column.dtype.kind not in "fiu":
         got = "a ragged list" if isinstance(column, Ragged) else str(column.dtype)
         raise DataError("must be numbers", where=feature.name, got=got, allowed="float32")
-    values = column.astype(np.float32).reshape(len(column), -1)
-    if values.shape[1] != feature.width:
-        raise DataError("has the wrong width", where=feature.name, got=values.shape[1], allowed=str(feature.width))
+    width = 1 if column.ndim == 1 else int(np.prod(column.shape[1:]))
+    if width != feature.width:
+        raise DataError("has the wrong width", where=feature.name, got=width, allowed=str(feature.width))
+    with np.errstate(over="ignore"):  # what is too large for float32 is refused as infinite just below
+        values = column.astype(np.float32).reshape(len(column), width)
     if not np.isfinite(values).all():
         raise DataError("must be finite", where=feature.name, got="NaN or infinity")
     if feature.normalization == "log1p" and (values <= -1).any():
@@ -203,8 +209,10 @@ def _fit_normalization(feature: DenseFeature, values: np.ndarray) -> Normalizati
     if feature.normalization == "none":
         return Normalization(mean=(0.0,) * feature.width, std=(1.0,) * feature.width)
     squashed = _squash(feature, values).astype(np.float64)
-    std = squashed.std(axis=0)
-    return Normalization(mean=tuple(squashed.mean(axis=0).tolist()), std=tuple(np.where(std > 0, std, 1.0).tolist()))
+    mean, std = squashed.mean(axis=0), squashed.std(axis=0)
+    # A constant column has a spread of rounding errors only: dividing by it would blow up the first other value served.
+    varies = std > np.maximum(1e-6 * np.abs(mean), float(np.finfo(np.float32).tiny))
+    return Normalization(mean=tuple(mean.tolist()), std=tuple(np.where(varies, std, 1.0).tolist()))
 
 
 def _hash(values: np.ndarray, buckets: int, seed: int) -> np.ndarray:

@@ -1,0 +1,118 @@
+"""The schema as users write it: what is refused, how the message helps, and the way through YAML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rankine.config import dump_yaml, load_yaml, parse
+from rankine.data.movielens import MOVIELENS
+from rankine.data.synthetic import SYNTHETIC
+from rankine.errors import ConfigError
+from rankine.models.schema import (
+    CategoricalFeature,
+    DenseFeature,
+    Hash,
+    Identity,
+    MultiHotFeature,
+    Schema,
+    Split,
+    Vocabulary,
+)
+
+USER = {"name": "user", "kind": "categorical", "side": "request"}
+ITEM = {"name": "item", "kind": "categorical", "side": "item"}
+
+
+def schema(*features: dict[str, Any], **rest: Any) -> Schema:
+    return parse(Schema, {"features": list(features), "item_id": "item", **rest}, source="schema.yaml")
+
+
+EVERYTHING = Schema(
+    features=(
+        CategoricalFeature(name="user", side="request", encoding=Hash(buckets=1000, seed=3), default=7),
+        CategoricalFeature(name="hour", side="request", encoding=Identity(size=24)),
+        MultiHotFeature(name="liked", side="request", table="items", pooling="sum", default=(1, 2)),
+        CategoricalFeature(name="item", side="item", table="items"),
+        CategoricalFeature(
+            name="shop", side="item", dtype="string", encoding=Vocabulary(min_count=3, out_of_vocabulary="error")
+        ),
+        DenseFeature(name="stock", side="item", freshness="live", normalization="log1p", default=0.0),
+        DenseFeature(name="embedding", side="pair", width=4, normalization="none"),
+    ),
+    item_id="item",
+    label="clicks",
+    label_threshold=1.0,
+    group="user",
+    timestamp="when",
+    split=Split(by="time", fractions=(0.6, 0.2, 0.2)),
+)
+
+
+@pytest.mark.parametrize("given", [EVERYTHING, MOVIELENS, SYNTHETIC], ids=["everything", "movielens", "synthetic"])
+def test_schema_is_equal_when_it_went_through_yaml(given: Schema, tmp_path: Path) -> None:
+    path = tmp_path / "schema.yaml"
+    path.write_text(dump_yaml(given), encoding="utf-8")
+    assert load_yaml(Schema, path) == given
+
+
+def test_unknown_key_is_refused_with_a_suggestion_when_misspelt() -> None:
+    with pytest.raises(ConfigError, match=r"schema\.yaml: item_idd: unknown key.*Did you mean 'item_id'\?"):
+        schema(USER, ITEM, item_idd="item")
+
+
+def test_unknown_key_of_a_feature_is_refused_with_a_suggestion_when_misspelt() -> None:
+    with pytest.raises(ConfigError, match=r"features\.1.*poolling: unknown key.*Did you mean 'pooling'\?"):
+        schema(USER, {"name": "tags", "kind": "multi_hot", "side": "item", "poolling": "sum"})
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ([], "at least 1"),
+        ([USER, USER], "'user' is given twice"),
+        ([{**USER, "name": "a b"}], "features.0.*name"),
+        ([{**USER, "kind": "sequence"}], "features.0"),
+        ([{**USER, "side": "both"}], "side"),
+        ([{**USER, "freshness": "live"}], "only item features can be live"),
+        ([{**USER, "dtype": "string", "encoding": {"type": "identity", "size": 3}}], "identity encoding needs dtype"),
+        ([{**USER, "table": "t"}, {**ITEM, "table": "t", "dtype": "string"}], "table 't' differ"),
+        ([{**USER, "table": "t"}, {**ITEM, "table": "t", "encoding": {"type": "hash", "buckets": 9}}], "'t' differ"),
+        ([{"name": "price", "kind": "dense", "side": "item", "width": 0}], "width"),
+    ],
+)
+def test_features_are_refused_with_the_place_when_wrong(features: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        schema(*features)
+
+
+@pytest.mark.parametrize("fractions", [(0.5, 0.5, 0.5), (1.0, 0.0, 0.0), (0.9, 0.2, -0.1)])
+def test_split_is_refused_when_fractions_are_no_partition(fractions: tuple[float, float, float]) -> None:
+    with pytest.raises(ConfigError, match="fractions must be positive and sum to 1"):
+        schema(USER, split={"fractions": fractions})
+
+
+def test_split_by_time_is_refused_when_no_timestamp_is_named() -> None:
+    with pytest.raises(ConfigError, match="needs 'timestamp'"):
+        schema(USER, split={"by": "time"})
+
+
+def test_version_is_refused_when_unknown() -> None:
+    with pytest.raises(ConfigError, match="schema_version"):
+        schema(USER, schema_version=2)
+
+
+def test_sides_partition_the_features_when_some_are_live() -> None:
+    names = [
+        [feature.name for feature in part]
+        for part in (EVERYTHING.request_features, EVERYTHING.catalog_features, EVERYTHING.row_features)
+    ]
+    assert names == [["user", "hour", "liked"], ["item", "shop"], ["stock", "embedding"]]
+    assert [feature.name for feature in EVERYTHING.of_side("item", per_row=True)] == ["stock"]
+
+
+def test_schema_cannot_be_changed_when_made() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        EVERYTHING.label = "other"  # type: ignore[misc]
