@@ -1,0 +1,289 @@
+"""Columns of Parquet and CSV files as NumPy columns; every complaint names the file, the column and the row.
+
+The only module that imports pyarrow, and only when a file is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from rankine.errors import DataError, did_you_mean
+from rankine.models.columns import Ragged
+
+__all__ = ["dense", "factorize", "integers", "lists", "read_columns", "strings", "times"]
+
+
+def read_columns(path: Path, names: Sequence[str]) -> dict[str, Any]:
+    """The named columns of a ``.parquet`` or ``.csv`` file, each one pyarrow array; all CSV columns are strings.
+
+    Raises:
+        DataError: pyarrow is not installed, the file is missing or malformed, or it lacks a column.
+    """
+    arrow = _pyarrow(path)
+    try:
+        table = _read_csv(path, names) if path.suffix == ".csv" else _read_parquet(path, names)
+    except FileNotFoundError:
+        raise DataError("no such file", where=str(path), allowed="a .parquet or .csv file") from None
+    except (arrow.ArrowInvalid, OSError) as error:
+        kind = "CSV with a header" if path.suffix == ".csv" else "Parquet"
+        raise DataError(f"not readable as {kind}", where=str(path), got=" ".join(str(error).split())) from None
+    return {name: table.column(name).combine_chunks() for name in names}
+
+
+def integers(column: Any, where: str, *, default: int | None = None, rows: np.ndarray | None = None) -> np.ndarray:
+    """A column of integers, or of strings that spell them, as int64 ``(n,)``.
+
+    Args:
+        column: one pyarrow array.
+        where: file and column, for messages.
+        default: stands in for missing values.
+        rows: ``(n,)`` the row of each value, where ``column`` holds the values of lists.
+
+    Raises:
+        DataError: a value is missing and there is no default, or is not an integer.
+    """
+    arrow, compute = _pyarrow(where), _compute()
+    column = _plain(column)
+    if arrow.types.is_floating(column.type):  # integers with gaps, as other tools write them
+        column = compute.if_else(compute.is_nan(column), arrow.scalar(None, column.type), column)
+    _refuse_nulls(column, where, rows, allowed="an integer", default=default)
+    if arrow.types.is_string(column.type):
+        column = compute.utf8_trim_whitespace(column)
+    elif not (arrow.types.is_integer(column.type) or arrow.types.is_floating(column.type)):
+        raise DataError("must be integers", where=where, got=str(column.type), allowed="int64")
+    try:
+        column = compute.cast(column, arrow.int64())
+    except arrow.ArrowInvalid:
+        raise _first_bad(column, _is_integer, where, rows, allowed="an integer") from None
+    if default is not None:
+        column = compute.fill_null(column, default)
+    return np.asarray(column.to_numpy(zero_copy_only=False), np.int64)
+
+
+def strings(column: Any, where: str, *, default: str | None = None, rows: np.ndarray | None = None) -> np.ndarray:
+    """A column of strings as UTF-8 bytes ``(n,)``; arguments as in :func:`integers`.
+
+    Raises:
+        DataError: a value is missing and there is no default, or the column holds no strings.
+    """
+    arrow, compute = _pyarrow(where), _compute()
+    column = _plain(column)
+    if arrow.types.is_null(column.type):
+        column = column.cast(arrow.string())
+    if not arrow.types.is_string(column.type):
+        hint = "Set dtype: int64 in the schema." if arrow.types.is_integer(column.type) else None
+        raise DataError("must be strings", where=where, got=str(column.type), allowed="string", hint=hint)
+    _refuse_nulls(column, where, rows, allowed="a string", default=default)
+    if default is not None:
+        column = compute.fill_null(column, default)
+    # By dictionary: only the distinct values pass through Python.
+    encoded = column.dictionary_encode()
+    known = np.array([value.encode() for value in encoded.dictionary.to_pylist()], dtype=bytes)
+    return known[encoded.indices.to_numpy(zero_copy_only=False)] if len(encoded) else known
+
+
+def lists(column: Any, where: str, *, dtype: str, default: Sequence[int | str] | None = None) -> Ragged:
+    """A column of lists, or of strings with the values separated by ``|``, as a ragged column.
+
+    A missing list is ``default``, or empty: the empty set is a value like any other.
+
+    Raises:
+        DataError: a value inside a list is missing or is not of ``dtype``.
+    """
+    compute = _compute()
+    column = _as_lists(_plain(column), where)
+    lengths = compute.fill_null(compute.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    convert: Callable[..., np.ndarray] = integers if dtype == "int64" else strings
+    found = Ragged(convert(column.flatten(), where, rows=np.repeat(np.arange(len(lengths)), lengths)), offsets)
+    missing = column.is_null().to_numpy(zero_copy_only=False)
+    if default is None or not missing.any():
+        return found
+    # The default becomes one row more, taken wherever a list is missing.
+    extra = np.array(
+        [value.encode() if isinstance(value, str) else value for value in default], found.values.dtype.type
+    )
+    values = np.concatenate([found.values, extra])
+    padded = Ragged(values, np.append(offsets, offsets[-1] + len(extra)).astype(np.int32))
+    return padded.take(np.where(missing, len(missing), np.arange(len(missing))))
+
+
+def dense(column: Any, where: str, *, width: int, default: float | None) -> np.ndarray:
+    """A column of numbers (``width`` 1), or of lists of ``width`` numbers, as finite float32 ``(n, width)``.
+
+    Raises:
+        DataError: a list has another length, or a number is missing or NaN and there is no default, or is infinite.
+    """
+    arrow, compute = _pyarrow(where), _compute()
+    column = _plain(column)
+    rows = np.repeat(np.arange(len(column)), width)
+    if width > 1:
+        column = _as_lists(column, where)
+        lengths = compute.fill_null(compute.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+        if (lengths != width).any():
+            row = int(np.argmax(lengths != width))
+            raise DataError("has the wrong width", where=at(where, row), got=int(lengths[row]), allowed=str(width))
+        column = _plain(column.flatten())
+    if not (_is_number(column.type) or arrow.types.is_string(column.type) or arrow.types.is_null(column.type)):
+        raise DataError("must be numbers", where=where, got=str(column.type), allowed="float32")
+    try:
+        values = compute.cast(column, arrow.float64(), safe=False).to_numpy(zero_copy_only=False).astype(np.float64)
+    except arrow.ArrowInvalid:
+        raise _first_bad(column, _is_float, where, rows, allowed="a number") from None
+    missing = np.isnan(values)
+    if missing.any() and default is None:
+        hint = "Give the feature a default in the schema, or fill the column."
+        raise DataError("is missing or NaN", where=at(where, rows[np.argmax(missing)]), allowed="a number", hint=hint)
+    with np.errstate(over="ignore"):  # what overflows is reported as infinite just below
+        numbers = np.where(missing, default or 0.0, values).astype(np.float32)
+    if not np.isfinite(numbers).all():
+        raise DataError("is infinite", where=at(where, rows[np.argmin(np.isfinite(numbers))]), allowed="a number")
+    return numbers.reshape(-1, width)
+
+
+def times(column: Any, where: str) -> np.ndarray:
+    """A column of times as sortable numbers ``(n,)``: what integers and floats say, else microseconds since 1970.
+
+    Raises:
+        DataError: a time is missing or is not readable.
+    """
+    arrow, compute = _pyarrow(where), _compute()
+    column = _plain(column)
+    _refuse_nulls(column, where, None, allowed="a time")
+    if _is_number(column.type):
+        return np.asarray(column.to_numpy(zero_copy_only=False))
+    for kind in (arrow.int64(), arrow.float64()) if arrow.types.is_string(column.type) else ():
+        try:
+            return np.asarray(compute.cast(column, kind).to_numpy(zero_copy_only=False))
+        except arrow.ArrowInvalid:
+            continue
+    try:
+        moments = compute.cast(column, arrow.timestamp("us"), safe=False)
+    except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError):
+        raise DataError("is not a time", where=where, got=str(column[0]), allowed="a number, or ISO 8601") from None
+    return np.asarray(compute.cast(moments, arrow.int64()).to_numpy(zero_copy_only=False))
+
+
+def factorize(column: Any, where: str) -> np.ndarray:
+    """A column of ids of any type as its values: int64, or UTF-8 bytes, ``(n,)``."""
+    column = _plain(column)
+    return integers(column, where) if _pyarrow(where).types.is_integer(column.type) else strings(column, where)
+
+
+def at(where: str, row: int) -> str:
+    """``where`` with the row, counted from 1 without the header."""
+    return f"{where}, row {int(row) + 1}"
+
+
+def _pyarrow(where: Path | str) -> ModuleType:
+    try:
+        import pyarrow
+    except ImportError:
+        hint = "Install it: pip install 'rankine[data]'."
+        raise DataError("reading Parquet and CSV needs pyarrow", where=str(where), hint=hint) from None
+    module: ModuleType = pyarrow
+    return module
+
+
+def _compute() -> ModuleType:
+    import pyarrow.compute
+
+    module: ModuleType = pyarrow.compute
+    return module
+
+
+def _read_parquet(path: Path, names: Sequence[str]) -> Any:
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path) as file:
+        _refuse_missing(path, names, file.schema_arrow.names)
+        return file.read(columns=list(dict.fromkeys(names)))
+
+
+def _read_csv(path: Path, names: Sequence[str]) -> Any:
+    import pyarrow
+    from pyarrow import csv
+
+    with csv.open_csv(path) as reader:
+        _refuse_missing(path, names, reader.schema.names)
+    options = csv.ConvertOptions(
+        include_columns=list(dict.fromkeys(names)),
+        column_types=dict.fromkeys(names, pyarrow.string()),
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+    return csv.read_csv(path, convert_options=options)
+
+
+def _refuse_missing(path: Path, names: Sequence[str], present: Sequence[str]) -> None:
+    for name in names:
+        if name not in present:
+            raise DataError(f"has no column '{name}'", where=str(path), hint=did_you_mean(name, present))
+
+
+def _plain(column: Any) -> Any:
+    """Without dictionary encoding and large offsets, so that each logical type has one form."""
+    import pyarrow
+
+    if pyarrow.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pyarrow.types.is_large_string(column.type) or pyarrow.types.is_string_view(column.type):
+        return column.cast(pyarrow.string())
+    return column.cast(pyarrow.int8()) if pyarrow.types.is_boolean(column.type) else column
+
+
+def _as_lists(column: Any, where: str) -> Any:
+    import pyarrow
+
+    compute, types = _compute(), pyarrow.types
+    if types.is_string(column.type):
+        filled = compute.if_else(compute.equal(column, ""), pyarrow.scalar(None, column.type), column)
+        return compute.split_pattern(filled, "|")
+    if types.is_list(column.type) or types.is_large_list(column.type) or types.is_fixed_size_list(column.type):
+        return column
+    if types.is_null(column.type):
+        return column.cast(pyarrow.list_(pyarrow.string()))
+    raise DataError("must be lists", where=where, got=str(column.type), allowed="a list column, or text with '|'")
+
+
+def _is_number(kind: Any) -> bool:
+    import pyarrow
+
+    return bool(pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind))
+
+
+def _refuse_nulls(column: Any, where: str, rows: np.ndarray | None, *, allowed: str, default: object = None) -> None:
+    if column.null_count and default is None:
+        position = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
+        raise DataError("is missing", where=at(where, position if rows is None else rows[position]), allowed=allowed)
+
+
+def _first_bad(
+    column: Any, fits: Callable[[Any], bool], where: str, rows: np.ndarray | None, *, allowed: str
+) -> DataError:
+    for position, value in enumerate(column.to_pylist()):
+        if value is not None and not fits(value):
+            row = position if rows is None else int(rows[position])
+            return DataError(f"is not {allowed}", where=at(where, row), got=repr(value), allowed=allowed)
+    return DataError(f"is not {allowed}", where=where, allowed=allowed)
+
+
+def _is_integer(value: Any) -> bool:
+    try:
+        return int(value) == float(value) and -(2**63) <= int(value) < 2**63
+    except (ValueError, OverflowError):
+        return False
+
+
+def _is_float(value: Any) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True

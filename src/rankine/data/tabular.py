@@ -1,0 +1,195 @@
+"""Parquet and CSV through a schema: one flat row per interaction, split into request, item and row columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rankine.artifact import sha256_of
+from rankine.data import arrow
+from rankine.data.dataset import Dataset
+from rankine.errors import DataError
+from rankine.models.columns import Column, Columns, Ragged, concat, take
+from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, MultiHotFeature, Schema
+
+__all__ = ["load_table"]
+
+
+def load_table(source: Path | str | Sequence[Path | str], schema: Schema) -> Dataset:
+    """Interactions from ``.parquet`` or ``.csv`` files with one row each.
+
+    Items are the distinct values of ``schema.item_id``, with the static features of their last row; how many items had
+    other values in an earlier row is ``item_conflicts`` in the provenance. A request is a distinct combination of group
+    and request features. In CSV, the values of multi-hot (and wide dense) features are separated by ``|``.
+
+    Args:
+        source: a file, a folder (its files of one kind, in the order of their names), or several files.
+        schema: names the columns; all must be there.
+
+    Raises:
+        DataError: a file cannot be read, or names the column (and where it can, the row) that does not fit the schema.
+    """
+    paths = _files(source)
+    flat = [_read(path, schema) for path in paths]
+    ids = np.concatenate([part.item_ids for part in flat])
+    if not len(ids):
+        raise DataError("has no rows", where=str(paths[0]))
+    features = concat([part.features for part in flat])
+    groups = _joined([part.groups for part in flat])
+    item_ids, item_index, items, conflicts = _items(ids, {f.name: features[f.name] for f in schema.catalog_features})
+    of_requests = {feature.name: features[feature.name] for feature in schema.request_features}
+    first, request_index = _requests(of_requests, groups, len(ids))
+    dataset = Dataset(
+        name=_name(source),
+        schema=schema,
+        requests=take(of_requests, first),
+        items=items,
+        item_ids=item_ids,
+        pairs={feature.name: features[feature.name] for feature in schema.row_features},
+        request_index=request_index,
+        item_index=item_index,
+        labels=np.concatenate([part.labels for part in flat]),
+        groups=groups if groups is None else np.unique(groups, return_inverse=True)[1].astype(np.int64),
+        timestamps=_joined([part.timestamps for part in flat]),
+        provenance={
+            "source": ", ".join(path.name for path in paths),
+            "sha256": ", ".join(sha256_of(path) for path in paths),
+            "rows": str(len(ids)),
+            "requests": str(len(first)),
+            "items": str(len(item_ids)),
+            "item_conflicts": str(conflicts),
+        },
+    )
+    dataset.check()
+    return dataset
+
+
+@dataclass(frozen=True)
+class _Flat:
+    """One file: every column has one value a row."""
+
+    features: Columns
+    item_ids: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray | None
+    timestamps: np.ndarray | None
+
+
+def _files(source: Path | str | Sequence[Path | str]) -> list[Path]:
+    if not isinstance(source, str | Path):
+        paths = [Path(path) for path in source]
+        where = ", ".join(map(str, paths)) or "no files"
+    elif Path(source).is_dir():
+        paths = sorted(path for path in Path(source).iterdir() if path.suffix in (".parquet", ".csv"))
+        where = str(source)
+    else:
+        paths, where = [Path(source)], str(source)
+    kinds = {path.suffix for path in paths}
+    if len(kinds) != 1 or not kinds <= {".parquet", ".csv"}:
+        got = ", ".join(sorted(path.name for path in paths)) or "nothing"
+        raise DataError("is no table", where=where, got=got, allowed=".parquet files, or .csv files, of one kind")
+    return paths
+
+
+def _name(source: Path | str | Sequence[Path | str]) -> str:
+    path = Path(source) if isinstance(source, str | Path) else Path(source[0])
+    return path.resolve().stem
+
+
+def _read(path: Path, schema: Schema) -> _Flat:
+    names = [feature.name for feature in schema.features] + [schema.item_id, schema.label]
+    names += [name for name in (schema.group, schema.timestamp) if name is not None]
+    raw = arrow.read_columns(path, names)
+
+    def where(name: str) -> str:
+        return f"{path}: column '{name}'"
+
+    convert_ids = arrow.integers if schema.item_id_dtype == "int64" else arrow.strings
+    return _Flat(
+        features={f.name: _feature(f, raw[f.name], where(f.name)) for f in schema.features},
+        item_ids=convert_ids(raw[schema.item_id], where(schema.item_id)),
+        labels=_labels(schema, raw[schema.label], where(schema.label)),
+        groups=None if schema.group is None else arrow.factorize(raw[schema.group], where(schema.group)),
+        timestamps=None if schema.timestamp is None else arrow.times(raw[schema.timestamp], where(schema.timestamp)),
+    )
+
+
+def _feature(feature: Feature, column: Any, where: str) -> Column:
+    match feature:
+        case DenseFeature(width=width, default=number):
+            return arrow.dense(column, where, width=width, default=number)
+        case MultiHotFeature(dtype=dtype, default=values):
+            return arrow.lists(column, where, dtype=dtype, default=values)
+        case CategoricalFeature(dtype="int64", default=value):
+            return arrow.integers(column, where, default=None if value is None else int(value))
+        case CategoricalFeature(default=value):
+            return arrow.strings(column, where, default=None if value is None else str(value))
+
+
+def _labels(schema: Schema, column: Any, where: str) -> np.ndarray:
+    """Labels 0 or 1, float32 ``(rows,)``."""
+    values = arrow.dense(column, where, width=1, default=None)[:, 0]
+    if schema.label_threshold is not None:
+        return (values >= schema.label_threshold).astype(np.float32)
+    wrong = (values != 0) & (values != 1)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        hint = "Set label_threshold in the schema."
+        raise DataError("is not a label", where=arrow.at(where, row), got=float(values[row]), allowed="0, 1", hint=hint)
+    return values
+
+
+def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    present = [part for part in parts if part is not None]
+    return np.concatenate(present) if present else None
+
+
+def _items(ids: np.ndarray, features: Columns) -> tuple[np.ndarray, np.ndarray, dict[str, Column], int]:
+    """Distinct ids, the position of each row's among them, the features of their last rows, conflicting items."""
+    item_ids, index = np.unique(ids, return_inverse=True)
+    last = np.zeros(len(item_ids), np.int64)
+    last[index] = np.arange(len(ids))  # of equal positions, the last assignment stays
+    items = take(features, last)
+    differs = np.zeros(len(ids), bool)
+    for name, column in features.items():
+        differs |= _differs(column, take({name: items[name]}, index)[name])
+    return item_ids, index.astype(np.int32), items, len(np.unique(index[differs]))
+
+
+def _differs(left: Column, right: Column) -> np.ndarray:
+    """Rows in which two columns of equal length differ, bool ``(rows,)``."""
+    if isinstance(left, Ragged) and isinstance(right, Ragged):
+        lengths = np.diff(left.offsets)
+        differs = np.asarray(lengths != np.diff(right.offsets))
+        same = np.flatnonzero(~differs)
+        mismatch = left.take(same).values != right.take(same).values
+        differs[np.repeat(same, lengths[same])[mismatch]] = True
+        return differs
+    unequal: np.ndarray = np.asarray(left) != np.asarray(right)
+    return np.asarray(unequal if unequal.ndim == 1 else unequal.any(axis=1))
+
+
+def _requests(features: Columns, groups: np.ndarray | None, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """First row of every distinct request, and the position of each row's request among them (int32)."""
+    key = np.zeros(rows, np.int64)
+    for column in (*features.values(), *(() if groups is None else (groups,))):
+        codes = _codes(column)
+        # Re-numbered after every column, so that the combined key never overflows: both factors are at most `rows`.
+        key = np.unique(key * (int(codes.max()) + 1) + codes, return_inverse=True)[1]
+    _, first, index = np.unique(key, return_index=True, return_inverse=True)
+    return first, index.astype(np.int32)
+
+
+def _codes(column: Column) -> np.ndarray:
+    """Numbers that are equal where the rows of a column are, int64 ``(rows,)``."""
+    if not isinstance(column, Ragged):
+        axis = None if column.ndim == 1 else 0
+        return np.unique(column, return_inverse=True, axis=axis)[1].reshape(-1)
+    values = np.unique(column.values, return_inverse=True)[1].astype(np.int64)
+    seen: dict[bytes, int] = {}
+    bounds = zip(column.offsets[:-1], column.offsets[1:], strict=True)
+    return np.array([seen.setdefault(values[start:end].tobytes(), len(seen)) for start, end in bounds], np.int64)
