@@ -49,6 +49,8 @@ def integers(column: Any, where: str, *, default: int | None = None, rows: np.nd
     """
     arrow, compute = _pyarrow(where), _compute()
     column = _plain(column)
+    if arrow.types.is_null(column.type):  # a Parquet column without any value
+        column = column.cast(arrow.int64())
     if arrow.types.is_floating(column.type):  # integers with gaps, as other tools write them
         column = compute.if_else(compute.is_nan(column), arrow.scalar(None, column.type), column)
     _refuse_nulls(column, where, rows, allowed="an integer", default=default)

@@ -1,0 +1,165 @@
+"""MovieLens in both of its forms: small files written here, and the real set where it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from rankine.data import Dataset, load_dataset, load_movielens
+from rankine.data.movielens import MOVIELENS
+from rankine.errors import DataError
+from rankine.models.columns import Ragged
+
+RATINGS = [(1, 20, 5, 978300760), (1, 10, 3, 978302109), (2, 10, 4, 978301968), (9, 30, 1, 978300275)]
+USERS = [(1, "F", 1, 10, "48067"), (2, "M", 56, 16, "70072"), (9, "M", 25, 15, "02460-1234")]
+MOVIES = [
+    (10, "Toy Story", 1995, "Animation|Children's"),
+    (20, "Cité des enfants perdus, La (The City)", 1996, "Sci-Fi"),
+    (30, "Silent", 2000, ""),
+]
+
+
+def write_dat(folder: Path) -> Path:
+    movies = [(movie, f"{title} ({year})", genres) for movie, title, year, genres in MOVIES]
+    for name, records in (("ratings", RATINGS), ("users", USERS), ("movies", movies)):
+        lines = ["::".join(map(str, record)) + "\n" for record in records]
+        (folder / f"{name}.dat").write_text("".join(lines), encoding="latin-1")
+    return folder
+
+
+def write_parquet(folder: Path) -> Path:
+    tables = {
+        "ratings": (("user", "movie", "rating"), [record[:3] for record in RATINGS]),
+        "users": (("user", "gender", "age", "occupation", "zip"), USERS),
+        "movies": (("movie", "title", "year", "genres"), MOVIES),
+    }
+    for name, (columns, records) in tables.items():
+        table = pa.table(dict(zip(columns, map(list, zip(*records, strict=True)), strict=True)))
+        parquet.write_table(table, folder / f"{name}.parquet")
+    return folder
+
+
+def break_line(path: Path, number: int, line: str) -> None:
+    lines = path.read_text(encoding="latin-1").splitlines()
+    lines[number - 1] = line
+    path.write_text("\n".join(lines) + "\n", encoding="latin-1")
+
+
+def genres_of(dataset: Dataset) -> list[list[bytes]]:
+    column = dataset.items["genres"]
+    assert isinstance(column, Ragged)
+    bounds = zip(column.offsets[:-1], column.offsets[1:], strict=True)
+    return [column.values[start:end].tolist() for start, end in bounds]
+
+
+@pytest.mark.parametrize("write", [write_dat, write_parquet])
+def test_movielens_has_users_as_requests_and_movies_as_items_when_read(tmp_path: Path, write: object) -> None:
+    assert callable(write)
+    data = load_movielens(write(tmp_path))
+    assert data.name == "movielens"
+    assert data.requests["user"].tolist() == [1, 2, 9]  # type: ignore[union-attr]
+    assert data.requests["zip"].tolist() == [b"48067", b"70072", b"02460-1234"]  # type: ignore[union-attr]
+    assert data.items["year"].tolist() == [1995, 1996, 2000]  # type: ignore[union-attr]
+    assert genres_of(data) == [[b"Animation", b"Children's"], [b"Sci-Fi"], []]
+    assert data.item_ids.tolist() == [10, 20, 30]
+    assert data.request_index.tolist() == [0, 0, 1, 2]
+    assert data.item_index.tolist() == [1, 0, 0, 2]
+    assert data.labels.tolist() == [1, 0, 1, 0]
+    assert data.groups is not None
+    assert data.groups.tolist() == [1, 1, 2, 9]
+
+
+def test_both_forms_have_one_hash_when_the_ratings_are_equal(tmp_path: Path) -> None:
+    (tmp_path / "dat").mkdir()
+    (tmp_path / "parquet").mkdir()
+    dat = load_movielens(write_dat(tmp_path / "dat"))
+    columns = load_movielens(write_parquet(tmp_path / "parquet"))
+    assert dat.provenance["ratings_sha256"] == columns.provenance["ratings_sha256"]
+    assert dat.provenance["source"] != columns.provenance["source"]
+    assert dat.timestamps is not None
+    assert dat.timestamps.tolist() == [record[3] for record in RATINGS]
+    assert columns.timestamps is None
+
+
+def test_movielens_is_read_when_lines_end_as_on_windows(tmp_path: Path) -> None:
+    write_dat(tmp_path)
+    for path in tmp_path.glob("*.dat"):
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert load_movielens(tmp_path).requests["zip"].tolist()[-1] == b"02460-1234"  # type: ignore[union-attr]
+
+
+def test_load_dataset_finds_movielens_when_given_its_folder(tmp_path: Path) -> None:
+    data = load_dataset(write_dat(tmp_path), rows=2)
+    assert data.schema is MOVIELENS
+    assert (data.rows, len(data.item_ids)) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "text", "message"),
+    [
+        ("ratings", 3, "2::10::4", r"ratings\.dat:3: is not a record .*user::movie::rating::timestamp"),
+        ("ratings", 2, "", r"ratings\.dat:2: is not a record"),
+        ("ratings", 4, "9::x::1::0", r"ratings\.dat:4: movie is not an integer .got 'x'"),
+        ("ratings", 4, "99999999999999999999::30::1::0", r"ratings\.dat:4: user is not an integer"),
+        ("ratings", 1, "1::20::6::0", r"ratings\.dat:1: is not a rating .got 6; allowed: 1 to 5"),
+        ("ratings", 2, "3::20::5::0", r"ratings\.dat:2: rates with a user that is not listed .got 3"),
+        ("ratings", 2, "1::99::5::0", r"ratings\.dat:2: rates with a movie that is not listed .got 99"),
+        ("users", 2, "2,M,56,16,70072", r"users\.dat:2: is not a record .*user::gender::age::occupation::zip"),
+        ("users", 2, "1::M::56::16::70072", r"user is listed twice .got 1"),
+        ("movies", 1, "10::Toy Story::Animation", r"movies\.dat:1: the title has no year"),
+    ],
+)
+def test_movielens_is_refused_with_file_and_line_when_malformed(
+    tmp_path: Path, file: str, line: int, text: str, message: str
+) -> None:
+    write_dat(tmp_path)
+    break_line(tmp_path / f"{file}.dat", line, text)
+    with pytest.raises(DataError, match=message):
+        load_movielens(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["users.dat", "movies.dat"])
+def test_movielens_is_refused_with_the_file_when_one_is_missing_or_empty(tmp_path: Path, file: str) -> None:
+    path = write_dat(tmp_path) / file
+    path.write_text("")
+    with pytest.raises(DataError, match=f"{file}: is empty"):
+        load_movielens(tmp_path)
+    path.unlink()
+    with pytest.raises(DataError, match=f"{file}: no such file"):
+        load_movielens(tmp_path)
+
+
+def test_movielens_is_refused_with_what_is_expected_when_the_folder_holds_none(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no MovieLens ratings .*ratings\.dat.*ml-1m\.zip"):
+        load_movielens(tmp_path)
+
+
+def test_movielens_parquet_is_refused_with_the_column_when_one_is_missing(tmp_path: Path) -> None:
+    write_parquet(tmp_path)
+    table = parquet.read_table(tmp_path / "ratings.parquet")
+    parquet.write_table(table.rename_columns(["user", "movie", "stars"]), tmp_path / "ratings.parquet")
+    with pytest.raises(DataError, match=r"ratings\.parquet: has no column 'rating'"):
+        load_movielens(tmp_path)
+
+
+def test_real_movielens_has_its_published_counts_when_read(data_root: Path) -> None:
+    data = load_movielens(data_root / "ml-1m")
+    assert data.name == "movielens-1m"
+    assert (data.rows, len(data.requests["user"]), len(data.item_ids)) == (1_000_209, 6040, 3883)
+    assert data.labels.mean() == pytest.approx(0.57516, abs=1e-5)
+    parts = data.splits()
+    assert (len(parts.train), len(parts.validation), len(parts.test)) == (800_167, 100_021, 100_021)
+    rows = data.fit_transforms(parts.train).table_rows()
+    assert {name: rows[name] for name in ("user", "gender", "age", "occupation", "genres")} == {
+        "user": 6041,
+        "gender": 3,
+        "age": 8,
+        "occupation": 22,
+        "genres": 19,
+    }
+    assert list(rows) == [feature.name for feature in MOVIELENS.features]
+    assert np.bincount(data.request_index).min() >= 20  # every user of the set has at least twenty ratings

@@ -1,0 +1,304 @@
+"""Parquet and CSV through a schema: real files, written here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from rankine.data import Dataset, load_table
+from rankine.errors import DataError
+from rankine.models.columns import Ragged, take
+from rankine.models.schema import CategoricalFeature, DenseFeature, MultiHotFeature, Schema, Split
+
+SCHEMA = Schema(
+    features=(
+        CategoricalFeature(name="user", side="request", dtype="string"),
+        CategoricalFeature(name="hour", side="request", default=12),
+        MultiHotFeature(name="likes", side="request"),
+        CategoricalFeature(name="item", side="item"),
+        DenseFeature(name="price", side="item"),
+        MultiHotFeature(name="tags", side="item", dtype="string", default=("none",)),
+        DenseFeature(name="vector", side="item", width=2),
+        DenseFeature(name="stock", side="item", freshness="live", default=-1.0),
+        CategoricalFeature(name="position", side="pair"),
+    ),
+    item_id="item",
+    label="rating",
+    label_threshold=3.0,
+    group="user",
+    timestamp="when",
+)
+COLUMNS: dict[str, list[Any]] = {
+    "user": ["zoë", "zoë", "bob", "zoë", "bob"],
+    "hour": [9, 9, None, 10, 12],
+    "likes": [[1, 2], [1, 2], [], [1, 2], []],
+    "item": [30, 10, 30, 20, 10],
+    "price": [1.5, 2.0, 1.75, 4.0, 2.0],
+    "tags": [["a"], ["a", "b"], ["a"], None, ["a", "b"]],
+    "vector": [[0.0, 1.0], [2.0, 3.0], [0.0, 1.0], [4.0, 5.0], [2.0, 3.0]],
+    "stock": [7.0, None, float("nan"), 0.0, 1.0],
+    "position": [0, 1, 0, 0, 1],
+    "rating": [5, 2, 3, 1, 4],
+    "when": [50, 40, 30, 20, 10],
+}
+
+
+def write_parquet(path: Path, columns: dict[str, list[Any]]) -> Path:
+    parquet.write_table(pa.table(columns), path)
+    return path
+
+
+def write_csv(path: Path, columns: dict[str, list[Any]]) -> Path:
+    def text(value: object) -> str:
+        if isinstance(value, list):
+            return "|".join(map(str, value))
+        return "" if value is None or value != value else str(value)
+
+    rows = zip(*columns.values(), strict=True)
+    lines = [",".join(columns), *(",".join(map(text, row)) for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+WRITERS = pytest.mark.parametrize(
+    ("write", "name"), [(write_parquet, "clicks.parquet"), (write_csv, "clicks.csv")], ids=["parquet", "csv"]
+)
+
+
+def rows_of(column: object) -> list[list[Any]]:
+    assert isinstance(column, Ragged)
+    bounds = zip(column.offsets[:-1], column.offsets[1:], strict=True)
+    return [column.values[start:end].tolist() for start, end in bounds]
+
+
+def per_row(data: Dataset, name: str) -> list[Any]:
+    """Values of a request or item feature, row by row, as a flat table has them."""
+    columns, index = (data.requests, data.request_index) if name in data.requests else (data.items, data.item_index)
+    column = take({name: columns[name]}, index)[name]
+    return rows_of(column) if isinstance(column, Ragged) else column.tolist()
+
+
+@WRITERS
+def test_table_is_split_into_requests_items_and_rows_when_read(tmp_path: Path, write: Any, name: str) -> None:
+    data = load_table(write(tmp_path / name, COLUMNS), SCHEMA)
+    assert data.name == "clicks"
+    assert per_row(data, "user") == [text.encode() for text in COLUMNS["user"]]
+    assert per_row(data, "hour") == [9, 9, 12, 10, 12]
+    assert per_row(data, "likes") == COLUMNS["likes"]
+    assert len(data.requests["user"]) == 3  # rows 1 and 2, and 3 and 5, are one request each
+    assert data.request_index[0] == data.request_index[1]
+    assert data.request_index[2] == data.request_index[4]
+    assert data.item_ids.tolist() == [10, 20, 30]
+    assert data.item_ids[data.item_index].tolist() == COLUMNS["item"]
+    assert data.items["vector"].tolist() == [[2, 3], [4, 5], [0, 1]]  # type: ignore[union-attr]
+    assert data.pairs["stock"].tolist() == [[7], [-1], [-1], [0], [1]]  # type: ignore[union-attr]
+    assert data.pairs["position"].tolist() == COLUMNS["position"]  # type: ignore[union-attr]
+    assert data.labels.tolist() == [1, 0, 1, 0, 1]
+    assert data.groups is not None
+    assert data.groups.dtype == np.int64
+    assert data.groups.tolist() == [1, 1, 0, 1, 0]
+    assert data.timestamps is not None
+    assert data.timestamps.tolist() == COLUMNS["when"]
+    data.encode(data.fit_transforms(np.arange(5)))
+
+
+def test_missing_list_is_the_default_when_the_schema_has_one(tmp_path: Path) -> None:
+    data = load_table(write_parquet(tmp_path / "t.parquet", COLUMNS), SCHEMA)
+    assert rows_of(data.items["tags"]) == [[b"a", b"b"], [b"none"], [b"a"]]
+
+
+@WRITERS
+def test_defaults_are_used_when_no_row_has_a_value(tmp_path: Path, write: Any, name: str) -> None:
+    empty = dict.fromkeys(("hour", "likes", "tags", "stock"), [None] * 5)
+    data = load_table(write(tmp_path / name, {**COLUMNS, **empty}), SCHEMA)
+    assert per_row(data, "hour") == [12] * 5
+    assert per_row(data, "likes") == [[]] * 5
+    assert per_row(data, "tags") == [[b"none"]] * 5
+    assert data.pairs["stock"].tolist() == [[-1.0]] * 5  # type: ignore[union-attr]
+
+
+@WRITERS
+def test_item_has_its_last_values_and_conflicts_are_counted_when_rows_differ(
+    tmp_path: Path, write: Any, name: str
+) -> None:
+    data = load_table(write(tmp_path / name, COLUMNS), SCHEMA)
+    assert data.items["price"].tolist() == [[2.0], [4.0], [1.75]]  # type: ignore[union-attr]
+    assert data.provenance["item_conflicts"] == "1"
+    lists = {**COLUMNS, "tags": [["a"], ["a", "b"], ["a"], ["c"], ["b", "a"]], "price": [1, 1, 1, 1, 1]}
+    data = load_table(write(tmp_path / f"lists-{name}", lists), SCHEMA)
+    assert data.provenance["item_conflicts"] == "1"
+    assert rows_of(data.items["tags"])[0] == [b"b", b"a"]
+
+
+@WRITERS
+def test_files_of_a_folder_are_one_table_when_of_one_kind(tmp_path: Path, write: Any, name: str) -> None:
+    suffix = name.partition(".")[2]
+    first = {key: values[:2] for key, values in COLUMNS.items()}
+    second = {key: values[2:] for key, values in COLUMNS.items()}
+    whole = load_table(write(tmp_path / name, COLUMNS), SCHEMA)
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    paths = [write(folder / f"0.{suffix}", first), write(folder / f"1.{suffix}", second)]
+    for data in (load_table(folder, SCHEMA), load_table(paths, SCHEMA)):
+        assert data.labels.tolist() == whole.labels.tolist()
+        assert data.item_ids.tolist() == whole.item_ids.tolist()
+        assert data.groups is not None
+        assert whole.groups is not None
+        assert data.groups.tolist() == whole.groups.tolist()
+        assert per_row(data, "likes") == per_row(whole, "likes")
+        assert data.provenance["source"] == f"0.{suffix}, 1.{suffix}"
+
+
+def test_files_are_refused_when_of_two_kinds_or_none(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"is no table .got nothing; allowed: \.parquet"):
+        load_table(tmp_path, SCHEMA)
+    write_parquet(tmp_path / "a.parquet", COLUMNS)
+    write_csv(tmp_path / "b.csv", COLUMNS)
+    with pytest.raises(DataError, match=r"got a\.parquet, b\.csv"):
+        load_table(tmp_path, SCHEMA)
+    with pytest.raises(DataError, match=r"got a\.txt"):
+        load_table(tmp_path / "a.txt", SCHEMA)
+
+
+@WRITERS
+def test_missing_column_is_refused_with_a_suggestion_when_misspelt(tmp_path: Path, write: Any, name: str) -> None:
+    columns = {("postion" if key == "position" else key): values for key, values in COLUMNS.items()}
+    with pytest.raises(DataError, match=rf"{name}: has no column 'position'.*Did you mean 'postion'\?"):
+        load_table(write(tmp_path / name, columns), SCHEMA)
+
+
+BAD_VALUES = [
+    ("price", [1.0, None, 1.0, 1.0, 1.0], "price', row 2: is missing or NaN"),
+    ("price", [1.0, 2.0, 1e300, 1.0, 1.0], "price', row 3: is infinite"),
+    ("vector", [[1.0, 2.0]] * 4 + [[1.0]], "vector', row 5: has the wrong width .got 1; allowed: 2"),
+    ("vector", [[1.0, 2.0]] * 4 + [None], "vector', row 5: has the wrong width .got 0"),
+    ("item", [30, None, 30, 20, 10], "item', row 2: is missing"),
+    ("user", ["a", "b", None, "c", "d"], "user', row 3: is missing"),
+    ("rating", [5, 2, 3, None, 4], "rating', row 4: is missing"),
+    ("when", [1, 2, 3, None, 4], "when', row 4: is missing"),
+    ("position", [0, 1.5, 0, 0, 0], "position', row 2: is not an integer .got"),
+]
+
+
+@WRITERS
+@pytest.mark.parametrize(("column", "values", "message"), BAD_VALUES)
+def test_value_is_refused_with_column_and_row_when_missing_or_wrong(
+    tmp_path: Path, write: Any, name: str, column: str, values: list[Any], message: str
+) -> None:
+    path = write(tmp_path / name, {**COLUMNS, column: values})
+    with pytest.raises(DataError, match=rf"{name}: column '{message}"):
+        load_table(path, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("price", ["1", "2", "cheap", "1", "1"], "price', row 3: is not a number .got 'cheap'"),
+        ("position", ["0", "1", "x", "0", "1"], "position', row 3: is not an integer .got 'x'"),
+        ("likes", [[1], ["b"], [], [], []], "likes', row 2: is not an integer .got 'b'"),
+        ("when", ["yesterday"] * 5, "when': is not a time .got yesterday"),
+    ],
+)
+def test_text_is_refused_with_column_and_row_when_it_is_no_number(
+    tmp_path: Path, column: str, values: list[Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=f"column '{message}"):
+        load_table(write_csv(tmp_path / "t.csv", {**COLUMNS, column: values}), SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("user", [1, 2, 3, 4, 5], "user': must be strings .got int64.*Set dtype: int64"),
+        ("hour", [b"9"] * 5, "hour': must be integers .got binary"),
+        ("price", [b"9"] * 5, "price': must be numbers .got binary"),
+        ("tags", [1, 2, 3, 4, 5], "tags': must be lists .got int64"),
+        ("likes", [[1, None], [], [], [], []], "likes', row 1: is missing"),
+    ],
+)
+def test_parquet_column_is_refused_when_of_the_wrong_type(
+    tmp_path: Path, column: str, values: list[Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=f"column '{message}"):
+        load_table(write_parquet(tmp_path / "t.parquet", {**COLUMNS, column: values}), SCHEMA)
+
+
+def test_label_is_refused_with_the_row_when_there_is_no_threshold(tmp_path: Path) -> None:
+    schema = SCHEMA.model_copy(update={"label_threshold": None})
+    with pytest.raises(DataError, match=r"rating', row 1: is not a label .got 5\.0; .*Set label_threshold"):
+        load_table(write_parquet(tmp_path / "t.parquet", COLUMNS), schema)
+
+
+@pytest.mark.parametrize(
+    ("times", "ordered"),
+    [
+        (["2024-05-01T10:00:00", "2024-05-01T09:00:00", "2023-01-01T00:00:00"], [2, 1, 0]),
+        (["3", "2", "10"], [1, 0, 2]),
+        (["0.5", "0.25", "10.5"], [1, 0, 2]),
+    ],
+    ids=["iso", "integers", "floats"],
+)
+def test_rows_are_ordered_by_time_when_times_are_text(tmp_path: Path, times: list[str], ordered: list[int]) -> None:
+    schema = Schema(
+        features=(CategoricalFeature(name="item", side="item"),),
+        item_id="item",
+        timestamp="when",
+        split=Split(by="time", fractions=(0.34, 0.33, 0.33)),
+    )
+    data = load_table(write_csv(tmp_path / "t.csv", {"item": [1, 2, 3], "label": [0, 1, 0], "when": times}), schema)
+    parts = data.splits()
+    assert [*parts.train, *parts.validation, *parts.test] == ordered
+
+
+def test_group_separates_requests_when_it_is_no_feature(tmp_path: Path) -> None:
+    schema = Schema(
+        features=(CategoricalFeature(name="hour", side="request"), CategoricalFeature(name="item", side="item")),
+        item_id="sku",
+        item_id_dtype="string",
+        group="session",
+    )
+    columns = {
+        "hour": [9, 9, 9],
+        "item": [1, 2, 1],
+        "sku": ["x-1", "x-2", "x-1"],
+        "session": ["s1", "s2", "s1"],
+        "label": [0, 1, 1],
+    }
+    data = load_table(write_csv(tmp_path / "t.csv", columns), schema)
+    assert data.request_index.tolist() == [0, 1, 0]
+    assert data.item_ids.tolist() == [b"x-1", b"x-2"]
+
+
+def test_error_names_the_extra_when_pyarrow_is_not_installed(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "t.csv", COLUMNS)
+    script = (
+        "import sys; sys.modules['pyarrow'] = None\n"  # as if it were not there, in a process of its own
+        "from rankine.data.arrow import read_columns\nfrom rankine.errors import DataError\nfrom pathlib import Path\n"
+        "try: read_columns(Path(sys.argv[1]), ['user'])\n"
+        "except DataError as error: sys.stdout.write(str(error))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+    assert "needs pyarrow" in done.stdout
+    assert "pip install 'rankine[data]'" in done.stdout
+
+
+@pytest.mark.parametrize(("name", "kind"), [("t.parquet", "Parquet"), ("t.csv", "CSV")])
+def test_file_is_refused_when_it_is_missing_or_not_a_table(tmp_path: Path, name: str, kind: str) -> None:
+    with pytest.raises(DataError, match=f"{name}: no such file"):
+        load_table(tmp_path / name, SCHEMA)
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(DataError, match=f"{name}: not readable as {kind}"):
+        load_table(tmp_path / name, SCHEMA)
+
+
+@WRITERS
+def test_table_is_refused_when_it_has_no_rows(tmp_path: Path, write: Any, name: str) -> None:
+    with pytest.raises(DataError, match="has no rows"):
+        load_table(write(tmp_path / name, {key: [] for key in COLUMNS}), SCHEMA)
