@@ -154,3 +154,12 @@ def test_logits_are_right_when_opened_with_two_threads(case: Case) -> None:
     runner.close()
     case.check(out, batch)
     case.open(threads=1).close()  # PyTorch's number of threads belongs to the process
+
+
+def test_padded_rows_are_few_and_waste_little_when_rows_grow() -> None:
+    openvino = pytest.importorskip("rankine.compilation.engines.openvino", reason="openvino is not installed")
+    padded = [openvino.padded_rows(rows) for rows in range(1, 4097)]
+    assert padded[:32] == list(range(1, 33))
+    assert all(rows <= given < rows * 17 / 16 for rows, given in enumerate(padded, start=1))
+    assert [openvino.padded_rows(rows) for rows in (64, 512, 4096)] == [64, 512, 4096]
+    assert len(set(padded)) < 160

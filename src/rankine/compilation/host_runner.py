@@ -76,10 +76,10 @@ class HostRunner:
 
 
 class InputBuffers:
-    """Growing float32 arrays, one an input: the first ``rows`` rows of each are a batch's."""
+    """Growing float32 arrays, one an input: the first ``rows`` rows of each are a batch's, the others stay finite."""
 
     def __init__(self, widths: Sequence[int]) -> None:
-        self._buffers = tuple(np.empty((_FIRST_ROWS, width), np.float32) for width in widths)
+        self._buffers = tuple(np.zeros((_FIRST_ROWS, width), np.float32) for width in widths)
         self._views = self._buffers
 
     def views(self, rows: int) -> tuple[np.ndarray, ...]:
@@ -88,7 +88,7 @@ class InputBuffers:
             return self._views
         if rows > len(self._buffers[0]):
             capacity = max(rows, 2 * len(self._buffers[0]))
-            self._buffers = tuple(np.empty((capacity, buffer.shape[1]), np.float32) for buffer in self._buffers)
+            self._buffers = tuple(np.zeros((capacity, buffer.shape[1]), np.float32) for buffer in self._buffers)
         self._views = tuple(buffer[:rows] for buffer in self._buffers)
         return self._views
 

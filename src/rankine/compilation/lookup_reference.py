@@ -69,8 +69,8 @@ def _rows(table: Table, ids: np.ndarray, dtype: type[np.floating[Any]]) -> Float
     rows: Floats = np.asarray(table.rows[ids], dtype)
     if table.scale is None or table.bias is None:
         return rows
-    rows = rows * table.scale[ids].astype(dtype)[:, None] + table.bias[ids].astype(dtype)[:, None]
-    return rows
+    scaled: Floats = rows * table.scale[ids].astype(dtype)[:, None] + table.bias[ids].astype(dtype)[:, None]
+    return scaled
 
 
 def _check(source: Source, column: Column, index: np.ndarray, wrong: np.ndarray) -> None:
