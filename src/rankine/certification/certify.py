@@ -37,9 +37,7 @@ class _TestRows:
     provenance: Mapping[str, str]
 
 
-def certify(
-    parent: Artifact, dataset: Dataset, *, margin: float = 0.001, out: Path, emit: Emit = ignore
-) -> Artifact:
+def certify(parent: Artifact, dataset: Dataset, *, margin: float = 0.001, out: Path, emit: Emit = ignore) -> Artifact:
     """Test every compiled variant on the test split and write a child artifact with certificates and a plan.
 
     For each variant the fastest engine is primary and gets the quality certificate. Another engine of the same

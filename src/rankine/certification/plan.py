@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from rankine.artifact import Artifact
+from rankine.certification.parity import ParityCertificate
+from rankine.certification.quality import QualityCertificate
 from rankine.config import Frozen
 
-__all__ = ["PLAN_FILE", "Plan", "parity_file", "quality_file"]
+__all__ = [
+    "PLAN_FILE",
+    "Plan",
+    "aucs",
+    "parity_certificates",
+    "parity_file",
+    "quality_certificates",
+    "quality_file",
+]
+
+Pair = tuple[str, str]
+"""(variant, engine)"""
 
 PLAN_FILE = "plan.json"
 
@@ -26,3 +40,33 @@ def quality_file(variant: str, engine: str) -> str:
 def parity_file(variant: str, engine: str) -> str:
     """Name of a parity certificate in an artifact."""
     return f"variants/{variant}/certificates/parity-{engine}.json"
+
+
+def quality_certificates(artifact: Artifact) -> dict[Pair, QualityCertificate]:
+    """Quality certificates in an artifact, by (variant, engine)."""
+    return {pair: artifact.read_json(name, QualityCertificate) for pair, name in _files(artifact, "quality-")}
+
+
+def parity_certificates(artifact: Artifact) -> dict[Pair, ParityCertificate]:
+    """Parity certificates in an artifact, by (variant, engine)."""
+    return {pair: artifact.read_json(name, ParityCertificate) for pair, name in _files(artifact, "parity-")}
+
+
+def aucs(artifact: Artifact) -> dict[Pair, float]:
+    """Test AUC of every certified (variant, engine); with parity it follows from the primary engine's."""
+    found = {pair: certificate.variant_value for pair, certificate in quality_certificates(artifact).items()}
+    for (variant, engine), parity in parity_certificates(artifact).items():
+        primary = found.get((variant, parity.reference_engine))
+        if primary is not None:
+            found[variant, engine] = primary + parity.auc_difference
+    return found
+
+
+def _files(artifact: Artifact, kind: str) -> list[tuple[Pair, str]]:
+    """((variant, engine), file) of the certificates of one kind."""
+    found = []
+    for name in artifact.names("variants/"):
+        parts = name.split("/")
+        if len(parts) == 4 and parts[2] == "certificates" and parts[3].startswith(kind):
+            found.append(((parts[1], parts[3].removeprefix(kind).removesuffix(".json")), name))
+    return found

@@ -50,7 +50,9 @@ class LazyGroup(click.Group):
         command: click.Command = import_module(f"rankine.cli.{prefix}{cmd_name}").command
         return command
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         from rankine.errors import did_you_mean
 
         if args and not args[0].startswith("-") and args[0] not in _GROUPS[self._path()]:
@@ -66,7 +68,9 @@ class LazyGroup(click.Group):
         return "" if self.name in (None, "rankine") else str(self.name)
 
 
-@click.command(cls=LazyGroup, name="rankine", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.command(
+    cls=LazyGroup, name="rankine", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}
+)
 @click.version_option(package_name="rankine")
 def _rankine() -> None:
     """Turn a trained ranking model into a certified, low-latency ranking service.

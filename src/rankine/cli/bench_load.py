@@ -20,7 +20,9 @@ Examples:
 @click.argument("url")
 @click.option("--model", help="Name of the model [default: the server's default].")
 @click.option("--rate", type=float, help="Open loop: requests per second, exponential gaps.")
-@click.option("--clients", type=click.IntRange(min=1), default=1, show_default=True, help="Closed loop, without --rate.")
+@click.option(
+    "--clients", type=click.IntRange(min=1), default=1, show_default=True, help="Closed loop, without --rate."
+)
 @click.option("--sweep", "sweeping", is_flag=True, help="Find the highest rate with p99 under --slo-ms.")
 @click.option("--slo-ms", type=float, help="Bound of p99, and of goodput [default with --sweep: 50].")
 @click.option("--deadline-ms", type=float, help="Deadline that is sent with each request.")
@@ -35,9 +37,23 @@ Examples:
 @click.option("--out", type=click.Path(path_type=Path), help="Also write the result to this JSON file.")
 @json_option
 def command(
-    url: str, model: str | None, rate: float | None, clients: int, sweeping: bool, slo_ms: float | None,
-    deadline_ms: float | None, duration: float, warmup: float, candidates: str, top_k: int, requests: Path | None,
-    seed: int, cores: str | None, timings: bool, out: Path | None, as_json: bool,
+    url: str,
+    model: str | None,
+    rate: float | None,
+    clients: int,
+    sweeping: bool,
+    slo_ms: float | None,
+    deadline_ms: float | None,
+    duration: float,
+    warmup: float,
+    candidates: str,
+    top_k: int,
+    requests: Path | None,
+    seed: int,
+    cores: str | None,
+    timings: bool,
+    out: Path | None,
+    as_json: bool,
 ) -> None:
     """Put a server under load; latency counts from the time at which a request was due.
 

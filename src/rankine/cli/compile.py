@@ -21,7 +21,13 @@ Example:
 @out_option()
 @json_option
 def command(
-    artifact: Path, data: str, schema: Path | None, rows: int | None, seed: int, engines: tuple[str, ...], out: Path,
+    artifact: Path,
+    data: str,
+    schema: Path | None,
+    rows: int | None,
+    seed: int,
+    engines: tuple[str, ...],
+    out: Path,
     as_json: bool,
 ) -> None:
     """Build every variant for every engine, and verify each on real rows against the float64 reference."""

@@ -26,7 +26,13 @@ recipe.yaml:
 @out_option()
 @json_option
 def command(
-    artifact: Path, data: str, schema: Path | None, rows: int | None, seed: int, recipe: Path | None, out: Path,
+    artifact: Path,
+    data: str,
+    schema: Path | None,
+    rows: int | None,
+    seed: int,
+    recipe: Path | None,
+    out: Path,
     as_json: bool,
 ) -> None:
     """Make smaller and INT8 variants of the baseline; nothing is certified yet."""

@@ -14,7 +14,6 @@ from rankine.errors import QualityGateFailed
 
 if TYPE_CHECKING:
     from rankine.artifact import Artifact
-    from rankine.certification import ParityCertificate, QualityCertificate
     from rankine.certification.plan import Plan
 
 __all__ = ["command", "require_pass", "show"]
@@ -63,6 +62,7 @@ def command(artifact: Path, verify: bool, certificates: bool, as_json: bool) -> 
     """Show what an artifact holds: features, variants, builds, certificates."""
     from rankine.artifact import Artifact
     from rankine.certification import quality_rows
+    from rankine.certification.plan import quality_certificates
     from rankine.cli.render import print_lines
 
     opened = Artifact.open(artifact)
@@ -70,7 +70,7 @@ def command(artifact: Path, verify: bool, certificates: bool, as_json: bool) -> 
         opened.verify()
     show(opened, as_json=as_json)
     if certificates and not as_json:
-        for certificate in _qualities(opened).values():
+        for certificate in quality_certificates(opened).values():
             click.echo()
             print_lines(quality_rows(certificate))
 
@@ -113,6 +113,7 @@ def show(artifact: Artifact, *, as_json: bool) -> None:
 
 def view_of(artifact: Artifact) -> ArtifactView:
     """What `inspect` shows of an artifact."""
+    from rankine.certification.plan import parity_certificates, quality_certificates
     from rankine.compilation.compile import build_names, read_build
     from rankine.models.schema import DenseFeature
     from rankine.models.transforms import Transforms, table_of
@@ -124,8 +125,10 @@ def view_of(artifact: Artifact) -> ArtifactView:
     for feature in transforms.schema.features:
         table = "" if isinstance(feature, DenseFeature) else table_of(feature)
         rows = f"{tables[table]:,}" if table else ""
-        features.append({"name": feature.name, "kind": feature.kind, "side": feature.side, "table": table, "rows": rows})
-    qualities, parities, plan = _qualities(artifact), _parities(artifact), _plan(artifact)
+        features.append(
+            {"name": feature.name, "kind": feature.kind, "side": feature.side, "table": table, "rows": rows}
+        )
+    qualities, parities, plan = quality_certificates(artifact), parity_certificates(artifact), _plan(artifact)
     variants = []
     for name in variant_names(artifact):
         variant = read_variant(artifact, name)
@@ -163,9 +166,10 @@ def require_pass(artifact: Artifact) -> None:
     Raises:
         QualityGateFailed: none has; says why for each.
     """
+    from rankine.certification.plan import quality_certificates
     from rankine.models.variant import BASELINE
 
-    compressed = {pair: c for pair, c in _qualities(artifact).items() if pair[0] != BASELINE}
+    compressed = {pair: c for pair, c in quality_certificates(artifact).items() if pair[0] != BASELINE}
     if compressed and not any(certificate.passed for certificate in compressed.values()):
         reasons = " ".join(f"{variant} on {engine}: {c.reason}" for (variant, engine), c in compressed.items())
         raise QualityGateFailed(
@@ -180,28 +184,6 @@ def _certificates_text(variant: VariantView) -> str:
     quality = [f"{engine} {verdict}" for engine, verdict in variant.quality.items()]
     parity = [f"{engine} {'parity' if admitted else 'NO PARITY'}" for engine, admitted in variant.parity.items()]
     return ", ".join(quality + parity) or "none"
-
-
-def _qualities(artifact: Artifact) -> dict[tuple[str, str], QualityCertificate]:
-    from rankine.certification import QualityCertificate
-
-    return {pair: artifact.read_json(name, QualityCertificate) for pair, name in _certificates(artifact, "quality-")}
-
-
-def _parities(artifact: Artifact) -> dict[tuple[str, str], ParityCertificate]:
-    from rankine.certification import ParityCertificate
-
-    return {pair: artifact.read_json(name, ParityCertificate) for pair, name in _certificates(artifact, "parity-")}
-
-
-def _certificates(artifact: Artifact, kind: str) -> list[tuple[tuple[str, str], str]]:
-    """((variant, engine), file) of the certificates of one kind."""
-    found = []
-    for name in artifact.names("variants/"):
-        parts = name.split("/")
-        if len(parts) == 4 and parts[2] == "certificates" and parts[3].startswith(kind):
-            found.append(((parts[1], parts[3].removeprefix(kind).removesuffix(".json")), name))
-    return found
 
 
 def _plan(artifact: Artifact) -> Plan | None:

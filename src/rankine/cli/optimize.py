@@ -23,8 +23,16 @@ Example:
 @out_option()
 @json_option
 def command(
-    artifact: Path, data: str, schema: Path | None, rows: int | None, seed: int, recipe: Path | None,
-    engines: tuple[str, ...], margin: float, out: Path, as_json: bool,
+    artifact: Path,
+    data: str,
+    schema: Path | None,
+    rows: int | None,
+    seed: int,
+    recipe: Path | None,
+    engines: tuple[str, ...],
+    margin: float,
+    out: Path,
+    as_json: bool,
 ) -> None:
     """compress, compile and certify in one go.
 
@@ -41,7 +49,7 @@ def command(
     with watch() as emit:
         child = optimize(
             parent,
-            chosen,
+            (chosen,),
             open_dataset(data, schema, rows, seed),
             margin=margin,
             out=out,

@@ -66,7 +66,9 @@ def _is_numeric(cell: str) -> bool:
 
 
 def _figures(note: Note) -> str:
-    shown = [f"{name} {value:.5g}" if isinstance(value, float) else f"{name} {value}" for name, value in note.figures.items()]
+    shown = [
+        f"{name} {value:.5g}" if isinstance(value, float) else f"{name} {value}" for name, value in note.figures.items()
+    ]
     return f"{note.text}: {', '.join(shown)}" if shown else note.text
 
 
@@ -99,9 +101,16 @@ def _plain() -> Emit:
 @contextmanager
 def _bars() -> Iterator[Emit]:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress as Bars, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("{task.fields[detail]}"))
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[detail]}"),
+    )
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 

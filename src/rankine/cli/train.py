@@ -25,8 +25,17 @@ Examples:
 @click.option("--train-seed", type=int, default=0, show_default=True, help="Seed of weights and order of rows.")
 @json_option
 def command(
-    data: str, schema: Path | None, rows: int | None, seed: int, out: Path, name: str | None, model: Path | None,
-    max_epochs: int, patience: int, train_seed: int, as_json: bool,
+    data: str,
+    schema: Path | None,
+    rows: int | None,
+    seed: int,
+    out: Path,
+    name: str | None,
+    model: Path | None,
+    max_epochs: int,
+    patience: int,
+    train_seed: int,
+    as_json: bool,
 ) -> None:
     """Train the baseline until validation stops improving, and write it as an artifact.
 

@@ -16,6 +16,7 @@ from rankine.models.checkpoint import load_checkpoint
 from rankine.models.columns import Batch
 from rankine.models.inputs import torch_inputs
 from rankine.models.package import put_trained
+from rankine.models.schema import Schema
 from rankine.models.transforms import Transforms
 from rankine.models.variant import BASELINE, Variant, load_model, read_variant, write_tables
 from rankine.training.fit import Examples
@@ -64,6 +65,14 @@ def check_same_data(artifact: Artifact, dataset: Dataset) -> None:
         DataError: says which fact differs.
     """
     record = artifact.read_json(TRAINING_FILE, TrainingRecord)
+    trained = Transforms.read(artifact).schema
+    if dataset.schema != trained:
+        raise DataError(
+            "is read by another schema than the baseline was trained with",
+            where=dataset.name,
+            got=_difference(dataset.schema, trained),
+            hint="Give the same --schema as for training: features, labels and the split must be the same.",
+        )
     if dict(dataset.provenance) != dict(record.provenance):
         differing = sorted(
             key
@@ -75,8 +84,14 @@ def check_same_data(artifact: Artifact, dataset: Dataset) -> None:
             where=dataset.name,
             got=", ".join(f"{key}={dataset.provenance.get(key)}" for key in differing),
             allowed=", ".join(f"{key}={record.provenance.get(key)}" for key in differing),
-            hint="Give the same --data, --rows and --seed as for training: otherwise test rows may have been trained on.",
+            hint="Give the same --data, --rows and --seed as for training, or test rows may have been trained on.",
         )
+
+
+def _difference(found: Schema, trained: Schema) -> str:
+    """Keys whose values differ, with both values."""
+    here, there = found.model_dump(mode="json"), trained.model_dump(mode="json")
+    return ", ".join(f"{key}={here[key]} instead of {there[key]}" for key in here if here[key] != there[key])
 
 
 def _distill(

@@ -70,7 +70,10 @@ def quantize_graph(
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=methods[method],
-            extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"], "CalibTensorRangeSymmetric": False},
+            extra_options={
+                "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],
+                "CalibTensorRangeSymmetric": False,
+            },
         )
     quantized = onnx.load(out)
     del quantized.graph.value_info[:]

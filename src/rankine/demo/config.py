@@ -9,25 +9,28 @@ from typing import Any
 
 from pydantic import Field
 
-from rankine.compression.recipe import DEFAULT_RECIPE, Recipe
+from rankine.compression.recipe import DEFAULT_RECIPE, Distill, Quantize, Recipe
 from rankine.config import Frozen
+from rankine.models.schema import Split
+from rankine.observation.load.config import P99_QUERIES
 from rankine.training.fit import FitConfig
 
-__all__ = ["DemoConfig", "cache_folder"]
+__all__ = ["DemoConfig", "cache_folder", "demo_config"]
 
 
 class DemoConfig(Frozen):
     """Settings of a demonstration.
 
     Attributes:
-        data, schema, rows, seed: the data set, as for `rankine train`.
+        data, schema_file, rows, seed: the data set, as for `rankine train`.
+        split: replaces the schema's, e.g. to leave more rows for the test where rows cost nothing.
         model, fit: the baseline and its training.
         recipe: makes the compressed variants.
         margin: largest loss of AUC that is accepted.
         candidates: of a request, in every HTTP measurement.
         slo_ms: bound of p99 that decides goodput; ``fallback_slo_ms`` where the baseline has no rate under it.
         closed_loop_s: length of the closed-loop measurement of each server.
-        max_trial_s: longest trial of the rate sweep.
+        max_trial_s: longest trial of the rate sweep; each offers ``min_queries`` if it can in this time.
         engine_rounds: timed calls of each engine at each number of rows.
     """
 
@@ -35,6 +38,7 @@ class DemoConfig(Frozen):
     schema_file: Path | None = None
     rows: int | None = None
     seed: int = 0
+    split: Split | None = None
     model: Mapping[str, Any] = Field(default_factory=lambda: {"architecture": "dcn_v2"})
     fit: FitConfig = FitConfig()
     recipe: Recipe = DEFAULT_RECIPE
@@ -44,6 +48,8 @@ class DemoConfig(Frozen):
     fallback_slo_ms: float = Field(200.0, gt=0)
     closed_loop_s: float = Field(8.0, gt=0)
     max_trial_s: float = Field(20.0, gt=0)
+    min_queries: int = Field(P99_QUERIES, ge=1)
+    engine_rows: tuple[int, ...] = (1, 64, 512)
     engine_rounds: int = Field(90, ge=3)
 
 
@@ -52,3 +58,29 @@ def cache_folder() -> Path:
     if chosen := os.environ.get("RANKINE_CACHE"):
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rankine"
+
+
+def demo_config(data: str, *, margin: float = 0.001, quick: bool = False) -> DemoConfig:
+    """Settings for a data source: on synthetic data half of the rows are left for the test, since they cost nothing.
+
+    ``quick`` makes everything tiny: it shows the way in a minute, and its figures mean nothing.
+    """
+    if quick:
+        return DemoConfig(
+            data=data,
+            rows=30_000,
+            split=Split(fractions=(0.6, 0.1, 0.3)),
+            model={"architecture": "dcn_v2", "hidden": (64, 32), "cross_layers": 1, "embedding_dim": 8},
+            fit=FitConfig(batch_rows=512, max_epochs=3),
+            recipe=Recipe(passes=(Distill(hidden=(32, 16), fit=FitConfig(batch_rows=512, max_epochs=3)), Quantize())),
+            margin=max(margin, 0.05),
+            closed_loop_s=1.0,
+            max_trial_s=1.0,
+            min_queries=20,
+            engine_rounds=9,
+        )
+    if data == "synthetic":
+        return DemoConfig(
+            rows=300_000, split=Split(fractions=(0.5, 0.05, 0.45)), margin=margin, closed_loop_s=4.0, max_trial_s=8.0
+        )
+    return DemoConfig(data=data, margin=margin)

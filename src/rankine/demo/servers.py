@@ -63,8 +63,7 @@ def _wait(urls: Queue[str | None], last_lines: deque[str]) -> str:
 
 def _read(process: subprocess.Popen[str], urls: Queue[str | None], last_lines: deque[str]) -> None:
     """Read the server's log to its end, so that it never blocks on a full pipe; the line with the URL says ready."""
-    assert process.stderr is not None
-    for line in process.stderr:
+    for line in process.stderr or ():
         last_lines.append(line.strip())
         try:
             entry = json.loads(line)

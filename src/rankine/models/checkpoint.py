@@ -32,11 +32,11 @@ def save_checkpoint(model: RankingModel, config: Frozen, folder: Path) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    description = _Description(
-        model=config.model_dump(mode="json"), table_rows=model.table_rows, features=model.schema
-    )
+    description = _Description(model=config.model_dump(mode="json"), table_rows=model.table_rows, features=model.schema)
     (folder / "model.json").write_text(description.model_dump_json(indent=1), encoding="utf-8")
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "weights.safetensors")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / "weights.safetensors"
+    )
 
 
 def load_checkpoint(folder: Path) -> RankingModel:

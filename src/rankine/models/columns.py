@@ -77,9 +77,7 @@ class Batch:
     def select(self, rows: np.ndarray | slice) -> Batch:
         """The batch of these rows; request and item columns are shared, not copied."""
         index = np.arange(self.rows)[rows]
-        return Batch(
-            self.request, self.item, take(self.pair, index), self.request_index[index], self.item_index[index]
-        )
+        return Batch(self.request, self.item, take(self.pair, index), self.request_index[index], self.item_index[index])
 
 
 def take(columns: Columns, index: np.ndarray) -> dict[str, Column]:

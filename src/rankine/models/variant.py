@@ -15,7 +15,17 @@ from rankine.config import Frozen
 from rankine.errors import ArtifactError, did_you_mean
 from rankine.models.schema import Schema
 
-__all__ = ["BASELINE", "Model", "Numeric", "Table", "Variant", "load_model", "read_variant", "variant_names", "write_tables"]
+__all__ = [
+    "BASELINE",
+    "Model",
+    "Numeric",
+    "Table",
+    "Variant",
+    "load_model",
+    "read_variant",
+    "variant_names",
+    "write_tables",
+]
 
 BASELINE = "baseline"
 Numeric = Literal["fp32", "int8"]

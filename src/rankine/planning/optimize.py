@@ -26,7 +26,7 @@ VERIFY_ROWS = 2048
 
 def optimize(
     parent: Artifact,
-    recipe: Recipe,
+    recipes: Sequence[Recipe],
     dataset: Dataset,
     *,
     margin: float,
@@ -34,7 +34,7 @@ def optimize(
     engines: Sequence[str] | None = None,
     emit: Emit = ignore,
 ) -> Artifact:
-    """Apply a recipe, build every variant for every engine, certify each, and write one artifact.
+    """Apply recipes to the baseline, build every variant for every engine, certify each, and write one artifact.
 
     Args:
         engines: names of engines to build for; None means all that are installed.
@@ -46,7 +46,9 @@ def optimize(
     if out.exists():
         raise ArtifactError("something is already there", where=str(out), hint="Give another --out, or remove it.")
     with tempfile.TemporaryDirectory(prefix="rankine-optimize-", dir=_existing(out)) as scratch:
-        compressed = compress(parent, recipe, dataset, out=Path(scratch) / "compressed", emit=emit)
+        compressed = parent
+        for number, recipe in enumerate(recipes):
+            compressed = compress(compressed, recipe, dataset, out=Path(scratch) / f"compressed-{number}", emit=emit)
         compiled = compile_artifact(
             compressed,
             engines=engines,

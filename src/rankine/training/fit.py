@@ -91,7 +91,12 @@ class Examples:
 
 
 def fit(
-    model: RankingModel, train: Examples, validation: Examples, config: FitConfig, *, task: str = "train",
+    model: RankingModel,
+    train: Examples,
+    validation: Examples,
+    config: FitConfig,
+    *,
+    task: str = "train",
     emit: Emit = ignore,
 ) -> FitResult:
     """Train ``model`` in place until validation AUC stops improving, and leave it with its best weights.
@@ -165,9 +170,7 @@ def predict_logits(model: RankingModel, batch: Batch, rows_at_once: int = _PREDI
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
-def _minibatches(
-    examples: Examples, batch_rows: int, order: np.random.Generator
-) -> Iterator[tuple[Batch, np.ndarray]]:
+def _minibatches(examples: Examples, batch_rows: int, order: np.random.Generator) -> Iterator[tuple[Batch, np.ndarray]]:
     shuffled = order.permutation(examples.batch.rows)
     for start in range(0, len(shuffled), batch_rows):
         part = examples.select(shuffled[start : start + batch_rows])

@@ -36,7 +36,12 @@ class TrainingRecord(Frozen):
 
 
 def train(
-    dataset: Dataset, model_config: Mapping[str, object], config: FitConfig, *, out: Path, name: str,
+    dataset: Dataset,
+    model_config: Mapping[str, object],
+    config: FitConfig,
+    *,
+    out: Path,
+    name: str,
     emit: Emit = ignore,
 ) -> Artifact:
     """Train the baseline until validation stops improving, and write it as an artifact.
@@ -69,11 +74,10 @@ def train(
         emit(Note("train baseline", "max_epochs ended the training: validation was still improving"))
     draft = Draft("train", name=name)
     transforms.write(draft)
-    resolved: Frozen = model.config
     put_trained(
         draft,
         model,
-        resolved,
+        model.config,
         name=BASELINE,
         parent=None,
         steps=(f"trained on {dataset.name}: {result.best_epoch} epochs of {len(result.history)} run",),
@@ -85,7 +89,7 @@ def train(
         provenance=dataset.provenance,
         rows={"train": len(splits.train), "validation": len(splits.validation), "test": len(splits.test)},
         best_auc=dataset.best_auc,
-        model=resolved.model_dump(mode="json"),
+        model=model.config.model_dump(mode="json"),
         fit=config,
         result=result,
     )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rankine.config import Frozen
 from rankine.models.inputs import TorchInput, TorchInputs
 from rankine.models.schema import CategoricalFeature, DenseFeature, MultiHotFeature, Schema
 from rankine.models.transforms import table_of
@@ -26,12 +27,16 @@ class RankingModel(nn.Module):
     Args:
         schema: gives the features and their order.
         table_rows: rows of every embedding table.
+        config: sizes of the model, from which it can be built again.
         embedding_dim: width of every embedding.
     """
 
-    def __init__(self, schema: Schema, table_rows: Mapping[str, int], embedding_dim: int) -> None:
+    config: Frozen
+
+    def __init__(self, schema: Schema, table_rows: Mapping[str, int], config: Frozen, embedding_dim: int) -> None:
         super().__init__()
         self.schema = schema
+        self.config = config
         self.table_rows = dict(table_rows)
         self.tables = nn.ModuleDict({name: nn.Embedding(rows, embedding_dim) for name, rows in table_rows.items()})
         for table in self.tables.values():

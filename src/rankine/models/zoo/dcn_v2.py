@@ -30,8 +30,7 @@ class DcnV2(RankingModel):
     """Cross layers ``x[l+1] = x[0] * (W x[l] + b) + x[l]`` beside an MLP, both over the concatenated features."""
 
     def __init__(self, schema: Schema, table_rows: Mapping[str, int], config: DcnV2Config) -> None:
-        super().__init__(schema, table_rows, config.embedding_dim)
-        self.config = config
+        super().__init__(schema, table_rows, config, config.embedding_dim)
         self.cross = nn.ModuleList([nn.Linear(self.width, self.width) for _ in range(config.cross_layers)])
         self.deep = mlp(self.width, config.hidden, config.dropout)
         self.head = nn.Linear(self.width + (config.hidden[-1] if config.hidden else self.width), 1)

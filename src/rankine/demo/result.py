@@ -1,0 +1,156 @@
+"""The figures of a demonstration as one record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rankine.artifact import Artifact
+from rankine.certification import QualityCertificate
+from rankine.certification.plan import aucs, quality_certificates
+from rankine.data import Dataset
+from rankine.demo.config import DemoConfig
+from rankine.demo.contest import Contestant
+from rankine.demo.http import HttpFigures
+from rankine.models.variant import read_variant
+from rankine.observation.engines import EngineBench
+from rankine.observation.load import SweepResult
+from rankine.observation.result import (
+    CertificateSummary,
+    DemoResult,
+    EngineTiming,
+    Epoch,
+    Measured,
+    Point,
+    Ratios,
+    Role,
+    Training,
+)
+from rankine.training.train import TRAINING_FILE, TrainingRecord
+
+__all__ = ["assemble"]
+
+
+def assemble(
+    artifact: Artifact,
+    dataset: Dataset,
+    bench: EngineBench,
+    chosen: Mapping[Role, Contestant],
+    http: HttpFigures,
+    config: DemoConfig,
+) -> DemoResult:
+    """All figures of the run; nothing is measured here."""
+    measured = {role: _measured(artifact, bench, contestant, http, role) for role, contestant in chosen.items()}
+    record = artifact.read_json(TRAINING_FILE, TrainingRecord)
+    best = chosen["best"]
+    certificate = quality_certificates(artifact).get((best.variant, best.engine))
+    return DemoResult(
+        dataset=dataset.name,
+        baseline=measured["baseline"],
+        best=measured["best"],
+        bare_engine=measured["bare_engine"],
+        ratios=_ratios(measured, http),
+        certificate=None if certificate is None else _summary(certificate),
+        engines=tuple(
+            EngineTiming(
+                variant=t.variant,
+                engine=t.engine,
+                rows=t.rows,
+                p50_ms=t.p50_ms,
+                p25_ms=t.p25_ms,
+                p75_ms=t.p75_ms,
+                error=t.error,
+            )
+            for t in bench.timings
+        ),
+        points=_points(artifact, bench),
+        http=http.closed,
+        sweeps=http.sweeps,
+        training=Training(history=tuple(Epoch.model_validate(epoch.model_dump()) for epoch in record.result.history)),
+        notes=_notes(artifact, dataset, bench, chosen, http, record),
+        seed=config.seed,
+    )
+
+
+def _measured(
+    artifact: Artifact, bench: EngineBench, contestant: Contestant, http: HttpFigures, role: Role
+) -> Measured:
+    variant, engine = contestant.variant, contestant.engine
+    timings = {str(t.rows): t.p50_ms for t in bench.timings if (t.variant, t.engine) == (variant, engine)}
+    closed, found = http.closed[role].latency, http.sweeps[role]
+    root = f"variants/{variant}"
+    return Measured(
+        auc=aucs(artifact).get((variant, engine)),
+        engine=engine,
+        variant=variant,
+        engine_p50_ms={rows: p50 for rows, p50 in timings.items() if p50 is not None},
+        http_p50_ms=closed.p50_ms if closed else None,
+        http_p99_ms=closed.p99_ms if closed else None,
+        goodput_rps=found.goodput_rps,
+        size_bytes=artifact.size_bytes(f"{root}/tables/") + artifact.size_bytes(f"{root}/graph.onnx"),
+        note=_sweep_note(found),
+    )
+
+
+def _sweep_note(found: SweepResult) -> str | None:
+    if found.sustainable_rps is None:
+        return found.reason
+    return "the load generator was the bottleneck: the true rate is higher" if found.generator_bound else None
+
+
+def _ratios(measured: Mapping[Role, Measured], http: HttpFigures) -> Ratios:
+    baseline, best = measured["baseline"], measured["best"]
+    throughput = None
+    if baseline.goodput_rps and best.goodput_rps:
+        throughput = best.goodput_rps / baseline.goodput_rps
+    return Ratios(
+        latency_512=best.engine_p50_ms["512"] / baseline.engine_p50_ms["512"],
+        throughput=throughput,
+        throughput_slo_ms=http.slo_ms,
+        note=http.note,
+    )
+
+
+def _summary(certificate: QualityCertificate) -> CertificateSummary:
+    return CertificateSummary.model_validate(certificate.model_dump(mode="json"))
+
+
+def _points(artifact: Artifact, bench: EngineBench) -> tuple[Point, ...]:
+    known = aucs(artifact)
+    passed = {pair for pair, certificate in quality_certificates(artifact).items() if certificate.passed}
+    points = []
+    for timing in bench.timings:
+        pair = (timing.variant, timing.engine)
+        if timing.rows == 512 and timing.p50_ms is not None and pair in known:
+            points.append(
+                Point(
+                    variant=pair[0], engine=pair[1], auc=known[pair], p50_ms_512=timing.p50_ms, certified=pair in passed
+                )
+            )
+    return tuple(points)
+
+
+def _notes(
+    artifact: Artifact,
+    dataset: Dataset,
+    bench: EngineBench,
+    chosen: Mapping[Role, Contestant],
+    http: HttpFigures,
+    record: TrainingRecord,
+) -> tuple[str, ...]:
+    """What a reader must know to judge the figures."""
+    baseline, best = (read_variant(artifact, chosen[role].variant) for role in ("baseline", "best"))
+    notes = [
+        f"The baseline was trained on {record.rows['train']:,} rows until validation stopped improving: "
+        f"best epoch {record.result.best_epoch} of {len(record.result.history)}."
+        if record.result.converged
+        else "The baseline's training was ended before validation stopped improving: do not trust the comparison.",
+        f"The served variant has {best.macs_per_row / baseline.macs_per_row:.1%} of the baseline's multiply-adds.",
+        f"Engines: one thread, {bench.rounds} interleaved rounds, control {bench.control_p50_ms:.3f} ms with quartiles "
+        f"{bench.control_spread:.1%} apart{': NOISY, run it again' if bench.noisy else ''}.",
+        "HTTP: one core for the server, the others for the load generator; the same front for all contestants.",
+    ]
+    if dataset.best_auc is not None:
+        notes.append(f"The data is synthetic; the model that made the labels has an AUC of {dataset.best_auc:.5f}.")
+    if not chosen["best"].certified:
+        notes.append("NO compressed variant passed its certificate; the fastest one is shown, and would not be served.")
+    return tuple(notes)

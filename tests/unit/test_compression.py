@@ -1,0 +1,86 @@
+"""Recipes, drawn rows, and the INT8 forms of tables and graphs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from rankine.compression.distill import draw_rows
+from rankine.compression.quantize import quantize_graph, quantize_table
+from rankine.compression.recipe import DEFAULT_RECIPE, Recipe, read_recipe
+from rankine.config import dump_yaml, parse
+from rankine.data.synthetic import make_synthetic
+from rankine.errors import ConfigError
+from rankine.models.export import export_onnx
+from rankine.models.variant import Table
+from rankine.models.zoo import build_model
+
+
+def test_recipe_round_trips_when_written_as_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(dump_yaml(DEFAULT_RECIPE))
+    assert read_recipe(path) == DEFAULT_RECIPE
+
+
+def test_recipe_suggests_the_key_when_misspelt() -> None:
+    with pytest.raises(ConfigError, match="calibration_rows"):
+        parse(Recipe, {"passes": [{"type": "quantize", "calibration_row": 5}]})
+
+
+def test_draw_rows_keeps_requests_and_items_when_recombined() -> None:
+    dataset = make_synthetic(3000, users=30, items=50, seed=1)
+    batch = dataset.encode(dataset.fit_transforms(np.arange(3000)))
+    drawn = draw_rows(batch, 5000, seed=0)
+    assert drawn is not None
+    assert drawn.rows == 5000
+    assert set(drawn.request_index) <= set(batch.request_index)
+    assert set(drawn.item_index) <= set(batch.item_index)
+    pairs = set(zip(batch.request_index, batch.item_index, strict=True))
+    assert not set(zip(drawn.request_index, drawn.item_index, strict=True)) <= pairs
+
+
+@given(arrays(np.float32, (5, 8), elements=st.floats(-10, 10, width=32)))
+def test_quantized_rows_are_within_half_a_step_when_dequantized(rows: np.ndarray) -> None:
+    table = quantize_table(Table(rows), "int8")
+    assert table.rows.dtype == np.uint8
+    steps = np.maximum((rows.max(axis=1) - rows.min(axis=1)) / 255, 1e-6)
+    assert (np.abs(table.dequantized() - rows) <= 0.51 * steps[:, None] + 1e-5).all()
+
+
+def test_quantized_table_is_a_third_or_less_when_rows_are_wide() -> None:
+    table = Table(np.random.default_rng(0).normal(size=(100, 32)).astype(np.float32))
+    assert quantize_table(table, "int8").size_bytes <= table.size_bytes / 3
+
+
+def test_quantized_graph_is_canonical_when_written(tmp_path: Path) -> None:
+    dataset = make_synthetic(2000, users=20, items=50, seed=0)
+    transforms = dataset.fit_transforms(np.arange(2000))
+    settings = {"architecture": "dcn_v2", "hidden": (16, 8), "cross_layers": 2, "embedding_dim": 4}
+    model = build_model(dataset.schema, transforms.table_rows(), settings)
+    export_onnx(model, tmp_path / "fp32.onnx")
+    generator = np.random.default_rng(0)
+    inputs = {
+        feature.name: generator.normal(size=(64, width)).astype(np.float32)
+        for feature, width in zip(dataset.schema.features, model.widths, strict=True)
+    }
+    quantize_graph(tmp_path / "fp32.onnx", inputs, tmp_path / "int8.onnx", method="minmax")
+    graph = onnx.load(tmp_path / "int8.onnx").graph
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    activations = [node for node in graph.node if node.op_type == "QuantizeLinear"]
+    weights = [node for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in constants]
+    linear = [node for node in graph.node if node.op_type in ("Gemm", "MatMul")]
+    assert {constants[node.input[2]].dtype for node in activations} == {np.dtype(np.uint8)}
+    stored = [constants[node.input[0]] for node in weights if constants[node.input[0]].ndim == 2]
+    assert len(stored) == 4, "two cross layers and two hidden layers; the head keeps FP32"
+    assert all(weight.dtype == np.int8 for weight in stored)
+    per_channel = [constants[node.input[1]].size for node in weights if constants[node.input[0]].ndim == 2]
+    assert all(size > 1 for size in per_channel)
+    head = next(node for node in linear if graph.output[0].name in node.output)
+    produced = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    assert not produced & set(head.input)

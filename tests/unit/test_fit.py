@@ -1,0 +1,73 @@
+"""The fit loop: it learns, stops when validation stops improving, and keeps the best weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rankine.data.synthetic import make_synthetic
+from rankine.errors import DataError
+from rankine.metrics import auc
+from rankine.models.zoo import build_model
+from rankine.training.fit import Examples, FitConfig, FitResult, fit, predict_logits
+
+SMALL = {"architecture": "dcn_v2", "hidden": (16,), "cross_layers": 1, "embedding_dim": 4, "dropout": 0.0}
+
+
+def prepared(rows: int = 6000):
+    dataset = make_synthetic(rows, users=60, items=50, seed=3)
+    splits = dataset.splits()
+    transforms = dataset.fit_transforms(splits.train)
+    encoded = dataset.encode(transforms)
+    examples = [
+        Examples(encoded.select(part), dataset.labels[part].astype(np.float32))
+        for part in (splits.train, splits.validation)
+    ]
+    return dataset, transforms, *examples
+
+
+def trained(config: FitConfig) -> tuple[FitResult, np.ndarray, Examples]:
+    import torch
+
+    dataset, transforms, train, validation = prepared()
+    torch.manual_seed(config.seed)
+    model = build_model(dataset.schema, transforms.table_rows(), SMALL)
+    result = fit(model, train, validation, config)
+    return result, predict_logits(model, validation.batch), validation
+
+
+def test_fit_learns_when_labels_depend_on_features() -> None:
+    result, logits, validation = trained(FitConfig(batch_rows=256, learning_rate=5e-3, max_epochs=6, patience=6))
+    assert result.history[-1].train_loss < result.history[0].train_loss
+    assert auc(validation.targets, logits) > 0.62
+
+
+def test_fit_leaves_the_best_weights_when_later_epochs_are_worse() -> None:
+    result, logits, validation = trained(FitConfig(batch_rows=128, learning_rate=2e-2, max_epochs=12, patience=2))
+    best = max(epoch.validation_auc for epoch in result.history)
+    assert result.validation_auc == best
+    assert auc(validation.targets, logits) == pytest.approx(best, abs=1e-9)
+
+
+def test_fit_says_not_converged_when_max_epochs_ends_it() -> None:
+    result, _, _ = trained(FitConfig(batch_rows=1024, learning_rate=1e-3, max_epochs=2, patience=5))
+    assert not result.converged
+    assert len(result.history) == 2
+
+
+def test_fit_is_repeatable_when_seeds_are_equal() -> None:
+    config = FitConfig(batch_rows=512, max_epochs=2, patience=2, seed=7, threads=1)
+    first, second = trained(config), trained(config)
+    assert first[0].validation_auc == second[0].validation_auc
+    np.testing.assert_array_equal(first[1], second[1])
+
+
+def test_train_refuses_labels_when_not_binary(tmp_path) -> None:
+    from dataclasses import replace
+
+    from rankine.training.train import train
+
+    dataset = make_synthetic(2000, users=20, items=50, seed=0)
+    wrong = replace(dataset, labels=dataset.labels * 3)
+    with pytest.raises(DataError, match="labels must be 0 or 1"):
+        train(wrong, SMALL, FitConfig(max_epochs=1), out=tmp_path / "a", name="x")
