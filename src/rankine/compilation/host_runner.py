@@ -1,12 +1,13 @@
 """The runner of every engine that leaves the lookup to the host: look up into a buffer, run the dense graph on it.
 
-Each thread has a *lane* of its own (buffers and the engine's binding to them), so that threads never wait for each
-other here and nothing is allocated once a lane has grown to the largest batch it has seen.
+A call takes a *lane* (buffers, and the engine's binding to them) that no other call uses, so that threads never wait
+for each other here, and nothing is allocated once a lane has grown to the largest batch it has seen. There are as many
+lanes as there were calls at the same moment.
 """
 
 from __future__ import annotations
 
-import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -22,7 +23,7 @@ _FIRST_ROWS = 64
 
 
 class Lane(Protocol):
-    """What one thread needs to run a graph."""
+    """What one call needs to run a graph."""
 
     def inputs(self, rows: int) -> Sequence[np.ndarray]:
         """The graph's input arrays for ``rows`` rows, float32 ``(rows, width)`` each, to be filled."""
@@ -37,42 +38,46 @@ class HostRunner:
     Args:
         lookup: writes the features; into one array where the lane has one packed input, else into one a feature.
         tasks: columns of the logits.
-        open_lane: makes a thread's lane at its first batch.
+        open_lane: makes a lane when all others are taken.
     """
 
     def __init__(self, lookup: HostLookup, tasks: int, open_lane: Callable[[], Lane]) -> None:
         self._lookup = lookup
         self._tasks = tasks
         self._open_lane: Callable[[], Lane] | None = open_lane
-        self._lanes = threading.local()
+        # Last in, first out: the lane that is given next is the one whose buffers are still in the cache.
+        self._free: deque[Lane] = deque()
 
     def run(self, batch: Batch, out: np.ndarray) -> None:
         """See :meth:`rankine.compilation.engine.Runner.run`; a batch without rows runs nothing."""
-        lane = self._lane()
-        rows = batch.rows
+        open_lane = self._open_lane
+        if open_lane is None:
+            raise EngineError("the runner is closed", hint="Open the artifact's runner again.")
         check_out(out, batch, self._tasks)
-        if rows == 0:
+        if batch.rows == 0:
             return
-        inputs = lane.inputs(rows)
+        try:
+            lane = self._free.pop()
+        except IndexError:
+            lane = open_lane()
+        try:
+            self._run_on(lane, batch, out)
+        finally:
+            if self._open_lane is not None:
+                self._free.append(lane)
+
+    def close(self) -> None:
+        """Free the lanes, and what they hold of the engine; calls under way keep theirs until they end."""
+        self._open_lane = None
+        self._free.clear()
+
+    def _run_on(self, lane: Lane, batch: Batch, out: np.ndarray) -> None:
+        inputs = lane.inputs(batch.rows)
         if len(inputs) == 1:
             self._lookup.run(batch, inputs[0])
         else:
             self._lookup.run_each(batch, inputs)
-        lane.execute(rows, out)
-
-    def close(self) -> None:
-        """Free the lanes of all threads, and what they hold of the engine."""
-        self._open_lane = None
-        self._lanes = threading.local()
-
-    def _lane(self) -> Lane:
-        if self._open_lane is None:
-            raise EngineError("the runner is closed", hint="Open the artifact's runner again.")
-        try:
-            lane: Lane = self._lanes.lane
-        except AttributeError:
-            lane = self._lanes.lane = self._open_lane()
-        return lane
+        lane.execute(batch.rows, out)
 
 
 class InputBuffers:

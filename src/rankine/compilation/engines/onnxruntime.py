@@ -75,7 +75,7 @@ def engine() -> OnnxRuntime:
 
 
 class _Lane:
-    """One thread's binding. Addresses are bound again only when the number of rows or the output array changes."""
+    """One call's binding. Addresses are bound again only when the number of rows or the output array changes."""
 
     def __init__(self, session: Any, names: Sequence[str], widths: Sequence[int]) -> None:
         self._session = session
