@@ -71,6 +71,20 @@ def test_rate_fails_when_refused_as_when_late(refusing: bool) -> None:
     assert all("misses" in why for why in failures)
 
 
+@pytest.mark.parametrize(("attempts", "forgiven"), [(1, False), (2, True)])
+def test_one_hiccup_is_forgiven_when_second_attempt_is_allowed(attempts: int, forgiven: bool) -> None:
+    class Hiccup(Cliff):
+        def offer(self, rate_rps: float, duration_s: float) -> LoadResult:
+            self.capacity_rps = 0.1 if not self.offered else 100  # the first trial only
+            return super().offer(rate_rps, duration_s)
+
+    found = sweep(config(start_rps=90, attempts=attempts), target=Hiccup(100))
+    assert [trial.held for trial in found.trials][:2] == [False, True]
+    assert (found.trials[1].rate_rps == 90) is forgiven
+    assert found.sustainable_rps is not None
+    assert (found.sustainable_rps > 90) is forgiven
+
+
 def test_trials_are_long_enough_when_rate_allows() -> None:
     target = Cliff(100)
     sweep(config(min_queries=459, min_trial_s=2, max_trial_s=10), target=target)

@@ -13,10 +13,9 @@ from rankine.observation.load.answer import Body
 from rankine.observation.load.candidates import parse_candidates, stratified
 from rankine.observation.load.config import LoadConfig
 
-__all__ = ["EXAMPLES", "POOL", "bodies_from_examples", "bodies_from_file"]
+__all__ = ["POOL", "bodies_from_examples", "bodies_from_file"]
 
-EXAMPLES = 64  # distinct requests asked of the server
-POOL = 240  # bodies made of them: a multiple of twenty, so that MLPerf's twenty draws come out exactly
+POOL = 240  # bodies of a run: a multiple of twenty, so that MLPerf's twenty draws come out exactly
 
 
 def bodies_from_examples(examples: Sequence[Mapping[str, Any]], config: LoadConfig) -> list[Body]:

@@ -97,6 +97,7 @@ class SweepConfig(Frozen):
         precision: the search ends when the lowest rate that failed is within this factor of the highest that held.
         start_rps: first rate to try; None estimates it by a closed loop of ``estimate_clients`` for ``estimate_s``.
         min_rate_rps: below this the search gives up.
+        attempts: a rate has failed when so many trials of it have; 2 forgives a single hiccup of the machine.
         max_trials: the search ends after so many trials, whatever it has found.
     """
 
@@ -110,7 +111,8 @@ class SweepConfig(Frozen):
     estimate_clients: int = Field(default=4, ge=1)
     estimate_s: float = Field(default=2.0, gt=0)
     min_rate_rps: float = Field(default=0.5, gt=0)
-    max_trials: int = Field(default=14, ge=1)
+    attempts: int = Field(default=2, ge=1)
+    max_trials: int = Field(default=20, ge=1)
 
     @model_validator(mode="after")
     def _load_is_open_and_bounded(self) -> Self:

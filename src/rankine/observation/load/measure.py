@@ -13,7 +13,7 @@ from rankine.environment import environment
 from rankine.events import Emit, ignore, step
 from rankine.observation.load.answer import Body
 from rankine.observation.load.arrivals import schedule
-from rankine.observation.load.bodies import EXAMPLES, bodies_from_examples, bodies_from_file
+from rankine.observation.load.bodies import POOL, bodies_from_examples, bodies_from_file
 from rankine.observation.load.candidates import parse_candidates
 from rankine.observation.load.config import LoadConfig
 from rankine.observation.load.generator import Run, closed_loop, open_loop, pinned, quiet
@@ -64,7 +64,7 @@ async def _bodies(transport: Transport, config: LoadConfig) -> list[Body]:
     if config.requests_file is not None:
         return bodies_from_file(config.requests_file, config)
     largest = parse_candidates(config.candidates).largest
-    return bodies_from_examples(await transport.examples(EXAMPLES, largest), config)
+    return bodies_from_examples(await transport.examples(POOL, largest), config)
 
 
 def _due(rate_rps: float, config: LoadConfig) -> tuple[NDArray[np.float64], LoadConfig]:

@@ -119,12 +119,17 @@ def sweep(config: SweepConfig, emit: Emit = ignore, *, target: Target | None = N
         trials: list[Trial] = []
         held: Trial | None = None
         failed: Trial | None = None
+        failures = 0
         while rate_rps >= config.min_rate_rps and len(trials) < config.max_trials:
             if trials:
                 driven.drain()
             trial = _try(driven, rate_rps, config)
             trials.append(trial)
             advance(len(trials), f"{rate_rps:.1f} rps {'held' if trial.held else 'failed'}: {trial.why}")
+            failures = 0 if trial.held else failures + 1
+            if 0 < failures < config.attempts:
+                continue
+            failures = 0
             held, failed = (trial, failed) if trial.held else (held, trial)
             following = _next_rate(held, failed, config.precision)
             if following is None:
