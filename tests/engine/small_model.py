@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from rankine.compilation.lookup_reference import reference_lookup
 from rankine.compression.quantize import quantize_graph, quantize_table
 from rankine.models.columns import Batch, Column, Ragged
+from rankine.models.lookup_reference import reference_lookup
 from rankine.models.schema import CategoricalFeature, DenseFeature, Identity, MultiHotFeature, Schema
 from rankine.models.transforms import table_of
 from rankine.models.variant import Model, Numeric, Table

@@ -8,8 +8,8 @@ import numpy as np
 
 from engine.small_model import small_batch, small_schema
 from rankine.artifact import Artifact, Draft
-from rankine.compilation.lookup_reference import reference_lookup
 from rankine.compression.quantize import quantize_graph, quantize_table
+from rankine.models.lookup_reference import reference_lookup
 from rankine.models.variant import BASELINE, Variant, load_model, write_tables
 
 QUANTIZED = "int8"

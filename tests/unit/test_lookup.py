@@ -11,9 +11,9 @@ import pytest
 
 from engine.small_model import small_batch, small_schema, small_tables
 from rankine.compilation.lookup import HostLookup
-from rankine.compilation.lookup_reference import reference_lookup
 from rankine.errors import BadRequest, EngineError
 from rankine.models.columns import Batch, Columns, Ragged
+from rankine.models.lookup_reference import reference_lookup
 from rankine.models.variant import Table
 
 

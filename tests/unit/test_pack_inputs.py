@@ -8,8 +8,8 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from engine.small_model import small_batch, small_graph, small_schema, small_tables
-from rankine.compilation.lookup_reference import reference_lookup
 from rankine.compilation.pack_inputs import PACKED, pack_inputs
+from rankine.models.lookup_reference import reference_lookup
 
 
 def _graph(nodes: list[onnx.NodeProto], names: list[str]) -> onnx.ModelProto:

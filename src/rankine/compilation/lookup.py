@@ -13,9 +13,9 @@ from functools import partial
 import numpy as np
 
 from rankine import _native
-from rankine.compilation.lookup_plan import Source, bad_row, plan_sources
 from rankine.errors import EngineError
 from rankine.models.columns import Batch, Column, Ragged
+from rankine.models.lookup_plan import Source, bad_row, plan_sources
 from rankine.models.schema import Schema
 from rankine.models.variant import Table
 

@@ -14,7 +14,7 @@ from rankine.errors import DataError, UsageError
 from rankine.events import Emit, Note, ignore, step
 from rankine.models.checkpoint import load_checkpoint
 from rankine.models.columns import Batch
-from rankine.models.inputs import torch_inputs
+from rankine.models.lookup_reference import reference_lookup
 from rankine.models.package import put_trained
 from rankine.models.schema import Schema
 from rankine.models.transforms import Transforms
@@ -141,10 +141,12 @@ def _quantize(
     from rankine.compression.quantize import quantize_graph, quantize_table
 
     parent, model = read_variant(artifact, source), load_model(artifact, source)
+    if model.numeric != "fp32":
+        raise UsageError("the variant is INT8 already", where=source, hint="Leave the second 'quantize' out.")
     with step(emit, "quantize", total=None, unit="rows") as advance, tempfile.TemporaryDirectory() as scratch:
         tables = {table: quantize_table(values, settings.tables) for table, values in model.tables.items()}
         advance(0, f"calibrating on {sample.rows} training rows")
-        inputs = _embedded(artifact, source, sample)
+        inputs = reference_lookup(model.schema, model.tables, sample, np.float32)
         graph = Path(scratch) / "graph.onnx"
         quantize_graph(model.graph, inputs, graph, method=settings.method)
         draft.put_file(f"variants/{name}/graph.onnx", graph)
@@ -159,19 +161,6 @@ def _quantize(
     )
     draft.put_json(f"variants/{name}/variant.json", variant)
     emit(Note("quantize", "tables", {"bytes": sum(table.size_bytes for table in tables.values())}))
-
-
-def _embedded(artifact: Artifact, source: str, sample: Batch) -> dict[str, np.ndarray]:
-    """What the graph's inputs are for the sampled rows, from the trained module."""
-    import torch
-
-    checkpoint = load_model(artifact, source).checkpoint
-    if checkpoint is None:
-        raise UsageError("the variant is INT8 already", where=source)
-    module = load_checkpoint(checkpoint)
-    with torch.inference_mode():
-        parts = module.embed(torch_inputs(sample, module.schema))
-    return {f.name: part.numpy() for f, part in zip(module.schema.features, parts, strict=True)}
 
 
 def _new_name(artifact: Artifact, wanted: str, number: int) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Epoch", "Examples", "FitConfig", "FitResult", "fit", "predict_logits"]
 
 _PREDICT_ROWS = 8192
+_TELL_EVERY = 20
 
 
 class FitConfig(Frozen):
@@ -36,7 +39,8 @@ class FitConfig(Frozen):
             ranking model, and this holds each as often as it is seen.
         max_epochs: a bound only; training ends ``patience`` epochs after validation AUC was last better by more than
             ``min_improvement``.
-        decay: learning rate is multiplied by this after an epoch that was not better.
+        average_decay: validated and kept is the exponential moving average of the weights over steps (Polyak &
+            Juditsky 1992); 0 keeps the last weights themselves.
     """
 
     batch_rows: int = Field(4096, ge=1)
@@ -45,7 +49,7 @@ class FitConfig(Frozen):
     max_epochs: int = Field(40, ge=1)
     patience: int = Field(2, ge=1)
     min_improvement: float = Field(0.0, ge=0)
-    decay: float = Field(0.3, gt=0, le=1)
+    average_decay: float = Field(0.995, ge=0, lt=1)
     seed: int = 0
     threads: int | None = Field(None, ge=1)
 
@@ -56,7 +60,6 @@ class Epoch(Frozen):
     epoch: int
     train_loss: float
     validation_auc: float
-    learning_rate: float
     seconds: float
 
 
@@ -113,39 +116,22 @@ def fit(
     torch.manual_seed(config.seed)
     order = np.random.default_rng(config.seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    average = _Average(model, config.average_decay)
     history: list[Epoch] = []
     best_auc, best_epoch, best_weights = -1.0, 0, _copy_weights(model)
-    steps = -(-train.batch.rows // config.batch_rows)
     with step(emit, task, total=None, unit="epochs") as advance:
         for number in range(1, config.max_epochs + 1):
             epoch_begin = perf_counter()
-            losses = []
-            for at, (batch, targets) in enumerate(_minibatches(train, config.batch_rows, order)):
-                losses.append(_step(model, optimizer, batch, targets, config))
-                if at % 20 == 0:
-                    advance(number - 1, f"epoch {number}, step {at}/{steps}, loss {losses[-1]:.4f}")
-            if not np.isfinite(losses[-1]):
-                raise UsageError("training diverged: the loss is not finite", hint="Lower learning_rate.")
-            score = auc(validation.targets, predict_logits(model, validation.batch))
-            epoch = Epoch(
-                epoch=number,
-                train_loss=float(np.mean(losses)),
-                validation_auc=score,
-                learning_rate=optimizer.param_groups[0]["lr"],
-                seconds=perf_counter() - epoch_begin,
-            )
-            history.append(epoch)
-            emit(Note(task, f"epoch {number}", {"loss": epoch.train_loss, "validation AUC": score}))
+            loss = _run_epoch(model, average, optimizer, train, config, order, partial(_tell, advance, number))
+            score = auc(validation.targets, predict_logits(average.model, validation.batch))
+            seconds = perf_counter() - epoch_begin
+            history.append(Epoch(epoch=number, train_loss=loss, validation_auc=score, seconds=seconds))
+            emit(Note(task, f"epoch {number}", {"loss": loss, "validation AUC": score}))
             advance(number, f"validation AUC {score:.5f}")
             if score > best_auc + config.min_improvement:
-                best_auc, best_epoch, best_weights = score, number, _copy_weights(model)
-                continue
-            if number - best_epoch >= config.patience:
+                best_auc, best_epoch, best_weights = score, number, _copy_weights(average.model)
+            elif number - best_epoch >= config.patience:
                 break
-            # Plateau: go on from the best weights with smaller steps.
-            model.load_state_dict(best_weights)
-            for group in optimizer.param_groups:
-                group["lr"] *= config.decay
     model.load_state_dict(best_weights)
     model.eval()
     return FitResult(
@@ -170,20 +156,56 @@ def predict_logits(model: RankingModel, batch: Batch, rows_at_once: int = _PREDI
     return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
 
-def _minibatches(examples: Examples, batch_rows: int, order: np.random.Generator) -> Iterator[tuple[Batch, np.ndarray]]:
-    shuffled = order.permutation(examples.batch.rows)
-    for start in range(0, len(shuffled), batch_rows):
-        part = examples.select(shuffled[start : start + batch_rows])
-        yield part.batch, part.targets
+class _Average:
+    """The moving average of a model's weights, in a model of its own."""
+
+    def __init__(self, model: RankingModel, decay: float) -> None:
+        self.model = copy.deepcopy(model)
+        self._decay, self._steps = decay, 0
+        self._averaged: list[Tensor] = list(self.model.parameters())
+        self._current: list[Tensor] = list(model.parameters())
+
+    def update(self) -> None:
+        """Take in the weights after a step; early steps weigh more, so that the first weights are soon forgotten."""
+        self._steps += 1
+        decay = min(self._decay, self._steps / (10 + self._steps))
+        with torch.no_grad():
+            torch._foreach_lerp_(self._averaged, self._current, 1 - decay)
 
 
-def _step(
-    model: RankingModel, optimizer: torch.optim.Optimizer, batch: Batch, targets: np.ndarray, config: FitConfig
+def _run_epoch(
+    model: RankingModel,
+    average: _Average,
+    optimizer: torch.optim.Optimizer,
+    train: Examples,
+    config: FitConfig,
+    order: np.random.Generator,
+    tell: Callable[[int, int, float], None],
 ) -> float:
+    """One pass over the training rows in a new order; returns the mean loss."""
+    shuffled = order.permutation(train.batch.rows)
+    starts = range(0, len(shuffled), config.batch_rows)
+    losses = []
+    for at, start in enumerate(starts):
+        part = train.select(shuffled[start : start + config.batch_rows])
+        losses.append(_step(model, optimizer, part, config))
+        average.update()
+        if at % _TELL_EVERY == 0:
+            tell(at, len(starts), losses[-1])
+    if not np.isfinite(losses).all():
+        raise UsageError("training diverged: the loss is not finite", hint="Lower learning_rate.")
+    return float(np.mean(losses))
+
+
+def _tell(advance: Callable[[int, str], None], epoch: int, at: int, steps: int, loss: float) -> None:
+    advance(epoch - 1, f"epoch {epoch}, step {at}/{steps}, loss {loss:.4f}")
+
+
+def _step(model: RankingModel, optimizer: torch.optim.Optimizer, part: Examples, config: FitConfig) -> float:
     model.train()
     optimizer.zero_grad(set_to_none=True)
-    embedded = model.embed(torch_inputs(batch, model.schema))
-    loss = functional.binary_cross_entropy_with_logits(model.dense(embedded)[:, 0], torch.from_numpy(targets))
+    embedded = model.embed(torch_inputs(part.batch, model.schema))
+    loss = functional.binary_cross_entropy_with_logits(model.dense(embedded)[:, 0], torch.from_numpy(part.targets))
     total = loss
     if config.embedding_l2:
         total = loss + config.embedding_l2 * _mean_square_norm(model, embedded)

@@ -10,11 +10,11 @@ import torch
 from rankine import _native
 from rankine.compilation.engine import Capabilities, Target
 from rankine.compilation.host_runner import check_out
-from rankine.compilation.lookup_plan import Source, bad_row, plan_sources
 from rankine.errors import EngineError
 from rankine.models.checkpoint import load_checkpoint
 from rankine.models.columns import Batch, Ragged
 from rankine.models.inputs import torch_inputs
+from rankine.models.lookup_plan import Source, bad_row, plan_sources
 from rankine.models.variant import Model
 
 __all__ = ["Eager", "EagerRunner", "engine"]

@@ -17,9 +17,9 @@ from onnx.reference import ReferenceEvaluator
 
 from rankine.compilation.engine import Capabilities, Model, Target
 from rankine.compilation.host_runner import check_out
-from rankine.compilation.lookup_reference import reference_lookup
 from rankine.errors import EngineError
 from rankine.models.columns import Batch
+from rankine.models.lookup_reference import reference_lookup
 
 __all__ = ["Reference", "ReferenceRunner", "engine", "widen"]
 

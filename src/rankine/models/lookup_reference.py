@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from rankine.compilation.lookup_plan import Source, bad_row, plan_sources
 from rankine.models.columns import Batch, Column, Ragged
+from rankine.models.lookup_plan import Source, bad_row, plan_sources
 from rankine.models.schema import Schema
 from rankine.models.variant import Table
 

@@ -1,0 +1,100 @@
+"""The command line: help is light, errors have their status, and names are suggested."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rankine.cli import main
+from rankine.cli.render import print_table, watch
+from rankine.events import Failed, Finished, Note, Progress, Started
+
+VERBS = ["demo", "train", "inspect", "compress", "compile", "certify", "optimize", "serve", "report", "doctor"]
+
+
+def run(*arguments: str) -> int:
+    """Exit status of ``rankine ARGUMENTS`` in this process."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    return int(ended.value.code or 0)
+
+
+def test_help_imports_nothing_heavy_when_asked_for() -> None:
+    code = (
+        "import sys; from rankine.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('numpy', 'torch', 'onnx', 'openvino', 'pydantic', 'rich') if name in sys.modules])"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "bench load", "bench engines"])
+def test_every_verb_has_an_example_when_help_is_shown(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*verb.split(), "--help") == 0
+    shown = capsys.readouterr().out
+    assert "Example" in shown
+    assert f"rankine {verb}" in shown
+
+
+def test_unknown_verb_is_suggested_when_misspelt(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("trian") == 2
+    assert "Did you mean 'train'?" in capsys.readouterr().err
+
+
+def test_unknown_option_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", "--epoch", "3", "--out", "x") == 2
+    assert "--epoch" in capsys.readouterr().err
+
+
+def test_missing_artifact_is_status_two_when_inspected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("inspect", str(tmp_path), "--json") == 2
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["error"]["code"] == "artifact"
+    assert "not an artifact" in printed.err
+
+
+def test_missing_data_is_status_two_when_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("train", "--data", str(tmp_path / "nothing"), "--out", str(tmp_path / "out")) == 2
+    assert "nothing" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_unreachable_server_is_status_two_when_loaded(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("bench", "load", "http://127.0.0.1:9", "--duration", "1") == 2
+    assert "127.0.0.1:9" in capsys.readouterr().err
+
+
+def test_doctor_lists_every_engine_when_asked_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("doctor", "--json") == 0
+    subjects = {finding["subject"] for finding in json.loads(capsys.readouterr().out)}
+    assert {"engine reference", "engine eager", "engine onnxruntime", "engine openvino", "native module"} <= subjects
+
+
+def test_events_are_plain_lines_when_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with watch() as emit:
+        emit(Started("work", 2, "rows"))
+        emit(Progress("work", 1, "half"))
+        emit(Note("work", "found", {"loss": 0.25, "rows": 3}))
+        emit(Failed("other", "no such thing"))
+        emit(Finished("work", 1.5, "whole"))
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.splitlines() == [
+        "work …",
+        "  work: found: loss 0.25, rows 3",
+        "other: FAILED: no such thing",
+        "work: done in 1.5 s whole",
+    ]
+
+
+def test_table_keeps_every_cell_when_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("name", "ms"), [("first", "1.25"), ("second", "12.50")], title="Times")
+    printed = capsys.readouterr().out
+    for cell in ("Times", "name", "ms", "first", "1.25", "second", "12.50"):
+        assert cell in printed
