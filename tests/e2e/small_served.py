@@ -102,7 +102,9 @@ def encoded_batch(rows: int, seed: int) -> Batch:
 def write_small_catalog(artifact: Path) -> Catalog:
     """The catalog beside an artifact; rows are given in an order that is not the one of their ids."""
     order = np.random.default_rng(6).permutation(ITEMS)
-    shuffled = {name: column.take(order) if isinstance(column, Ragged) else column[order] for name, column in items().items()}
+    shuffled = {
+        name: column.take(order) if isinstance(column, Ragged) else column[order] for name, column in items().items()
+    }
     return write_catalog(catalog_beside(artifact), SCHEMA, np.asarray(shuffled["item"]), shuffled)
 
 

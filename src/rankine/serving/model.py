@@ -19,7 +19,7 @@ from rankine.serving.config import ServeConfig
 from rankine.serving.gate import Choice, choose
 from rankine.serving.inputs import default_column
 
-__all__ = ["ServedModel", "open_model"]
+__all__ = ["ServedModel", "open_model", "unknown_item"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +88,23 @@ def open_model(config: ServeConfig, emit: Emit = ignore) -> ServedModel:
         raise ArtifactError("the artifact's catalog is not there", where=str(path), hint=hint)
     with step(emit, "open the catalog") as advance:
         catalog = Catalog.open(path)
-        transforms = Transforms.read(artifact)
+        transforms = _plain(Transforms.read(artifact))
         _check_fit(transforms.schema, catalog)
         items = transforms.encode(transforms.schema.catalog_features, catalog.columns)
         advance(len(catalog), f"{len(catalog)} items")
     unknown_row = None
     if config.unknown_item == "row":
         unknown_row = len(catalog)
-        items = concat([items, _unknown_item(transforms)])
+        items = concat([items, unknown_item(transforms)])
     with step(emit, f"open {choice.variant} on {choice.engine}"):
         runner = open_runner(artifact, choice.variant, choice.engine, device=config.device, threads=config.threads)
     return ServedModel(artifact, catalog, transforms, choice, runner, items, unknown_row)
+
+
+def _plain(transforms: Transforms) -> Transforms:
+    """The same with plain views of the mapped vocabularies, which are quicker to search than ``memmap`` objects."""
+    vocabularies = {table: np.asarray(values) for table, values in transforms.vocabularies.items()}
+    return Transforms(transforms.schema, vocabularies, transforms.normalization)
 
 
 def _check_fit(schema: Schema, catalog: Catalog) -> None:
@@ -116,7 +122,7 @@ def _check_fit(schema: Schema, catalog: Catalog) -> None:
         )
 
 
-def _unknown_item(transforms: Transforms) -> dict[str, Column]:
+def unknown_item(transforms: Transforms) -> dict[str, Column]:
     """One encoded item of which nothing is known: defaults, else out of vocabulary, empty lists, and averages."""
     row: dict[str, Column] = {}
     for feature in transforms.schema.catalog_features:

@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import UNSET
 
 from rankine._native import top_k as best_of
-from rankine.errors import BadRequest, ModelNotFound, PayloadTooLarge, did_you_mean
+from rankine.errors import BadRequest, PayloadTooLarge, did_you_mean
 from rankine.models.columns import Column, Columns
 from rankine.models.schema import DenseFeature, Feature, MultiHotFeature
 from rankine.serving.inputs import default_column, encode
@@ -67,11 +67,6 @@ class OipModel:
         if form == "rank":
             self._inputs.insert(0, {"name": _IDS, "datatype": id_type, "shape": [-1]})
             self._outputs.insert(0, {"name": _IDS, "datatype": id_type, "shape": [-1]})
-
-    def check_version(self, version: str) -> None:
-        """Raise :class:`~rankine.errors.ModelNotFound` unless ``version`` is the one that is served."""
-        if version != self._model.version:
-            raise ModelNotFound("this version is not served", where=self.name, got=version, allowed=self._model.version)
 
     def metadata(self) -> dict[str, Any]:
         """The model metadata response."""

@@ -16,11 +16,11 @@ from msgspec import UNSET
 
 from rankine._native import top_k as best_of
 from rankine.errors import BadRequest, PayloadTooLarge
-from rankine.models.columns import Column, Columns
-from rankine.models.schema import Feature
-from rankine.serving.inputs import column_of, default_column, encode, ids_array
+from rankine.models.columns import Columns
+from rankine.serving.inputs import ids_array
 from rankine.serving.model import ServedModel
-from rankine.serving.protocols.rank_body import BodyDecoder, Given
+from rankine.serving.protocols.rank_body import BodyDecoder
+from rankine.serving.protocols.rank_encode import Given, RequestEncoder, encode_given
 from rankine.serving.work import Outcome, Work
 
 __all__ = ["RankProtocol", "Ranking", "sigmoid32"]
@@ -38,13 +38,14 @@ class Ranking:
 
 
 class RankProtocol:
-    """Rank bodies of one model to work, and outcomes to replies. Stateless; used from several threads."""
+    """Rank bodies of one model to work, and outcomes to replies. Used from several threads."""
 
     def __init__(self, model: ServedModel, *, max_candidates: int) -> None:
         self._model = model
         self._schema = model.schema
         self._max_candidates = max_candidates
         self._decoder = BodyDecoder(model.schema)
+        self._request = RequestEncoder(model.transforms)
         self._encode_reply = msgspec.json.Encoder().encode
         self._identity = {
             "artifact": model.artifact.digest,
@@ -72,8 +73,8 @@ class RankProtocol:
             _check_length(body.candidates.prior, rows, "candidates.prior")
         for name, values in features.items():
             _check_length(values, rows, f"candidates.features.{name}")
-        request = self._encode(self._schema.request_features, given, None, "request")
-        pair = self._encode(self._schema.row_features, features, rows, "candidates.features")
+        request = self._request.encode(given)
+        pair = encode_given(self._model.transforms, self._schema.row_features, features, rows, "candidates.features")
         known = ids_array(ids, self._schema.item_id_dtype, "candidates.ids")
         items, item_index = self._items(ids, known, features)
         work = Work(request, pair, items, np.zeros(rows, np.int32), item_index, 1, arrived_s, deadline_s)
@@ -113,21 +114,6 @@ class RankProtocol:
             raise BadRequest("has another length than announced", where=where, got=rows, allowed=allowed)
         return rows
 
-    def _encode(self, features: tuple[Feature, ...], given: Given, rows: int | None, where: str) -> Columns:
-        """Columns of ``rows`` values each, or of the one value of a request (``rows`` None)."""
-        columns: dict[str, Column] = {}
-        for feature in features:
-            if feature.name in given:
-                values = given[feature.name] if rows is not None else [given[feature.name]]
-                columns[feature.name] = column_of(feature, values, f"{where}.{feature.name}")
-                continue
-            default = default_column(feature, rows or 1)
-            if default is None:
-                hint = f"It is a {feature.kind} {feature.side} feature of {feature.dtype}, without a default."
-                raise BadRequest("required feature is missing", where=f"{where}.{feature.name}", hint=hint)
-            columns[feature.name] = default
-        return encode(self._model.transforms, features, columns, where)
-
     def _items(self, ids: list[Any], known: np.ndarray, features: Given) -> tuple[Columns | None, np.ndarray]:
         """Static item features: rows of the catalog, or, where any is given inline, the items of this request."""
         static = self._schema.catalog_features
@@ -136,7 +122,7 @@ class RankProtocol:
         given = dict(features)
         if any(feature.name == self._schema.item_id for feature in static):
             given.setdefault(self._schema.item_id, ids)  # the id is a feature too: no need to say it twice
-        items = self._encode(static, given, len(ids), "candidates.features")
+        items = encode_given(self._model.transforms, static, given, len(ids), "candidates.features")
         return items, np.arange(len(ids), dtype=np.int32)
 
 

@@ -13,11 +13,9 @@ from rankine.errors import BadRequest, did_you_mean
 from rankine.models.schema import Feature, Schema
 from rankine.serving.inputs import INT64, TEXT, type_of
 from rankine.serving.protocols.json_keys import refuse_duplicate_keys
+from rankine.serving.protocols.rank_encode import Given
 
-__all__ = ["BodyDecoder", "Given"]
-
-Given = dict[str, Any]
-"""Values by feature, of those that were given."""
+__all__ = ["BodyDecoder"]
 
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
 _FIELD = re.compile(r"field `(?P<name>[^`]*)`")

@@ -1,0 +1,104 @@
+"""Which variant and engine the gate lets through, over certificates of a real artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from e2e.small_served import ENGINE, certify_small
+from rankine.artifact import Artifact, Draft
+from rankine.certification import certify_parity
+from rankine.certification.certify import parity_file
+from rankine.errors import ArtifactError, CertificateRequired
+from rankine.models.variant import BASELINE
+from rankine.serving.gate import choose
+
+pytestmark = pytest.mark.e2e
+OTHER = "other"
+
+
+def _with_other_engine(artifact: Artifact, path: Path, *, same_form: bool = True, noise: float = 0.0) -> Artifact:
+    """A child that was also built for another engine, which has a parity certificate."""
+    build = f"variants/{BASELINE}/builds/{ENGINE}/build.json"
+    text = artifact.read_bytes(build).decode()
+    draft = Draft("certify", parent=artifact)
+    form = text if same_form else text.replace('"numeric_form": "', '"numeric_form": "own-')
+    draft.put_bytes(f"variants/{BASELINE}/builds/{OTHER}/build.json", form.encode())
+    random = np.random.default_rng(1)
+    labels = random.integers(0, 2, 2000)
+    logits = labels + random.normal(size=len(labels))
+    certificate = certify_parity(
+        labels, logits, logits + noise * random.normal(size=len(labels)), margin=0.001, variant=BASELINE, engine=OTHER,
+        device="cpu", instruction_set="native", reference_engine=ENGINE, provenance={},
+    )  # fmt: skip
+    draft.put_json(parity_file(BASELINE, OTHER), certificate)
+    return draft.commit(path)
+
+
+def test_choose_follows_the_plan_when_nothing_is_named(artifact: Artifact) -> None:
+    choice = choose(artifact)
+    assert (choice.variant, choice.engine, choice.certified) == (BASELINE, ENGINE, True)
+    assert choice.parity is None
+
+
+def test_choose_takes_another_engine_when_its_parity_is_admitted(artifact: Artifact, tmp_path: Path) -> None:
+    choice = choose(_with_other_engine(artifact, tmp_path / "a"), engine=OTHER)
+    assert choice.certified
+    assert choice.parity is not None
+    assert choice.quality is not None
+    assert choice.quality.engine == ENGINE
+
+
+@pytest.mark.parametrize(
+    ("same_form", "noise", "reason"), [(False, 0.0, "numeric form is another"), (True, 3.0, "is not admitted")]
+)
+def test_choose_refuses_another_engine_when_parity_does_not_cover_it(
+    artifact: Artifact, tmp_path: Path, same_form: bool, noise: float, reason: str
+) -> None:
+    other = _with_other_engine(artifact, tmp_path / "a", same_form=same_form, noise=noise)
+    with pytest.raises(CertificateRequired, match=reason):
+        choose(other, engine=OTHER)
+
+
+def test_choose_refuses_parity_when_the_variant_itself_did_not_pass(compiled: Artifact, tmp_path: Path) -> None:
+    failed = certify_small(compiled, tmp_path / "failed", passed=False)
+    with pytest.raises(CertificateRequired, match=f"no passed quality certificate on '{ENGINE}'"):
+        choose(_with_other_engine(failed, tmp_path / "a"), engine=OTHER)
+
+
+def test_choose_refuses_when_the_build_is_not_the_one_that_was_certified(artifact: Artifact, tmp_path: Path) -> None:
+    build = f"variants/{BASELINE}/builds/{ENGINE}/build.json"
+    draft = Draft("compiled", parent=artifact)
+    draft.put_bytes(build, artifact.read_bytes(build) + b"\n")
+    with pytest.raises(CertificateRequired, match="neither a quality nor a parity"):
+        choose(draft.commit(tmp_path / "rebuilt"))
+
+
+def test_choose_reads_a_certificate_when_it_lies_beside_the_artifact(artifact: Artifact, tmp_path: Path) -> None:
+    other = _with_other_engine(artifact, tmp_path / "a")
+    name = parity_file(BASELINE, OTHER)
+    raw = other.read_bytes(name)
+    draft = Draft("certify", parent=other)
+    draft.remove(name)
+    bare = draft.commit(tmp_path / "bare")
+    with pytest.raises(CertificateRequired):
+        choose(bare, engine=OTHER)
+    beside = bare.evidence() / name
+    beside.parent.mkdir(parents=True)
+    beside.write_bytes(raw)
+    assert choose(bare, engine=OTHER).certified
+
+
+def test_choose_serves_the_only_build_when_uncertified_is_allowed(compiled: Artifact) -> None:
+    choice = choose(compiled, allow_uncertified=True)
+    assert (choice.variant, choice.engine, choice.certified) == (BASELINE, ENGINE, False)
+
+
+@pytest.mark.parametrize(("variant", "engine", "hint"), [("basline", None, "baseline"), (None, "onnx", ENGINE)])
+def test_choose_suggests_what_was_meant_when_a_name_is_wrong(
+    artifact: Artifact, variant: str | None, engine: str | None, hint: str
+) -> None:
+    with pytest.raises(ArtifactError, match=hint):
+        choose(artifact, variant=variant, engine=engine)

@@ -1,0 +1,251 @@
+"""The batching and admission policies, joining work into batches, and the pool that follows them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from e2e.small_served import rank_body
+from rankine.errors import BadRequest, DeadlineExceeded
+from rankine.policy import admit, form_batch
+from rankine.serving.model import ServedModel
+from rankine.serving.pool import BatchRun, Pool, QueueRefused
+from rankine.serving.protocols.rank import RankProtocol
+from rankine.serving.work import Outcome, Work, join
+from unit.numpy_served import POISON, NumpyRunner, expected_logits, numpy_model
+
+NEVER = float("inf")
+
+
+@dataclass(frozen=True)
+class Entry:
+    rows: int
+    deadline_s: float = NEVER
+    arrived_s: float = 0.0
+
+
+def test_form_batch_takes_all_when_they_fit() -> None:
+    decision = form_batch([Entry(100), Entry(200, arrived_s=1)], 5.0, 512)
+    assert decision.taken == (0, 1)
+    assert decision.reason == "joined all 2 that waited"
+
+
+def test_form_batch_takes_the_earliest_deadline_first_when_not_all_fit() -> None:
+    queue = [Entry(300), Entry(300, deadline_s=9), Entry(200, deadline_s=8), Entry(10, arrived_s=-1)]
+    decision = form_batch(queue, 5.0, 512)
+    assert decision.taken == (2, 1, 3)
+
+
+def test_form_batch_lets_no_small_request_overtake_when_the_next_does_not_fit() -> None:
+    decision = form_batch([Entry(400, 6), Entry(400, 7), Entry(1, 8)], 5.0, 512)
+    assert decision.taken == (0,)
+    assert "at most 512 rows" in decision.reason
+
+
+def test_form_batch_runs_a_request_alone_when_it_is_larger_than_a_batch() -> None:
+    assert form_batch([Entry(5000), Entry(1, arrived_s=1)], 5.0, 512).taken == (0,)
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_form_batch_drops_a_request_when_its_deadline_has_passed(others: int) -> None:
+    decision = form_batch([Entry(10, deadline_s=5.0), *[Entry(3)] * others], 5.0, 512)
+    assert decision.expired == (0,)
+    assert decision.taken == tuple(range(1, 1 + others))
+
+
+@given(
+    st.lists(st.builds(Entry, st.integers(1, 900), st.floats(0, 10) | st.just(NEVER), st.floats(0, 5)), max_size=12),
+    st.integers(1, 1000),
+)
+def test_form_batch_is_work_conserving_and_bounded_when_queue_is_any(queue: list[Entry], max_rows: int) -> None:
+    decision = form_batch(queue, 5.0, max_rows)
+    taken = [queue[at] for at in decision.taken]
+    alive = [entry for entry in queue if entry.deadline_s > 5.0]
+    assert bool(taken) == bool(alive)
+    assert sum(entry.rows for entry in taken) <= max_rows or len(taken) == 1
+    assert len(decision.expired) == len(queue) - len(alive)
+    assert not set(decision.taken) & set(decision.expired)
+    left = [queue[at].deadline_s for at in range(len(queue)) if at not in {*decision.taken, *decision.expired}]
+    assert not left or not taken or max(entry.deadline_s for entry in taken) <= min(left)
+
+
+def test_admit_refuses_with_the_time_to_wait_when_the_queue_is_full() -> None:
+    decision = admit(200, queued_rows=900, max_queue_rows=1000, rows_per_s=300, draining=False)
+    assert not decision.admitted
+    assert decision.retry_after_s == 3
+
+
+def test_admit_takes_any_size_when_nothing_waits() -> None:
+    assert admit(5000, queued_rows=0, max_queue_rows=1000, rows_per_s=0, draining=False).admitted
+
+
+def test_admit_refuses_when_draining() -> None:
+    assert not admit(1, queued_rows=0, max_queue_rows=1000, rows_per_s=0, draining=True).admitted
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> ServedModel:
+    return numpy_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def make_work(model: ServedModel) -> Callable[..., Work]:
+    """Work out of rank bodies: user, first item, number of candidates, and whether items are given inline."""
+    protocol = RankProtocol(model, max_candidates=1000)
+
+    def make(
+        user: int, rows: int, *, first: int = 0, inline: bool = False, slot: int = 1, deadline_s: float = NEVER
+    ) -> Work:
+        body = rank_body(rows)
+        ids = [1000 + (first + row) % 300 for row in range(rows)]
+        features = {"slot": [slot] * rows, "match": [[user, row] for row in range(rows)]}
+        if inline:
+            features |= {"tags": [["tag-1"]] * rows, "price": [float(row) for row in range(rows)]}
+        body |= {"request": body["request"] | {"user": user}, "candidates": {"ids": ids, "features": features}}  # type: ignore[operator]
+        raw = msgspec.json.encode(body)
+        return protocol.prepare(raw, arrived_s=perf_counter(), deadline_s=deadline_s, announced=None).work
+
+    return make
+
+
+@pytest.mark.parametrize("inline", [(), (1,), (0, 1, 2)])
+def test_join_gives_every_row_its_own_score_when_work_is_mixed(
+    model: ServedModel, make_work: Callable[..., Work], inline: tuple[int, ...]
+) -> None:
+    works = [make_work(3 + at, 4 + at, first=10 * at, inline=at in inline) for at in range(3)]
+    batch = join(works, model.items)
+    apart = np.concatenate([expected_logits(join([work], model.items)) for work in works])
+    assert np.allclose(expected_logits(batch), apart, atol=1e-6)
+    assert (np.diff(batch.request_index) >= 0).all()
+    assert batch.request_index.dtype == batch.item_index.dtype == np.int32
+
+
+def test_join_refers_to_the_catalog_as_it_lies_when_no_item_is_inline(
+    model: ServedModel, make_work: Callable[..., Work]
+) -> None:
+    batch = join([make_work(1, 3), make_work(2, 3)], model.items)
+    assert batch.item is model.items
+
+
+def _pool(model: ServedModel, runner: NumpyRunner, runs: list[BatchRun], *, max_queue_rows: int = 1000) -> Pool:
+    pool = Pool(runner, model.items, workers=1, max_batch_rows=64, max_queue_rows=max_queue_rows, observe=runs.append)
+    pool.start()
+    return pool
+
+
+async def _wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    pytest.fail("it did not happen within 5 s")
+
+
+async def _queue_behind_a_run(pool: Pool, runner: NumpyRunner, works: list[Work]) -> list[Outcome | BaseException]:
+    """Outcomes of ``works``, all queued while the worker runs the first of them."""
+    runner.gate.clear()
+    tasks = [asyncio.ensure_future(pool.run(works[0]))]
+    await _wait_until(lambda: pool.busy and pool.queued_rows == 0)
+    tasks += [asyncio.ensure_future(pool.run(work)) for work in works[1:]]
+    await _wait_until(lambda: pool.queued_rows == sum(work.rows for work in works[1:]))
+    runner.gate.set()
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def test_pool_joins_what_waited_and_scatters_it_back_when_worker_was_busy(
+    model: ServedModel, make_work: Callable[..., Work]
+) -> None:
+    runner, runs = NumpyRunner(), []
+    pool = _pool(model, runner, runs)
+    works = [make_work(1, 5), make_work(2, 6, inline=True), make_work(3, 7, first=50)]
+    outcomes = asyncio.run(_queue_behind_a_run(pool, runner, works))
+    pool.close()
+    assert [run.requests for run in runs] == [1, 2]
+    for work, outcome in zip(works, outcomes, strict=True):
+        assert isinstance(outcome, Outcome)
+        assert np.allclose(outcome.logits, expected_logits(join([work], model.items)), atol=1e-6)
+    assert isinstance(outcomes[2], Outcome)
+    assert outcomes[2].batch_rows == 13
+    assert outcomes[2].reason == "joined all 2 that waited"
+    assert runner.closed
+
+
+def test_pool_answers_the_others_when_one_request_of_a_batch_fails(
+    model: ServedModel, make_work: Callable[..., Work]
+) -> None:
+    runner = NumpyRunner()
+    pool = _pool(model, runner, [])
+    works = [make_work(1, 5), make_work(2, 6, slot=POISON), make_work(3, 7)]
+    outcomes = asyncio.run(_queue_behind_a_run(pool, runner, works))
+    pool.close()
+    assert isinstance(outcomes[1], BadRequest)
+    assert isinstance(outcomes[2], Outcome)
+    assert len(outcomes[2].logits) == 7
+
+
+def test_pool_answers_deadline_exceeded_when_it_passed_in_the_queue(
+    model: ServedModel, make_work: Callable[..., Work]
+) -> None:
+    runner = NumpyRunner()
+    pool = _pool(model, runner, [])
+    works = [make_work(1, 5), make_work(2, 6, deadline_s=perf_counter() - 1)]
+    outcomes = asyncio.run(_queue_behind_a_run(pool, runner, works))
+    pool.close()
+    assert isinstance(outcomes[0], Outcome)
+    assert isinstance(outcomes[1], DeadlineExceeded)
+    assert len(runner.batches) == 1
+
+
+def test_pool_refuses_when_queue_is_full_or_draining(model: ServedModel, make_work: Callable[..., Work]) -> None:
+    runner = NumpyRunner()
+    pool = _pool(model, runner, [], max_queue_rows=10)
+
+    async def scenario() -> list[Outcome | BaseException]:
+        runner.gate.clear()
+        tasks = [asyncio.ensure_future(pool.run(make_work(1, 5)))]
+        await _wait_until(lambda: pool.busy and pool.queued_rows == 0)
+        for user, rows in ((2, 8), (3, 5)):  # the second one of these finds the queue full
+            tasks.append(asyncio.ensure_future(pool.run(make_work(user, rows))))
+            await asyncio.sleep(0)
+        await _wait_until(lambda: pool.queued_rows == 8)
+        pool.drain()
+        tasks.append(asyncio.ensure_future(pool.run(make_work(4, 1))))
+        await asyncio.sleep(0)
+        runner.gate.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    outcomes = asyncio.run(scenario())
+    pool.close()
+    assert [type(outcome) for outcome in outcomes] == [Outcome, Outcome, QueueRefused, QueueRefused]
+    assert "queue is full" in str(outcomes[2])
+    assert "shutting down" in str(outcomes[3])
+
+
+def test_pool_answers_bad_request_when_a_score_is_not_finite(
+    model: ServedModel, make_work: Callable[..., Work]
+) -> None:
+    class Infinite(NumpyRunner):
+        def run(self, batch: object, out: np.ndarray) -> None:
+            out[:] = np.inf
+
+    pool = _pool(model, Infinite(), [])
+    with pytest.raises(BadRequest, match="no finite score"):
+        asyncio.run(pool.run(make_work(1, 2)))
+    pool.close()
+
+
+def test_pool_start_raises_when_the_engine_fails_in_the_warm_up(
+    model: ServedModel, make_work: Callable[..., Work]
+) -> None:
+    pool = Pool(NumpyRunner(), model.items, workers=2, max_batch_rows=8, max_queue_rows=8, observe=lambda run: None)
+    with pytest.raises(BadRequest, match="slot"):
+        pool.start([make_work(1, 2, slot=POISON)])
+    pool.close()
