@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 from rankine.errors import CapacityExceeded, RankineError
-from rankine.serving.bodies import ClientGone, Receive, decompress, encoding_of, read_body
+from rankine.serving.bodies import BodyUnread, ClientGone, Receive, decompress, encoding_of, read_body
 from rankine.serving.config import ServeConfig
 from rankine.serving.http import MethodNotAllowed, Reply, Request, UnsupportedMedia, error_reply
 from rankine.serving.logs import LOGGER
@@ -134,8 +134,7 @@ class App:
             (b"x-request-id", request.id.encode()),
             *reply.headers,
         ]
-        # After a refusal before the body was read, the rest of it must not be taken for the next request.
-        if self.leaving or reply.status in (411, 413):
+        if self.leaving:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
@@ -154,6 +153,8 @@ _LOGGED = {"tenant": b"x-rankine-tenant", "session": b"x-rankine-session"}
 def _headers_of(error: RankineError) -> tuple[tuple[bytes, bytes], ...]:
     if isinstance(error, QueueRefused):
         return ((b"retry-after", b"%d" % error.retry_after_s),)
+    if isinstance(error, BodyUnread):
+        return ((b"connection", b"close"),)
     if isinstance(error, MethodNotAllowed) and error.allowed:
         return ((b"allow", error.allowed.encode()),)
     return ()

@@ -9,12 +9,17 @@ from typing import Any
 from rankine.errors import BadRequest, PayloadTooLarge
 from rankine.serving.http import LengthRequired, UnsupportedMedia
 
-__all__ = ["ClientGone", "compress", "decompress", "encoding_of", "read_body"]
+__all__ = ["BodyUnread", "ClientGone", "compress", "decompress", "encoding_of", "read_body"]
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 _CHUNK_BYTES = 1 << 20
 _MAX_MEMBERS = 16
+_DROPPED_BYTES = 64 << 20
+
+
+class BodyUnread(PayloadTooLarge):
+    """The body is so large that it was not even read off: the connection cannot be used any more."""
 
 
 class ClientGone(Exception):
@@ -26,30 +31,33 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, max_bytes:
 
     Raises:
         LengthRequired: neither a length nor chunks are announced.
-        PayloadTooLarge: it is longer than ``max_bytes``; a body up to twice as long is read off and dropped first, so
-            that a client that only listens after it has sent everything gets the answer.
+        PayloadTooLarge: it is longer than ``max_bytes``. Up to 64 MiB are read off and dropped first, so that a client
+            that only listens after it has sent everything gets the answer; unless it waits to be told to go on.
         ClientGone: the connection closed.
     """
     length = headers.get(b"content-length")
     if length is None and b"transfer-encoding" not in headers:
         raise LengthRequired("a body is needed", where="header content-length")
     announced = int(length) if length is not None else 0
+    waits = announced > max_bytes and b"expect" in headers
+    most = max(max_bytes, _DROPPED_BYTES)
     parts: list[bytes] = []
     size = 0
-    if announced <= 2 * max_bytes:
-        while size <= 2 * max_bytes:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            part = message.get("body", b"")
-            size += len(part)
-            if size <= max_bytes:
-                parts.append(part)
-            if not message.get("more_body", False):
-                break
+    while announced <= most and size <= most and not waits:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        part = message.get("body", b"")
+        size += len(part)
+        if size <= max_bytes:
+            parts.append(part)
+        if not message.get("more_body", False):
+            break
     if max(size, announced) > max_bytes:
         got = f"{max(size, announced)} bytes"
-        raise PayloadTooLarge("the body is too large", where="body", got=got, allowed=f"at most {max_bytes} bytes")
+        allowed = f"at most {max_bytes} bytes"
+        refuse = BodyUnread if waits or max(size, announced) > most else PayloadTooLarge
+        raise refuse("the body is too large", where="body", got=got, allowed=allowed)
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

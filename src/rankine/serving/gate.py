@@ -67,7 +67,7 @@ def choose(
         where=str(artifact.path),
         got=_what_is_there(quality, parity, primary),
         allowed="a passed quality certificate, or an admitted parity certificate beside the variant's passed one",
-        hint=f"Run `rankine certify {artifact.path} --variant {variant} --engine {engine}`, "
+        hint=f"Run `rankine certify {artifact.path} --data … --out …` and serve what it writes, "
         "or serve it anyway with --allow-uncertified.",
     )
 

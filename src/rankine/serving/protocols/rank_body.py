@@ -85,6 +85,8 @@ class BodyDecoder:
         what, path = (found["what"], found["path"] or "") if found else (text, "")
         field = _FIELD.search(what)
         if field is None:
+            if not what.startswith("Expected "):
+                return BadRequest(what[:1].lower() + what[1:].replace("`", "'"), where=path or "body")
             expected, _, got = what.partition(", got ")
             return BadRequest(
                 "has the wrong type or value", where=path or "body", got=got.strip("`") or None,

@@ -1,0 +1,226 @@
+"""More than 200 different bad requests at one running server: each is refused, and the server goes on."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from e2e.conftest import MAX_BODY_BYTES
+from e2e.serve_process import ServerProcess
+from e2e.small_served import SCHEMA, rank_body
+
+pytestmark = pytest.mark.e2e
+RANK = "/v1/rank"
+INFER = "/v2/models/small.rank/infer"
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A bad request; ``names`` must occur in the reply's error."""
+
+    label: str
+    path: str
+    raw: bytes
+    names: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def _rank(label: str, body: object, names: str = "", **headers: str) -> Bad:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Bad(label, RANK, raw, names, {name.replace("_", "-"): value for name, value in headers.items()})
+
+
+def _changed(*path: str | int, to: object) -> Body:
+    body: Any = copy.deepcopy(rank_body(3))
+    at = body
+    for part in path[:-1]:
+        at = at[part]
+    at[path[-1]] = to
+    return body  # type: ignore[no-any-return]
+
+
+_WRONG_VALUES: tuple[object, ...] = (
+    None,
+    True,
+    {},
+    {"a": 1},
+    [[]],
+    [None],
+    "x" * 2000,
+    -(2**64),
+    1e300,
+    [1e300, 0],
+    [{}],
+)
+
+
+def _wrong_values() -> Iterator[Bad]:
+    """Every feature with every kind of value that cannot be right for it."""
+    for feature in SCHEMA.request_features:
+        for at, value in enumerate(_WRONG_VALUES):
+            yield _rank(f"request {feature.name} {at}", _changed("request", feature.name, to=value), feature.name)
+    for feature in (*SCHEMA.row_features, *SCHEMA.catalog_features):
+        path = ("candidates", "features", feature.name)
+        for at, value in enumerate((None, 1, "text", {}, [1], [None] * 3, [True] * 3, [{}] * 3, [[["deep"]]] * 3)):
+            yield _rank(f"row {feature.name} {at}", _changed(*path, to=value), feature.name)
+    for at, value in enumerate(
+        (None, 5, "1000", {}, [], [None], ["1000"], [1.5], [True], [[1000]], [2**63], [7], [-1])
+    ):
+        yield _rank(f"ids {at}", _changed("candidates", "ids", to=value), "ids")
+    for at, value in enumerate((0, -1, 1.5, "1", None, [], True)):
+        yield _rank(f"top_k {at}", _changed("top_k", to=value), "top_k")
+    for at, value in enumerate((None, 1, [1], ["x"] * 3, [None] * 3, [1, 2])):
+        yield _rank(f"prior {at}", _changed("candidates", "prior", to=value), "prior")
+    for at, value in enumerate((None, 3, "x", [], [{}])):
+        yield _rank(f"request {at}", _changed("request", to=value), "request")
+        yield _rank(f"candidates {at}", _changed("candidates", to=value), "candidates")
+
+
+def _wrong_keys() -> Iterator[Bad]:
+    for section in ((), ("request",), ("candidates",), ("candidates", "features")):
+        for name in ("usr", "", "User", "a" * 500, "ключ", "ids "):
+            yield _rank(f"unknown {section} {name[:9]}", _changed(*section, name, to=1), name[:100] or "unknown field")
+    for name in ("user", "city", "recent", "age"):
+        body = rank_body(3)
+        body["request"] = {key: value for key, value in body["request"].items() if key != name}  # type: ignore[attr-defined]
+        yield _rank(f"missing {name}", body, f"request.{name}")
+    text = json.dumps(rank_body(3))
+    for name in ("user", "ids", "request", "slot"):
+        twice = text.replace(f'"{name}":', f'"{name}": null, "{name}":')
+        yield _rank(f"twice {name}", twice.encode(), name)
+        same = text.replace('"user": 7', '"user": 7, "user": 7') if name == "user" else None
+        if same:
+            yield _rank("twice the same", same.encode(), "user")
+
+
+def _not_json() -> Iterator[Bad]:
+    raw = json.dumps(rank_body(3)).encode()
+    for at in range(0, len(raw) - 1, max(1, len(raw) // 40)):
+        yield _rank(f"cut at {at}", raw[:at])
+    for at in range(1, len(raw), max(1, len(raw) // 20)):
+        yield _rank(f"byte {at} is not UTF-8", raw[:at] + b"\xff" + raw[at:])
+    for literal in (
+        b"NaN",
+        b"Infinity",
+        b"-Infinity",
+        b"1e999",
+        b"0x10",
+        b"01",
+        b"+1",
+        b"1.",
+        b".5",
+        b"'7'",
+        b"nul",
+        b"\x00",
+    ):
+        yield _rank(f"number {literal!r}", raw.replace(b"33.5", literal))
+    for depth in (100, 10_000, 200_000):
+        yield _rank(f"{depth} arrays", b"[" * depth)
+        yield _rank(f"{depth} objects", b'{"request":' * depth)
+        yield _rank(f"{depth} arrays in a feature", raw.replace(b"33.5", b"[" * depth + b"]" * depth))
+    yield _rank("UTF-16", raw.decode().encode("utf-16"))
+    yield _rank("two documents", raw + raw)
+    yield _rank("comment", b"// hello\n" + raw)
+
+
+def _limits() -> Iterator[Bad]:
+    raw = json.dumps(rank_body(3)).encode()
+    yield _rank("too many candidates", rank_body(2001), "ids")
+    yield _rank("too large a body", b" " * (MAX_BODY_BYTES + 1) + raw, "too large")
+    yield _rank("far too large a body", b" " * (3 * MAX_BODY_BYTES), "too large")
+    bomb = b" " * (4 * MAX_BODY_BYTES) + raw
+    yield _rank("gzip bomb", gzip.compress(bomb), "once decompressed", content_encoding="gzip")
+    yield _rank("deflate bomb", zlib.compress(bomb), "once decompressed", content_encoding="deflate")
+    yield _rank("not gzip", raw, "gzip", content_encoding="gzip")
+    yield _rank("gzip cut off", gzip.compress(raw)[:-5], "cut off", content_encoding="gzip")
+    yield _rank("unknown encoding", raw, "content-encoding", content_encoding="br")
+    yield _rank("unknown media", raw, "content-type", content_type="text/xml")
+    for value in ("0", "-5", "nan", "inf", "later", ""):
+        yield _rank(f"deadline {value}", raw, "x-rankine-deadline-ms", x_rankine_deadline_ms=value)
+    yield _rank("deadline passed while queued", raw, "deadline", x_rankine_deadline_ms="0.000001")
+    for value in ("0", "-1", "x", "2001", "4", "9" * 30):
+        yield _rank(f"announced {value}", raw, "candidates", x_rankine_candidates=value)
+
+
+def _tensors() -> Iterator[Bad]:
+    good = {"name": "ids", "shape": [2], "datatype": "INT64", "data": [1000, 1001]}
+    changes: list[dict[str, object]] = [
+        {"shape": [3]}, {"shape": [-1]}, {"shape": "2"}, {"shape": [2**40]}, {"shape": [1] * 9}, {"datatype": "INT65"},
+        {"datatype": "FP32"}, {"data": ["a", "b"]}, {"data": None}, {"data": [1000, [1001]]}, {"data": [2**63, 1]},
+        {"name": 5},
+        {"name": "idz"}, {"extra": 1}, {"data": [1, 2]}, {"parameters": {"binary_data_size": 16}}, {"parameters": 3},
+    ]  # fmt: skip
+    for at, change in enumerate(changes):
+        yield Bad(f"tensor {at}", INFER, json.dumps({"inputs": [good | change]}).encode())
+    for at, body in enumerate(({}, [], {"inputs": {}}, {"inputs": []}, {"inputs": [good, good]}, {"inputs": [good]})):
+        yield Bad(f"infer {at}", INFER, json.dumps(body).encode())
+    raw = json.dumps({"inputs": [good]}).encode()
+    for value in ("-1", "x", "99999", "0", "5"):
+        yield Bad(f"header length {value}", INFER, raw, headers={"inference-header-content-length": value})
+    yield Bad("deep", INFER, b'{"inputs": [{"name": "ids", "shape": [1], "datatype": "INT64", "data": ' + b"[" * 90_000)
+
+
+def bad_requests() -> list[Bad]:
+    return [*_wrong_values(), *_wrong_keys(), *_not_json(), *_limits(), *_tensors()]
+
+
+def test_there_are_at_least_200_bad_requests_when_counted_by_content() -> None:
+    assert len({(bad.path, bad.raw, tuple(bad.headers.items())) for bad in bad_requests()}) >= 200
+
+
+def test_every_bad_request_is_refused_and_the_server_goes_on_when_all_are_sent(server: ServerProcess) -> None:
+    wrong: list[str] = []
+    for bad in bad_requests():
+        answer = server.ask("POST", bad.path, bad.raw, bad.headers)
+        if not (400 <= answer.status <= 499 or answer.status == 504):
+            wrong.append(f"{bad.label}: status {answer.status}, {answer.body[:200]!r}")
+            continue
+        error = answer.json["error"]
+        if bad.path == RANK and not {"code", "message"} <= error.keys():
+            wrong.append(f"{bad.label}: {error}")
+        if bad.names not in json.dumps(error, ensure_ascii=False):
+            wrong.append(f"{bad.label}: does not name '{bad.names}': {error}")
+    assert wrong == []
+    assert server.ask("POST", RANK, rank_body(5)).status == 200
+    assert server.process.poll() is None
+    assert not [line for line in server.log if '"traceback"' in line]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"POST /v1/rank HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"nonsense\r\n\r\n",
+        b"POST /v1/rank HTTP/1.1\r\nhost: x\r\ncontent-length: nine\r\n\r\n{}",
+        b"POST /v1/rank HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+def test_server_goes_on_when_http_itself_is_wrong(server: ServerProcess, raw: bytes) -> None:
+    connection = server.connect()
+    connection.connect()
+    connection.sock.sendall(raw)
+    reply = connection.sock.recv(65_536)
+    connection.close()
+    assert reply.startswith(b"HTTP/1.1 4")
+    assert server.ask("POST", RANK, rank_body(5)).status == 200
+
+
+def test_server_goes_on_when_clients_leave_before_their_answer(server: ServerProcess) -> None:
+    raw = json.dumps(rank_body(500)).encode()
+    head = b"POST /v1/rank HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(
+        raw
+    )
+    for sent in (head, head + raw[:100], head + raw):
+        connection = server.connect()
+        connection.connect()
+        connection.sock.sendall(sent)
+        connection.close()
+    assert server.ask("POST", RANK, rank_body(5)).status == 200
