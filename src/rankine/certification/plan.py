@@ -11,6 +11,7 @@ __all__ = [
     "PLAN_FILE",
     "Plan",
     "aucs",
+    "certified_pairs",
     "parity_certificates",
     "parity_file",
     "quality_certificates",
@@ -50,6 +51,16 @@ def quality_certificates(artifact: Artifact) -> dict[Pair, QualityCertificate]:
 def parity_certificates(artifact: Artifact) -> dict[Pair, ParityCertificate]:
     """Parity certificates in an artifact, by (variant, engine)."""
     return {pair: artifact.read_json(name, ParityCertificate) for pair, name in _files(artifact, "parity-")}
+
+
+def certified_pairs(artifact: Artifact) -> set[Pair]:
+    """What may be served: a passed quality certificate, or parity with an engine of the variant that has one."""
+    passed = {pair for pair, certificate in quality_certificates(artifact).items() if certificate.passed}
+    return passed | {
+        (variant, engine)
+        for (variant, engine), parity in parity_certificates(artifact).items()
+        if parity.admitted and (variant, parity.reference_engine) in passed
+    }
 
 
 def aucs(artifact: Artifact) -> dict[Pair, float]:

@@ -15,7 +15,10 @@ from rankine.models.schema import Split
 from rankine.observation.load.config import P99_QUERIES
 from rankine.training.fit import FitConfig
 
-__all__ = ["DemoConfig", "cache_folder", "demo_config"]
+__all__ = ["SCRATCH", "DemoConfig", "cache_folder", "demo_config"]
+
+SCRATCH = "scratch"
+"""Prefix of the control's variants: the student's sizes, trained on labels alone."""
 
 
 class DemoConfig(Frozen):
@@ -26,6 +29,7 @@ class DemoConfig(Frozen):
         split: replaces the schema's, e.g. to leave more rows for the test where rows cost nothing.
         model, fit: the baseline and its training.
         recipe: makes the compressed variants.
+        control: also train the student from scratch, without its teacher: what a smaller model alone would give.
         margin: largest loss of AUC that is accepted.
         candidates: of a request, in every HTTP measurement.
         slo_ms: bound of p99 that decides goodput; ``fallback_slo_ms`` where the baseline has no rate under it.
@@ -42,6 +46,7 @@ class DemoConfig(Frozen):
     model: Mapping[str, Any] = Field(default_factory=lambda: {"architecture": "dcn_v2"})
     fit: FitConfig = FitConfig()
     recipe: Recipe = DEFAULT_RECIPE
+    control: bool = True
     margin: float = Field(0.001, gt=0)
     candidates: int = Field(512, ge=1)
     slo_ms: float = Field(50.0, gt=0)
@@ -73,6 +78,7 @@ def demo_config(data: str, *, margin: float = 0.001, quick: bool = False) -> Dem
             model={"architecture": "dcn_v2", "hidden": (64, 32), "cross_layers": 1, "embedding_dim": 8},
             fit=FitConfig(batch_rows=512, max_epochs=3),
             recipe=Recipe(passes=(Distill(hidden=(32, 16), fit=FitConfig(batch_rows=512, max_epochs=3)), Quantize())),
+            control=False,
             margin=max(margin, 0.05),
             closed_loop_s=1.0,
             max_trial_s=1.0,

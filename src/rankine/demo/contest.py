@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rankine.artifact import Artifact
-from rankine.certification.plan import PLAN_FILE, Plan, quality_certificates
+from rankine.certification.plan import PLAN_FILE, Plan, certified_pairs
 from rankine.compilation.engines import load_engine
 from rankine.errors import EngineError
 from rankine.models.variant import BASELINE, read_variant
@@ -51,9 +51,9 @@ def contestants(artifact: Artifact, bench: EngineBench) -> dict[Role, Contestant
         "bare_engine": _fastest(uncompressed, "an engine on the uncompressed model"),
         "best": _fastest(best, "a compressed variant"),
     }
-    passed = {pair for pair, certificate in quality_certificates(artifact).items() if certificate.passed}
+    certified = certified_pairs(artifact)
     return {
-        role: Contestant(timing.variant, timing.engine, (timing.variant, timing.engine) in passed)
+        role: Contestant(timing.variant, timing.engine, (timing.variant, timing.engine) in certified)
         for role, timing in found.items()
     }
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from rankine.artifact import Artifact
 from rankine.certification import QualityCertificate
-from rankine.certification.plan import aucs, quality_certificates
+from rankine.certification.plan import aucs, certified_pairs, quality_certificates
 from rankine.data import Dataset
-from rankine.demo.config import DemoConfig
+from rankine.demo.config import SCRATCH, DemoConfig
 from rankine.demo.contest import Contestant
 from rankine.demo.http import HttpFigures
 from rankine.models.variant import read_variant
@@ -66,6 +66,7 @@ def assemble(
         http=http.closed,
         sweeps=http.sweeps,
         training=Training(history=tuple(Epoch.model_validate(epoch.model_dump()) for epoch in record.result.history)),
+        controls=_controls(artifact),
         notes=_notes(artifact, dataset, bench, chosen, http, record),
         seed=config.seed,
     )
@@ -116,17 +117,36 @@ def _summary(certificate: QualityCertificate) -> CertificateSummary:
 
 def _points(artifact: Artifact, bench: EngineBench) -> tuple[Point, ...]:
     known = aucs(artifact)
-    passed = {pair for pair, certificate in quality_certificates(artifact).items() if certificate.passed}
+    certified = certified_pairs(artifact)
     points = []
     for timing in bench.timings:
         pair = (timing.variant, timing.engine)
         if timing.rows == 512 and timing.p50_ms is not None and pair in known:
             points.append(
                 Point(
-                    variant=pair[0], engine=pair[1], auc=known[pair], p50_ms_512=timing.p50_ms, certified=pair in passed
+                    variant=pair[0],
+                    engine=pair[1],
+                    auc=known[pair],
+                    p50_ms_512=timing.p50_ms,
+                    certified=pair in certified,
                 )
             )
     return tuple(points)
+
+
+def _controls(artifact: Artifact) -> dict[str, dict[str, float | int | str]]:
+    """What the student's sizes give without a teacher, by variant."""
+    return {
+        f"{variant} on {engine}": {
+            "auc": certificate.variant_value,
+            "delta": certificate.delta,
+            "ci_low": certificate.ci_low,
+            "verdict": certificate.verdict,
+            "macs_per_row": read_variant(artifact, variant).macs_per_row,
+        }
+        for (variant, engine), certificate in quality_certificates(artifact).items()
+        if variant.startswith(f"{SCRATCH}-")
+    }
 
 
 def _notes(

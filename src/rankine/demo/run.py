@@ -8,11 +8,11 @@ from pathlib import Path
 from time import perf_counter
 
 from rankine.catalog import catalog_beside, write_catalog
-from rankine.compression.recipe import Quantize, Recipe
+from rankine.compression.recipe import Distill, Quantize, Recipe
 from rankine.config import load_yaml
 from rankine.data import Dataset, load_dataset
 from rankine.demo.baseline import trained_baseline
-from rankine.demo.config import DemoConfig
+from rankine.demo.config import SCRATCH, DemoConfig
 from rankine.demo.contest import contestants
 from rankine.demo.http import measure_servers
 from rankine.demo.result import assemble
@@ -48,9 +48,7 @@ def run_demo(config: DemoConfig, out: Path, emit: Emit = ignore) -> DemoResult:
     emit(Note("data", dataset.name, {"rows": dataset.rows, "items": len(dataset.item_ids)}))
     baseline = trained_baseline(dataset, config, emit)
     out.mkdir(parents=True)
-    artifact = optimize(
-        baseline, (config.recipe, PLAIN), dataset, margin=config.margin, out=out / "artifact", emit=emit
-    )
+    artifact = optimize(baseline, _recipes(config), dataset, margin=config.margin, out=out / "artifact", emit=emit)
     catalog = write_catalog(catalog_beside(artifact.path), dataset.schema, dataset.item_ids, dataset.items)
     bench = bench_engines(
         artifact,
@@ -71,6 +69,17 @@ def run_demo(config: DemoConfig, out: Path, emit: Emit = ignore) -> DemoResult:
     (out / "result.json").write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
     render_report(result.model_dump(mode="json"), out / "report.html")
     return result
+
+
+def _recipes(config: DemoConfig) -> tuple[Recipe, ...]:
+    """The recipe itself, plain INT8 of the baseline, and the control for every student in the recipe."""
+    controls = tuple(
+        each.model_copy(update={"teacher_weight": 0.0, "drawn_rows": 0.0, "warm_start": False})
+        for each in config.recipe.passes
+        if isinstance(each, Distill)
+    )
+    scratch = (Recipe(name=SCRATCH, passes=controls),) if config.control and controls else ()
+    return (config.recipe, PLAIN, *scratch)
 
 
 def _dataset(config: DemoConfig) -> Dataset:

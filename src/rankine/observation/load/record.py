@@ -126,6 +126,8 @@ class LoadResult(Frozen):
         if self.server is not None:
             run, queue = self.server.run_p50_ms, self.server.queue_p50_ms
             found.append(("server", f"engine p50 {run:.2f} ms, queue p50 {queue:.2f} ms"))
+            if self.latency is not None:
+                found.append(("overhead", f"{self.latency.p50_ms - run:.2f} ms: client p50 less engine p50"))
         if not self.supports_p99:
             found.append(("caution", f"fewer than {P99_QUERIES} requests do not support a claim about p99"))
         found.append(("generator", self.generator.reason))

@@ -1,0 +1,68 @@
+"""The whole line in one command: a demonstration on little data leaves a result, a report and a servable artifact."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rankine.artifact import Artifact
+from rankine.certification.plan import certified_pairs, quality_certificates
+from rankine.observation.result import DemoResult
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder that a demonstration wrote, and what it printed."""
+    root = tmp_path_factory.mktemp("demo")
+    environment = {**os.environ, "RANKINE_CACHE": str(root / "cache")}
+    command = [sys.executable, "-m", "rankine", "demo", "--quick", "--out", str(root / "out")]
+    finished = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert finished.returncode == 0, finished.stderr[-4000:]
+    return root / "out", finished.stdout
+
+
+def test_demo_writes_a_result_with_both_sides_when_done(demo: tuple[Path, str]) -> None:
+    values = json.loads((demo[0] / "result.json").read_text())
+    result = DemoResult.model_validate(values)
+    needed = {"auc", "engine", "engine_p50_ms", "http_p50_ms", "http_p99_ms", "goodput_rps", "size_bytes"}
+    for role in ("baseline", "best", "bare_engine"):
+        assert needed <= set(values[role])
+        assert set(values[role]["engine_p50_ms"]) == {"1", "64", "512"}
+        assert values[role]["http_p50_ms"] > 0
+    assert result.baseline.engine == "eager"
+    assert result.ratios.latency_512 == pytest.approx(
+        result.best.engine_p50_ms["512"] / result.baseline.engine_p50_ms["512"]
+    )
+    assert result.certificate is not None
+    assert result.certificate.verdict == "pass"
+    assert result.certificate.ci_low > -result.certificate.margin
+
+
+def test_demo_shows_table_and_paths_when_done(demo: tuple[Path, str]) -> None:
+    folder, printed = demo
+    for text in ("test AUC", "engine p50, 512 rows, ms", "certificate", "result.json", "report.html"):
+        assert text in printed
+    assert (folder / "report.html").stat().st_size > 10_000
+
+
+def test_demo_leaves_an_artifact_that_may_be_served_when_certified(demo: tuple[Path, str]) -> None:
+    artifact = Artifact.open(demo[0] / "artifact")
+    artifact.verify()
+    result = DemoResult.model_validate_json((demo[0] / "result.json").read_text())
+    assert (result.best.variant, result.best.engine) in certified_pairs(artifact)
+    certificate = quality_certificates(artifact)[result.best.variant, result.best.engine]
+    assert certificate.variant_value == result.best.auc
+
+
+def test_demo_refuses_a_folder_when_it_exists(demo: tuple[Path, str]) -> None:
+    command = [sys.executable, "-m", "rankine", "demo", "--quick", "--out", str(demo[0])]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 2
+    assert "already there" in finished.stderr
