@@ -29,6 +29,8 @@ __all__ = ["serve"]
 _POLL_S = 0.02
 _KEEP_ALIVE_S = 75
 _BACKLOG = 2048
+_LEAVE_S = 20
+"""After draining, how long to wait for clients that are still in the middle of sending a body."""
 
 
 def serve(config: ServeConfig, emit: Emit = ignore) -> None:
@@ -96,7 +98,7 @@ async def _drain(app: App, server: _Server, reason: str) -> None:
     LOGGER.info("draining", extra={"fields": {"reason": reason}})
     app.ready = False
     app.leaving = True
-    for listening in server.servers:
+    for listening in getattr(server, "servers", ()):  # none yet, where the signal came while it started
         listening.close()
     end = asyncio.get_running_loop().time() + app.config.drain_s
     while asyncio.get_running_loop().time() < end and server.server_state.connections:
@@ -122,6 +124,7 @@ class _Server(uvicorn.Server):
                 proxy_headers=False,
                 backlog=_BACKLOG,
                 timeout_keep_alive=_KEEP_ALIVE_S,
+                timeout_graceful_shutdown=_LEAVE_S,
             )
         )
         self._on_ready = on_ready
