@@ -70,7 +70,7 @@ def test_choose_refuses_parity_when_the_variant_itself_did_not_pass(compiled: Ar
 
 def test_choose_refuses_when_the_build_is_not_the_one_that_was_certified(artifact: Artifact, tmp_path: Path) -> None:
     build = f"variants/{BASELINE}/builds/{ENGINE}/build.json"
-    draft = Draft("compiled", parent=artifact)
+    draft = Draft("compile", parent=artifact)
     draft.put_bytes(build, artifact.read_bytes(build) + b"\n")
     with pytest.raises(CertificateRequired, match="neither a quality nor a parity"):
         choose(draft.commit(tmp_path / "rebuilt"))

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from rankine.cli.options import artifact_argument
+from rankine.events import Event, Note
 
 EPILOG = """\b
 Examples:
@@ -32,6 +33,7 @@ def _cores(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
 @click.option("--variant", help="Variant to serve [default: the certified plan's].")
 @click.option("--engine", help="Engine to run it on [default: the variant's certified one].")
+@click.option("--device", default="cpu", show_default=True, help="Device of the engine.")
 @click.option("--allow-uncertified", is_flag=True, help="Serve without a passed certificate.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of one engine call.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Engine calls at one time.")
@@ -60,4 +62,10 @@ def command(**options: Any) -> None:
     from rankine.serving.config import ServeConfig
     from rankine.serving.server import serve
 
-    serve(parse(ServeConfig, options, source="serve"))
+    serve(parse(ServeConfig, options, source="serve"), _say)
+
+
+def _say(event: Event) -> None:
+    """The one line for people: what is served and where. Everything else is in the JSON log."""
+    if isinstance(event, Note) and "url" in event.figures:
+        click.echo(event.text)

@@ -67,9 +67,18 @@ def command(
             ("rows", ", ".join(f"{part} {count:,}" for part, count in record.rows.items())),
             ("validation AUC", f"{found.validation_auc:.5f} (epoch {found.best_epoch} of {len(found.history)})"),
             ("converged", "yes" if found.converged else "NO: max_epochs ended the training"),
-            ("next", f"rankine optimize {out} --data {data} --out {out}-small"),
+            ("next", f"rankine optimize {out} {_data_options(data, schema, rows, seed)} --out {out}-small"),
         ]
     )
+
+
+def _data_options(data: str, schema: Path | None, rows: int | None, seed: int) -> str:
+    """The options that name the same rows again."""
+    options = [f"--data {data}"]
+    options += [f"--schema {schema}"] if schema else []
+    options += [f"--rows {rows}"] if rows else []
+    options += [f"--seed {seed}"] if seed else []
+    return " ".join(options)
 
 
 def _model_config(path: Path | None) -> dict[str, object]:

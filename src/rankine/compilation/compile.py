@@ -42,7 +42,7 @@ def compile_artifact(
         EngineError: a variant could be built for no engine.
     """
     chosen = [(name, load_engine(name)) for name in engines] if engines is not None else _serving_engines()
-    draft = Draft("compiled", parent=parent)
+    draft = Draft("compile", parent=parent)
     for variant in variant_names(parent):
         model = load_model(parent, variant)
         reference = reference_logits(model, verify_batch)

@@ -122,14 +122,10 @@ def _points(artifact: Artifact, bench: EngineBench) -> tuple[Point, ...]:
     for timing in bench.timings:
         pair = (timing.variant, timing.engine)
         if timing.rows == 512 and timing.p50_ms is not None and pair in known:
+            variant, engine = pair
+            may_serve = pair in certified
             points.append(
-                Point(
-                    variant=pair[0],
-                    engine=pair[1],
-                    auc=known[pair],
-                    p50_ms_512=timing.p50_ms,
-                    certified=pair in certified,
-                )
+                Point(variant=variant, engine=engine, auc=known[pair], p50_ms_512=timing.p50_ms, certified=may_serve)
             )
     return tuple(points)
 

@@ -104,7 +104,7 @@ Feature = Annotated[CategoricalFeature | MultiHotFeature | DenseFeature, Field(d
 
 
 class Split(Frozen):
-    """How rows become train, validation and test: by time where there is a timestamp, else at random by row."""
+    """How rows become train, validation and test: at random by row, or by time where there is a timestamp."""
 
     by: Literal["random", "time"] = "random"
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)

@@ -124,7 +124,8 @@ class Transforms:
                 wanted = _comparable(feature, values)
                 if not len(known):
                     return np.zeros(len(wanted), np.int32)
-                at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+                # Cut or pad to the vocabulary's width: searchsorted would else copy all of it to the wider type.
+                at = np.minimum(np.searchsorted(known, wanted.astype(known.dtype, copy=False)), len(known) - 1)
                 found = known[at] == wanted
                 if encoding.out_of_vocabulary == "error" and not found.all():
                     got = wanted[~found][0]

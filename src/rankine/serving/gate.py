@@ -82,7 +82,8 @@ def _default_variant(artifact: Artifact, plan: Plan | None, allow_uncertified: b
         raise CertificateRequired(
             "the artifact has no plan: nothing in it was certified yet",
             where=str(artifact.path),
-            hint=f"Run `rankine certify {artifact.path}`, or name --variant and --engine with --allow-uncertified.",
+            hint=f"Run `rankine certify {artifact.path} --data … --out …`, "
+            "or name --variant and --engine with --allow-uncertified.",
         )
     if len(names) > 1:
         raise UsageError("the artifact has no plan: name the variant", allowed=", ".join(names))

@@ -44,8 +44,8 @@ class FitConfig(Frozen):
     """
 
     batch_rows: int = Field(4096, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
-    embedding_l2: float = Field(5e-3, ge=0)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    embedding_l2: float = Field(default=6e-3, ge=0)
     max_epochs: int = Field(40, ge=1)
     patience: int = Field(2, ge=1)
     min_improvement: float = Field(0.0, ge=0)
