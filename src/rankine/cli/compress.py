@@ -14,7 +14,7 @@ Example:
 \b
 recipe.yaml:
   passes:
-    - {type: distill, hidden: [256, 128, 64], cross_layers: 1}
+    - {type: distill, hidden: [128, 64], cross_layers: 1}
     - {type: quantize, method: minmax}
 """
 

@@ -25,18 +25,19 @@ class Distill(Frozen):
             training rows, recombined at random and labeled by the teacher alone. Only for models without features
             that differ per (request, candidate) row, since those cannot be recombined.
         warm_start: begin from the teacher's embeddings.
+        fit: a teacher's probabilities are not noisy as labels are, so embeddings need far less holding back.
     """
 
     needs: ClassVar[Needs] = "trainable"
 
     type: Literal["distill"] = "distill"
-    hidden: tuple[int, ...] = (256, 128, 64)
+    hidden: tuple[int, ...] = (64, 32)
     cross_layers: int = Field(1, ge=0)
     dropout: float = Field(0.0, ge=0, lt=1)
-    teacher_weight: float = Field(0.7, ge=0, le=1)
+    teacher_weight: float = Field(default=1.0, ge=0, le=1)
     drawn_rows: float = Field(0.5, ge=0)
     warm_start: bool = True
-    fit: FitConfig = FitConfig(embedding_l2=1e-3)
+    fit: FitConfig = FitConfig(learning_rate=3e-3, embedding_l2=2e-4, min_improvement=2e-5)
 
 
 class Quantize(Frozen):

@@ -72,9 +72,9 @@ def run_demo(config: DemoConfig, out: Path, emit: Emit = ignore) -> DemoResult:
 
 
 def _recipes(config: DemoConfig) -> tuple[Recipe, ...]:
-    """The recipe itself, plain INT8 of the baseline, and the control for every student in the recipe."""
+    """The recipe itself, plain INT8 of the baseline, and for every student its control, trained as the baseline is."""
     controls = tuple(
-        each.model_copy(update={"teacher_weight": 0.0, "drawn_rows": 0.0, "warm_start": False})
+        each.model_copy(update={"teacher_weight": 0.0, "drawn_rows": 0.0, "warm_start": False, "fit": config.fit})
         for each in config.recipe.passes
         if isinstance(each, Distill)
     )
