@@ -31,7 +31,7 @@ from pydantic import Field
 from rankine.config import Frozen, parse
 from rankine.errors import ArtifactError, did_you_mean
 
-__all__ = ["Artifact", "Blob", "Draft", "Manifest", "sha256_of"]
+__all__ = ["Artifact", "Blob", "Draft", "Manifest", "refuse_existing", "sha256_of"]
 
 SCHEMA_VERSION = 1
 _CHUNK_BYTES = 1 << 20
@@ -237,12 +237,7 @@ class Draft:
         path = Path(path)
         if not self._staging.is_dir():
             raise ArtifactError("a draft is committed once", where=str(path), hint="Start a child of what it became.")
-        if path.exists():
-            raise ArtifactError(
-                "something is already there, and artifacts are never overwritten",
-                where=str(path),
-                hint="Give another --out, or remove it first.",
-            )
+        refuse_existing(path)
         from rankine import __version__
 
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -284,6 +279,20 @@ class Draft:
         view = building / "files" / name
         view.parent.mkdir(parents=True, exist_ok=True)
         view.symlink_to(os.path.relpath(held, view.parent))
+
+
+def refuse_existing(path: Path) -> None:
+    """Refuse a path at which something is: called before long work, and again when it is written.
+
+    Raises:
+        ArtifactError: something is there.
+    """
+    if path.exists():
+        raise ArtifactError(
+            "something is already there, and artifacts are never overwritten",
+            where=str(path),
+            hint="Give another --out, or remove it first.",
+        )
 
 
 def sha256_of(path: Path) -> str:

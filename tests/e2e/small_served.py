@@ -133,16 +133,16 @@ def write_small_artifact(path: Path) -> Artifact:
 def certify_small(artifact: Artifact, path: Path, *, passed: bool = True) -> Artifact:
     """A child with a plan and a quality certificate: of scores that are the baseline's, or of random ones."""
     from rankine.certification import certify_quality
-    from rankine.certification.certify import PLAN_FILE, Plan, quality_file
+    from rankine.certification.plan import PLAN_FILE, SERVED, Plan, quality_file, served_digest
     from rankine.models.variant import BASELINE
 
     random = np.random.default_rng(8)
     labels = random.integers(0, 2, 4000)
     logits = labels + random.normal(size=len(labels))
     scores = logits if passed else random.normal(size=len(labels))
-    build = artifact.manifest.files[f"variants/{BASELINE}/builds/{ENGINE}/build.json"].sha256
+    provenance = {SERVED: served_digest(artifact, BASELINE, ENGINE)}
     certificate = certify_quality(
-        labels, logits, scores, clusters={}, variant=BASELINE, engine=ENGINE, provenance={"build": build}
+        labels, logits, scores, clusters={}, variant=BASELINE, engine=ENGINE, provenance=provenance
     )
     draft = Draft("certify", parent=artifact)
     draft.put_json(quality_file(BASELINE, ENGINE), certificate)

@@ -10,7 +10,7 @@ import pytest
 from e2e.small_served import ENGINE, certify_small
 from rankine.artifact import Artifact, Draft
 from rankine.certification import certify_parity
-from rankine.certification.certify import parity_file
+from rankine.certification.plan import SERVED, parity_file, served_digest
 from rankine.errors import ArtifactError, CertificateRequired
 from rankine.models.variant import BASELINE
 from rankine.serving.gate import choose
@@ -26,12 +26,15 @@ def _with_other_engine(artifact: Artifact, path: Path, *, same_form: bool = True
     draft = Draft("certify", parent=artifact)
     form = text if same_form else text.replace('"numeric_form": "', '"numeric_form": "own-')
     draft.put_bytes(f"variants/{BASELINE}/builds/{OTHER}/build.json", form.encode())
+    built = draft.commit(path.with_name(f"{path.name}-built"))
+    draft = Draft("certify", parent=built)
     random = np.random.default_rng(1)
     labels = random.integers(0, 2, 2000)
     logits = labels + random.normal(size=len(labels))
     certificate = certify_parity(
         labels, logits, logits + noise * random.normal(size=len(labels)), margin=0.001, variant=BASELINE, engine=OTHER,
-        device="cpu", instruction_set="native", reference_engine=ENGINE, provenance={},
+        device="cpu", instruction_set="native", reference_engine=ENGINE,
+        provenance={SERVED: served_digest(built, BASELINE, OTHER)},
     )  # fmt: skip
     draft.put_json(parity_file(BASELINE, OTHER), certificate)
     return draft.commit(path)
@@ -68,12 +71,15 @@ def test_choose_refuses_parity_when_the_variant_itself_did_not_pass(compiled: Ar
         choose(_with_other_engine(failed, tmp_path / "a"), engine=OTHER)
 
 
-def test_choose_refuses_when_the_build_is_not_the_one_that_was_certified(artifact: Artifact, tmp_path: Path) -> None:
-    build = f"variants/{BASELINE}/builds/{ENGINE}/build.json"
-    draft = Draft("compile", parent=artifact)
-    draft.put_bytes(build, artifact.read_bytes(build) + b"\n")
-    with pytest.raises(CertificateRequired, match="neither a quality nor a parity"):
-        choose(draft.commit(tmp_path / "rebuilt"))
+@pytest.mark.parametrize("prefix", ["builds/", "tables/", "graph.onnx", "checkpoint/"])
+def test_choose_refuses_when_anything_that_was_certified_is_another(
+    artifact: Artifact, tmp_path: Path, prefix: str
+) -> None:
+    for number, name in enumerate(artifact.names(f"variants/{BASELINE}/{prefix}")):
+        draft = Draft("compile", parent=artifact)
+        draft.put_bytes(name, artifact.read_bytes(name) + b"\n")
+        with pytest.raises(CertificateRequired, match="neither a quality nor a parity"):
+            choose(draft.commit(tmp_path / f"changed-{number}"))
 
 
 def test_choose_reads_a_certificate_when_it_lies_beside_the_artifact(artifact: Artifact, tmp_path: Path) -> None:

@@ -46,7 +46,8 @@ class Cliff:
 
 
 def config(**changes: object) -> SweepConfig:
-    return SweepConfig.model_validate({"load": {"url": "http://127.0.0.1:1", "slo_ms": 50}} | changes)
+    load = {"url": "http://127.0.0.1:1", "slo_ms": 50}
+    return SweepConfig.model_validate({"load": load, "least_queries": 1} | changes)
 
 
 @pytest.mark.parametrize("capacity_rps", [3.0, 22.0, 144.0, 5000.0])
@@ -103,6 +104,12 @@ def test_sweep_answers_none_when_no_rate_holds() -> None:
     assert "no rate held" in found.reason
     assert [trial.held for trial in found.trials] == [False] * len(found.trials)
     assert min(trial.rate_rps for trial in found.trials) >= 2
+
+
+def test_no_rate_is_claimed_when_too_few_requests_could_show_it() -> None:
+    found = sweep(config(least_queries=100, max_trial_s=8), target=Cliff(3))
+    assert found.sustainable_rps is None
+    assert all(trial.rate_rps >= 100 / 8 for trial in found.trials)
 
 
 def test_sweep_answers_none_when_server_answers_nothing() -> None:

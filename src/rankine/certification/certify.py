@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from rankine.artifact import Artifact, Draft
+from rankine.artifact import Artifact, Draft, refuse_existing
 from rankine.certification.parity import certify_parity
-from rankine.certification.plan import PLAN_FILE, Plan, parity_file, quality_file
-from rankine.certification.quality import QualityCertificate, certify_quality
+from rankine.certification.plan import PLAN_FILE, SERVED, Pair, Plan, parity_file, quality_file, served_digest
+from rankine.certification.quality import QualityCertificate, certify_quality, check_margin
 from rankine.compilation.compile import build_names, open_runner, read_build
 from rankine.compilation.engines import load_engine
 from rankine.compilation.fastest import median_ms
@@ -51,6 +51,8 @@ def certify(parent: Artifact, dataset: Dataset, *, margin: float = 0.001, out: P
         dataset: the one that the baseline was trained on; its test rows decide.
         margin: the largest loss of AUC that is accepted.
     """
+    check_margin(margin)
+    refuse_existing(out)
     rows = _test_rows(parent, dataset)
     draft = Draft("certify", parent=parent)
     draft.remove(PLAN_FILE)
@@ -60,11 +62,12 @@ def certify(parent: Artifact, dataset: Dataset, *, margin: float = 0.001, out: P
     for variant in variant_names(parent):
         draft.remove(f"variants/{variant}/certificates/")
         timings = _timings(parent, variant, rows.batch, emit)
-        primary = min(timings, key=lambda name: timings[name])
-        for engine in timings:
-            certificate = _certify_one(parent, draft, variant, engine, primary, rows, baseline, margin, emit)
-            if certificate is not None and certificate.passed:
-                passed.append(Plan(variant=variant, engine=engine, p50_ms_512=timings[engine]))
+        qualities = _certify_variant(parent, draft, variant, list(timings), rows, baseline, margin, emit)
+        passed += [
+            Plan(variant=variant, engine=quality.engine, p50_ms_512=timings[quality.engine])
+            for quality in qualities
+            if quality.passed
+        ]
     if passed:
         draft.put_json(PLAN_FILE, min(passed, key=lambda plan: plan.p50_ms_512))
     return draft.commit(out)
@@ -83,52 +86,83 @@ def score(artifact: Artifact, variant: str, engine: str, batch: Batch) -> np.nda
     return logits[:, 0]
 
 
-def _certify_one(
+def _certify_variant(
     parent: Artifact,
     draft: Draft,
     variant: str,
-    engine: str,
-    primary: str,
+    engines: Sequence[str],
     rows: _TestRows,
     baseline: np.ndarray,
     margin: float,
     emit: Emit,
-) -> QualityCertificate | None:
-    """Put the certificate of one (variant, engine); returns it if it is one of quality."""
-    build, provenance = read_build(parent, variant, engine), dict(rows.provenance)
-    provenance["build"] = parent.manifest.files[f"variants/{variant}/builds/{engine}/build.json"].sha256
-    with step(emit, f"certify {variant} on {engine}", total=rows.batch.rows, unit="rows"):
-        logits = score(parent, variant, engine, rows.batch)
-        if engine != primary and build.numeric_form == read_build(parent, variant, primary).numeric_form:
-            parity = certify_parity(
-                rows.labels,
-                score(parent, variant, primary, rows.batch),
-                logits,
-                margin=margin,
-                variant=variant,
-                engine=engine,
-                device=build.device,
-                instruction_set="native",
-                reference_engine=primary,
-                provenance=provenance,
-            )
-            draft.put_json(parity_file(variant, engine), parity)
-            emit(Note("parity", f"{variant} on {engine}: {'admitted' if parity.admitted else 'NOT admitted'}"))
-            return None
-        quality = certify_quality(
+) -> list[QualityCertificate]:
+    """Put the certificates of one variant; returns those of quality.
+
+    Args:
+        engines: fastest first; the first is the primary one.
+    """
+    primary, *others = engines
+    form = read_build(parent, variant, primary).numeric_form
+    primary_logits = _scored(parent, variant, primary, rows, emit)
+    qualities = [_certify_quality(parent, draft, (variant, primary), rows, baseline, primary_logits, margin, emit)]
+    for engine in others:
+        logits = _scored(parent, variant, engine, rows, emit)
+        build = read_build(parent, variant, engine)
+        if build.numeric_form != form:
+            pair = (variant, engine)
+            qualities.append(_certify_quality(parent, draft, pair, rows, baseline, logits, margin, emit))
+            continue
+        parity = certify_parity(
             rows.labels,
-            baseline,
+            primary_logits,
             logits,
             margin=margin,
-            clusters=rows.clusters,
             variant=variant,
             engine=engine,
-            provenance=provenance,
+            device=build.device,
+            instruction_set="native",
+            reference_engine=primary,
+            provenance=_provenance(parent, variant, engine, rows),
         )
+        draft.put_json(parity_file(variant, engine), parity)
+        emit(Note("parity", f"{variant} on {engine}: {'admitted' if parity.admitted else 'NOT admitted'}"))
+    return qualities
+
+
+def _certify_quality(
+    parent: Artifact,
+    draft: Draft,
+    pair: Pair,
+    rows: _TestRows,
+    baseline: np.ndarray,
+    logits: np.ndarray,
+    margin: float,
+    emit: Emit,
+) -> QualityCertificate:
+    variant, engine = pair
+    quality = certify_quality(
+        rows.labels,
+        baseline,
+        logits,
+        margin=margin,
+        clusters=rows.clusters,
+        variant=variant,
+        engine=engine,
+        provenance=_provenance(parent, variant, engine, rows),
+    )
     draft.put_json(quality_file(variant, engine), quality)
     figures = {"AUC change": quality.delta, "lower bound": quality.ci_low, "margin": margin}
     emit(Note("certificate", f"{variant} on {engine}: {quality.verdict}", figures))
     return quality
+
+
+def _scored(parent: Artifact, variant: str, engine: str, rows: _TestRows, emit: Emit) -> np.ndarray:
+    with step(emit, f"score {variant} on {engine}", total=rows.batch.rows, unit="rows"):
+        return score(parent, variant, engine, rows.batch)
+
+
+def _provenance(parent: Artifact, variant: str, engine: str, rows: _TestRows) -> dict[str, str]:
+    return {**rows.provenance, SERVED: served_digest(parent, variant, engine)}
 
 
 def _test_rows(artifact: Artifact, dataset: Dataset) -> _TestRows:
@@ -155,13 +189,24 @@ def _baseline_engine(artifact: Artifact) -> str:
 
 
 def _timings(artifact: Artifact, variant: str, batch: Batch, emit: Emit) -> dict[str, float]:
-    """Median milliseconds per call at 512 rows, by engine; an oracle is never served, so it is not timed."""
+    """Median milliseconds per call at 512 rows by engine, fastest first; an oracle is never served, so not timed.
+
+    Raises:
+        ArtifactError: the variant was built for no engine that it can be served from.
+    """
     some = batch.select(slice(0, _TIMED_ROWS))
     served = [name for name in build_names(artifact, variant) if not load_engine(name).capabilities().oracle]
+    if not served:
+        raise ArtifactError(
+            f"variant '{variant}' was built for no engine to serve from",
+            where=str(artifact.path),
+            hint="Run `rankine compile` without --engine, or name another one.",
+        )
     runners = {name: open_runner(artifact, variant, name) for name in served}
     try:
         with step(emit, f"time engines of {variant}"):
-            return median_ms({name: (runner, some) for name, runner in runners.items()})
+            timings = median_ms({name: (runner, some) for name, runner in runners.items()})
     finally:
         for runner in runners.values():
             runner.close()
+    return dict(sorted(timings.items(), key=lambda found: found[1]))

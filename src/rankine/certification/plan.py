@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Callable
+from typing import TypeVar
+
 from rankine.artifact import Artifact
 from rankine.certification.parity import ParityCertificate
 from rankine.certification.quality import QualityCertificate
-from rankine.config import Frozen
+from rankine.compilation.compile import build_names, read_build
+from rankine.config import Frozen, parse
+from rankine.errors import ArtifactError
+from rankine.models.variant import variant_names
 
 __all__ = [
     "PLAN_FILE",
+    "SERVED",
     "Plan",
     "aucs",
     "certified_pairs",
+    "covers",
     "parity_certificates",
     "parity_file",
     "quality_certificates",
     "quality_file",
+    "same_form",
+    "served_digest",
 ]
 
 Pair = tuple[str, str]
 """(variant, engine)"""
+Record = TypeVar("Record", QualityCertificate, ParityCertificate)
 
 PLAN_FILE = "plan.json"
+SERVED = "served"
+"""Key of a certificate's provenance: the hash of what it was taken on."""
 
 
 class Plan(Frozen):
@@ -43,24 +58,46 @@ def parity_file(variant: str, engine: str) -> str:
     return f"variants/{variant}/certificates/parity-{engine}.json"
 
 
+def served_digest(artifact: Artifact, variant: str, engine: str) -> str:
+    """Hash of everything that decides a pair's scores: build, graph, tables, checkpoint, schema and transforms."""
+    root = f"variants/{variant}"
+    prefixes = (f"{root}/builds/{engine}/", f"{root}/tables/", f"{root}/checkpoint/", "transforms/")
+    names = [f"{root}/graph.onnx", "schema.json", *(name for prefix in prefixes for name in artifact.names(prefix))]
+    lines = [f"{name}\0{artifact.manifest.files[name].sha256}\n" for name in names if name in artifact]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def covers(artifact: Artifact, certificate: QualityCertificate | ParityCertificate) -> bool:
+    """Whether a certificate was taken on exactly what the artifact holds now for its (variant, engine)."""
+    here = served_digest(artifact, certificate.variant, certificate.engine)
+    return certificate.provenance.get(SERVED) == here
+
+
 def quality_certificates(artifact: Artifact) -> dict[Pair, QualityCertificate]:
-    """Quality certificates in an artifact, by (variant, engine)."""
-    return {pair: artifact.read_json(name, QualityCertificate) for pair, name in _files(artifact, "quality-")}
+    """Quality certificates that cover what the artifact holds, by (variant, engine)."""
+    return _certificates(artifact, quality_file, QualityCertificate)
 
 
 def parity_certificates(artifact: Artifact) -> dict[Pair, ParityCertificate]:
-    """Parity certificates in an artifact, by (variant, engine)."""
-    return {pair: artifact.read_json(name, ParityCertificate) for pair, name in _files(artifact, "parity-")}
+    """Parity certificates that cover what the artifact holds, by (variant, engine)."""
+    return _certificates(artifact, parity_file, ParityCertificate)
 
 
 def certified_pairs(artifact: Artifact) -> set[Pair]:
-    """What may be served: a passed quality certificate, or parity with an engine of the variant that has one."""
+    """What may be served: a passed quality certificate; or parity with an engine of the variant that has one and
+    computes the same numeric form."""
     passed = {pair for pair, certificate in quality_certificates(artifact).items() if certificate.passed}
     return passed | {
         (variant, engine)
         for (variant, engine), parity in parity_certificates(artifact).items()
-        if parity.admitted and (variant, parity.reference_engine) in passed
+        if parity.admitted and (variant, parity.reference_engine) in passed and same_form(artifact, parity)
     }
+
+
+def same_form(artifact: Artifact, parity: ParityCertificate) -> bool:
+    """Parity holds between engines that compute the same numbers, not across two INT8 forms."""
+    engines = (parity.engine, parity.reference_engine)
+    return len({read_build(artifact, parity.variant, engine).numeric_form for engine in engines}) == 1
 
 
 def aucs(artifact: Artifact) -> dict[Pair, float]:
@@ -73,11 +110,27 @@ def aucs(artifact: Artifact) -> dict[Pair, float]:
     return found
 
 
-def _files(artifact: Artifact, kind: str) -> list[tuple[Pair, str]]:
-    """((variant, engine), file) of the certificates of one kind."""
-    found = []
-    for name in artifact.names("variants/"):
-        parts = name.split("/")
-        if len(parts) == 4 and parts[2] == "certificates" and parts[3].startswith(kind):
-            found.append(((parts[1], parts[3].removeprefix(kind).removesuffix(".json")), name))
+def _certificates(artifact: Artifact, file_of: Callable[[str, str], str], kind: type[Record]) -> dict[Pair, Record]:
+    found = {}
+    for variant in variant_names(artifact):
+        for engine in build_names(artifact, variant):
+            certificate = _read(artifact, file_of(variant, engine), kind)
+            if certificate is None or (certificate.variant, certificate.engine) != (variant, engine):
+                continue
+            if covers(artifact, certificate):
+                found[variant, engine] = certificate
     return found
+
+
+def _read(artifact: Artifact, name: str, kind: type[Record]) -> Record | None:
+    """A certificate in the artifact, or made later and kept beside it under the artifact's hash."""
+    if name in artifact:
+        return artifact.read_json(name, kind)
+    beside = artifact.evidence() / name
+    if not beside.is_file():
+        return None
+    try:
+        values = json.loads(beside.read_bytes())
+    except ValueError:
+        raise ArtifactError("the certificate is not JSON", where=str(beside)) from None
+    return parse(kind, values, source=str(beside))

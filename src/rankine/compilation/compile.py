@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rankine.artifact import Artifact, Draft
+from rankine.artifact import Artifact, Draft, refuse_existing
 from rankine.compilation.engine import Build, Capabilities, Engine, Runner, Target
 from rankine.compilation.engines import installed, load_engine
 from rankine.compilation.verify import reference_logits, verify_logits
@@ -18,6 +18,8 @@ from rankine.models.columns import Batch
 from rankine.models.variant import Model, load_model, variant_names
 
 __all__ = ["build_names", "compile_artifact", "open_runner", "read_build"]
+
+_PLAN_FILE = "plan.json"
 
 
 def compile_artifact(
@@ -42,7 +44,9 @@ def compile_artifact(
         EngineError: a variant could be built for no engine.
     """
     chosen = [(name, load_engine(name)) for name in engines] if engines is not None else _serving_engines()
+    refuse_existing(out)
     draft = Draft("compile", parent=parent)
+    draft.remove(_PLAN_FILE)  # certify writes one for what is built now
     for variant in variant_names(parent):
         model = load_model(parent, variant)
         reference = reference_logits(model, verify_batch)
@@ -132,6 +136,8 @@ def _build_one(draft: Draft, model: Model, name: str, engine: Engine, batch: Bat
             runner.close()
         prefix = f"variants/{model.name}/builds/{name}"
         draft.remove(f"{prefix}/")
+        for kind in ("quality", "parity"):  # what they were taken on is gone
+            draft.remove(f"variants/{model.name}/certificates/{kind}-{name}.json")
         draft.put_folder(prefix, folder)
     build = Build(
         engine=name,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rankine.artifact import Artifact, Draft
+from rankine.artifact import Artifact, Draft, refuse_existing
 from rankine.compression.recipe import Distill, Quantize, Recipe
 from rankine.data.dataset import Dataset, Splits
 from rankine.errors import DataError, UsageError
@@ -18,7 +18,7 @@ from rankine.models.lookup_reference import reference_lookup
 from rankine.models.package import put_trained
 from rankine.models.schema import Schema
 from rankine.models.transforms import Transforms
-from rankine.models.variant import BASELINE, Variant, load_model, read_variant, write_tables
+from rankine.models.variant import BASELINE, Variant, load_model, read_variant, variant_names, write_tables
 from rankine.training.fit import Examples
 from rankine.training.train import TRAINING_FILE, TrainingRecord
 
@@ -36,6 +36,7 @@ def compress(parent: Artifact, recipe: Recipe, dataset: Dataset, *, out: Path, e
         DataError: ``dataset`` is not the one that the baseline was trained on.
         UsageError: a pass needs a trainable model and there is only a graph.
     """
+    refuse_existing(out)
     check_same_data(parent, dataset)
     transforms = Transforms.read(parent)
     rows, splits = dataset.encode(transforms), dataset.splits()
@@ -45,10 +46,10 @@ def compress(parent: Artifact, recipe: Recipe, dataset: Dataset, *, out: Path, e
             draft = Draft("compress", parent=artifact)
             match step_of:
                 case Distill():
-                    name = _new_name(artifact, f"{recipe.name}-fp32", number)
+                    name = _new_name(artifact, f"{recipe.name}-fp32")
                     _distill(draft, artifact, source, name, step_of, (dataset, rows, splits), recipe.seed, emit)
                 case Quantize():
-                    name = _new_name(artifact, f"{recipe.name}-int8", number)
+                    name = _new_name(artifact, f"{recipe.name}-int8")
                     sample = np.random.default_rng(recipe.seed).permutation(splits.train)[: step_of.calibration_rows]
                     _quantize(draft, artifact, source, name, step_of, rows.select(np.sort(sample)), emit)
             if number == len(recipe.passes):
@@ -163,5 +164,10 @@ def _quantize(
     emit(Note("quantize", "tables", {"bytes": sum(table.size_bytes for table in tables.values())}))
 
 
-def _new_name(artifact: Artifact, wanted: str, number: int) -> str:
-    return wanted if f"variants/{wanted}/variant.json" not in artifact else f"{wanted}-{number}"
+def _new_name(artifact: Artifact, wanted: str) -> str:
+    """``wanted``, or the first of ``wanted-2``, ``wanted-3``, … that no variant has."""
+    taken, name, number = variant_names(artifact), wanted, 1
+    while name in taken:
+        number += 1
+        name = f"{wanted}-{number}"
+    return name

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
 
+from rankine.artifact import refuse_existing
 from rankine.catalog import catalog_beside, write_catalog
 from rankine.compression.recipe import Distill, Quantize, Recipe
 from rankine.config import load_yaml
@@ -17,7 +18,6 @@ from rankine.demo.contest import contestants
 from rankine.demo.http import measure_servers
 from rankine.demo.result import assemble
 from rankine.environment import environment
-from rankine.errors import ArtifactError
 from rankine.events import Emit, Note, ignore
 from rankine.models.schema import Schema
 from rankine.observation.engines import bench_engines
@@ -41,8 +41,7 @@ def run_demo(config: DemoConfig, out: Path, emit: Emit = ignore) -> DemoResult:
     Raises:
         ArtifactError: ``out`` exists.
     """
-    if out.exists():
-        raise ArtifactError("something is already there", where=str(out), hint="Give another --out, or remove it.")
+    refuse_existing(out)
     begin = perf_counter()
     dataset = _dataset(config)
     emit(Note("data", dataset.name, {"rows": dataset.rows, "items": len(dataset.item_ids)}))

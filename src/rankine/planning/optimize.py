@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rankine.artifact import Artifact
+from rankine.artifact import Artifact, refuse_existing
 from rankine.certification.certify import certify
+from rankine.certification.quality import check_margin
 from rankine.compilation.compile import compile_artifact
 from rankine.compression.compress import compress
 from rankine.compression.recipe import Recipe
 from rankine.data.dataset import Dataset
-from rankine.errors import ArtifactError
 from rankine.events import Emit, ignore
 from rankine.models.columns import Batch
 from rankine.models.transforms import Transforms
@@ -43,8 +43,8 @@ def optimize(
     Raises:
         ArtifactError: something is at ``out`` already (found before the work begins).
     """
-    if out.exists():
-        raise ArtifactError("something is already there", where=str(out), hint="Give another --out, or remove it.")
+    refuse_existing(out)
+    check_margin(margin)
     with tempfile.TemporaryDirectory(prefix="rankine-optimize-", dir=_existing(out)) as scratch:
         compressed = parent
         for number, recipe in enumerate(recipes):

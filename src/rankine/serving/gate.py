@@ -7,14 +7,18 @@ same numeric form, against an engine that has one. The baseline is no exception.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from rankine.artifact import Artifact
 from rankine.certification import ParityCertificate, QualityCertificate
-from rankine.certification.plan import PLAN_FILE, Plan, parity_file, quality_file
+from rankine.certification.plan import (
+    PLAN_FILE,
+    Plan,
+    certified_pairs,
+    parity_certificates,
+    quality_certificates,
+)
 from rankine.compilation.compile import build_names, read_build
-from rankine.config import parse
 from rankine.errors import ArtifactError, CertificateRequired, UsageError
 from rankine.models.variant import read_variant, variant_names
 
@@ -53,13 +57,13 @@ def choose(
     read_variant(artifact, variant)
     engine = engine or _default_engine(artifact, plan, variant)
     read_build(artifact, variant, engine)
-    quality = _quality(artifact, variant, engine)
-    if quality and quality.passed:
-        return Choice(variant, engine, quality, None, True)
-    parity = _parity(artifact, variant, engine)
-    primary = _quality(artifact, variant, parity.reference_engine) if parity else None
-    if parity and parity.admitted and primary and primary.passed and _same_form(artifact, parity):
-        return Choice(variant, engine, primary, parity, True)
+    qualities = quality_certificates(artifact)
+    quality = qualities.get((variant, engine))
+    parity = parity_certificates(artifact).get((variant, engine))
+    primary = qualities.get((variant, parity.reference_engine)) if parity else None
+    if (variant, engine) in certified_pairs(artifact):
+        by_parity = not (quality and quality.passed)
+        return Choice(variant, engine, primary if by_parity else quality, parity if by_parity else None, True)
     if allow_uncertified:
         return Choice(variant, engine, quality or primary, parity, False)
     raise CertificateRequired(
@@ -99,54 +103,8 @@ def _default_engine(artifact: Artifact, plan: Plan | None, variant: str) -> str:
         raise UsageError(
             f"variant '{variant}' was not compiled", where=str(artifact.path), hint="Run `rankine compile` first."
         )
-    passed = [engine for engine in engines if (found := _quality(artifact, variant, engine)) and found.passed]
-    return (passed or engines)[0]
-
-
-def _quality(artifact: Artifact, variant: str, engine: str) -> QualityCertificate | None:
-    name = quality_file(variant, engine)
-    raw = _certificate(artifact, name)
-    found = None if raw is None else parse(QualityCertificate, raw, source=f"{artifact.path}: {name}")
-    return found if found and _covers(artifact, found, variant, engine) else None
-
-
-def _parity(artifact: Artifact, variant: str, engine: str) -> ParityCertificate | None:
-    name = parity_file(variant, engine)
-    raw = _certificate(artifact, name)
-    found = None if raw is None else parse(ParityCertificate, raw, source=f"{artifact.path}: {name}")
-    return found if found and _covers(artifact, found, variant, engine) else None
-
-
-def _covers(artifact: Artifact, found: QualityCertificate | ParityCertificate, variant: str, engine: str) -> bool:
-    """Whether a certificate is of this pair, and of the build that lies here (not of one before a recompilation)."""
-    build = f"variants/{variant}/builds/{engine}/build.json"
-    here = artifact.manifest.files[build].sha256 if build in artifact else None
-    return (found.variant, found.engine) == (variant, engine) and found.provenance.get("build", here) == here
-
-
-def _certificate(artifact: Artifact, name: str) -> dict[str, object] | None:
-    """A certificate in the artifact, or made later and kept beside it under the artifact's hash."""
-    beside = artifact.evidence() / name
-    if name in artifact:
-        raw = artifact.read_bytes(name)
-    elif beside.is_file():
-        raw = beside.read_bytes()
-    else:
-        return None
-    try:
-        values = json.loads(raw)
-    except ValueError:
-        raise ArtifactError("the certificate is not JSON", where=f"{artifact.path}: {name}") from None
-    if not isinstance(values, dict):
-        raise ArtifactError("the certificate is not an object", where=f"{artifact.path}: {name}")
-    return values
-
-
-def _same_form(artifact: Artifact, parity: ParityCertificate) -> bool:
-    """Parity holds between engines that compute the same numbers, not across two INT8 forms."""
-    built = build_names(artifact, parity.variant)
-    engines = [engine for engine in (parity.engine, parity.reference_engine) if engine in built]
-    return len({read_build(artifact, parity.variant, engine).numeric_form for engine in engines}) == 1
+    certified = certified_pairs(artifact)
+    return next((engine for engine in engines if (variant, engine) in certified), engines[0])
 
 
 def _what_is_there(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -44,13 +45,13 @@ class FitConfig(Frozen):
     """
 
     batch_rows: int = Field(4096, ge=1)
-    learning_rate: float = Field(default=2e-3, gt=0)
-    embedding_l2: float = Field(default=6e-3, ge=0)
+    learning_rate: float = Field(default=2e-3, gt=0, allow_inf_nan=False)
+    embedding_l2: float = Field(default=6e-3, ge=0, allow_inf_nan=False)
     max_epochs: int = Field(40, ge=1)
     patience: int = Field(2, ge=1)
     min_improvement: float = Field(0.0, ge=0)
     average_decay: float = Field(0.995, ge=0, lt=1)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     threads: int | None = Field(None, ge=1)
 
 
@@ -112,7 +113,7 @@ def fit(
         UsageError: the loss became infinite or NaN.
     """
     begin = perf_counter()
-    torch.set_num_threads(config.threads or torch.get_num_threads())
+    torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
     torch.manual_seed(config.seed)
     order = np.random.default_rng(config.seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
@@ -218,7 +219,7 @@ def _mean_square_norm(model: RankingModel, embedded: list[Tensor]) -> Tensor:
     """Squared norm of the embeddings of a row, over all features but the dense ones, averaged over rows."""
     features = model.schema.features
     parts = [part for part, feature in zip(embedded, features, strict=True) if feature.kind != "dense"]
-    return torch.cat(parts, dim=1).square().sum(dim=1).mean()
+    return torch.cat(parts, dim=1).square().sum(dim=1).mean() if parts else torch.zeros(())
 
 
 def _copy_weights(model: RankingModel) -> dict[str, Tensor]:

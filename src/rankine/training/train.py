@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rankine.artifact import Artifact, Draft
+from rankine.artifact import Artifact, Draft, refuse_existing
 from rankine.config import Frozen
 from rankine.data.dataset import Dataset
 from rankine.events import Emit, Note, ignore
@@ -56,6 +56,7 @@ def train(
     """
     import torch
 
+    refuse_existing(out)
     dataset.check()
     splits = dataset.splits()
     transforms = dataset.fit_transforms(splits.train)

@@ -97,6 +97,8 @@ class SweepConfig(Frozen):
         precision: the search ends when the lowest rate that failed is within this factor of the highest that held.
         start_rps: first rate to try; None estimates it by a closed loop of ``estimate_clients`` for ``estimate_s``.
         min_rate_rps: below this the search gives up.
+        least_queries: a trial with fewer requests cannot hold a rate, however fast they were answered; so no rate under
+            ``least_queries / max_trial_s`` is tried.
         attempts: a rate has failed when so many trials of it have; 2 forgives a single hiccup of the machine.
         max_trials: the search ends after so many trials, whatever it has found.
     """
@@ -110,6 +112,7 @@ class SweepConfig(Frozen):
     start_rps: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     estimate_clients: int = Field(default=4, ge=1)
     estimate_s: float = Field(default=2.0, gt=0)
+    least_queries: int = Field(default=100, ge=1)
     min_rate_rps: float = Field(default=0.5, gt=0)
     attempts: int = Field(default=2, ge=1)
     max_trials: int = Field(default=20, ge=1)

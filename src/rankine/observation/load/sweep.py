@@ -115,12 +115,14 @@ def sweep(config: SweepConfig, emit: Emit = ignore, *, target: Target | None = N
     """
     driven = target if target is not None else Server(config)
     with step(emit, "sweep", config.max_trials, "trials") as advance:
+        lowest_rps = max(config.min_rate_rps, config.least_queries / config.max_trial_s)
         rate_rps = config.start_rps or START_SHARE * driven.estimate()
+        rate_rps = max(rate_rps, lowest_rps) if rate_rps else 0.0
         trials: list[Trial] = []
         held: Trial | None = None
         failed: Trial | None = None
         failures = 0
-        while rate_rps >= config.min_rate_rps and len(trials) < config.max_trials:
+        while rate_rps >= lowest_rps and len(trials) < config.max_trials:
             if trials:
                 driven.drain()
             trial = _try(driven, rate_rps, config)
@@ -159,6 +161,8 @@ def _judge(result: LoadResult, config: SweepConfig) -> tuple[bool, str]:
         return False, f"{misses}, {p99}"
     if latency.p99_ms > slo_ms:
         return False, p99
+    if result.requests < config.least_queries:
+        return False, f"{result.requests} requests are too few to say (at least {config.least_queries})"
     return True, f"{p99}, misses {result.miss_share:.2%}"
 
 
