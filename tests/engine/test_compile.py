@@ -19,7 +19,7 @@ from rankine.errors import ArtifactError, EngineError, EngineMissing, UsageError
 from rankine.events import Event, Failed, Finished
 from rankine.models.columns import Batch
 from rankine.models.variant import BASELINE, load_model
-from rankine.observation.engines import EngineBench, bench_engines, profile_path
+from rankine.observation.engines import PROFILE_ROWS, EngineBench, bench_engines, profile_path
 
 pytestmark = pytest.mark.engine
 
@@ -127,11 +127,11 @@ def test_compile_fails_and_writes_nothing_when_no_engine_succeeds(
 
 
 def test_bench_engines_keeps_a_profile_when_all_run(compiled: Artifact) -> None:
-    batches = {rows: small_batch(rows) for rows in (1, 8)}
-    bench = bench_engines(compiled, batches, rows=(1, 8), repeats=6)
+    batches = {rows: small_batch(rows) for rows in PROFILE_ROWS}
+    bench = bench_engines(compiled, batches, repeats=6)
     pairs = [(v, e) for v in (BASELINE, QUANTIZED) for e in build_names(compiled, v)]
     assert [(t.variant, t.engine, t.rows) for t in bench.timings] == [
-        (*pair, rows) for pair in pairs for rows in (1, 8)
+        (*pair, rows) for pair in pairs for rows in PROFILE_ROWS
     ]
     for timing in bench.timings:
         assert timing.error is None
@@ -144,14 +144,16 @@ def test_bench_engines_keeps_a_profile_when_all_run(compiled: Artifact) -> None:
     assert bench.control_p50_ms > 0
     assert bench.noisy == (bench.control_spread > 0.10)
     assert EngineBench.model_validate_json(profile_path(compiled).read_text()) == bench
-    assert [set(line) for line in bench.table_rows()] == [{"variant", "engine", "1 rows, ms", "8 rows, ms"}] * len(
-        pairs
-    )
+    columns = {"variant", "engine", *(f"{rows} rows, ms" for rows in PROFILE_ROWS)}
+    assert [set(line) for line in bench.table_rows()] == [columns] * len(pairs)
 
 
 def test_bench_engines_keeps_the_error_when_an_engine_fails(compiled: Artifact) -> None:
     pairs = [(BASELINE, "onnxruntime"), (BASELINE, "reference")]
     bench = bench_engines(compiled, {4: small_batch(4)}, pairs=pairs, rows=(4,), repeats=3)
+    assert not profile_path(compiled).exists() or bench.timings[0].rows not in {
+        timing.rows for timing in EngineBench.model_validate_json(profile_path(compiled).read_text()).timings
+    }, "a run of other row counts must not replace the profile"
     good, bad = bench.timings
     assert good.error is None
     assert "was not built" in (bad.error or "")

@@ -98,3 +98,27 @@ def test_table_keeps_every_cell_when_printed(capsys: pytest.CaptureFixture[str])
     printed = capsys.readouterr().out
     for cell in ("Times", "name", "ms", "first", "1.25", "second", "12.50"):
         assert cell in printed
+
+
+def test_table_keeps_brackets_when_cells_have_them(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("what", "next step"), [("engine", "pip install 'rankine[openvino]'")])
+    assert "pip install 'rankine[openvino]'" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("bench", "load", "http://127.0.0.1:9", "--cores", "a"), "core numbers"),
+        (("bench", "load", "http://127.0.0.1:9", "--out", "nowhere/x.json"), "nowhere"),
+        (("bench", "load", "http://127.0.0.1:9", "--sweep", "--rate", "5"), "--rate"),
+        (("certify", "nothing", "--margin", "-1", "--out", "x"), "--margin"),
+        (("demo", "--margin", "nan"), "--margin"),
+        (("train", "--train-seed", "-1", "--out", "x"), "--train-seed"),
+        (("serve", "nothing", "--cores", "a"), "core numbers"),
+    ],
+)
+def test_bad_option_is_a_usage_error_when_given(
+    arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments) == 2
+    assert said in capsys.readouterr().err

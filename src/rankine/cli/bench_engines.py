@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rankine.cli.options import artifact_argument, json_option
+from rankine.cli.options import artifact_argument, json_option, result_option
 
 EPILOG = """\b
 Example:
@@ -18,8 +18,14 @@ Example:
 @artifact_argument
 @click.option("--rows", default="1,64,512", show_default=True, help="Rows of a call, separated by commas.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of one call.")
-@click.option("--repeats", type=click.IntRange(min=3), default=100, show_default=True, help="Rounds over all pairs.")
-@click.option("--out", type=click.Path(path_type=Path), help="Also write the result to this JSON file.")
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=3),
+    default=90,
+    show_default=True,
+    help="Timed calls of each engine at each number of rows.",
+)
+@result_option
 @json_option
 def command(artifact: Path, rows: str, threads: int, repeats: int, out: Path | None, as_json: bool) -> None:
     """Time every variant on every engine it was built for, interleaved, and keep it as this machine's profile."""
@@ -34,6 +40,8 @@ def command(artifact: Path, rows: str, threads: int, repeats: int, out: Path | N
         sizes = tuple(int(part) for part in rows.split(","))
     except ValueError:
         raise UsageError("must be numbers separated by commas", where="--rows", got=rows) from None
+    if min(sizes) < 1:
+        raise UsageError("must be at least 1", where="--rows", got=rows)
     opened = Artifact.open(artifact)
     batches = sample_batches(opened, Catalog.open(catalog_beside(artifact)), sizes)
     with watch() as emit:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rankine.cli.options import json_option
+from rankine.cli.options import cores_option, json_option, result_option
 
 EPILOG = """\b
 Examples:
@@ -32,9 +32,9 @@ Examples:
 @click.option("--top-k", type=click.IntRange(min=1), default=50, show_default=True)
 @click.option("--requests", type=click.Path(path_type=Path), help="Bodies to send (JSON lines) [default: examples].")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--cores", help="Cores of the generator, e.g. 1.")
+@cores_option("Cores of the generator, e.g. 1 [default: all].")
 @click.option("--timings", is_flag=True, help="Ask the server for its own timings too.")
-@click.option("--out", type=click.Path(path_type=Path), help="Also write the result to this JSON file.")
+@result_option
 @json_option
 def command(
     url: str,
@@ -50,26 +50,28 @@ def command(
     top_k: int,
     requests: Path | None,
     seed: int,
-    cores: str | None,
+    cores: tuple[int, ...] | None,
     timings: bool,
     out: Path | None,
     as_json: bool,
 ) -> None:
     """Put a server under load; latency counts from the time at which a request was due.
 
-    Exits with 4 when --sweep finds no rate that meets the SLO.
+    Exits with 4 when the SLO is not met: with --sweep at no rate, else at the rate or by the clients given.
     """
     from rankine.cli.render import print_json, print_lines, watch
     from rankine.config import parse
-    from rankine.errors import SloNotMet
+    from rankine.errors import SloNotMet, UsageError
     from rankine.observation.load import LoadConfig, SweepConfig, run_load, sweep
 
+    if sweeping and rate is not None:
+        raise UsageError("a sweep chooses its rates itself", where="--rate", hint="Leave --rate or --sweep out.")
     load = parse(
         LoadConfig,
         {
             "url": url,
             "model": model,
-            "rate_rps": None if sweeping else rate,
+            "rate_rps": rate,
             "clients": clients,
             "duration_s": duration,
             "warmup_s": warmup,
@@ -79,7 +81,7 @@ def command(
             "slo_ms": slo_ms if slo_ms is not None or not sweeping else 50.0,
             "requests_file": requests,
             "seed": seed,
-            "cores": tuple(int(core) for core in cores.split(",")) if cores else None,
+            "cores": cores,
             "timings": timings,
         },
         source="bench load",
@@ -92,5 +94,5 @@ def command(
         print_json(found)
     else:
         print_lines(found.table())
-    if sweeping and getattr(found, "sustainable_rps", None) is None:
-        raise SloNotMet("no rate met the SLO", where=url, allowed=f"p99 <= {load.slo_ms:g} ms")
+    if (reason := found.missed_slo) is not None:
+        raise SloNotMet(reason, where=url, allowed=f"p99 <= {load.slo_ms:g} ms, at most 1 % misses")

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from rankine.cli.options import artifact_argument, carry_catalog, data_options, json_option, open_dataset, out_option
+from rankine.cli.options import (
+    DataOptions,
+    artifact_argument,
+    carry_catalog,
+    check_out,
+    data_options,
+    json_option,
+    out_option,
+)
 
 EPILOG = """\b
 Example:
@@ -18,14 +26,11 @@ Example:
 @artifact_argument
 @data_options
 @click.option("--engine", "engines", multiple=True, help="Engine to build for, repeatable [default: all installed].")
-@out_option()
+@out_option
 @json_option
 def command(
     artifact: Path,
-    data: str,
-    schema: Path | None,
-    rows: int | None,
-    seed: int,
+    data: DataOptions,
     engines: tuple[str, ...],
     out: Path,
     as_json: bool,
@@ -37,8 +42,9 @@ def command(
     from rankine.compilation.compile import compile_artifact
     from rankine.planning.optimize import verification_rows
 
+    check_out(out)
     parent = Artifact.open(artifact)
-    rows_to_verify = verification_rows(parent, open_dataset(data, schema, rows, seed))
+    rows_to_verify = verification_rows(parent, data.open())
     with watch() as emit:
         child = compile_artifact(parent, engines=engines or None, verify_batch=rows_to_verify, out=out, emit=emit)
     carry_catalog(artifact, out)

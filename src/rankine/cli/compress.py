@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from rankine.cli.options import artifact_argument, carry_catalog, data_options, json_option, open_dataset, out_option
+from rankine.cli.options import (
+    DataOptions,
+    artifact_argument,
+    carry_catalog,
+    check_out,
+    data_options,
+    json_option,
+    out_option,
+)
 
 EPILOG = """\b
 Example:
@@ -23,14 +31,11 @@ recipe.yaml:
 @artifact_argument
 @data_options
 @click.option("--recipe", type=click.Path(path_type=Path), help="Recipe (YAML) [default: distill, then INT8].")
-@out_option()
+@out_option
 @json_option
 def command(
     artifact: Path,
-    data: str,
-    schema: Path | None,
-    rows: int | None,
-    seed: int,
+    data: DataOptions,
     recipe: Path | None,
     out: Path,
     as_json: bool,
@@ -42,8 +47,9 @@ def command(
     from rankine.compression.compress import compress
     from rankine.compression.recipe import read_recipe
 
+    check_out(out)
     parent, chosen = Artifact.open(artifact), read_recipe(recipe)
     with watch() as emit:
-        child = compress(parent, chosen, open_dataset(data, schema, rows, seed), out=out, emit=emit)
+        child = compress(parent, chosen, data.open(), out=out, emit=emit)
     carry_catalog(artifact, out)
     show(child, as_json=as_json)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rankine.cli.options import json_option
+from rankine.cli.options import json_option, margin_option
 
 if TYPE_CHECKING:
     from rankine.observation.result import DemoResult, Measured
@@ -24,7 +24,7 @@ Examples:
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder to write [default: rankine-demo, or the next free]."
 )
-@click.option("--margin", type=float, default=0.001, show_default=True, help="Largest loss of AUC that is accepted.")
+@margin_option
 @click.option("--quick", is_flag=True, help="A tiny model and short measurements: shows the way, not the figures.")
 @json_option
 def command(data: str, out: Path | None, margin: float, quick: bool, as_json: bool) -> None:

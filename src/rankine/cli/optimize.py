@@ -6,7 +6,16 @@ from pathlib import Path
 
 import click
 
-from rankine.cli.options import artifact_argument, carry_catalog, data_options, json_option, open_dataset, out_option
+from rankine.cli.options import (
+    DataOptions,
+    artifact_argument,
+    carry_catalog,
+    check_out,
+    data_options,
+    json_option,
+    margin_option,
+    out_option,
+)
 
 EPILOG = """\b
 Example:
@@ -19,15 +28,12 @@ Example:
 @data_options
 @click.option("--recipe", type=click.Path(path_type=Path), help="Recipe (YAML) [default: distill, then INT8].")
 @click.option("--engine", "engines", multiple=True, help="Engine to build for, repeatable [default: all installed].")
-@click.option("--margin", type=float, default=0.001, show_default=True, help="Largest loss of AUC that is accepted.")
-@out_option()
+@margin_option
+@out_option
 @json_option
 def command(
     artifact: Path,
-    data: str,
-    schema: Path | None,
-    rows: int | None,
-    seed: int,
+    data: DataOptions,
     recipe: Path | None,
     engines: tuple[str, ...],
     margin: float,
@@ -45,12 +51,13 @@ def command(
     from rankine.compression.recipe import read_recipe
     from rankine.planning.optimize import optimize
 
+    check_out(out)
     parent, chosen = Artifact.open(artifact), read_recipe(recipe)
     with watch() as emit:
         child = optimize(
             parent,
             (chosen,),
-            open_dataset(data, schema, rows, seed),
+            data.open(),
             margin=margin,
             out=out,
             engines=engines or None,

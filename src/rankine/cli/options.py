@@ -1,8 +1,12 @@
-"""Options that several verbs share, and the data set that they name."""
+"""Options that several verbs share, and what they name."""
 
 from __future__ import annotations
 
+import functools
+import os
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,57 +15,143 @@ import click
 if TYPE_CHECKING:
     from rankine.data.dataset import Dataset
 
-__all__ = ["artifact_argument", "carry_catalog", "data_options", "json_option", "open_dataset", "out_option"]
+__all__ = [
+    "DataOptions",
+    "artifact_argument",
+    "carry_catalog",
+    "check_out",
+    "cores_option",
+    "data_options",
+    "json_option",
+    "margin_option",
+    "out_option",
+    "result_option",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
 artifact_argument = click.argument("artifact", type=click.Path(path_type=Path))
+out_option = click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder to write; must not exist."
+)
 
 
-def out_option(default: str | None = None) -> Callable[[F], F]:
-    """``--out DIR``: required unless there is a default."""
-    return click.option(
-        "--out",
-        type=click.Path(path_type=Path),
-        default=default,
-        required=default is None,
-        show_default=default is not None,
-        help="Folder to write; must not exist.",
+def _check_margin(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    if not 0 < value <= 1:  # also refuses NaN, which every range lets pass
+        raise click.BadParameter("must be a difference of AUC: 0 < margin <= 1")
+    return value
+
+
+margin_option = click.option(
+    "--margin",
+    type=float,
+    callback=_check_margin,
+    default=0.001,
+    show_default=True,
+    help="Largest loss of AUC that is accepted.",
+)
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which rows are read: ``--data``, ``--schema``, ``--rows``, ``--seed``."""
+
+    data: str
+    schema: Path | None
+    rows: int | None
+    seed: int
+
+    def open(self) -> Dataset:
+        """The data set that the options name."""
+        from rankine.config import load_yaml
+        from rankine.data import load_dataset
+        from rankine.models.schema import Schema
+
+        schema = load_yaml(Schema, self.schema) if self.schema else None
+        return load_dataset(self.data, schema=schema, rows=self.rows, seed=self.seed)
+
+    def __str__(self) -> str:
+        """The options as they are typed, to name the same rows again."""
+        options = [f"--data {self.data}"]
+        options += [f"--schema {self.schema}"] if self.schema else []
+        options += [f"--rows {self.rows}"] if self.rows else []
+        options += [f"--seed {self.seed}"] if self.seed else []
+        return " ".join(options)
+
+
+def data_options(command: F) -> Callable[..., Any]:
+    """Add the data options; the command gets them as one ``data: DataOptions``."""
+
+    @click.option(
+        "--data",
+        default="synthetic",
+        show_default=True,
+        help="'synthetic', a MovieLens-1M folder, or Parquet/CSV files with --schema.",
     )
+    @click.option("--schema", type=click.Path(path_type=Path), help="Schema (YAML), for Parquet and CSV files.")
+    @click.option("--rows", type=click.IntRange(min=100), help="Use only this many rows (a seeded sample).")
+    @click.option(
+        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of generated or sampled rows."
+    )
+    @functools.wraps(command)
+    def with_data(data: str, schema: Path | None, rows: int | None, seed: int, **others: Any) -> Any:
+        return command(data=DataOptions(data, schema, rows, seed), **others)
+
+    return with_data
 
 
-def data_options(command: F) -> F:
-    """``--data``, ``--schema``, ``--rows``, ``--seed``: which rows are read."""
-    for option in (
-        click.option("--seed", type=int, default=0, show_default=True, help="Seed of generated or sampled rows."),
-        click.option("--rows", type=click.IntRange(min=100), help="Use only this many rows (a seeded sample)."),
-        click.option("--schema", type=click.Path(path_type=Path), help="Schema (YAML), for Parquet and CSV files."),
-        click.option(
-            "--data",
-            default="synthetic",
-            show_default=True,
-            help="'synthetic', a MovieLens-1M folder, or Parquet/CSV files with --schema.",
-        ),
-    ):
-        command = option(command)
-    return command
+def result_option(command: F) -> F:
+    """``--out FILE`` for a result; its folder is checked before anything is measured."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+        if value is not None and not value.parent.is_dir():
+            raise click.BadParameter(f"the folder '{value.parent}' does not exist")
+        return value
+
+    option = click.option(
+        "--out", type=click.Path(path_type=Path, dir_okay=False), callback=check, help="Also write the result as JSON."
+    )
+    return option(command)
 
 
-def open_dataset(data: str, schema: Path | None, rows: int | None, seed: int) -> Dataset:
-    """The data set that the options name."""
-    from rankine.config import load_yaml
-    from rankine.data import load_dataset
-    from rankine.models.schema import Schema
+def cores_option(help_text: str) -> Callable[[F], F]:
+    """``--cores 0,1`` as a tuple of core numbers."""
 
-    return load_dataset(data, schema=load_yaml(Schema, schema) if schema else None, rows=rows, seed=seed)
+    def parse(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+        if value is None:
+            return None
+        try:
+            return tuple(sorted({int(part) for part in value.split(",")}))
+        except ValueError:
+            raise click.BadParameter("must be core numbers separated by commas, such as 0,1") from None
+
+    return click.option("--cores", callback=parse, help=help_text)
+
+
+def check_out(out: Path) -> None:
+    """Refuse an ``--out`` beside which anything lies that would be taken for this run's.
+
+    Raises:
+        ArtifactError: the folder, or its catalog, exists.
+    """
+    from rankine.artifact import refuse_existing
+    from rankine.catalog import catalog_beside
+
+    refuse_existing(out)
+    refuse_existing(catalog_beside(out))
 
 
 def carry_catalog(source: Path, out: Path) -> None:
-    """Give the artifact at ``out`` the catalog of the one it was made from."""
-    import shutil
-
+    """Give the artifact at ``out`` the catalog of the one it was made from; contents are shared where they can be."""
     from rankine.catalog import catalog_beside
 
-    if catalog_beside(source).exists() and not catalog_beside(out).exists():
-        shutil.copytree(catalog_beside(source), catalog_beside(out), symlinks=True)
+    if catalog_beside(source).exists():
+        shutil.copytree(catalog_beside(source), catalog_beside(out), symlinks=True, copy_function=_link_or_copy)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)

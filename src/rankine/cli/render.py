@@ -49,14 +49,17 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: 
     """A table; columns after the first are right-aligned where their cells are numbers."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title and escape(title), title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
+    )
     for number, name in enumerate(header):
         numeric = number > 0 and all(_is_numeric(row[number]) for row in rows)
         table.add_column(name, justify="right" if numeric else "left", no_wrap=number == 0)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(escape(cell) for cell in row))
     console = Console(soft_wrap=False) if sys.stdout.isatty() else Console(width=160)
     console.print(table)
 
@@ -101,15 +104,16 @@ def _plain() -> Emit:
 @contextmanager
 def _bars() -> Iterator[Emit]:
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", markup=False),
     )
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, TaskID] = {}
@@ -122,12 +126,13 @@ def _bars() -> Iterator[Emit]:
                     bars.update(tasks[event.task], completed=event.done, detail=event.detail)
                 case Finished() if event.task in tasks:
                     bars.remove_task(tasks.pop(event.task))
-                    bars.console.print(f"[green]✓[/] {event.task} [dim]{event.seconds:.1f} s[/] {event.detail}")
+                    text = f"{escape(event.task)} [dim]{event.seconds:.1f} s[/] {escape(event.detail)}"
+                    bars.console.print(f"[green]✓[/] {text}", highlight=False)
                 case Failed():
                     if event.task in tasks:
                         bars.remove_task(tasks.pop(event.task))
-                    bars.console.print(f"[red]✗[/] {event.task}: {event.reason}", markup=True)
+                    bars.console.print(f"[red]✗[/] {escape(event.task)}: {escape(event.reason)}", highlight=False)
                 case Note():
-                    bars.console.print(f"  [dim]{event.task}:[/] {_figures(event)}", highlight=False)
+                    bars.console.print(f"  [dim]{escape(event.task)}:[/] {escape(_figures(event))}", highlight=False)
 
         yield emit

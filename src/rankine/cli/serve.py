@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from rankine.cli.options import artifact_argument
+from rankine.cli.options import artifact_argument, cores_option, json_option
 from rankine.events import Event, Note
 
 EPILOG = """\b
@@ -15,15 +17,6 @@ Examples:
   rankine serve runs/small --port 8080
   curl 'http://127.0.0.1:8080/v1/models'
 """
-
-
-def _cores(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    if value is None:
-        return None
-    try:
-        return tuple(sorted({int(part) for part in value.split(",")}))
-    except ValueError:
-        raise click.BadParameter("must be core numbers separated by commas, such as 0,1") from None
 
 
 @click.command("serve", epilog=EPILOG)
@@ -37,7 +30,7 @@ def _cores(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option("--allow-uncertified", is_flag=True, help="Serve without a passed certificate.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of one engine call.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Engine calls at one time.")
-@click.option("--cores", callback=_cores, help="Cores to run on, e.g. 0,1 [default: all].")
+@cores_option("Cores to run on, e.g. 0,1 [default: all].")
 @click.option("--max-candidates", type=click.IntRange(min=1), default=10_000, show_default=True)
 @click.option("--max-body-bytes", type=click.IntRange(min=1024), default=16 << 20, show_default=True)
 @click.option("--max-decompressed-bytes", type=click.IntRange(min=1024), default=64 << 20, show_default=True)
@@ -53,7 +46,8 @@ def _cores(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 )
 @click.option("--drain-s", type=click.FloatRange(min=0), default=0.5, show_default=True)
 @click.option("--log-requests", is_flag=True, help="One JSON line on standard error a request.")
-def command(**options: Any) -> None:
+@json_option
+def command(as_json: bool, **options: Any) -> None:
     """Serve an artifact over HTTP: rank endpoint, Open Inference Protocol v2, metrics, health.
 
     Stops on SIGTERM or Ctrl-C after every accepted request is answered. Logs are JSON lines on standard error.
@@ -62,10 +56,10 @@ def command(**options: Any) -> None:
     from rankine.serving.config import ServeConfig
     from rankine.serving.server import serve
 
-    serve(parse(ServeConfig, options, source="serve"), _say)
+    serve(parse(ServeConfig, options, source="serve"), partial(_say, as_json))
 
 
-def _say(event: Event) -> None:
-    """The one line for people: what is served and where. Everything else is in the JSON log."""
+def _say(as_json: bool, event: Event) -> None:
+    """The one line on standard output: what is served and where. Everything else is in the JSON log."""
     if isinstance(event, Note) and "url" in event.figures:
-        click.echo(event.text)
+        click.echo(json.dumps(dict(event.figures)) if as_json else event.text)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from rankine.cli.options import data_options, json_option, open_dataset, out_option
+from rankine.cli.options import DataOptions, check_out, data_options, json_option, out_option
 
 EPILOG = """\b
 Examples:
@@ -17,18 +18,17 @@ Examples:
 
 @click.command("train", epilog=EPILOG)
 @data_options
-@out_option()
+@out_option
 @click.option("--name", help="Name under which the model will be served [default: the data set's].")
 @click.option("--model", type=click.Path(path_type=Path), help="Model (YAML): architecture and sizes.")
 @click.option("--max-epochs", type=click.IntRange(min=1), default=40, show_default=True, help="Upper bound.")
 @click.option("--patience", type=click.IntRange(min=1), default=2, show_default=True, help="Epochs without gain.")
-@click.option("--train-seed", type=int, default=0, show_default=True, help="Seed of weights and order of rows.")
+@click.option(
+    "--train-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of weights and order of rows."
+)
 @json_option
 def command(
-    data: str,
-    schema: Path | None,
-    rows: int | None,
-    seed: int,
+    data: DataOptions,
     out: Path,
     name: str | None,
     model: Path | None,
@@ -43,14 +43,11 @@ def command(
     """
     from rankine.catalog import catalog_beside, write_catalog
     from rankine.cli.render import print_json, print_lines, watch
-    from rankine.errors import ArtifactError
     from rankine.training.fit import FitConfig
     from rankine.training.train import TRAINING_FILE, TrainingRecord, train
 
-    for path in (out, catalog_beside(out)):
-        if path.exists():
-            raise ArtifactError("something is already there", where=str(path), hint="Give another --out, or remove it.")
-    dataset = open_dataset(data, schema, rows, seed)
+    check_out(out)
+    dataset = data.open()
     config = FitConfig(max_epochs=max_epochs, patience=patience, seed=train_seed)
     with watch() as emit:
         artifact = train(dataset, _model_config(model), config, out=out, name=name or dataset.name, emit=emit)
@@ -67,32 +64,13 @@ def command(
             ("rows", ", ".join(f"{part} {count:,}" for part, count in record.rows.items())),
             ("validation AUC", f"{found.validation_auc:.5f} (epoch {found.best_epoch} of {len(found.history)})"),
             ("converged", "yes" if found.converged else "NO: max_epochs ended the training"),
-            ("next", f"rankine optimize {out} {_data_options(data, schema, rows, seed)} --out {out}-small"),
+            ("next", f"rankine optimize {out} {data} --out {out}-small"),
         ]
     )
 
 
-def _data_options(data: str, schema: Path | None, rows: int | None, seed: int) -> str:
-    """The options that name the same rows again."""
-    options = [f"--data {data}"]
-    options += [f"--schema {schema}"] if schema else []
-    options += [f"--rows {rows}"] if rows else []
-    options += [f"--seed {seed}"] if seed else []
-    return " ".join(options)
-
-
-def _model_config(path: Path | None) -> dict[str, object]:
+def _model_config(path: Path | None) -> dict[str, Any]:
     """The model's settings as the YAML file has them; the model itself checks its keys."""
-    import yaml
+    from rankine.config import read_mapping
 
-    from rankine.errors import ConfigError
-
-    if path is None:
-        return {"architecture": "dcn_v2"}
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError("not readable as YAML", where=str(path), got=" ".join(str(error).split())) from None
-    if not isinstance(values, dict):
-        raise ConfigError("must be a mapping", where=str(path), got=type(values).__name__)
-    return values
+    return {"architecture": "dcn_v2"} if path is None else read_mapping(path)

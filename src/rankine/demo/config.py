@@ -35,7 +35,7 @@ class DemoConfig(Frozen):
         slo_ms: bound of p99 that decides goodput; ``fallback_slo_ms`` where the baseline has no rate under it.
         closed_loop_s: length of the closed-loop measurement of each server.
         max_trial_s: longest trial of the rate sweep; each offers ``min_queries`` if it can in this time.
-        engine_rounds: timed calls of each engine at each number of rows.
+        engine_calls: timed calls of each engine at each number of rows.
     """
 
     data: str = "synthetic"
@@ -47,7 +47,7 @@ class DemoConfig(Frozen):
     fit: FitConfig = FitConfig()
     recipe: Recipe = DEFAULT_RECIPE
     control: bool = True
-    margin: float = Field(0.001, gt=0)
+    margin: float = Field(0.001, gt=0, le=1)
     candidates: int = Field(512, ge=1)
     slo_ms: float = Field(50.0, gt=0)
     fallback_slo_ms: float = Field(200.0, gt=0)
@@ -55,7 +55,7 @@ class DemoConfig(Frozen):
     max_trial_s: float = Field(20.0, gt=0)
     min_queries: int = Field(P99_QUERIES, ge=1)
     engine_rows: tuple[int, ...] = (1, 64, 512)
-    engine_rounds: int = Field(90, ge=3)
+    engine_calls: int = Field(90, ge=3)
 
 
 def cache_folder() -> Path:
@@ -83,7 +83,7 @@ def demo_config(data: str, *, margin: float = 0.001, quick: bool = False) -> Dem
             closed_loop_s=1.0,
             max_trial_s=1.0,
             min_queries=20,
-            engine_rounds=9,
+            engine_calls=9,
         )
     if data == "synthetic":
         return DemoConfig(

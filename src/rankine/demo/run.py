@@ -53,7 +53,7 @@ def run_demo(config: DemoConfig, out: Path, emit: Emit = ignore) -> DemoResult:
         artifact,
         sample_batches(artifact, catalog, config.engine_rows),
         rows=config.engine_rows,
-        repeats=config.engine_rounds,
+        repeats=config.engine_calls,
         emit=emit,
     )
     chosen = contestants(artifact, bench)

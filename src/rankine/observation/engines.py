@@ -31,10 +31,20 @@ from rankine.events import Emit, ignore, step
 from rankine.models.columns import Batch
 from rankine.models.variant import variant_names
 
-__all__ = ["CONTROL_LIMIT", "EngineBench", "EngineTiming", "bench_engines", "machine_hash", "profile_path"]
+__all__ = [
+    "CONTROL_LIMIT",
+    "PROFILE_ROWS",
+    "EngineBench",
+    "EngineTiming",
+    "bench_engines",
+    "machine_hash",
+    "profile_path",
+]
 
 CONTROL_LIMIT = 0.10
 """A run whose control's quartiles lie further apart than this, relative to the median, is noise."""
+PROFILE_ROWS = (1, 64, 512)
+"""The row counts of a profile."""
 _CALLS_A_ROUND = 3
 _MACHINE_KEYS = ("cpu", "instruction_sets", "cores", "cores_online", "machine", "system")
 
@@ -102,12 +112,12 @@ def bench_engines(
     batches: Mapping[int, Batch],
     *,
     pairs: Sequence[tuple[str, str]] | None = None,
-    rows: Sequence[int] = (1, 64, 512),
+    rows: Sequence[int] = PROFILE_ROWS,
     threads: int = 1,
     repeats: int = 100,
     emit: Emit = ignore,
 ) -> EngineBench:
-    """Time engines against each other and keep the result as the artifact's profile of this machine.
+    """Time engines against each other; a whole and quiet run is kept as the artifact's profile of this machine.
 
     An engine that fails keeps its place in the result, with its error.
 
@@ -149,7 +159,7 @@ def bench_engines(
         environment=here,
         machine=machine_hash(here),
     )
-    _save(result, profile_path(artifact))
+    _keep(result, profile_path(artifact))
     return result
 
 
@@ -241,6 +251,8 @@ def _cell(found: EngineTiming) -> str:
 
 def _check_batches(batches: Mapping[int, Batch], rows: Sequence[int]) -> None:
     for count in rows:
+        if count < 1:
+            raise UsageError("rows must be positive", where="rows", got=count)
         if count not in batches or batches[count].rows != count:
             got = ", ".join(f"{key}: {batch.rows} rows" for key, batch in batches.items())
             raise UsageError(f"there is no batch of {count} rows", where="batches", got=got)
@@ -248,6 +260,13 @@ def _check_batches(batches: Mapping[int, Batch], rows: Sequence[int]) -> None:
 
 def _all_pairs(artifact: Artifact) -> list[tuple[str, str]]:
     return [(variant, engine) for variant in variant_names(artifact) for engine in build_names(artifact, variant)]
+
+
+def _keep(result: EngineBench, path: Path) -> None:
+    """Keep a result as the machine's profile, unless it lacks row counts or is noise where a profile is there."""
+    whole = set(PROFILE_ROWS) <= {timing.rows for timing in result.timings}
+    if whole and not (result.noisy and path.exists()):
+        _save(result, path)
 
 
 def _save(result: EngineBench, path: Path) -> None:

@@ -13,10 +13,11 @@ from rankine.errors import UsageError
 from rankine.observation.load.arrivals import Arrivals
 from rankine.observation.load.candidates import parse_candidates
 
-__all__ = ["P99_QUERIES", "LoadConfig", "SweepConfig"]
+__all__ = ["MAX_MISS_SHARE", "P99_QUERIES", "LoadConfig", "SweepConfig"]
 
 # 459 queries without a miss show with 99 % confidence that 99 % are in time: 0.99^459 < 0.01 (MLPerf LoadGen).
 P99_QUERIES = 459
+MAX_MISS_SHARE = 0.01
 
 
 class LoadConfig(Frozen):
@@ -104,7 +105,7 @@ class SweepConfig(Frozen):
     """
 
     load: LoadConfig
-    max_miss_share: float = Field(default=0.01, ge=0, lt=1)
+    max_miss_share: float = Field(default=MAX_MISS_SHARE, ge=0, lt=1)
     min_queries: int = Field(default=P99_QUERIES, ge=1)
     min_trial_s: float = Field(default=3.0, gt=0)
     max_trial_s: float = Field(default=30.0, gt=0)

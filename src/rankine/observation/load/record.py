@@ -12,7 +12,7 @@ from pydantic import Field
 
 from rankine.config import Frozen
 from rankine.observation.load.answer import Answer
-from rankine.observation.load.config import P99_QUERIES, LoadConfig
+from rankine.observation.load.config import MAX_MISS_SHARE, P99_QUERIES, LoadConfig
 from rankine.observation.load.generator import Run
 from rankine.stats import percentile
 
@@ -106,6 +106,18 @@ class LoadResult(Frozen):
     def generator_bound(self) -> bool:
         """Whether the generator was the bottleneck: then this is no record of the server."""
         return self.generator.bound
+
+    @property
+    def missed_slo(self) -> str | None:
+        """Why ``slo_ms`` was not met, or None where it was, or where none was given."""
+        if self.slo_ms is None:
+            return None
+        if self.latency is None:
+            return "nothing was answered correctly"
+        if self.latency.p99_ms > self.slo_ms:
+            return f"p99 was {self.latency.p99_ms:.2f} ms"
+        missed = f"{self.miss_share:.2%} of the requests missed"
+        return missed if self.miss_share > MAX_MISS_SHARE else None
 
     def table(self) -> list[tuple[str, str]]:
         """The record as ``(label, text)`` pairs, for whoever prints it."""

@@ -72,6 +72,11 @@ class SweepResult(Frozen):
     trials: tuple[Trial, ...]
     environment: dict[str, str | int | float]
 
+    @property
+    def missed_slo(self) -> str | None:
+        """Why no rate was found, or None where one was."""
+        return self.reason if self.sustainable_rps is None else None
+
     def table(self) -> list[tuple[str, str]]:
         """The record as ``(label, text)`` pairs, for whoever prints it."""
         found = [
