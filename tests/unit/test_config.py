@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
-from rankine.config import Frozen, dump_yaml, load_yaml, parse
+from rankine.config import Frozen, dump_yaml, load_yaml, parse, read_mapping
 from rankine.errors import ConfigError
 
 
@@ -29,6 +29,9 @@ class Drawing(Frozen):
     copies: int = 1
     tags: tuple[str, ...] = ()
     shapes: tuple[Annotated[Square | Circle, Field(discriminator="kind")], ...] = ()
+    frame: Annotated[Square | Circle, Field(discriminator="kind")] | None = None
+    scale: int | Literal["fit"] = 1
+    names: dict[str, Square] = Field(default_factory=dict)
 
 
 def test_parse_returns_config_when_values_fit() -> None:
@@ -53,9 +56,7 @@ def test_parse_suggests_key_when_unknown_in_union() -> None:
     with pytest.raises(ConfigError) as caught:
         parse(Drawing, {"title": "a", "shapes": [{"kind": "square", "side_m": 1, "sidem": 1}]})
     assert caught.value.hint == "Did you mean 'side_m'?"
-    assert caught.value.where is not None
-    assert caught.value.where.startswith("config: shapes.0.")
-    assert caught.value.where.endswith(".sidem")
+    assert caught.value.where == "config: shapes.0.sidem"
 
 
 def test_parse_names_key_and_value_when_value_is_wrong() -> None:
@@ -73,11 +74,64 @@ def test_parse_says_missing_when_key_is_absent() -> None:
 
 
 @pytest.mark.parametrize(
+    ("values", "where"),
+    [
+        ({"shapes": [{"kind": "circle"}]}, "shapes.0.radius_m"),
+        ({"shapes": [{"kind": "circle", "radius_m": "wide"}]}, "shapes.0.radius_m"),
+        ({"frame": {"kind": "square", "circle": 1, "side_m": 1}}, "frame.circle"),
+        ({"scale": "wide"}, "scale"),
+        ({"names": {"square": {"side_m": -1}}}, "names.square.side_m"),
+        ({"names": {"a": {"sidem": 1, "side_m": 1}}}, "names.a.sidem"),
+        ({"frame": 3}, "frame"),
+    ],
+)
+def test_parse_names_only_keys_of_the_file_when_a_union_lies_on_the_way(values: dict[str, object], where: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(Drawing, {"title": "a", **values})
+    assert caught.value.where == f"config: {where}"
+
+
+@pytest.mark.parametrize("values", [{"shapes": [{"kind": "squaer"}]}, {"frame": {"kind": "squaer", "side_m": 1}}])
+def test_parse_suggests_the_tag_when_misspelt(values: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=r"kind: unknown kind .got 'squaer'.*Did you mean 'square'"):
+        parse(Drawing, {"title": "a", **values})
+
+
+def test_parse_lists_the_tags_when_none_is_given() -> None:
+    with pytest.raises(ConfigError, match=r"shapes\.0\.kind: field required .allowed: circle, square"):
+        parse(Drawing, {"title": "a", "shapes": [{"side_m": 1}]})
+
+
+@pytest.mark.parametrize("values", [None, 3, [], "title"])
+def test_parse_is_refused_when_values_are_no_mapping(values: object) -> None:
+    with pytest.raises(ConfigError, match=r"drawing\.yaml: must be a mapping .got"):
+        parse(Drawing, values, source="drawing.yaml")
+
+
+def test_parse_is_refused_when_a_key_is_no_text() -> None:
+    with pytest.raises(ConfigError, match="must be text"):
+        parse(Drawing, {"title": "a", 1: 2})
+
+
+def test_read_mapping_returns_plain_values_when_the_file_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "drawing.yaml"
+    path.write_text("title: a\nother: [1, 2]\n", encoding="utf-8")
+    assert read_mapping(path) == {"title": "a", "other": [1, 2]}
+
+
+def test_load_yaml_is_refused_when_it_is_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a folder") as caught:
+        load_yaml(Drawing, tmp_path)
+    assert caught.value.where == str(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("title: [", "not readable as YAML"),
         ("- title", "must be a mapping"),
         ("", "must be a mapping"),
+        ("title: 2024-13-45", "not readable as YAML"),
         ("title: !!python/object/apply:os.getcwd []", "not readable as YAML"),
     ],
 )
