@@ -20,21 +20,24 @@ import json
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from tokenize import TokenError
 from typing import TypeVar
 
 import numpy as np
 from pydantic import Field
 
 from rankine.config import Frozen, parse
-from rankine.errors import ArtifactError, did_you_mean
+from rankine.errors import ArtifactError, ConfigError, did_you_mean
 
-__all__ = ["Artifact", "Blob", "Draft", "Manifest", "refuse_existing", "sha256_of"]
+__all__ = ["Artifact", "Blob", "Draft", "Manifest", "read_record", "refuse_existing", "sha256_of"]
 
 SCHEMA_VERSION = 1
 _CHUNK_BYTES = 1 << 20
+_COPY_AGAIN = "Copy the artifact again, whole."
 
 Record = TypeVar("Record", bound=Frozen)
 
@@ -83,26 +86,26 @@ class Artifact:
                 where=str(path),
                 hint="Give the folder that `rankine train`, `compress`, `compile` or `optimize` wrote with --out.",
             ) from None
-        try:
-            values = json.loads(raw)
-        except ValueError:
-            raise ArtifactError("the manifest is not JSON", where=str(path / "manifest.json")) from None
+        except OSError as error:
+            raise _unreadable(path / "manifest.json", error) from None
+        values = _json(raw, str(path / "manifest.json"))
         if not isinstance(values, dict) or values.get("schema_version") != SCHEMA_VERSION:
             version = values.get("schema_version") if isinstance(values, dict) else None
             raise ArtifactError(
                 "unknown artifact version", where=str(path), got=repr(version), allowed=str(SCHEMA_VERSION)
             )
-        manifest = parse(Manifest, values, source=str(path / "manifest.json"))
+        manifest = _record(Manifest, values, str(path / "manifest.json"))
         artifact = cls(path, manifest, hashlib.sha256(raw).hexdigest())
         for name, blob in manifest.files.items():
             _check_name(name)
             held = path / "blobs" / blob.sha256
             if not held.is_file() or held.stat().st_size != blob.size_bytes:
                 raise ArtifactError(
-                    f"the content of '{name}' is missing or has another size",
-                    where=str(held),
-                    hint="Copy the artifact again, whole.",
+                    f"the content of '{name}' is missing or has another size", where=str(held), hint=_COPY_AGAIN
                 )
+            view = path / "files" / name
+            if not view.is_file():
+                raise ArtifactError(f"the file '{name}' is missing", where=str(view), hint=_COPY_AGAIN)
         return artifact
 
     @property
@@ -135,15 +138,40 @@ class Artifact:
         return self.path / "files" / prefix
 
     def read_bytes(self, name: str) -> bytes:
-        return self.file(name).read_bytes()
+        """The content of a file.
+
+        Raises:
+            ArtifactError: there is no such file, or it cannot be read.
+        """
+        path = self.file(name)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise _unreadable(path, error) from None
 
     def read_json(self, name: str, kind: type[Record]) -> Record:
-        """A JSON file as the record ``kind``."""
-        return parse(kind, json.loads(self.read_bytes(name)), source=f"{self.path}:{name}")
+        """A JSON file as the record ``kind``.
+
+        Raises:
+            ArtifactError: there is no such file, it is not JSON, or it does not fit ``kind``.
+        """
+        return read_record(self.file(name), kind)
 
     def array(self, name: str) -> np.ndarray:
-        """An ``.npy`` file, memory-mapped read-only; pickled objects are refused."""
-        mapped: np.ndarray = np.load(self.file(name), mmap_mode="r", allow_pickle=False)
+        """An ``.npy`` file, memory-mapped read-only.
+
+        Raises:
+            ArtifactError: there is no such file, it is no array, or it holds pickled objects.
+        """
+        path = self.file(name)
+        try:
+            # Not np.load, which would also open archives and, where it is allowed, pickles.
+            mapped: np.ndarray = np.lib.format.open_memmap(path, mode="r")
+        except OSError as error:
+            raise _unreadable(path, error) from None
+        except (ValueError, OverflowError, TokenError) as error:
+            got = " ".join(str(error).split())
+            raise ArtifactError("is not a readable array", where=str(path), got=got, hint=_COPY_AGAIN) from None
         return mapped
 
     def size_bytes(self, prefix: str = "") -> int:
@@ -166,18 +194,16 @@ class Artifact:
         for name, blob in self.manifest.files.items():
             held, view = self.path / "blobs" / blob.sha256, self.path / "files" / name
             if not view.is_file():
-                raise ArtifactError(f"the file '{name}' is missing", where=str(view), hint="Copy the artifact again.")
+                raise ArtifactError(f"the file '{name}' is missing", where=str(view), hint=_COPY_AGAIN)
             if sha256_of(held) != blob.sha256 or not (view.samefile(held) or sha256_of(view) == blob.sha256):
-                raise ArtifactError(
-                    f"the content of '{name}' was changed", where=str(self.path), hint="Copy the artifact again."
-                )
+                raise ArtifactError(f"the content of '{name}' was changed", where=str(self.path), hint=_COPY_AGAIN)
 
 
 class Draft:
     """An artifact being written: put files, then :meth:`commit` once.
 
     A child starts with its parent's files and shares their blobs; a file put again under the same name replaces the
-    parent's in the child, never in the parent.
+    parent's in the child, never in the parent. A draft that is dropped leaves nothing behind.
     """
 
     def __init__(self, stage: str, *, parent: Artifact | None = None, name: str | None = None) -> None:
@@ -188,6 +214,8 @@ class Draft:
         self.parent = parent
         self._files: dict[str, Blob] = dict(parent.manifest.files) if parent else {}
         self._staging = Path(tempfile.mkdtemp(prefix="rankine-draft-"))
+        # Not TemporaryDirectory: it warns where a draft is given up on purpose, after an error.
+        self._discard = weakref.finalize(self, shutil.rmtree, self._staging, ignore_errors=True)
 
     def put_bytes(self, name: str, content: bytes) -> None:
         """Add a file with this content."""
@@ -235,7 +263,7 @@ class Draft:
             ArtifactError: something is already there, as artifacts are never overwritten; or this was committed before.
         """
         path = Path(path)
-        if not self._staging.is_dir():
+        if not self._discard.alive:
             raise ArtifactError("a draft is committed once", where=str(path), hint="Start a child of what it became.")
         refuse_existing(path)
         from rankine import __version__
@@ -264,7 +292,7 @@ class Draft:
         except BaseException:
             shutil.rmtree(building, ignore_errors=True)
             raise
-        shutil.rmtree(self._staging, ignore_errors=True)
+        self._discard()
         return Artifact.open(path)
 
     def _place(self, building: Path, name: str, blob: Blob) -> None:
@@ -285,14 +313,27 @@ def refuse_existing(path: Path) -> None:
     """Refuse a path at which something is: called before long work, and again when it is written.
 
     Raises:
-        ArtifactError: something is there.
+        ArtifactError: something is there, if only a link to nowhere.
     """
-    if path.exists():
+    if path.exists() or path.is_symlink():
         raise ArtifactError(
             "something is already there, and artifacts are never overwritten",
             where=str(path),
             hint="Give another --out, or remove it first.",
         )
+
+
+def read_record(path: Path, kind: type[Record]) -> Record:
+    """A JSON file of an artifact as the record ``kind``.
+
+    Raises:
+        ArtifactError: the file cannot be read, is not JSON, or does not fit ``kind``.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    return _record(kind, _json(raw, str(path)), str(path))
 
 
 def sha256_of(path: Path) -> str:
@@ -302,6 +343,28 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def _json(raw: bytes, where: str) -> object:
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as error:  # ValueError: also bytes that are no text
+        got = " ".join(str(error).split())
+        raise ArtifactError("is not JSON", where=where, got=got, hint=_COPY_AGAIN) from None
+
+
+def _record(kind: type[Record], values: object, where: str) -> Record:
+    """What is written into an artifact always fits: that it does not is the artifact's fault, not a user's."""
+    try:
+        return parse(kind, values, source=where)
+    except ConfigError as error:
+        raise ArtifactError(
+            error.message, where=error.where, got=error.got, allowed=error.allowed, hint=error.hint
+        ) from None
+
+
+def _unreadable(path: Path, error: OSError) -> ArtifactError:
+    return ArtifactError("cannot be read", where=str(path), got=error.strerror or str(error), hint=_COPY_AGAIN)
 
 
 def _link(source: Path, target: Path) -> None:

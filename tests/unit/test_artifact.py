@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from rankine.artifact import Artifact, Draft
+from rankine.artifact import Artifact, Draft, refuse_existing
 from rankine.config import Frozen
-from rankine.errors import ArtifactError, ConfigError
+from rankine.errors import ArtifactError
 
 
 class Note(Frozen):
@@ -72,8 +74,89 @@ def test_array_is_refused_when_it_holds_python_objects(tmp_path: Path) -> None:
         draft.put_array("objects.npy", np.array([{}], object))
     np.save(tmp_path / "objects.npy", np.array([{}], object), allow_pickle=True)
     draft.put_file("objects.npy", tmp_path / "objects.npy")
-    with pytest.raises(ValueError, match="Python objects"):
+    with pytest.raises(ArtifactError, match=r"objects\.npy: is not a readable array .got .*Python objects"):
         draft.commit(tmp_path / "m").array("objects.npy")
+
+
+def replace_content(artifact: Artifact, name: str, content: bytes) -> Artifact:
+    """A child whose manifest fits, with ``content`` under ``name``: what a damaged writer could leave."""
+    draft = Draft("damage", parent=artifact)
+    draft.put_bytes(name, content)
+    return draft.commit(artifact.path.parent / "damaged")
+
+
+def npy(header: str) -> bytes:
+    """An ``.npy`` file with this header and eight bytes of data."""
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(8)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b"3", b"[]", b'{"txet": "x"}'])
+def test_record_is_refused_with_the_file_named_when_it_is_garbage(parent: Artifact, content: bytes) -> None:
+    damaged = replace_content(parent, "note.json", content)
+    with pytest.raises(ArtifactError, match=r"files/note\.json") as caught:
+        damaged.read_json("note.json", Note)
+    assert caught.value.exit_status == 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"garbage that is no array",
+        b"PK\x03\x04 an archive",
+        npy("{'descr': '<f4', "),
+        npy("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,), }"),
+        npy("{'descr': '<f4', 'fortran_order': False, 'shape': (9,), }"),
+    ],
+    ids=["empty", "text", "archive", "cut", "huge", "short"],
+)
+def test_array_is_refused_with_the_file_named_when_it_is_garbage(parent: Artifact, content: bytes) -> None:
+    damaged = replace_content(parent, "tables/user.npy", content)
+    with pytest.raises(ArtifactError, match=r"files/tables/user\.npy: is not a readable array"):
+        damaged.array("tables/user.npy")
+
+
+def test_open_is_refused_when_the_readable_files_are_missing(parent: Artifact) -> None:
+    shutil.rmtree(parent.path / "files")
+    with pytest.raises(ArtifactError, match=r"the file 'a\.txt' is missing"):
+        Artifact.open(parent.path)
+    with pytest.raises(ArtifactError, match=r"files/a\.txt: cannot be read"):
+        parent.read_bytes("a.txt")
+    with pytest.raises(ArtifactError, match=r"files/note\.json: cannot be read"):
+        parent.read_json("note.json", Note)
+    with pytest.raises(ArtifactError, match=r"files/tables/user\.npy: cannot be read"):
+        parent.array("tables/user.npy")
+
+
+def test_open_is_refused_when_the_manifest_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").mkdir()
+    with pytest.raises(ArtifactError, match=r"manifest\.json: cannot be read"):
+        Artifact.open(tmp_path)
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_draft_leaves_nothing_behind_when_given_up_or_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    draft = Draft("train", name="model")
+    draft.put_bytes("a.txt", b"alpha")
+    assert len(list(scratch.iterdir())) == 1
+    if committed:
+        draft.commit(tmp_path / "m")
+    else:
+        del draft
+        gc.collect()
+    assert list(scratch.iterdir()) == []
+
+
+def test_existing_path_is_refused_when_it_is_only_a_link_to_nowhere(tmp_path: Path) -> None:
+    refuse_existing(tmp_path / "free")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ArtifactError, match=r"link: something is already there.*Give another --out"):
+        refuse_existing(tmp_path / "link")
 
 
 def test_child_shares_blobs_as_hard_links_when_derived(parent: Artifact, tmp_path: Path) -> None:
@@ -206,7 +289,7 @@ def test_put_is_refused_when_a_name_leaves_the_folder(name: str) -> None:
 
 def test_open_is_refused_when_a_hash_is_a_path(parent: Artifact) -> None:
     files = {"a.txt": {"sha256": "../../../etc/passwd", "size_bytes": 1}}
-    with pytest.raises(ConfigError, match="sha256"):
+    with pytest.raises(ArtifactError, match="sha256"):
         Artifact.open(edit_manifest(parent, files=files))
 
 
@@ -217,7 +300,13 @@ def test_open_is_refused_when_the_version_is_unknown(parent: Artifact, version: 
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"{", "not JSON"), (b"[]", "unknown artifact version"), (None, "has no manifest")]
+    ("content", "message"),
+    [
+        (b"{", "is not JSON"),
+        (b"\xff\x00{", "is not JSON"),
+        (b"[]", "unknown artifact version"),
+        (None, "has no manifest"),
+    ],
 )
 def test_open_is_refused_when_the_manifest_is_not_one(tmp_path: Path, content: bytes | None, message: str) -> None:
     if content is not None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from rankine.config import Frozen, parse
+from rankine.artifact import read_record
+from rankine.config import Frozen
 from rankine.errors import ArtifactError
 from rankine.models.schema import Schema
 from rankine.models.zoo import build_model
@@ -23,7 +23,7 @@ __all__ = ["load_checkpoint", "save_checkpoint"]
 class _Description(Frozen):
     schema_version: int = 1
     model: Mapping[str, Any]
-    table_rows: Mapping[str, int]
+    table_rows: Mapping[str, Annotated[int, Field(ge=1)]]
     features: Schema = Field(description="the schema that the model was built for")
 
 
@@ -43,16 +43,18 @@ def load_checkpoint(folder: Path) -> RankingModel:
     """The module in evaluation mode.
 
     Raises:
-        ArtifactError: the weights do not fit the described model.
+        ArtifactError: a file is missing or damaged, or the weights do not fit the described model.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    description = parse(
-        _Description, json.loads((folder / "model.json").read_text(encoding="utf-8")), source=str(folder / "model.json")
-    )
+    description = read_record(folder / "model.json", _Description)
     model = build_model(description.features, description.table_rows, description.model)
+    weights = folder / "weights.safetensors"
     try:
-        model.load_state_dict(load_file(folder / "weights.safetensors"))
+        model.load_state_dict(load_file(weights))
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError("the weights cannot be read", where=str(weights), got=str(error)) from None
     except RuntimeError as error:
-        raise ArtifactError("the weights do not fit the model", where=str(folder), got=str(error)) from None
+        raise ArtifactError("the weights do not fit the model", where=str(weights), got=str(error)) from None
     return model.eval()
