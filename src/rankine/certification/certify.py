@@ -15,13 +15,13 @@ from rankine.certification.quality import QualityCertificate, certify_quality, c
 from rankine.compilation.compile import build_names, open_runner, read_build
 from rankine.compilation.engines import load_engine
 from rankine.compilation.fastest import median_ms
-from rankine.compression.compress import check_same_data
 from rankine.data.dataset import Dataset
 from rankine.errors import ArtifactError
 from rankine.events import Emit, Note, ignore, step
 from rankine.models.columns import Batch
 from rankine.models.transforms import Transforms
 from rankine.models.variant import BASELINE, variant_names
+from rankine.training.record import check_same_data
 
 __all__ = ["certify", "score"]
 

@@ -44,7 +44,8 @@ def command(
     from rankine.catalog import catalog_beside, write_catalog
     from rankine.cli.render import print_json, print_lines, watch
     from rankine.training.fit import FitConfig
-    from rankine.training.train import TRAINING_FILE, TrainingRecord, train
+    from rankine.training.record import TRAINING_FILE, TrainingRecord
+    from rankine.training.train import train
 
     check_out(out)
     dataset = data.open()

@@ -10,19 +10,18 @@ import numpy as np
 from rankine.artifact import Artifact, Draft, refuse_existing
 from rankine.compression.recipe import Distill, Quantize, Recipe
 from rankine.data.dataset import Dataset, Splits
-from rankine.errors import DataError, UsageError
+from rankine.errors import UsageError
 from rankine.events import Emit, Note, ignore, step
 from rankine.models.checkpoint import load_checkpoint
 from rankine.models.columns import Batch
 from rankine.models.lookup_reference import reference_lookup
 from rankine.models.package import put_trained
-from rankine.models.schema import Schema
 from rankine.models.transforms import Transforms
 from rankine.models.variant import BASELINE, Variant, load_model, read_variant, variant_names, write_tables
 from rankine.training.fit import Examples
-from rankine.training.train import TRAINING_FILE, TrainingRecord
+from rankine.training.record import check_same_data
 
-__all__ = ["RECIPE_FILE", "check_same_data", "compress"]
+__all__ = ["RECIPE_FILE", "compress"]
 
 RECIPE_FILE = "recipe.json"
 
@@ -57,42 +56,6 @@ def compress(parent: Artifact, recipe: Recipe, dataset: Dataset, *, out: Path, e
                 return draft.commit(out)
             source, artifact = name, draft.commit(Path(scratch) / f"pass-{number}")
     raise UsageError("a recipe needs at least one pass")
-
-
-def check_same_data(artifact: Artifact, dataset: Dataset) -> None:
-    """Refuse data other than what the baseline was trained on: its splits would mix training and test rows.
-
-    Raises:
-        DataError: says which fact differs.
-    """
-    record = artifact.read_json(TRAINING_FILE, TrainingRecord)
-    trained = Transforms.read(artifact).schema
-    if dataset.schema != trained:
-        raise DataError(
-            "is read by another schema than the baseline was trained with",
-            where=dataset.name,
-            got=_difference(dataset.schema, trained),
-            hint="Give the same --schema as for training: features, labels and the split must be the same.",
-        )
-    if dict(dataset.provenance) != dict(record.provenance):
-        differing = sorted(
-            key
-            for key in {*dataset.provenance, *record.provenance}
-            if dataset.provenance.get(key) != record.provenance.get(key)
-        )
-        raise DataError(
-            "is not the data that the baseline was trained on",
-            where=dataset.name,
-            got=", ".join(f"{key}={dataset.provenance.get(key)}" for key in differing),
-            allowed=", ".join(f"{key}={record.provenance.get(key)}" for key in differing),
-            hint="Give the same --data, --rows and --seed as for training, or test rows may have been trained on.",
-        )
-
-
-def _difference(found: Schema, trained: Schema) -> str:
-    """Keys whose values differ, with both values."""
-    here, there = found.model_dump(mode="json"), trained.model_dump(mode="json")
-    return ", ".join(f"{key}={here[key]} instead of {there[key]}" for key in here if here[key] != there[key])
 
 
 def _distill(

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from rankine.config import Frozen, load_yaml
-from rankine.training.fit import FitConfig
+from rankine.training.config import FitConfig
 
 __all__ = ["DEFAULT_RECIPE", "Distill", "Needs", "Pass", "Quantize", "Recipe", "read_recipe"]
 
@@ -31,11 +31,11 @@ class Distill(Frozen):
     needs: ClassVar[Needs] = "trainable"
 
     type: Literal["distill"] = "distill"
-    hidden: tuple[int, ...] = (64, 32)
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = (64, 32)
     cross_layers: int = Field(1, ge=0)
     dropout: float = Field(0.0, ge=0, lt=1)
     teacher_weight: float = Field(default=1.0, ge=0, le=1)
-    drawn_rows: float = Field(0.5, ge=0)
+    drawn_rows: float = Field(0.5, ge=0, le=100)
     warm_start: bool = True
     fit: FitConfig = FitConfig(learning_rate=3e-3, embedding_l2=2e-4, min_improvement=2e-5)
 
@@ -69,7 +69,7 @@ class Recipe(Frozen):
     schema_version: Literal[1] = 1
     name: str = Field("small", pattern=r"^[a-z0-9][a-z0-9-]*$", description="prefix of the variants' names")
     passes: tuple[Pass, ...] = Field(min_length=1)
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**63)
 
 
 DEFAULT_RECIPE = Recipe(passes=(Distill(), Quantize()))

@@ -13,7 +13,7 @@ from rankine.compression.recipe import DEFAULT_RECIPE, Distill, Quantize, Recipe
 from rankine.config import Frozen
 from rankine.models.schema import Split
 from rankine.observation.load.config import P99_QUERIES
-from rankine.training.fit import FitConfig
+from rankine.training.config import FitConfig
 
 __all__ = ["SCRATCH", "DemoConfig", "cache_folder", "demo_config"]
 

@@ -25,7 +25,7 @@ from rankine.observation.result import (
     Role,
     Training,
 )
-from rankine.training.train import TRAINING_FILE, TrainingRecord
+from rankine.training.record import TRAINING_FILE, TrainingRecord
 
 __all__ = ["assemble"]
 

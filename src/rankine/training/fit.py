@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from rankine.config import Frozen
 from rankine.errors import UsageError
 from rankine.events import Emit, Note, ignore, step
 from rankine.metrics import auc
 from rankine.models.columns import Batch
 from rankine.models.inputs import torch_inputs
+from rankine.training.config import Epoch, FitConfig, FitResult
 
 if TYPE_CHECKING:
     from rankine.models.zoo.base import RankingModel
@@ -30,52 +29,6 @@ __all__ = ["Epoch", "Examples", "FitConfig", "FitResult", "fit", "predict_logits
 
 _PREDICT_ROWS = 8192
 _TELL_EVERY = 20
-
-
-class FitConfig(Frozen):
-    """How a model is trained.
-
-    Attributes:
-        embedding_l2: weight of the mean squared norm of the embeddings that a row reads. Ids are what overfits in a
-            ranking model, and this holds each as often as it is seen.
-        max_epochs: a bound only; training ends ``patience`` epochs after validation AUC was last better by more than
-            ``min_improvement``.
-        average_decay: validated and kept is the exponential moving average of the weights over steps (Polyak &
-            Juditsky 1992); 0 keeps the last weights themselves.
-    """
-
-    batch_rows: int = Field(4096, ge=1)
-    learning_rate: float = Field(default=2e-3, gt=0, allow_inf_nan=False)
-    embedding_l2: float = Field(default=6e-3, ge=0, allow_inf_nan=False)
-    max_epochs: int = Field(40, ge=1)
-    patience: int = Field(2, ge=1)
-    min_improvement: float = Field(0.0, ge=0)
-    average_decay: float = Field(0.995, ge=0, lt=1)
-    seed: int = Field(default=0, ge=0)
-    threads: int | None = Field(None, ge=1)
-
-
-class Epoch(Frozen):
-    """What one pass over the training rows came to."""
-
-    epoch: int
-    train_loss: float
-    validation_auc: float
-    seconds: float
-
-
-class FitResult(Frozen):
-    """History of a training; the model holds the weights of ``best_epoch``.
-
-    Attributes:
-        converged: False where ``max_epochs`` ended the training before patience did.
-    """
-
-    history: tuple[Epoch, ...]
-    best_epoch: int
-    validation_auc: float
-    converged: bool
-    seconds: float
 
 
 @dataclass(frozen=True)

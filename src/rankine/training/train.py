@@ -4,35 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from rankine.artifact import Artifact, Draft, refuse_existing
-from rankine.config import Frozen
 from rankine.data.dataset import Dataset
 from rankine.events import Emit, Note, ignore
 from rankine.models.package import put_trained
 from rankine.models.variant import BASELINE
 from rankine.models.zoo import build_model
-from rankine.training.fit import Examples, FitConfig, FitResult, fit
+from rankine.training.fit import Examples, FitConfig, fit
+from rankine.training.record import TRAINING_FILE, TrainingRecord
 
-__all__ = ["TRAINING_FILE", "TrainingRecord", "train"]
-
-TRAINING_FILE = "training.json"
-
-
-class TrainingRecord(Frozen):
-    """Where the baseline came from: data, sizes of its splits, settings and history."""
-
-    schema_version: int = 1
-    dataset: str
-    provenance: Mapping[str, str]
-    rows: Mapping[str, int]
-    best_auc: float | None = None
-    model: Mapping[str, Any]
-    fit: FitConfig
-    result: FitResult
+__all__ = ["train"]
 
 
 def train(

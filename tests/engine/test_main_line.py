@@ -1,0 +1,131 @@
+"""Train, compress, compile and certify on little data: what each stage leaves to the next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rankine.artifact import Artifact
+from rankine.certification.certify import certify
+from rankine.certification.plan import PLAN_FILE, certified_pairs, parity_certificates, quality_certificates
+from rankine.cli.inspect import require_pass, view_of
+from rankine.compilation.compile import build_names, compile_artifact
+from rankine.compression.compress import compress
+from rankine.compression.recipe import Distill, Quantize, Recipe
+from rankine.data import Dataset, load_dataset
+from rankine.errors import ArtifactError, CertificateRequired, DataError, QualityGateFailed
+from rankine.models.variant import BASELINE, read_variant, variant_names
+from rankine.planning.optimize import optimize, verification_rows
+from rankine.serving.gate import choose
+from rankine.training.fit import FitConfig
+from rankine.training.record import TRAINING_FILE, TrainingRecord
+from rankine.training.train import train
+
+pytestmark = pytest.mark.engine
+FIT = FitConfig(batch_rows=512, max_epochs=2, learning_rate=5e-3)
+RECIPE = Recipe(passes=(Distill(hidden=(8,), fit=FIT), Quantize(calibration_rows=512)))
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    return load_dataset("synthetic", rows=20_000)
+
+
+@pytest.fixture(scope="module")
+def baseline(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    model = {"architecture": "dcn_v2", "hidden": (32, 16), "cross_layers": 1, "embedding_dim": 8}
+    return train(dataset, model, FIT, out=tmp_path_factory.mktemp("line") / "baseline", name="line")
+
+
+@pytest.fixture(scope="module")
+def optimized(baseline: Artifact, dataset: Dataset) -> Artifact:
+    return optimize(baseline, (RECIPE,), dataset, margin=0.2, out=baseline.path.with_name("optimized"))
+
+
+def test_training_record_names_data_and_splits_when_trained(baseline: Artifact, dataset: Dataset) -> None:
+    record = baseline.read_json(TRAINING_FILE, TrainingRecord)
+    assert record.rows == {"train": 16_000, "validation": 2_000, "test": 2_000}
+    assert dict(record.provenance) == dict(dataset.provenance)
+    assert record.best_auc == dataset.best_auc
+
+
+def test_optimize_certifies_every_variant_on_one_engine_and_plans_a_pair(optimized: Artifact) -> None:
+    assert variant_names(optimized) == [BASELINE, "small-fp32", "small-int8"]
+    qualities, parities = quality_certificates(optimized), parity_certificates(optimized)
+    for variant in variant_names(optimized):
+        engines = set(build_names(optimized, variant))
+        certified = {engine for name, engine in qualities if name == variant}
+        assert len(certified) == 1
+        assert {engine for name, engine in parities if name == variant} == engines - certified
+    choice = choose(optimized)
+    assert choice.certified
+    assert (choice.variant, choice.engine) in certified_pairs(optimized)
+
+
+def test_baseline_certificate_shows_no_change_when_engines_agree(optimized: Artifact) -> None:
+    certificate = next(found for (name, _), found in quality_certificates(optimized).items() if name == BASELINE)
+    assert abs(certificate.delta) < 1e-5
+    assert certificate.passed
+
+
+def test_variant_is_really_smaller_when_compressed(optimized: Artifact) -> None:
+    sizes = {variant.name: variant.size_bytes for variant in view_of(optimized).variants}
+    assert sizes["small-int8"] < sizes["small-fp32"] < sizes[BASELINE]
+    macs = [read_variant(optimized, name).macs_per_row for name in ("small-int8", BASELINE)]
+    assert macs[0] < macs[1]
+
+
+def test_second_recipe_of_one_name_adds_variants_when_applied(
+    optimized: Artifact, dataset: Dataset, tmp_path: Path
+) -> None:
+    plain = Recipe(passes=(Quantize(calibration_rows=512),))
+    again = compress(optimized, plain, dataset, out=tmp_path / "again")
+    third = compress(again, plain, dataset, out=tmp_path / "third")
+    assert variant_names(third) == [BASELINE, "small-fp32", "small-int8", "small-int8-2", "small-int8-3"]
+    assert certified_pairs(third) == certified_pairs(optimized), (
+        "what was certified is untouched, the rest is not certified"
+    )
+
+
+def test_recompiled_artifact_has_no_certificates_when_not_certified_again(
+    optimized: Artifact, dataset: Dataset, tmp_path: Path
+) -> None:
+    rows = verification_rows(optimized, dataset)
+    compiled = compile_artifact(optimized, verify_batch=rows, out=tmp_path / "compiled")
+    assert PLAN_FILE not in compiled
+    assert certified_pairs(compiled) == set()
+    with pytest.raises(CertificateRequired):
+        choose(compiled)
+
+
+def test_gate_fails_when_the_margin_cannot_be_shown(baseline: Artifact, dataset: Dataset, tmp_path: Path) -> None:
+    narrow = Recipe(passes=(Distill(hidden=(1,), cross_layers=0, drawn_rows=0, warm_start=False, fit=FIT),))
+    compressed = compress(baseline, narrow, dataset, out=tmp_path / "compressed")
+    rows = verification_rows(compressed, dataset)
+    compiled = compile_artifact(compressed, engines=["onnxruntime"], verify_batch=rows, out=tmp_path / "compiled")
+    certified = certify(compiled, dataset, margin=1e-6, out=tmp_path / "certified")
+    with pytest.raises(QualityGateFailed, match="no compressed variant passed"):
+        require_pass(certified)
+
+
+def test_certify_refuses_when_only_the_oracle_was_built(baseline: Artifact, dataset: Dataset, tmp_path: Path) -> None:
+    rows = verification_rows(baseline, dataset)
+    compiled = compile_artifact(baseline, engines=["reference"], verify_batch=rows, out=tmp_path / "compiled")
+    with pytest.raises(ArtifactError, match="no engine to serve from"):
+        certify(compiled, dataset, out=tmp_path / "certified")
+
+
+def test_other_data_is_refused_when_compressing(baseline: Artifact, tmp_path: Path) -> None:
+    other = load_dataset("synthetic", rows=20_000, seed=1)
+    with pytest.raises(DataError, match="not the data that the baseline was trained on"):
+        compress(baseline, RECIPE, other, out=tmp_path / "compressed")
+
+
+def test_existing_out_is_refused_before_the_work_when_compressing(
+    baseline: Artifact, dataset: Dataset, tmp_path: Path
+) -> None:
+    events: list[object] = []
+    with pytest.raises(ArtifactError, match="already there"):
+        compress(baseline, RECIPE, dataset, out=tmp_path, emit=events.append)
+    assert events == []
