@@ -25,7 +25,7 @@ class DemoConfig(Frozen):
     """Settings of a demonstration.
 
     Attributes:
-        data, schema_file, rows, seed: the data set, as for `rankine train`.
+        data, rows, seed: the data set, as for `rankine train`.
         split: replaces the schema's, e.g. to leave more rows for the test where rows cost nothing.
         model, fit: the baseline and its training.
         recipe: makes the compressed variants.
@@ -39,7 +39,6 @@ class DemoConfig(Frozen):
     """
 
     data: str = "synthetic"
-    schema_file: Path | None = None
     rows: int | None = None
     seed: int = 0
     split: Split | None = None

@@ -10,7 +10,6 @@ from time import perf_counter
 from rankine.artifact import refuse_existing
 from rankine.catalog import catalog_beside, write_catalog
 from rankine.compression.recipe import Distill, Quantize, Recipe
-from rankine.config import load_yaml
 from rankine.data import Dataset, load_dataset
 from rankine.demo.baseline import trained_baseline
 from rankine.demo.config import SCRATCH, DemoConfig
@@ -19,7 +18,6 @@ from rankine.demo.http import measure_servers
 from rankine.demo.result import assemble
 from rankine.environment import environment
 from rankine.events import Emit, Note, ignore
-from rankine.models.schema import Schema
 from rankine.observation.engines import bench_engines
 from rankine.observation.report import render_report
 from rankine.observation.result import DemoResult
@@ -82,8 +80,7 @@ def _recipes(config: DemoConfig) -> tuple[Recipe, ...]:
 
 
 def _dataset(config: DemoConfig) -> Dataset:
-    schema = load_yaml(Schema, config.schema_file) if config.schema_file else None
-    dataset = load_dataset(config.data, schema=schema, rows=config.rows, seed=config.seed)
+    dataset = load_dataset(config.data, rows=config.rows, seed=config.seed)
     if config.split is None:
         return dataset
     return replace(dataset, schema=dataset.schema.model_copy(update={"split": config.split}))
