@@ -169,7 +169,7 @@ class Artifact:
             mapped: np.ndarray = np.lib.format.open_memmap(path, mode="r")
         except OSError as error:
             raise _unreadable(path, error) from None
-        except (ValueError, OverflowError, TokenError) as error:
+        except (ValueError, OverflowError, SyntaxError, TokenError) as error:
             got = " ".join(str(error).split())
             raise ArtifactError("is not a readable array", where=str(path), got=got, hint=_COPY_AGAIN) from None
         return mapped

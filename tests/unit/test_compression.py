@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -31,6 +32,22 @@ def test_recipe_round_trips_when_written_as_yaml(tmp_path: Path) -> None:
 def test_recipe_suggests_the_key_when_misspelt() -> None:
     with pytest.raises(ConfigError, match="calibration_rows"):
         parse(Recipe, {"passes": [{"type": "quantize", "calibration_row": 5}]})
+
+
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**63}, "seed"),
+        ({"passes": [{"type": "distill", "hidden": [64, 0]}]}, r"passes\.0\.hidden\.1"),
+        ({"passes": [{"type": "distill", "drawn_rows": float("inf")}]}, r"passes\.0\.drawn_rows"),
+        ({"passes": [{"type": "quantize", "calibraton_rows": 5}]}, r"passes\.0\.calibraton_rows: unknown key"),
+        ({"passes": [{"type": "quantise"}]}, r"passes\.0\.type: unknown type .*Did you mean 'quantize'"),
+    ],
+)
+def test_recipe_is_refused_with_the_key_when_a_value_could_only_crash_later(values: Any, where: str) -> None:
+    with pytest.raises(ConfigError, match=f"small.yaml: {where}"):
+        parse(Recipe, {"passes": [{"type": "quantize"}], **values}, source="small.yaml")
 
 
 def test_draw_rows_keeps_requests_and_items_when_recombined() -> None:

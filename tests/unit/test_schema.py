@@ -12,6 +12,7 @@ from rankine.data.movielens import MOVIELENS
 from rankine.data.synthetic import SYNTHETIC
 from rankine.errors import ConfigError
 from rankine.models.schema import (
+    RESERVED,
     CategoricalFeature,
     DenseFeature,
     Hash,
@@ -81,11 +82,69 @@ def test_unknown_key_of_a_feature_is_refused_with_a_suggestion_when_misspelt() -
         ([{**USER, "table": "t"}, {**ITEM, "table": "t", "dtype": "string"}], "table 't' differ"),
         ([{**USER, "table": "t"}, {**ITEM, "table": "t", "encoding": {"type": "hash", "buckets": 9}}], "'t' differ"),
         ([{"name": "price", "kind": "dense", "side": "item", "width": 0}], "width"),
+        ([{**USER, "table": "a.b"}], "features.0.table"),
+        ([{**USER, "table": "../users"}], "features.0.table"),
+        ([{**USER, "name": "logits"}], "'logits' is reserved"),
+        ([{**USER, "name": "features"}], "'features' is reserved"),
+        ([USER, {**ITEM, "name": "label"}], "'label' is the label: a model must not read what it predicts"),
+        ([{**USER, "encoding": {"type": "hash", "buckets": 9, "seed": 2**63}}], "encoding.seed"),
+        ([{**USER, "encoding": {"type": "hash", "buckets": 9, "seed": -(2**63) - 1}}], "encoding.seed"),
     ],
 )
 def test_features_are_refused_with_the_place_when_wrong(features: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         schema(*features)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"kind": "categorical", "default": "unknown"}, "default 'unknown' is not of dtype int64: set dtype: string"),
+        ({"kind": "categorical", "dtype": "string", "default": 7}, "default 7 is not of dtype string: put quotes"),
+        ({"kind": "categorical", "default": 2**63}, "does not fit int64"),
+        ({"kind": "categorical", "dtype": "string", "default": "a\0"}, "NUL"),
+        ({"kind": "categorical", "default": 24, "encoding": {"type": "identity", "size": 24}}, "0 to 23"),
+        ({"kind": "multi_hot", "default": [1, "b"]}, "default 'b' is not of dtype int64"),
+        ({"kind": "multi_hot", "default": [1, 2], "max_length": 1}, "longer than max_length, 1"),
+        ({"kind": "dense", "default": float("inf")}, "default"),
+        ({"kind": "dense", "default": float("nan")}, "default"),
+        ({"kind": "dense", "default": 1e300}, "default"),
+        ({"kind": "dense", "default": -1.0, "normalization": "log1p"}, "above -1 for log1p"),
+    ],
+)
+def test_default_is_refused_when_no_request_could_hold_it(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=rf"features\.0.*{message}"):
+        schema({"name": "x", "side": "item", **settings})
+
+
+def test_default_is_kept_when_it_fits() -> None:
+    text = {"name": "t", "side": "item", "kind": "multi_hot", "dtype": "string", "default": ["7", ""]}
+    hour = {**USER, "default": 23, "encoding": {"type": "identity", "size": 24}}
+    assert [feature.default for feature in schema(text, hour).features] == [("7", ""), 23]
+
+
+def test_reserved_names_are_those_of_the_graph_when_exported() -> None:
+    from rankine.compilation.pack_inputs import PACKED
+    from rankine.models.export import OUTPUT
+
+    assert {PACKED, OUTPUT} == set(RESERVED)
+
+
+def test_timestamp_is_refused_when_it_is_a_feature() -> None:
+    with pytest.raises(ConfigError, match="feature 'user' is the timestamp"):
+        schema(USER, ITEM, timestamp="user")
+
+
+@pytest.mark.parametrize("bad", [{"label_threshold": float("nan")}, {"split": {"seed": -1}}])
+def test_number_is_refused_with_its_key_when_it_could_only_crash_later(bad: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"schema\.yaml: (label_threshold|split\.seed)"):
+        schema(USER, **bad)
+
+
+@pytest.mark.parametrize("share", [float("nan"), float("inf")])
+def test_split_is_refused_when_a_fraction_is_not_finite(share: float) -> None:
+    with pytest.raises(ConfigError, match=r"split\.fractions\.1: input should be a finite number"):
+        schema(USER, split={"fractions": (0.5, share, 0.5)})
 
 
 @pytest.mark.parametrize("fractions", [(0.5, 0.5, 0.5), (1.0, 0.0, 0.0), (0.9, 0.2, -0.1)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from rankine.config import Frozen
@@ -22,6 +23,14 @@ __all__ = [
 ]
 
 Side = Literal["request", "item", "pair"]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+RESERVED = ("features", "logits")
+"""Names that the exported graph gives to its packed input and to its output; no feature can have them."""
+
+_INT64 = range(-(2**63), 2**63)
+_LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 class Vocabulary(Frozen):
@@ -37,7 +46,7 @@ class Hash(Frozen):
 
     type: Literal["hash"] = "hash"
     buckets: int = Field(ge=1, le=2**31 - 1)
-    seed: int = 0
+    seed: int = Field(default=0, ge=_INT64.start, lt=_INT64.stop)
 
 
 class Identity(Frozen):
@@ -52,9 +61,16 @@ Encoding = Annotated[Vocabulary | Hash | Identity, Field(discriminator="type")]
 
 
 class _FeatureBase(Frozen):
-    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    name: Name
     side: Side
     freshness: Literal["static", "live"] = "static"
+
+    @field_validator("name")
+    @classmethod
+    def _not_reserved(cls, value: str) -> str:
+        if value in RESERVED:
+            raise ValueError(f"'{value}' is reserved for the model's own tensors: give the column another name")
+        return value
 
     @model_validator(mode="after")
     def _live_is_item(self) -> _FeatureBase:
@@ -74,8 +90,14 @@ class CategoricalFeature(_FeatureBase):
     kind: Literal["categorical"] = "categorical"
     dtype: Literal["int64", "string"] = "int64"
     encoding: Encoding = Vocabulary()
-    table: str | None = Field(default=None, description="embedding table; features that name the same one share it")
+    table: Name | None = Field(default=None, description="embedding table; features that name the same one share it")
     default: int | str | None = Field(default=None, description="used where a request leaves the feature out")
+
+    @model_validator(mode="after")
+    def _default_fits(self) -> CategoricalFeature:
+        if self.default is not None:
+            _check_default(self.default, self.dtype, self.encoding)
+        return self
 
 
 class MultiHotFeature(_FeatureBase):
@@ -84,10 +106,18 @@ class MultiHotFeature(_FeatureBase):
     kind: Literal["multi_hot"] = "multi_hot"
     dtype: Literal["int64", "string"] = "int64"
     encoding: Encoding = Vocabulary()
-    table: str | None = None
+    table: Name | None = None
     pooling: Literal["mean", "sum"] = "mean"
     max_length: int = Field(default=1024, ge=1, description="a longer list in a request is refused")
     default: tuple[int | str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _default_fits(self) -> MultiHotFeature:
+        for value in self.default or ():
+            _check_default(value, self.dtype, self.encoding)
+        if len(self.default or ()) > self.max_length:
+            raise ValueError(f"the default is longer than max_length, {self.max_length}")
+        return self
 
 
 class DenseFeature(_FeatureBase):
@@ -95,9 +125,16 @@ class DenseFeature(_FeatureBase):
 
     kind: Literal["dense"] = "dense"
     dtype: Literal["float32"] = "float32"
-    width: int = Field(default=1, ge=1)
+    width: int = Field(default=1, ge=1, le=65_536)
     normalization: Literal["none", "standard", "log1p"] = "standard"
-    default: float | None = None
+    default: float | None = Field(default=None, ge=-_LARGEST_FLOAT32, le=_LARGEST_FLOAT32)
+
+    @model_validator(mode="after")
+    def _default_has_a_logarithm(self) -> DenseFeature:
+        # As float32, in which it is used: what rounds to -1 has none either.
+        if self.normalization == "log1p" and self.default is not None and np.float32(self.default) <= -1:
+            raise ValueError(f"the default {self.default} must be above -1 for log1p")
+        return self
 
 
 Feature = Annotated[CategoricalFeature | MultiHotFeature | DenseFeature, Field(discriminator="kind")]
@@ -107,8 +144,8 @@ class Split(Frozen):
     """How rows become train, validation and test: at random by row, or by time where there is a timestamp."""
 
     by: Literal["random", "time"] = "random"
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    seed: int = 0
+    fractions: tuple[Finite, Finite, Finite] = (0.8, 0.1, 0.1)
+    seed: int = Field(default=0, ge=0)
 
     @field_validator("fractions")
     @classmethod
@@ -126,7 +163,7 @@ class Schema(Frozen):
     item_id: str = Field(description="column with the external id of an item (int64 or string)")
     item_id_dtype: Literal["int64", "string"] = "int64"
     label: str = "label"
-    label_threshold: float | None = Field(default=None, description="the label is 1 where the column is >= this")
+    label_threshold: Finite | None = Field(default=None, description="the label is 1 where the column is >= this")
     task: str = Field(default="label", description="name of the output")
     group: str | None = Field(default=None, description="column of the user: rows of one user are not independent")
     timestamp: str | None = None
@@ -138,15 +175,20 @@ class Schema(Frozen):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"feature '{name}' is given twice")
+            if name == self.label:
+                raise ValueError(f"feature '{name}' is the label: a model must not read what it predicts")
+            if name == self.timestamp:
+                hint = "it orders the rows; give features of the time (hour, weekday) columns of their own"
+                raise ValueError(f"feature '{name}' is the timestamp: {hint}")
         tables: dict[str, object] = {}
         for feature in self.features:
             if isinstance(feature, DenseFeature):
                 continue
             if feature.encoding.type == "identity" and feature.dtype != "int64":
                 raise ValueError(f"feature '{feature.name}': identity encoding needs dtype int64")
-            key = (feature.dtype, feature.encoding)
-            if tables.setdefault(feature.table or feature.name, key) != key:
-                raise ValueError(f"features of table '{feature.table}' differ in dtype or encoding")
+            table, key = feature.table or feature.name, (feature.dtype, feature.encoding)
+            if tables.setdefault(table, key) != key:
+                raise ValueError(f"features of table '{table}' differ in dtype or encoding")
         if self.split.by == "time" and self.timestamp is None:
             raise ValueError("a split by time needs 'timestamp', the column that holds it")
         return self
@@ -169,3 +211,16 @@ class Schema(Frozen):
     def row_features(self) -> tuple[Feature, ...]:
         """Given per candidate with the request: pair features and live item features."""
         return tuple(f for f in self.features if f.per_row)
+
+
+def _check_default(value: int | str, dtype: Literal["int64", "string"], encoding: Encoding) -> None:
+    """Refuse a default that could not be the value of a request."""
+    if isinstance(value, str) != (dtype == "string"):
+        hint = "put quotes around it" if dtype == "string" else "set dtype: string, or give a number"
+        raise ValueError(f"the default {value!r} is not of dtype {dtype}: {hint}")
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError(f"the default {value!r} must not hold the character NUL")
+    if isinstance(value, int) and value not in _INT64:
+        raise ValueError(f"the default {value} does not fit int64")
+    if isinstance(encoding, Identity) and value not in range(encoding.size):
+        raise ValueError(f"the default {value!r} is out of range: the ids are 0 to {encoding.size - 1}")

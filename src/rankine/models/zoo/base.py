@@ -38,7 +38,9 @@ class RankingModel(nn.Module):
         self.schema = schema
         self.config = config
         self.table_rows = dict(table_rows)
-        self.tables = nn.ModuleDict({name: nn.Embedding(rows, embedding_dim) for name, rows in table_rows.items()})
+        self.tables = nn.ModuleDict(
+            {_key(name): nn.Embedding(rows, embedding_dim) for name, rows in table_rows.items()}
+        )
         for table in self.tables.values():
             nn.init.normal_(cast(nn.Embedding, table).weight, std=_INITIAL_STD)
         self.widths = [f.width if isinstance(f, DenseFeature) else embedding_dim for f in schema.features]
@@ -57,10 +59,10 @@ class RankingModel(nn.Module):
             case DenseFeature():
                 return cast(Tensor, value)
             case CategoricalFeature():
-                return cast(Tensor, self.tables[table_of(feature)](value))
+                return cast(Tensor, self.tables[_key(table_of(feature))](value))
             case MultiHotFeature(pooling=pooling):
                 values, offsets, weights = cast(tuple[Tensor, Tensor, Tensor | None], value)
-                weight = cast(nn.Embedding, self.tables[table_of(feature)]).weight
+                weight = cast(nn.Embedding, self.tables[_key(table_of(feature))]).weight
                 mode = pooling if weights is None else "sum"
                 pooled = functional.embedding_bag(
                     values, weight, offsets, mode=mode, per_sample_weights=weights, include_last_offset=True
@@ -95,4 +97,9 @@ def count_macs(model: RankingModel) -> int:
 
 def tables_of(model: RankingModel) -> dict[str, torch.Tensor]:
     """The embedding weights, ``(vocabulary, dim)`` per table."""
-    return {name: cast(nn.Embedding, table).weight.detach() for name, table in model.tables.items()}
+    return {name: cast(nn.Embedding, model.tables[_key(name)]).weight.detach() for name in model.table_rows}
+
+
+def _key(table: str) -> str:
+    """A ``ModuleDict`` refuses the names of its own attributes, such as ``type`` and ``items``."""
+    return f"table_{table}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import torch
 from pydantic import Field
@@ -21,7 +21,7 @@ class DcnV2Config(Frozen):
 
     architecture: Literal["dcn_v2"] = "dcn_v2"
     embedding_dim: int = Field(16, ge=1)
-    hidden: tuple[int, ...] = (1024, 512, 256)
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = (1024, 512, 256)
     cross_layers: int = Field(3, ge=0)
     dropout: float = Field(0.2, ge=0, lt=1)
 
