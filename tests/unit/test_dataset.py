@@ -12,7 +12,7 @@ import pytest
 from rankine.data import Dataset, load_dataset
 from rankine.errors import DataError, UsageError
 from rankine.models.columns import take
-from rankine.models.schema import CategoricalFeature, DenseFeature, Schema, Split
+from rankine.models.schema import CategoricalFeature, DenseFeature, Schema, Split, Vocabulary
 
 FEATURES = (
     CategoricalFeature(name="user", side="request"),
@@ -79,6 +79,8 @@ def test_split_by_time_is_refused_when_there_are_no_timestamps() -> None:
         ({"item_index": np.full(100, 4, np.int32)}, "item_index"),
         ({"item_ids": np.arange(5)}, "differ in length"),
         ({"labels": np.full(100, 0.5, np.float32)}, "labels must be 0 or 1"),
+        ({"timestamps": np.zeros(99)}, "timestamps do not fit"),
+        ({"timestamps": np.array([*range(7), np.nan, *range(92)])}, "timestamps, row 8: is not a time"),
     ],
 )
 def test_check_refuses_when_parts_do_not_fit(changes: dict[str, np.ndarray], message: str) -> None:
@@ -104,6 +106,17 @@ def test_encoded_rows_point_at_their_entities_when_encoded() -> None:
     assert batch.rows == 100
     assert take(batch.item, batch.item_index)["item"].tolist() == (data.item_index + 1).tolist()  # type: ignore[union-attr]
     assert len(batch.pair["distance"]) == 100
+
+
+def test_unseen_values_are_the_out_of_vocabulary_row_when_serving_would_refuse_them() -> None:
+    """Else no data set whose validation rows hold a new value could be trained on."""
+    strict = Vocabulary(out_of_vocabulary="error")
+    features = (FEATURES[0], CategoricalFeature(name="item", side="item", encoding=strict), FEATURES[2])
+    data = dataset(schema=Schema(features=features, item_id="item"))
+    transforms = data.fit_transforms(np.flatnonzero(data.item_index == 2))
+    assert data.encode(transforms).item["item"].tolist() == [0, 0, 1, 0]  # type: ignore[union-attr]
+    with pytest.raises(DataError, match="item: value is not in the vocabulary"):
+        transforms.encode(features[1:2], {"item": data.items["item"]})
 
 
 def test_clusters_are_user_and_item_when_both_are_known() -> None:

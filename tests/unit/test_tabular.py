@@ -125,16 +125,49 @@ def test_defaults_are_used_when_no_row_has_a_value(tmp_path: Path, write: Any, n
 
 
 @WRITERS
-def test_item_has_its_last_values_and_conflicts_are_counted_when_rows_differ(
-    tmp_path: Path, write: Any, name: str
-) -> None:
+def test_conflicting_items_are_counted_when_rows_differ(tmp_path: Path, write: Any, name: str) -> None:
     data = load_table(write(tmp_path / name, COLUMNS), SCHEMA)
-    assert data.items["price"].tolist() == [[2.0], [4.0], [1.75]]  # type: ignore[union-attr]
     assert data.provenance["item_conflicts"] == "1"
     lists = {**COLUMNS, "tags": [["a"], ["a", "b"], ["a"], ["c"], ["b", "a"]], "price": [1, 1, 1, 1, 1]}
     data = load_table(write(tmp_path / f"lists-{name}", lists), SCHEMA)
     assert data.provenance["item_conflicts"] == "1"
-    assert rows_of(data.items["tags"])[0] == [b"b", b"a"]
+
+
+@pytest.mark.parametrize("by", ["random", "time"])
+@pytest.mark.parametrize("rows", [None, 60])
+def test_item_has_the_values_of_its_last_training_row_when_rows_differ(
+    tmp_path: Path, by: Any, rows: int | None
+) -> None:
+    """Values of test rows would leak into training: nothing that a user did later is known then."""
+    random = np.random.default_rng(0)
+    numbers = np.arange(200)
+    columns = {
+        "item": [*random.integers(5, size=199).tolist(), 99],  # item 99 has one row, the last one, and not for training
+        "seen": numbers.astype(float).tolist(),
+        "row": numbers.tolist(),
+        "label": (numbers % 2).tolist(),
+        "when": [*random.permutation(199).tolist(), 1000],
+    }
+    schema = Schema(
+        features=(
+            CategoricalFeature(name="item", side="item"),
+            DenseFeature(name="seen", side="item"),
+            CategoricalFeature(name="row", side="pair"),
+        ),
+        item_id="item",
+        timestamp="when",
+        split=Split(by=by, fractions=(0.5, 0.2, 0.3), seed=8),
+    )
+    data = load_table(write_parquet(tmp_path / "t.parquet", columns), schema, rows=rows, seed=3)
+    train = data.splits().train
+    assert data.rows == (rows or 200)
+    in_training = np.asarray(data.pairs["row"])[train]
+    assert 199 not in in_training
+    seen = dict(zip(data.item_ids.tolist(), np.asarray(data.items["seen"])[:, 0].tolist(), strict=True))
+    last = {int(columns["item"][row]): float(row) for row in sorted(in_training.tolist())}
+    assert len(last) == 5
+    assert seen == {**last, 99: 199.0}
+    assert data.provenance["item_conflicts"] == "5"
 
 
 @WRITERS
@@ -203,7 +236,12 @@ def test_value_is_refused_with_column_and_row_when_missing_or_wrong(
         ("price", ["1", "2", "cheap", "1", "1"], "price', row 3: is not a number .got 'cheap'"),
         ("position", ["0", "1", "x", "0", "1"], "position', row 3: is not an integer .got 'x'"),
         ("likes", [[1], ["b"], [], [], []], "likes', row 2: is not an integer .got 'b'"),
-        ("when", ["yesterday"] * 5, "when': is not a time .got yesterday"),
+        ("when", ["yesterday"] * 5, "when', row 1: is not a time .got yesterday"),
+        ("when", ["1", "2.5", "3", "soon", "5"], "when', row 4: is not a time .got soon"),
+        ("when", ["2024-05-01", "2024-05-02", "2024-05-32", "x", "y"], "when', row 3: is not a time .got 2024-05-32"),
+        ("when", ["2024-05-01T10:00Z"] * 2 + ["2024-05-01T10:00"] * 3, "when', row 3: .*a time zone in every row"),
+        ("when", ["1", "2", "nan", "4", "5"], "when', row 3: is not a finite time .got nan"),
+        ("user", ["a", "b", "a", "c\0", "c"], "user', row 4: holds NUL"),
     ],
 )
 def test_text_is_refused_with_column_and_row_when_it_is_no_number(
@@ -221,6 +259,9 @@ def test_text_is_refused_with_column_and_row_when_it_is_no_number(
         ("price", [b"9"] * 5, "price': must be numbers .got binary"),
         ("tags", [1, 2, 3, 4, 5], "tags': must be lists .got int64"),
         ("likes", [[1, None], [], [], [], []], "likes', row 1: is missing"),
+        ("tags", [["a"], [], ["b", "a\0"], [], []], "tags', row 3: holds NUL"),
+        ("when", [1.0, float("nan"), 2.0, 3.0, 4.0], "when', row 2: is not a finite time"),
+        ("when", [b"9"] * 5, "when', row 1: is not a time"),
     ],
 )
 def test_parquet_column_is_refused_when_of_the_wrong_type(
@@ -240,10 +281,12 @@ def test_label_is_refused_with_the_row_when_there_is_no_threshold(tmp_path: Path
     ("times", "ordered"),
     [
         (["2024-05-01T10:00:00", "2024-05-01T09:00:00", "2023-01-01T00:00:00"], [2, 1, 0]),
+        (["2024-05-01T10:00:00+02:00", "2024-05-01T09:30:00Z", "2024-05-01T06:00:00-01:00"], [2, 0, 1]),
+        (["2024-05-01", "2023-05-01", "2025-05-01"], [1, 0, 2]),
         (["3", "2", "10"], [1, 0, 2]),
         (["0.5", "0.25", "10.5"], [1, 0, 2]),
     ],
-    ids=["iso", "integers", "floats"],
+    ids=["iso", "zones", "dates", "integers", "floats"],
 )
 def test_rows_are_ordered_by_time_when_times_are_text(tmp_path: Path, times: list[str], ordered: list[int]) -> None:
     schema = Schema(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from rankine.artifact import Artifact, Draft
-from rankine.errors import DataError
+from rankine.errors import ArtifactError, DataError
 from rankine.models.columns import Column, Ragged
 from rankine.models.schema import (
     CategoricalFeature,
@@ -98,6 +99,9 @@ def test_string_is_refused_when_it_is_not_valid_unicode() -> None:
         (category(), np.array([1]), np.array(["1"]), "must be integers"),
         (category("string"), np.array(["1"]), np.array([1]), "must be strings"),
         (category("string"), np.array(["1"]), np.array([None], object), "must be strings"),
+        (category(), np.array([1]), np.array([2**63], np.uint64), "must fit int64 .got 9223372036854775808"),
+        (category(), np.array([1]), np.array([2**64 - 1], np.uint64), "must fit int64"),
+        (category("string"), np.array(["1"]), np.array(["1\0"], object), "must not end in NUL"),
         (category(), np.array([1]), Ragged.from_lists([[1]]), "must be one value a row"),
         (MultiHotFeature(name="x", side="item"), Ragged.from_lists([[1]]), np.array([1]), "must be a list"),
         (number(), np.array([1.0]), np.array(["1"]), "must be numbers"),
@@ -114,6 +118,11 @@ def test_column_is_refused_with_the_feature_named_when_of_the_wrong_type(
     fitted = transforms(feature, training)
     with pytest.raises(DataError, match=f"x: {message}"):
         encode(fitted, wrong)
+
+
+def test_ids_are_found_when_they_come_as_unsigned_integers() -> None:
+    fitted = transforms(category(), np.array([10, 2**63 - 1]))
+    assert encode(fitted, np.array([10, 2**63 - 1, 3], np.uint64)).tolist() == [1, 2, 0]
 
 
 def test_identity_keeps_ids_when_in_range() -> None:
@@ -232,6 +241,24 @@ def test_transforms_encode_alike_when_read_back_from_an_artifact(tmp_path: Path)
             np.testing.assert_array_equal(column.offsets, other.offsets)
             column, other = column.values, other.values
         np.testing.assert_array_equal(column, other)
+
+
+@pytest.mark.parametrize("part", ["normalization", "vocabularies"])
+def test_read_is_refused_with_the_file_named_when_something_fitted_is_missing(tmp_path: Path, part: str) -> None:
+    draft = Draft("train", name="model")
+    Transforms.fit(FULL, COLUMNS).write(draft)
+    artifact = draft.commit(tmp_path / "model")
+    name = "transforms/transforms.json"
+    damaged = Draft("train", parent=artifact)
+    damaged.put_bytes(name, json.dumps(json.loads(artifact.read_bytes(name)) | {part: None}).encode())
+    with pytest.raises(ArtifactError, match=r"transforms\.json"):
+        Transforms.read(damaged.commit(tmp_path / "damaged"))
+    damaged = Draft("train", parent=artifact)
+    without = json.loads(artifact.read_bytes(name))
+    del without[part]
+    damaged.put_bytes(name, json.dumps(without).encode())
+    with pytest.raises(ArtifactError, match=r"transforms\.json: lacks what was fitted for feature"):
+        Transforms.read(damaged.commit(tmp_path / "lacking"))
 
 
 @pytest.mark.parametrize(("name", "value"), [("user", np.array([4, 2, 5])), ("price", np.full((3, 2), 2.0))])

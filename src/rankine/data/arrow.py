@@ -71,7 +71,7 @@ def strings(column: Any, where: str, *, default: str | None = None, rows: np.nda
     """A column of strings as UTF-8 bytes ``(n,)``; arguments as in :func:`integers`.
 
     Raises:
-        DataError: a value is missing and there is no default, or the column holds no strings.
+        DataError: a value is missing and there is no default, or holds NUL, or the column holds no strings.
     """
     arrow, compute = _pyarrow(where), _compute()
     column = _plain(column)
@@ -85,8 +85,11 @@ def strings(column: Any, where: str, *, default: str | None = None, rows: np.nda
         column = compute.fill_null(column, default)
     # By dictionary: only the distinct values pass through Python.
     encoded = column.dictionary_encode()
-    known = np.array([value.encode() for value in encoded.dictionary.to_pylist()], dtype=bytes)
-    return known[encoded.indices.to_numpy(zero_copy_only=False)] if len(encoded) else known
+    known = [value.encode() for value in encoded.dictionary.to_pylist()]
+    indices = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    _refuse_nul(known, indices, where, rows)
+    values: np.ndarray = np.array(known, dtype=bytes)[indices]
+    return values
 
 
 def lists(column: Any, where: str, *, dtype: str, default: Sequence[int | str] | None = None) -> Ragged:
@@ -151,24 +154,26 @@ def dense(column: Any, where: str, *, width: int, default: float | None) -> np.n
 def times(column: Any, where: str) -> np.ndarray:
     """A column of times as sortable numbers ``(n,)``: what integers and floats say, else microseconds since 1970.
 
+    Text is numbers, or ISO 8601, either with a time zone in every row or in none.
+
     Raises:
-        DataError: a time is missing or is not readable.
+        DataError: a time is missing, not readable, or not finite; names the first row.
     """
-    arrow, compute = _pyarrow(where), _compute()
+    arrow = _pyarrow(where)
     column = _plain(column)
     _refuse_nulls(column, where, None, allowed="a time")
     if _is_number(column.type):
-        return np.asarray(column.to_numpy(zero_copy_only=False))
-    for kind in (arrow.int64(), arrow.float64()) if arrow.types.is_string(column.type) else ():
-        try:
-            return np.asarray(compute.cast(column, kind).to_numpy(zero_copy_only=False))
-        except arrow.ArrowInvalid:
-            continue
-    try:
-        moments = compute.cast(column, arrow.timestamp("us"), safe=False)
-    except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError):
-        raise DataError("is not a time", where=where, got=str(column[0]), allowed="a number, or ISO 8601") from None
-    return np.asarray(compute.cast(moments, arrow.int64()).to_numpy(zero_copy_only=False))
+        return _finite_times(np.asarray(column.to_numpy(zero_copy_only=False)), where)
+    naive, zoned = arrow.timestamp("us"), arrow.timestamp("us", "UTC")
+    kinds = (arrow.int64(), arrow.float64(), naive, zoned) if arrow.types.is_string(column.type) else (naive,)
+    for kind in kinds:
+        numbers = _as_times(column, kind)
+        if numbers is not None:
+            return _finite_times(numbers, where)
+    # The kind that reads furthest is what the column is meant to be: it fails at the row that is wrong.
+    row = max(_first_failing(column, kind) for kind in kinds)
+    allowed = "a number, or ISO 8601 with a time zone in every row or in none"
+    raise DataError("is not a time", where=at(where, row), got=str(column[row]), allowed=allowed)
 
 
 def factorize(column: Any, where: str) -> np.ndarray:
@@ -264,6 +269,47 @@ def _refuse_nulls(column: Any, where: str, rows: np.ndarray | None, *, allowed: 
     if column.null_count and default is None:
         position = int(np.argmax(column.is_null().to_numpy(zero_copy_only=False)))
         raise DataError("is missing", where=at(where, position if rows is None else rows[position]), allowed=allowed)
+
+
+def _as_times(column: Any, kind: Any) -> np.ndarray | None:
+    """The column cast to ``kind``, a time as its microseconds; None where a value cannot be."""
+    import pyarrow
+
+    compute = _compute()
+    try:
+        cast = compute.cast(column, kind, safe=_is_number(kind))
+        return np.asarray((cast if _is_number(kind) else compute.cast(cast, pyarrow.int64())).to_numpy())
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError):
+        return None
+
+
+def _first_failing(column: Any, kind: Any) -> int:
+    """First row of a column that cannot be cast to ``kind``, by bisection; one of them cannot."""
+    start, end = 0, len(column)
+    while end - start > 1:
+        middle = (start + end) // 2
+        if _as_times(column[start:middle], kind) is None:
+            end = middle
+        else:
+            start = middle
+    return start
+
+
+def _finite_times(values: np.ndarray, where: str) -> np.ndarray:
+    finite = np.isfinite(values)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        raise DataError("is not a finite time", where=at(where, row), got=str(values[row]), allowed="a time")
+    return values
+
+
+def _refuse_nul(known: Sequence[bytes], indices: np.ndarray, where: str, rows: np.ndarray | None) -> None:
+    """Fixed-width columns drop NULs at the end, so that two values could become one."""
+    bad = [position for position, value in enumerate(known) if b"\0" in value]
+    if bad:
+        position = int(np.argmax(np.isin(indices, bad)))
+        got = repr(known[indices[position]].decode())
+        raise DataError("holds NUL", where=at(where, position if rows is None else rows[position]), got=got)
 
 
 def _first_bad(

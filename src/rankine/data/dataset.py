@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from rankine.errors import DataError
 from rankine.models.columns import Batch, Columns, row_count, take
-from rankine.models.schema import Schema
+from rankine.models.schema import Schema, Split
 from rankine.models.transforms import Transforms
 
-__all__ = ["Dataset", "Splits"]
+__all__ = ["Dataset", "Splits", "draw_rows", "split_rows"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,28 @@ class Splits:
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+
+
+def split_rows(policy: Split, rows: int, timestamps: np.ndarray | None) -> Splits:
+    """Training, validation and test rows of a data set of ``rows``; of very few rows, parts can be empty.
+
+    Args:
+        timestamps: ``(rows,)``, needed where the policy is by time.
+    """
+    if policy.by == "time" and timestamps is not None:
+        order = np.argsort(timestamps, kind="stable")
+    else:
+        order = np.random.default_rng(policy.seed).permutation(rows)
+    first = round(rows * policy.fractions[0])
+    second = first + round(rows * policy.fractions[1])
+    return Splits(np.sort(order[:first]), np.sort(order[first:second]), np.sort(order[second:]))
+
+
+def draw_rows(total: int, rows: int | None, seed: int) -> np.ndarray:
+    """Positions of ``rows`` of ``total`` rows, chosen at random without replacement, ascending; of all for None."""
+    if rows is None or rows >= total:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(seed).choice(total, rows, replace=False))
 
 
 @dataclass(frozen=True)
@@ -68,18 +90,28 @@ class Dataset:
             DataError: a part would be empty, or the split is by time and there are no timestamps.
         """
         policy = self.schema.split
-        if policy.by == "time":
-            if self.timestamps is None:
-                raise DataError("a split by time needs timestamps", where=self.name)
-            order = np.argsort(self.timestamps, kind="stable")
-        else:
-            order = np.random.default_rng(policy.seed).permutation(self.rows)
-        first = round(self.rows * policy.fractions[0])
-        second = first + round(self.rows * policy.fractions[1])
-        parts = Splits(np.sort(order[:first]), np.sort(order[first:second]), np.sort(order[second:]))
+        if policy.by == "time" and self.timestamps is None:
+            raise DataError("a split by time needs timestamps", where=self.name)
+        parts = split_rows(policy, self.rows, self.timestamps)
         if not (len(parts.train) and len(parts.validation) and len(parts.test)):
             raise DataError("too few rows to split", where=self.name, got=self.rows)
         return parts
+
+    def subset(self, rows: int | None, seed: int) -> Dataset:
+        """At most ``rows`` interactions, chosen as :func:`draw_rows` says; requests and items stay as they are."""
+        if rows is None or rows >= self.rows:
+            return self
+        chosen = draw_rows(self.rows, rows, seed)
+        return replace(
+            self,
+            pairs=take(self.pairs, chosen),
+            request_index=self.request_index[chosen],
+            item_index=self.item_index[chosen],
+            labels=self.labels[chosen],
+            groups=None if self.groups is None else self.groups[chosen],
+            timestamps=None if self.timestamps is None else self.timestamps[chosen],
+            provenance={**self.provenance, "subset": f"{rows} of {self.rows} rows, seed {seed}"},
+        )
 
     def fit_transforms(self, rows: np.ndarray) -> Transforms:
         """Vocabularies and normalizations from these (training) rows."""
@@ -91,12 +123,16 @@ class Dataset:
         return Transforms.fit(self.schema, columns)
 
     def encode(self, transforms: Transforms) -> Batch:
-        """All rows as one encoded batch; use :meth:`Batch.select` for parts of it."""
+        """All rows as one encoded batch; use :meth:`Batch.select` for parts of it.
+
+        Values that were not seen in training are the out-of-vocabulary row, also where serving refuses them: without
+        them there would be no validation and no test.
+        """
         schema = transforms.schema
         return Batch(
-            transforms.encode(schema.request_features, self.requests),
-            transforms.encode(schema.catalog_features, self.items),
-            transforms.encode(schema.row_features, self.pairs),
+            transforms.encode(schema.request_features, self.requests, unseen="row"),
+            transforms.encode(schema.catalog_features, self.items, unseen="row"),
+            transforms.encode(schema.row_features, self.pairs, unseen="row"),
             self.request_index,
             self.item_index,
         )
@@ -124,3 +160,9 @@ class Dataset:
             raise DataError("items and item ids differ in length", where=self.name)
         if not np.isin(self.labels, (0.0, 1.0)).all():
             raise DataError("labels must be 0 or 1", where=self.name, hint="Set label_threshold in the schema.")
+        if self.timestamps is not None:
+            if len(self.timestamps) != rows:
+                raise DataError("timestamps do not fit the rows", where=self.name, got=len(self.timestamps))
+            if np.isnan(self.timestamps).any():
+                row = int(np.argmax(np.isnan(self.timestamps)))
+                raise DataError("is not a time", where=f"{self.name}: timestamps, row {row + 1}", got="NaN")

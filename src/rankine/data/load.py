@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from rankine.data.dataset import Dataset
 from rankine.data.movielens import has_movielens, load_movielens
 from rankine.data.synthetic import make_synthetic
 from rankine.data.tabular import load_table
 from rankine.errors import DataError, UsageError
-from rankine.models.columns import take
 from rankine.models.schema import Schema
 
 __all__ = ["load_dataset"]
@@ -47,14 +43,14 @@ def load_dataset(
         return make_synthetic(made, users=max(made // 100, 20), items=max(made // 200, 50), seed=seed)
     if path.is_dir() and has_movielens(path):
         _refuse_schema(schema, "MovieLens")
-        return _cut(load_movielens(path), rows, seed)
+        return load_movielens(path).subset(rows, seed)
     if path.suffix in _SUFFIXES or (path.is_dir() and any(file.suffix in _SUFFIXES for file in path.iterdir())):
         if not path.exists():
             raise DataError("no such file", where=str(path))
         if schema is None:
             hint = "Give a schema with --schema FILE.yaml."
             raise UsageError("Parquet and CSV need a schema", where=str(path), hint=hint)
-        return _cut(load_table(path, schema), rows, seed)
+        return load_table(path, schema, rows=rows, seed=seed)
     raise DataError(
         "no data found" if path.exists() else "no such file or folder",
         where=str(path),
@@ -66,20 +62,3 @@ def load_dataset(
 def _refuse_schema(schema: Schema | None, name: str) -> None:
     if schema is not None:
         raise UsageError(f"{name} brings its own schema", where="schema", hint="Leave the schema out.")
-
-
-def _cut(dataset: Dataset, rows: int | None, seed: int) -> Dataset:
-    """At most ``rows`` interactions, chosen at random without replacement, in their old order."""
-    if rows is None or rows >= dataset.rows:
-        return dataset
-    chosen = np.sort(np.random.default_rng(seed).choice(dataset.rows, rows, replace=False))
-    return replace(
-        dataset,
-        pairs=take(dataset.pairs, chosen),
-        request_index=dataset.request_index[chosen],
-        item_index=dataset.item_index[chosen],
-        labels=dataset.labels[chosen],
-        groups=None if dataset.groups is None else dataset.groups[chosen],
-        timestamps=None if dataset.timestamps is None else dataset.timestamps[chosen],
-        provenance={**dataset.provenance, "subset": f"{rows} of {dataset.rows} rows, seed {seed}"},
-    )

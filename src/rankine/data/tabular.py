@@ -11,7 +11,7 @@ import numpy as np
 
 from rankine.artifact import sha256_of
 from rankine.data import arrow
-from rankine.data.dataset import Dataset
+from rankine.data.dataset import Dataset, draw_rows, split_rows
 from rankine.errors import DataError
 from rankine.models.columns import Column, Columns, Ragged, concat, take
 from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, MultiHotFeature, Schema
@@ -19,16 +19,21 @@ from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, Mul
 __all__ = ["load_table"]
 
 
-def load_table(source: Path | str | Sequence[Path | str], schema: Schema) -> Dataset:
+def load_table(
+    source: Path | str | Sequence[Path | str], schema: Schema, *, rows: int | None = None, seed: int = 0
+) -> Dataset:
     """Interactions from ``.parquet`` or ``.csv`` files with one row each.
 
-    Items are the distinct values of ``schema.item_id``, with the static features of their last row; how many items had
-    other values in an earlier row is ``item_conflicts`` in the provenance. A request is a distinct combination of group
-    and request features. In CSV, the values of multi-hot (and wide dense) features are separated by ``|``.
+    Items are the distinct values of ``schema.item_id``, with the static features of their last training row, so that
+    nothing of the test rows gets into training; items without a training row have those of their last row. How many
+    items had other values in another row is ``item_conflicts`` in the provenance: such features are live, or of the
+    pair. A request is a distinct combination of group and request features. In CSV, the values of multi-hot (and wide
+    dense) features are separated by ``|``.
 
     Args:
         source: a file, a folder (its files of one kind, in the order of their names), or several files.
         schema: names the columns; all must be there.
+        rows: keep at most this many interactions, chosen at random by ``seed``; items stay as they are.
 
     Raises:
         DataError: a file cannot be read, or names the column (and where it can, the row) that does not fit the schema.
@@ -40,7 +45,11 @@ def load_table(source: Path | str | Sequence[Path | str], schema: Schema) -> Dat
         raise DataError("has no rows", where=str(paths[0]))
     features = concat([part.features for part in flat])
     groups = _joined([part.groups for part in flat])
-    item_ids, item_index, items, conflicts = _items(ids, {f.name: features[f.name] for f in schema.catalog_features})
+    timestamps = _joined([part.timestamps for part in flat])
+    kept = draw_rows(len(ids), rows, seed)
+    train = kept[split_rows(schema.split, len(kept), None if timestamps is None else timestamps[kept]).train]
+    static = {feature.name: features[feature.name] for feature in schema.catalog_features}
+    item_ids, item_index, items, conflicts = _items(ids, static, train)
     of_requests = {feature.name: features[feature.name] for feature in schema.request_features}
     first, request_index = _requests(of_requests, groups, len(ids))
     dataset = Dataset(
@@ -54,7 +63,7 @@ def load_table(source: Path | str | Sequence[Path | str], schema: Schema) -> Dat
         item_index=item_index,
         labels=np.concatenate([part.labels for part in flat]),
         groups=groups if groups is None else np.unique(groups, return_inverse=True)[1].astype(np.int64),
-        timestamps=_joined([part.timestamps for part in flat]),
+        timestamps=timestamps,
         provenance={
             "source": ", ".join(path.name for path in paths),
             "sha256": ", ".join(sha256_of(path) for path in paths),
@@ -65,7 +74,7 @@ def load_table(source: Path | str | Sequence[Path | str], schema: Schema) -> Dat
         },
     )
     dataset.check()
-    return dataset
+    return dataset.subset(rows, seed)
 
 
 @dataclass(frozen=True)
@@ -148,11 +157,15 @@ def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
     return np.concatenate(present) if present else None
 
 
-def _items(ids: np.ndarray, features: Columns) -> tuple[np.ndarray, np.ndarray, dict[str, Column], int]:
-    """Distinct ids, the position of each row's among them, the features of their last rows, conflicting items."""
+def _items(
+    ids: np.ndarray, features: Columns, train: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, dict[str, Column], int]:
+    """Distinct ids, the position of each row's among them, the features of the last of their rows in ``train`` (of all
+    their rows where none is), and the number of items that have other values in another row."""
     item_ids, index = np.unique(ids, return_inverse=True)
     last = np.zeros(len(item_ids), np.int64)
-    last[index] = np.arange(len(ids))  # of equal positions, the last assignment stays
+    for rows in (np.arange(len(ids)), train):
+        last[index[rows]] = rows  # of equal positions, the last assignment stays
     items = take(features, last)
     differs = np.zeros(len(ids), bool)
     for name, column in features.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -17,7 +18,10 @@ from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, Has
 
 __all__ = ["Normalization", "Transforms"]
 
+Unseen = Literal["policy", "row"]
+
 OUT_OF_VOCABULARY = 0
+_LARGEST_INT64 = 2**63 - 1
 _SCHEMA_FILE = "schema.json"
 _TRANSFORMS_FILE = "transforms/transforms.json"
 
@@ -84,15 +88,21 @@ class Transforms:
                     rows[table_of(feature)] = 1 + len(self.vocabularies[table_of(feature)])
         return rows
 
-    def encode(self, features: tuple[Feature, ...], columns: Columns) -> dict[str, Column]:
+    def encode(
+        self, features: tuple[Feature, ...], columns: Columns, *, unseen: Unseen = "policy"
+    ) -> dict[str, Column]:
         """Raw columns of ``features`` as ids and numbers: int32 ``(n,)``, ragged int32, or float32 ``(n, width)``.
+
+        Args:
+            unseen: what becomes of a value that is not in its vocabulary: what the schema says, or always the
+                out-of-vocabulary row, as training and evaluation need it.
 
         Raises:
             DataError: names the feature whose values have the wrong type, are not finite, or are not allowed.
         """
-        return {feature.name: self._encode(feature, columns[feature.name]) for feature in features}
+        return {feature.name: self._encode(feature, columns[feature.name], unseen) for feature in features}
 
-    def _encode(self, feature: Feature, column: Column) -> Column:
+    def _encode(self, feature: Feature, column: Column, unseen: Unseen) -> Column:
         match feature:
             case DenseFeature():
                 fitted = self.normalization[feature.name]
@@ -102,13 +112,15 @@ class Transforms:
             case MultiHotFeature():
                 if not isinstance(column, Ragged):
                     raise DataError("must be a list of values a row", where=feature.name, got=str(column.dtype))
-                return Ragged(self._ids(feature, column.values), column.offsets.astype(np.int32), column.weights)
+                return Ragged(
+                    self._ids(feature, column.values, unseen), column.offsets.astype(np.int32), column.weights
+                )
             case CategoricalFeature():
                 if isinstance(column, Ragged):
                     raise DataError("must be one value a row", where=feature.name, got="a list")
-                return self._ids(feature, column)
+                return self._ids(feature, column, unseen)
 
-    def _ids(self, feature: CategoricalFeature | MultiHotFeature, values: np.ndarray) -> np.ndarray:
+    def _ids(self, feature: CategoricalFeature | MultiHotFeature, values: np.ndarray, unseen: Unseen) -> np.ndarray:
         match feature.encoding:
             case Hash(buckets=buckets, seed=seed):
                 return _hash(_comparable(feature, values), buckets, seed)
@@ -122,12 +134,13 @@ class Transforms:
             case encoding:
                 known = self.vocabularies[table_of(feature)]
                 wanted = _comparable(feature, values)
-                if not len(known):
-                    return np.zeros(len(wanted), np.int32)
-                # Cut or pad to the vocabulary's width: searchsorted would else copy all of it to the wider type.
-                at = np.minimum(np.searchsorted(known, wanted.astype(known.dtype, copy=False)), len(known) - 1)
-                found = known[at] == wanted
-                if encoding.out_of_vocabulary == "error" and not found.all():
+                if len(known):
+                    # Cut or pad to the vocabulary's width: searchsorted would else copy all of it to the wider type.
+                    at = np.minimum(np.searchsorted(known, wanted.astype(known.dtype, copy=False)), len(known) - 1)
+                    found = known[at] == wanted
+                else:
+                    at, found = np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
+                if unseen == "policy" and encoding.out_of_vocabulary == "error" and not found.all():
                     got = wanted[~found][0]
                     shown = got.decode(errors="replace") if isinstance(got, bytes) else int(got)
                     raise DataError("value is not in the vocabulary", where=feature.name, got=shown)
@@ -150,6 +163,7 @@ class Transforms:
         for table, values in vocabularies.items():
             if values.ndim != 1 or values.dtype.kind not in "iS":
                 raise ArtifactError("a vocabulary must be one sorted column", where=table, got=str(values.dtype))
+        _check_complete(artifact, schema, fitted)
         return cls(schema, vocabularies, fitted.normalization)
 
     def fingerprint(self) -> str:
@@ -167,11 +181,26 @@ def table_of(feature: CategoricalFeature | MultiHotFeature) -> str:
     return feature.table or feature.name
 
 
+def _check_complete(artifact: Artifact, schema: Schema, fitted: _Fitted) -> None:
+    """Refuse an artifact that lacks what its schema needs, when it is opened and not at the first request."""
+    for feature in schema.features:
+        if isinstance(feature, DenseFeature):
+            normalization = fitted.normalization.get(feature.name)
+            whole = normalization is not None and len(normalization.mean) == len(normalization.std) == feature.width
+        else:
+            whole = feature.encoding.type != "vocabulary" or table_of(feature) in fitted.vocabularies
+        if not whole:
+            where = str(artifact.file(_TRANSFORMS_FILE))
+            raise ArtifactError(f"lacks what was fitted for feature '{feature.name}'", where=where)
+
+
 def _comparable(feature: CategoricalFeature | MultiHotFeature, values: np.ndarray) -> np.ndarray:
     """Values in the form in which they are compared: int64, or UTF-8 bytes."""
     if feature.dtype == "int64":
         if values.dtype.kind not in "iu":
             raise DataError("must be integers", where=feature.name, got=str(values.dtype), allowed="int64")
+        if values.dtype == np.uint64 and values.size and values.max() > _LARGEST_INT64:
+            raise DataError("must fit int64", where=feature.name, got=int(values.max()), allowed=f"<= {_LARGEST_INT64}")
         return values.astype(np.int64, copy=False)
     if values.dtype.kind == "S":
         return values
@@ -179,6 +208,9 @@ def _comparable(feature: CategoricalFeature | MultiHotFeature, values: np.ndarra
         if values.dtype.kind == "U":
             return np.char.encode(values, "utf-8")
         if values.dtype.kind == "O" and all(isinstance(value, str) for value in values):
+            ended = [value for value in values if value.endswith("\0")]
+            if ended:  # arrays of fixed width drop it, so that two values would become one
+                raise DataError("must not end in NUL", where=feature.name, got=repr(ended[0]))
             return np.array([value.encode() for value in values], dtype=bytes)
     except UnicodeEncodeError as error:  # a lone surrogate, which JSON can spell
         raise DataError("must be valid Unicode", where=feature.name, got=ascii(error.object)) from None
