@@ -33,7 +33,7 @@ Examples:
 @cores_option("Cores to run on, e.g. 0,1 [default: all].")
 @click.option("--max-candidates", type=click.IntRange(min=1), default=10_000, show_default=True)
 @click.option("--max-body-bytes", type=click.IntRange(min=1024), default=16 << 20, show_default=True)
-@click.option("--max-decompressed-bytes", type=click.IntRange(min=1024), default=64 << 20, show_default=True)
+@click.option("--max-decompressed-bytes", type=click.IntRange(min=1024), default=16 << 20, show_default=True)
 @click.option("--max-batch-rows", type=click.IntRange(min=1), default=2048, show_default=True)
 @click.option("--max-queue-rows", type=click.IntRange(min=1), default=65_536, show_default=True)
 @click.option("--default-deadline-ms", type=float, help="Deadline of requests that bring none.")

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any, TypeVar
 
-from rankine.errors import CapacityExceeded, RankineError
+from rankine.errors import CapacityExceeded, DeadlineExceeded, RankineError
 from rankine.serving.bodies import BodyUnread, ClientGone, Receive, decompress, encoding_of, read_body
 from rankine.serving.config import ServeConfig
 from rankine.serving.http import MethodNotAllowed, Reply, Request, UnsupportedMedia, error_reply
@@ -67,11 +67,11 @@ class App:
             self._request_id(headers), scope["method"], scope["path"], scope["query_string"], headers, arrived_s
         )
         try:
-            protocol, reply = await self._answer(request, receive)
+            label, reply = await self._answer(request, receive)
         except ClientGone:
             return
         await self._send(request, reply, send)
-        self.metrics.answered(protocol, reply.status, perf_counter() - arrived_s)
+        self.metrics.answered(label, reply.status, perf_counter() - arrived_s)
         if self.config.log_requests:
             fields = {
                 "request_id": request.id,
@@ -110,22 +110,22 @@ class App:
         self._threads.shutdown(wait=True)
 
     async def _answer(self, request: Request, receive: Receive) -> tuple[str, Reply]:
-        """The reply and the name of its protocol; every error becomes a reply."""
-        protocol = "oip" if request.path.startswith("/v2") else "http"
+        """The label of its route and the reply; every error becomes a reply."""
+        protocol, label = "oip" if request.path.startswith("/v2") else "http", "http"
         try:
             route: Route = self._routes.find(request)
-            protocol = route.protocol
-            return protocol, await route.handle(request, receive)
+            protocol, label = route.protocol, route.label
+            return label, await route.handle(request, receive)
         except ClientGone:
             raise
         except RankineError as error:
-            if error.http_status >= 500 and not isinstance(error, CapacityExceeded):
+            if error.http_status >= 500 and not isinstance(error, CapacityExceeded | DeadlineExceeded):
                 LOGGER.warning("request failed", extra={"fields": {"request_id": request.id, "error": str(error)}})
-            return protocol, error_reply(error, request.id, plain=protocol == "oip", headers=_headers_of(error))
+            return label, error_reply(error, request.id, plain=protocol == "oip", headers=_headers_of(error))
         except Exception:  # noqa: BLE001  one request must not end the server; the log has it whole
             LOGGER.exception("internal error", extra={"fields": {"request_id": request.id, "path": request.path}})
             hidden = RankineError("internal error", hint="The server's log has the details under this request id.")
-            return protocol, error_reply(hidden, request.id, plain=protocol == "oip")
+            return label, error_reply(hidden, request.id, plain=protocol == "oip")
 
     async def _send(self, request: Request, reply: Reply, send: Send) -> None:
         headers = [

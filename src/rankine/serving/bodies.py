@@ -120,13 +120,25 @@ def decompress(body: bytes, encoding: str, max_bytes: int) -> bytes:
 
 def compress(body: bytes, accepted: bytes) -> tuple[bytes, bytes | None]:
     """``body`` as a client accepts it, and the content encoding (None for none)."""
-    offers = {offer.split(b";")[0].strip() for offer in accepted.lower().split(b",") if b"q=0" not in offer}
+    offers = {name for name, quality in map(_offer, accepted.lower().split(b",")) if quality > 0}
     if b"gzip" in offers:
         packer = zlib.compressobj(1, wbits=16 + zlib.MAX_WBITS)
         return packer.compress(body) + packer.flush(), b"gzip"
     if b"deflate" in offers:
         return zlib.compress(body, 1), b"deflate"
     return body, None
+
+
+def _offer(text: bytes) -> tuple[bytes, float]:
+    """Name and quality of one element of Accept-Encoding (RFC 9110, 12.5.3); what is malformed is not accepted."""
+    name, *parameters = (part.strip() for part in text.split(b";"))
+    for parameter in parameters:
+        if parameter.startswith(b"q="):
+            try:
+                return name, float(parameter[2:])
+            except ValueError:
+                return name, 0.0
+    return name, 1.0
 
 
 def _has_zlib_header(body: bytes) -> bool:

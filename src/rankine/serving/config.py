@@ -32,7 +32,8 @@ class ServeConfig(Frozen):
         max_queue_rows: rows that may wait; above it requests are refused (503).
         default_deadline_ms: for requests that bring none; no deadline if None.
         unknown_item: an id that the catalog does not have is an ``error``, or scored as the out-of-vocabulary ``row``.
-        drain_s: after SIGTERM, requests on connections that are open are still taken for this long.
+        drain_s: after SIGTERM, the server says that it is not ready but takes all requests for this long, then those on
+            open connections for as long again; give it more than the interval of a load balancer's probe.
         log_requests: one JSON line on stderr a request.
     """
 
@@ -49,7 +50,7 @@ class ServeConfig(Frozen):
     cores: tuple[int, ...] | None = None
     max_candidates: int = Field(10_000, ge=1)
     max_body_bytes: int = Field(16 << 20, ge=1024)
-    max_decompressed_bytes: int = Field(64 << 20, ge=1024)
+    max_decompressed_bytes: int = Field(16 << 20, ge=1024)
     max_batch_rows: int = Field(2048, ge=1)
     max_queue_rows: int = Field(65_536, ge=1)
     default_deadline_ms: float | None = Field(None, gt=0)

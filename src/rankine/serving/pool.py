@@ -18,6 +18,7 @@ from rankine.compilation.engine import Runner
 from rankine.errors import BadRequest, CapacityExceeded, DeadlineExceeded, EngineError, RankineError
 from rankine.models.columns import Columns
 from rankine.policy import admit, form_batch
+from rankine.serving.logs import LOGGER
 from rankine.serving.work import Outcome, Work, join
 
 __all__ = ["BatchRun", "Pool", "QueueRefused"]
@@ -122,7 +123,7 @@ class Pool:
                 work.rows,
                 queued_rows=self._queued_rows,
                 max_queue_rows=self._max_queue_rows,
-                rows_per_s=self._rows_per_s,
+                rows_per_s=self._rows_per_s * len(self._threads),
                 draining=self._draining,
             )
             if not admission.admitted:
@@ -171,6 +172,9 @@ class Pool:
                 if taken:
                     results += self._run(taken, reason)
                 _deliver(results)
+            except Exception:  # noqa: BLE001  a worker thread must outlive whatever happens to one batch
+                # An observer or a closed event loop: nobody is left to tell, but the next batch needs this thread.
+                LOGGER.exception("a batch could not be delivered")
             finally:
                 with self._changed:
                     self._in_flight -= len(taken)

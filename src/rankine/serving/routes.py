@@ -20,11 +20,17 @@ Handler = Callable[[Request, Receive], Awaitable[Reply]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One path: its method, and the protocol whose form its replies and errors have."""
+    """One path.
+
+    Attributes:
+        protocol: whose form its errors have: ``oip``, or any other for our own.
+        label: under which its requests are counted and timed.
+    """
 
     method: str
     protocol: str
     handle: Handler
+    label: str = "http"
 
 
 class Routes:

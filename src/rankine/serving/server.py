@@ -18,6 +18,7 @@ from rankine.errors import UsageError
 from rankine.events import Emit, Note, ignore, step
 from rankine.serving.app import App
 from rankine.serving.config import ServeConfig
+from rankine.serving.heads import LimitedProtocol
 from rankine.serving.logs import LOGGER, set_up_logs
 from rankine.serving.metrics import ServerMetrics
 from rankine.serving.model import ServedModel, open_model
@@ -36,9 +37,9 @@ _LEAVE_S = 20
 def serve(config: ServeConfig, emit: Emit = ignore) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return.
 
-    On a signal ``/v2/health/ready`` turns 503 and no new connection is accepted. For ``drain_s`` seconds, requests on
-    open connections are still taken, with ``connection: close`` in their replies; then they get 503. Every request that
-    was taken is answered before this function returns.
+    On a signal ``/v2/health/ready`` turns 503, and for ``drain_s`` seconds all requests are still taken. Then no new
+    connection is accepted; for as long again, requests on open connections are taken, with ``connection: close`` in
+    their replies; then they get 503. Every request that was taken is answered before this function returns.
 
     Emits a ``Note`` of task ``serve`` with figures ``url`` and ``port`` once it answers.
 
@@ -97,6 +98,8 @@ async def _serve(app: App, listener: socket.socket, emit: Emit) -> None:
 async def _drain(app: App, server: _Server, reason: str) -> None:
     LOGGER.info("draining", extra={"fields": {"reason": reason}})
     app.ready = False
+    # All requests are still taken for a while: a load balancer must be able to see that this server is not ready.
+    await asyncio.sleep(app.config.drain_s)
     app.leaving = True
     for listening in getattr(server, "servers", ()):  # none yet, where the signal came while it started
         listening.close()
@@ -115,7 +118,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 application,
-                http="httptools",
+                http=LimitedProtocol,
                 lifespan="off",
                 log_config=None,
                 access_log=False,

@@ -83,7 +83,7 @@ def _infer_route(app: App, model: OipModel) -> Route:
                 headers += ((b"content-encoding", encoding),)
         return Reply(200, body, JSON if json_bytes is None else _BINARY, headers)
 
-    return Route("POST", "oip", post_infer)
+    return Route("POST", "oip", post_infer, "oip")
 
 
 def _header_length(request: Request) -> int | None:

@@ -72,7 +72,7 @@ def rank_routes(app: App) -> dict[str, Route]:
         return Reply(200, await app.in_thread(lambda: app.metrics.render(app.pool.queued_rows)), METRICS_TYPE)
 
     root = f"/v1/models/{model.name}"
-    post = Route("POST", "rank", post_rank)
+    post = Route("POST", "rank", post_rank, "rank")
     one = Route("GET", "http", get_model)
     return {
         "/": Route("GET", "http", get_page),
