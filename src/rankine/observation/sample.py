@@ -25,7 +25,7 @@ def sample_batches(artifact: Artifact, catalog: Catalog, sizes: Sequence[int], s
     """
     transforms = Transforms.read(artifact)
     generator = np.random.default_rng(seed)
-    items = transforms.encode(transforms.schema.catalog_features, catalog.columns)
+    items = transforms.encode(transforms.schema.catalog_features, catalog.columns, unseen="row")
     return {rows: _batch(transforms, items, len(catalog), rows, generator) for rows in sizes}
 
 

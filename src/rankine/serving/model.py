@@ -90,7 +90,7 @@ def open_model(config: ServeConfig, emit: Emit = ignore) -> ServedModel:
         catalog = Catalog.open(path)
         transforms = _plain(Transforms.read(artifact))
         _check_fit(transforms.schema, catalog)
-        items = transforms.encode(transforms.schema.catalog_features, catalog.columns)
+        items = transforms.encode(transforms.schema.catalog_features, catalog.columns, unseen="row")
         advance(len(catalog), f"{len(catalog)} items")
     unknown_row = None
     if config.unknown_item == "row":

@@ -26,9 +26,9 @@ class FitConfig(Frozen):
     embedding_l2: float = Field(default=6e-3, ge=0, allow_inf_nan=False)
     max_epochs: int = Field(40, ge=1)
     patience: int = Field(2, ge=1)
-    min_improvement: float = Field(0.0, ge=0)
+    min_improvement: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     average_decay: float = Field(0.995, ge=0, lt=1)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     threads: int | None = Field(None, ge=1)
 
 
