@@ -13,6 +13,7 @@ from e2e.small_served import rank_body
 from rankine.errors import BadRequest, PayloadTooLarge
 from rankine.models.columns import Ragged
 from rankine.serving.model import ServedModel
+from rankine.serving.protocols import oip_tensors
 from rankine.serving.protocols.oip import Inference, OipModel, oip_models
 from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.work import Outcome, join
@@ -272,3 +273,77 @@ def test_prepare_refuses_when_json_nests_deeply_or_repeats_a_key(models: dict[st
     for raw in (deep, twice):
         with pytest.raises(BadRequest):
             models["small"].prepare(raw, header_bytes=None, arrived_s=0.0, deadline_s=1.0)
+
+
+def _empty_strings(count: int, shape: list[int]) -> tuple[bytes, int]:
+    """``count`` empty BYTES elements, 4 bytes each, in a tensor of ``shape``."""
+    parameters = {"binary_data_size": 4 * count}
+    given = {"name": "tags.values", "datatype": "BYTES", "shape": shape, "parameters": parameters}
+    head = json.dumps({"inputs": [given]}).encode()
+    return head + bytes(4 * count), len(head)
+
+
+def test_prepare_refuses_before_it_decodes_when_a_tensor_announces_too_many_values(
+    models: dict[str, OipModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*arguments: object) -> list[bytes]:
+        raise AssertionError("the elements were decoded")
+
+    monkeypatch.setattr(oip_tensors, "_split_bytes", never)
+    raw, head = _empty_strings(100_000, [100_000])
+    with pytest.raises(PayloadTooLarge, match=r"tags\.values: too many values"):
+        models["small"].prepare(raw, header_bytes=head, arrived_s=0.0, deadline_s=1.0)
+
+
+@pytest.mark.parametrize("count", [3, 100_000])
+def test_prepare_stops_at_the_shape_when_binary_data_goes_on(models: dict[str, OipModel], count: int) -> None:
+    raw, head = _empty_strings(count, [2])
+    with pytest.raises(BadRequest, match=r"tags\.values: data does not fill the shape.*more elements"):
+        models["small"].prepare(raw, header_bytes=head, arrived_s=0.0, deadline_s=1.0)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "data"),
+    [("BYTES", [""] * 5000), ("INT64", [0] * 5000), ("INT64", [[[0, 1]] * 50] * 50)],
+)
+def test_prepare_refuses_json_data_when_it_has_more_values_than_any_request(
+    models: dict[str, OipModel], datatype: str, data: list[Any]
+) -> None:
+    with pytest.raises(PayloadTooLarge, match=r"city: too many values"):
+        prepare(models["small"], [tensor("city", datatype, data, [2])])
+
+
+@pytest.mark.parametrize(("part", "missing"), [("offsets", "values"), ("weights", "values"), ("values", "offsets")])
+@pytest.mark.parametrize("name", ["recent", "tags"])
+def test_prepare_names_the_missing_tensor_when_a_ragged_input_is_not_whole(
+    models: dict[str, OipModel], name: str, part: str, missing: str
+) -> None:
+    inputs = [given for given in rank_inputs() if not given["name"].startswith(f"{name}.")]
+    datatype = {"offsets": "INT32", "weights": "FP32", "values": "BYTES"}[part]
+    given = tensor(f"{name}.{part}", datatype, ["x"] if part == "values" else [0, 0])
+    with pytest.raises(BadRequest, match=rf"{name}\.{missing}: required input is missing"):
+        prepare(models["small.rank"], [*inputs, given])
+
+
+def test_prepare_takes_strings_when_they_look_like_keys(models: dict[str, OipModel]) -> None:
+    for text in ('a":', " :b", ':"', "\\", '\\":'):
+        inputs = [given | {"data": [text]} if given["name"] == "city" else given for given in rank_inputs()]
+        assert prepare(models["small.rank"], inputs, id=text).request_id == text
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (('"data": [7]', '"data": [7], "data": [7]'), r"inputs\[1\]\.data"),
+        (('"id": "x"', '"id": "a:b", "id" \n: "x"'), "id"),
+        (('"top_k": 1', '"top_k": 1, "top_k":2'), r"parameters\.top_k"),
+    ],
+)
+def test_prepare_tells_where_when_a_key_is_given_twice(
+    models: dict[str, OipModel], change: tuple[str, str], where: str
+) -> None:
+    raw = json.dumps({"inputs": rank_inputs(), "id": "x", "parameters": {"top_k": 1}})
+    twice = raw.replace(*change, 1)
+    assert twice != raw
+    with pytest.raises(BadRequest, match=f"^{where}: the key is given twice"):
+        models["small.rank"].prepare(twice.encode(), header_bytes=None, arrived_s=0.0, deadline_s=1.0)

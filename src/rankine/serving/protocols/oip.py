@@ -21,14 +21,22 @@ from rankine.models.columns import Column, Columns
 from rankine.models.schema import DenseFeature, Feature, MultiHotFeature
 from rankine.serving.inputs import default_column, encode
 from rankine.serving.model import ServedModel
-from rankine.serving.protocols.oip_columns import column_from_tensors, ids_from_tensor, rows_of_tensors
+from rankine.serving.protocols.oip_columns import (
+    column_from_tensors,
+    ids_from_tensor,
+    refuse_incomplete,
+    rows_of_tensors,
+)
 from rankine.serving.protocols.oip_tensors import InferBody, OutputSpec, Tensor, decode_infer, encode_outputs
 from rankine.serving.protocols.rank import sigmoid32
 from rankine.serving.work import Outcome, Work
 
 __all__ = ["Inference", "OipModel", "oip_models"]
 
+_RAGGED_PARTS = ("values", "offsets", "weights")
 _IDS = "ids"
+_SLACK = 2
+"""A tensor may have this many values too many, so that checks of shapes can say in their own words what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +67,14 @@ class OipModel:
         self.name = model.name if form == "flat" else f"{model.name}.rank"
         schema = model.schema
         self._inputs = [spec for feature in schema.features for spec in self._input_specs(feature)]
+        self._limits = {name: limit for feature in schema.features for name, limit in self._limits_of(feature)}
         id_type = "INT64" if schema.item_id_dtype == "int64" else "BYTES"
         self._outputs = [
             {"name": "scores", "datatype": "FP32", "shape": [-1]},
             {"name": "logits", "datatype": "FP32", "shape": [-1]},
         ]
         if form == "rank":
+            self._limits[_IDS] = max_candidates + _SLACK
             self._inputs.insert(0, {"name": _IDS, "datatype": id_type, "shape": [-1]})
             self._outputs.insert(0, {"name": _IDS, "datatype": id_type, "shape": [-1]})
 
@@ -85,11 +95,10 @@ class OipModel:
             BadRequest: names the tensor that is wrong.
             PayloadTooLarge: too many rows.
         """
-        body, tensors = decode_infer(raw, header_bytes)
-        known = {str(spec["name"]) for spec in self._inputs}
-        for name in tensors:
-            if name not in known:
-                raise BadRequest("unknown input", where=name, hint=did_you_mean(name, known))
+        body, tensors = decode_infer(raw, header_bytes, self._limits)
+        for feature in self._model.schema.features:
+            if isinstance(feature, MultiHotFeature):
+                refuse_incomplete(feature, tensors)
         outputs = self._wanted(body, binary=header_bytes is not None)
         request_id = None if body.id is UNSET else str(body.id)
         if self._form == "flat":
@@ -159,7 +168,8 @@ class OipModel:
 
     def _wanted(self, body: InferBody, *, binary: bool) -> tuple[OutputSpec, ...]:
         names = [str(spec["name"]) for spec in self._outputs]
-        default = body.parameters.get("binary_data_output", binary)
+        parameters = body.parameters or {}
+        default = parameters.get("binary_data_output", binary)
         if not isinstance(default, bool):
             raise BadRequest("must be true or false", where="parameters.binary_data_output", got=repr(default))
         if body.outputs is UNSET or not body.outputs:
@@ -168,15 +178,26 @@ class OipModel:
         for output in body.outputs:
             if output.name not in names:
                 raise BadRequest("unknown output", where=output.name, hint=did_you_mean(output.name, names))
-            as_binary = output.parameters.get("binary_data", body.parameters.get("binary_data_output", False))
+            wanted = output.parameters or {}
+            as_binary = wanted.get("binary_data", parameters.get("binary_data_output", False))
             if not isinstance(as_binary, bool):
                 raise BadRequest("binary_data must be true or false", where=output.name, got=repr(as_binary))
-            if output.parameters.get("classification"):
+            if wanted.get("classification"):
                 raise BadRequest(
                     "classification is not offered", where=output.name, hint="Use the .rank model's top_k."
                 )
             specs.append(OutputSpec(output.name, as_binary))
         return tuple(specs)
+
+    def _limits_of(self, feature: Feature) -> list[tuple[str, int]]:
+        """Most elements of each of a feature's tensors."""
+        rows = 1 if self._form == "rank" and feature.side == "request" else self._max_candidates
+        if isinstance(feature, MultiHotFeature):
+            values = rows * feature.max_length + _SLACK
+            parts = {"values": values, "offsets": rows + 1 + _SLACK, "weights": values}
+            return [(f"{feature.name}.{part}", limit) for part, limit in parts.items()]
+        width = feature.width if isinstance(feature, DenseFeature) else 1
+        return [(feature.name, rows * width + _SLACK)]
 
     def _input_specs(self, feature: Feature) -> list[dict[str, Any]]:
         rows = 1 if self._form == "rank" and feature.side == "request" else -1
@@ -199,7 +220,8 @@ def _main_tensor(feature: Feature) -> str:
 
 
 def _is_given(feature: Feature, tensors: Mapping[str, Tensor]) -> bool:
-    return _main_tensor(feature) in tensors
+    """Whether any tensor of the feature is there; one that is not whole is refused where it is read."""
+    return any(name in tensors for name in (feature.name, *(f"{feature.name}.{part}" for part in _RAGGED_PARTS)))
 
 
 def _renamed(tensor: Tensor, name: str) -> Tensor:
@@ -207,7 +229,7 @@ def _renamed(tensor: Tensor, name: str) -> Tensor:
 
 
 def _top_k(body: InferBody, rows: int) -> int:
-    top_k = body.parameters.get("top_k", rows)
+    top_k = (body.parameters or {}).get("top_k", rows)
     if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
         raise BadRequest("must be a whole number of at least 1", where="parameters.top_k", got=repr(top_k))
     return min(top_k, rows)

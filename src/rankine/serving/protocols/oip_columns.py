@@ -13,7 +13,9 @@ from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, Mul
 from rankine.serving.inputs import as_bytes_array, as_float32
 from rankine.serving.protocols.oip_tensors import Tensor
 
-__all__ = ["column_from_tensors", "ids_from_tensor", "rows_of_tensors"]
+__all__ = ["column_from_tensors", "ids_from_tensor", "refuse_incomplete", "rows_of_tensors"]
+
+_PARTS = ("values", "offsets", "weights")
 
 
 def rows_of_tensors(features: Iterable[Feature], tensors: Mapping[str, Tensor]) -> int:
@@ -24,6 +26,19 @@ def rows_of_tensors(features: Iterable[Feature], tensors: Mapping[str, Tensor]) 
         if tensor is not None and tensor.shape:
             return max(0, tensor.shape[0] - 1) if ragged else tensor.shape[0]
     raise BadRequest("no input tells the number of rows", where="inputs")
+
+
+def refuse_incomplete(feature: MultiHotFeature, tensors: Mapping[str, Tensor]) -> None:
+    """A ragged feature is given as values and offsets, or not at all.
+
+    Raises:
+        BadRequest: names the tensor that is missing.
+    """
+    given = [part for part in _PARTS if f"{feature.name}.{part}" in tensors]
+    missing = [part for part in _PARTS[:2] if part not in given]
+    if given and missing:
+        hint = "A ragged feature is values and offsets."
+        raise BadRequest("required input is missing", where=f"{feature.name}.{missing[0]}", hint=hint)
 
 
 def column_from_tensors(feature: Feature, tensors: Mapping[str, Tensor], rows: int) -> Column | None:
@@ -57,13 +72,11 @@ def ids_from_tensor(tensor: Tensor, dtype: str) -> tuple[list[Any], np.ndarray]:
 
 
 def _ragged(feature: MultiHotFeature, tensors: Mapping[str, Tensor], rows: int) -> Ragged | None:
-    names = [f"{feature.name}.{part}" for part in ("values", "offsets", "weights")]
+    refuse_incomplete(feature, tensors)
+    names = [f"{feature.name}.{part}" for part in _PARTS]
     values, offsets, weights = (tensors.get(name) for name in names)
-    if values is None and offsets is None and weights is None:
-        return None
     if values is None or offsets is None:
-        missing = names[0] if values is None else names[1]
-        raise BadRequest("required input is missing", where=missing, hint="A ragged feature is values and offsets.")
+        return None
     flat = _flat(feature, values)
     starts = _integers(offsets)
     if offsets.shape != (rows + 1,):

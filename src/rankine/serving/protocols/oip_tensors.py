@@ -15,9 +15,9 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 
-from rankine.errors import BadRequest, did_you_mean
+from rankine.errors import BadRequest, PayloadTooLarge, did_you_mean
 from rankine.serving.inputs import MAX_STRING_CHARS
-from rankine.serving.protocols.json_keys import refuse_duplicate_keys
+from rankine.serving.protocols.json_keys import count_keys, refuse_duplicate_keys
 
 __all__ = ["InferBody", "OutputSpec", "Tensor", "decode_infer", "encode_outputs"]
 
@@ -27,6 +27,8 @@ DTYPES: Mapping[str, str] = {
 }  # fmt: skip
 _Size = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 _MAX_DEPTH = 8
+_LENGTH_BYTES = 4
+"""Before each element of a binary BYTES tensor."""
 _JSON_TYPES: Mapping[str | None, set[type]] = {None: {str}, "b": {bool}, "f": {int, float}}
 """Python types of JSON values by NumPy kind (None: strings); integers otherwise."""
 
@@ -35,13 +37,13 @@ class _Input(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     shape: Annotated[list[_Size], Meta(max_length=_MAX_DEPTH)]
     datatype: str
-    data: Any = UNSET
-    parameters: dict[str, Any] = {}
+    data: msgspec.Raw | UnsetType = UNSET  # decoded once its size is known to be allowed
+    parameters: dict[str, Any] | UnsetType = UNSET
 
 
 class _Output(msgspec.Struct, forbid_unknown_fields=True):
     name: str
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | UnsetType = UNSET
 
 
 class InferBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -50,7 +52,7 @@ class InferBody(msgspec.Struct, forbid_unknown_fields=True):
     inputs: list[_Input]
     id: str | UnsetType = UNSET
     outputs: list[_Output] | UnsetType = UNSET
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | UnsetType = UNSET
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,35 +76,34 @@ class OutputSpec:
 _decoder = msgspec.json.Decoder(InferBody)
 
 
-def decode_infer(raw: bytes, header_bytes: int | None) -> tuple[InferBody, dict[str, Tensor]]:
+def decode_infer(
+    raw: bytes, header_bytes: int | None, limits: Mapping[str, int]
+) -> tuple[InferBody, dict[str, Tensor]]:
     """An inference request's JSON and its tensors by name.
 
     Args:
         raw: the body: JSON, followed by binary tensors where ``header_bytes`` (the length of the JSON) is given.
+        limits: most elements of each tensor that may be given, by name. A few bytes can announce millions of elements,
+            so that this is checked before any is decoded.
 
     Raises:
         BadRequest: names what is malformed.
+        PayloadTooLarge: a tensor has more elements than its limit.
     """
     if header_bytes is not None and header_bytes > len(raw):
         where = "header inference-header-content-length"
         raise BadRequest("is longer than the body", where=where, got=header_bytes, allowed=f"at most {len(raw)}")
     head = raw if header_bytes is None else raw[:header_bytes]
-    try:
-        body = _decoder.decode(head)
-        refuse_duplicate_keys(head)
-    except msgspec.ValidationError as error:
-        text, _, path = str(error).partition(" - at ")
-        raise BadRequest(text.replace("`", "'"), where=path.strip("`").removeprefix("$.") or "body") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadRequest(f"not valid JSON: {error}", where="body") from None
+    body = _decode_head(head)
     tensors: dict[str, Tensor] = {}
     position = len(head)
     for given in body.inputs:
+        _check_size(given, limits)
         if given.name in tensors:
             raise BadRequest("the input is given twice", where=given.name)
-        size = given.parameters.get("binary_data_size")
+        size = None if given.parameters is UNSET else given.parameters.get("binary_data_size")
         if size is None:
-            tensors[given.name] = _from_json(given)
+            tensors[given.name] = _from_json(given, limits[given.name])
             continue
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(raw) - position:
             allowed = f"0..{len(raw) - position}, the bytes that are left in the body"
@@ -111,6 +112,9 @@ def decode_infer(raw: bytes, header_bytes: int | None) -> tuple[InferBody, dict[
         position += size
     if position != len(raw):
         raise BadRequest("bytes are left over after the last tensor", where="body", got=len(raw) - position)
+    # Data that became a tensor is flat or nested lists of scalars: there are no keys in it.
+    data = [memoryview(given.data) for given in body.inputs if given.data is not UNSET]
+    refuse_duplicate_keys(head, _keys_of(body), outside=data)
     return body, tensors
 
 
@@ -138,10 +142,52 @@ def encode_outputs(
     return (raw + b"".join(chunks), len(raw)) if chunks else (raw, None)
 
 
-def _from_json(given: _Input) -> Tensor:
+def _decode_head(head: bytes) -> InferBody:
+    try:
+        return _decoder.decode(head)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at ")
+        raise BadRequest(text.replace("`", "'"), where=path.strip("`").removeprefix("$.") or "body") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"not valid JSON: {error}", where="body") from None
+
+
+def _keys_of(body: InferBody) -> int:
+    """Keys of all objects in the JSON, each counted once an object."""
+    structs: list[InferBody | _Input | _Output] = [body, *body.inputs]
+    structs += [] if body.outputs is UNSET else body.outputs
+    keys = 0
+    for struct in structs:
+        keys += sum(getattr(struct, field) is not UNSET for field in struct.__struct_fields__)
+        keys += 0 if struct.parameters is UNSET else count_keys(struct.parameters)
+    return keys
+
+
+def _check_size(given: _Input, limits: Mapping[str, int]) -> None:
+    limit = limits.get(given.name)
+    if limit is None:
+        raise BadRequest("unknown input", where=given.name, hint=did_you_mean(given.name, limits))
+    _check_count(given, math.prod(given.shape), limit)
+
+
+def _check_count(given: _Input, count: int, limit: int) -> None:
+    if count > limit:
+        raise PayloadTooLarge("too many values", where=given.name, got=count, allowed=f"at most {limit}")
+
+
+def _from_json(given: _Input, limit: int) -> Tensor:
     if given.data is UNSET:
         raise BadRequest("has no data", where=given.name, hint="Give 'data', or 'binary_data_size' in 'parameters'.")
-    flat = _flatten(given.data, given.name)
+    raw = bytes(given.data)
+    if given.datatype == "BYTES":  # two quotes a string; those inside of strings come after a backslash
+        _check_count(given, (raw.count(b'"') - raw.count(b'\\"')) // 2, limit)
+    else:  # between n values are n - 1 commas, however they are nested
+        _check_count(given, raw.count(b",") + 1, limit)
+    try:
+        data = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"not valid JSON: {error}", where=given.name) from None
+    flat = _flatten(data, given.name)
     kinds = set(map(type, flat))
     dtype = _dtype_of(given)
     number = None if dtype is None else np.dtype(dtype).kind
@@ -162,7 +208,7 @@ def _from_json(given: _Input) -> Tensor:
 def _from_binary(given: _Input, raw: bytes) -> Tensor:
     dtype = _dtype_of(given)
     if dtype is None:
-        return _tensor(given, _strings(_split_bytes(raw, given.name), given.name))
+        return _tensor(given, _strings(_split_bytes(given, raw), given.name))
     if len(raw) % np.dtype(dtype).itemsize:
         raise BadRequest("binary data is cut off", where=given.name, got=f"{len(raw)} bytes", allowed=given.datatype)
     return _tensor(given, np.frombuffer(raw, dtype))
@@ -170,9 +216,12 @@ def _from_binary(given: _Input, raw: bytes) -> Tensor:
 
 def _tensor(given: _Input, values: np.ndarray) -> Tensor:
     if math.prod(given.shape) != len(values):
-        got = f"shape {given.shape}, but {len(values)} values"
-        raise BadRequest("data does not fill the shape", where=given.name, got=got)
+        raise _not_filled(given, f"{len(values)} values")
     return Tensor(given.name, given.datatype, tuple(given.shape), values)
+
+
+def _not_filled(given: _Input, found: str) -> BadRequest:
+    return BadRequest("data does not fill the shape", where=given.name, got=f"shape {given.shape}, but {found}")
 
 
 def _dtype_of(given: _Input) -> str | None:
@@ -199,16 +248,21 @@ def _flatten(data: Any, where: str) -> list[Any]:
     raise BadRequest("data must be a list, flat or evenly nested", where=where)
 
 
-def _split_bytes(raw: bytes, where: str) -> list[bytes]:
+def _split_bytes(given: _Input, raw: bytes) -> list[bytes]:
     """Elements of a BYTES tensor: each is preceded by its length, 4 bytes little-endian."""
+    count = math.prod(given.shape)
+    if count * _LENGTH_BYTES > len(raw):
+        raise _not_filled(given, f"{len(raw)} bytes")
     parts: list[bytes] = []
     position = 0
-    while position < len(raw):
-        start = position + 4
+    for _ in range(count):
+        start = position + _LENGTH_BYTES
         position = start + int.from_bytes(raw[position:start], "little")
-        if position > len(raw):
-            raise BadRequest("a BYTES element is cut off", where=where)
+        if start > len(raw) or position > len(raw):
+            raise BadRequest("a BYTES element is cut off", where=given.name)
         parts.append(raw[start:position])
+    if position != len(raw):
+        raise _not_filled(given, "more elements")
     return parts
 
 

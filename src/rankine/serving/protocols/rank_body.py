@@ -74,9 +74,8 @@ class BodyDecoder:
         chosen = body.candidates
         keys = len(request) + len(features) + 1 + _count(body.request, body.top_k, body.timings)
         keys += 1 + _count(chosen.features, chosen.prior)
-        # Each key has one colon. More colons than keys: a key came twice, or a string holds a colon; that takes a look.
-        if raw.count(b":") != keys:
-            refuse_duplicate_keys(raw)
+        if raw.count(b":") != keys:  # a key came twice, or a string holds a colon; that takes a look
+            refuse_duplicate_keys(raw, keys)
         return body, request, features
 
     def _as_bad_request(self, text: str) -> BadRequest:
