@@ -33,6 +33,7 @@ class DemoConfig(Frozen):
         margin: largest loss of AUC that is accepted.
         candidates: of a request, in every HTTP measurement.
         slo_ms: bound of p99 that decides goodput; ``fallback_slo_ms`` where the baseline has no rate under it.
+        precision: of the rate sweep: it ends between a rate that held and one that failed, this close together.
         closed_loop_s: length of the closed-loop measurement of each server.
         max_trial_s: longest trial of the rate sweep; each offers ``min_queries`` if it can in this time.
         engine_calls: timed calls of each engine at each number of rows.
@@ -50,6 +51,7 @@ class DemoConfig(Frozen):
     candidates: int = Field(512, ge=1)
     slo_ms: float = Field(50.0, gt=0)
     fallback_slo_ms: float = Field(200.0, gt=0)
+    precision: float = Field(0.05, gt=0, lt=1)
     closed_loop_s: float = Field(8.0, gt=0)
     max_trial_s: float = Field(20.0, gt=0)
     min_queries: int = Field(P99_QUERIES, ge=1)
@@ -86,6 +88,6 @@ def demo_config(data: str, *, margin: float = 0.001, quick: bool = False) -> Dem
         )
     if data == "synthetic":
         return DemoConfig(
-            rows=300_000, split=Split(fractions=(0.5, 0.05, 0.45)), margin=margin, closed_loop_s=4.0, max_trial_s=8.0
+            rows=240_000, split=Split(fractions=(0.5, 0.05, 0.45)), margin=margin, closed_loop_s=4.0, max_trial_s=8.0
         )
     return DemoConfig(data=data, margin=margin)

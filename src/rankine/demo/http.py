@@ -83,6 +83,7 @@ def _sweep(load: LoadConfig, slo_ms: float, config: DemoConfig, emit: Emit) -> S
     trials = SweepConfig(
         load=settings,
         min_queries=config.min_queries,
+        precision=config.precision,
         min_trial_s=min(_MIN_TRIAL_S, config.max_trial_s),
         max_trial_s=config.max_trial_s,
     )
