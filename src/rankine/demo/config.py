@@ -88,6 +88,11 @@ def demo_config(data: str, *, margin: float = 0.001, quick: bool = False) -> Dem
         )
     if data == "synthetic":
         return DemoConfig(
-            rows=240_000, split=Split(fractions=(0.5, 0.05, 0.45)), margin=margin, closed_loop_s=4.0, max_trial_s=8.0
+            rows=240_000,
+            split=Split(fractions=(0.5, 0.05, 0.45)),
+            margin=margin,
+            precision=0.1,
+            closed_loop_s=4.0,
+            max_trial_s=8.0,
         )
     return DemoConfig(data=data, margin=margin)

@@ -18,6 +18,7 @@ from rankine.observation.result import Role
 __all__ = ["HttpFigures", "measure_servers"]
 
 _MIN_TRIAL_S = 3.0
+_LEAST_QUERIES = 100
 
 
 @dataclass
@@ -83,6 +84,7 @@ def _sweep(load: LoadConfig, slo_ms: float, config: DemoConfig, emit: Emit) -> S
     trials = SweepConfig(
         load=settings,
         min_queries=config.min_queries,
+        least_queries=min(_LEAST_QUERIES, config.min_queries),
         precision=config.precision,
         min_trial_s=min(_MIN_TRIAL_S, config.max_trial_s),
         max_trial_s=config.max_trial_s,
