@@ -143,7 +143,7 @@ def _limits() -> Iterator[Bad]:
     yield _rank("gzip cut off", gzip.compress(raw)[:-5], "cut off", content_encoding="gzip")
     yield _rank("unknown encoding", raw, "content-encoding", content_encoding="br")
     yield _rank("unknown media", raw, "content-type", content_type="text/xml")
-    for value in ("0", "-5", "nan", "inf", "later", ""):
+    for value in ("0", "-5", "nan", "inf", "later", "", "1_0"):
         yield _rank(f"deadline {value}", raw, "x-rankine-deadline-ms", x_rankine_deadline_ms=value)
     yield _rank("deadline passed while queued", raw, "deadline", x_rankine_deadline_ms="0.000001")
     for value in ("0", "-1", "x", "2001", "4", "9" * 30):
@@ -223,4 +223,28 @@ def test_server_goes_on_when_clients_leave_before_their_answer(server: ServerPro
         connection.connect()
         connection.sock.sendall(sent)
         connection.close()
+    assert server.ask("POST", RANK, rank_body(5)).status == 200
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"x: " + b"a" * 70_000,
+        b"".join(b"x-%d: aaaaaaaaaaaaaaaa\r\n" % at for at in range(3000)),
+        b"x: 1\r\n\r\n",
+    ],
+    ids=["one long header", "many headers", "a trailer without end"],
+)
+def test_server_answers_431_when_a_head_is_too_large(server: ServerProcess, head: bytes) -> None:
+    start = b"POST /v1/rank HTTP/1.1\r\nhost: x\r\n"
+    if head.endswith(b"\r\n\r\n"):
+        raw = start + b"transfer-encoding: chunked\r\n" + head + b"2\r\n{}\r\n0\r\ny: " + b"a" * 600_000
+    else:
+        raw = start + head + b"\r\n\r\n"
+    connection = server.connect()
+    connection.connect()
+    connection.sock.sendall(raw)
+    reply = connection.sock.recv(65_536)
+    connection.close()
+    assert reply.startswith(b"HTTP/1.1 431")
     assert server.ask("POST", RANK, rank_body(5)).status == 200

@@ -107,6 +107,7 @@ def test_page_and_metrics_and_health_answer_when_asked(server: ServerProcess) ->
     metrics = server.ask("GET", "/metrics").body.decode()
     assert 'rankine_requests_total{protocol="rank",status="200"}' in metrics
     assert "rankine_run_seconds_count" in metrics
+    assert "rankine_queue_seconds_bucket" in metrics
     assert 'engine="onnxruntime"' in metrics
     assert server.ask("GET", "/v2/health/ready").json == {"ready": True}
     assert server.ask("HEAD", "/v2/health/live").status == 200
@@ -160,8 +161,10 @@ def test_serve_answers_and_says_so_when_uncertified_is_allowed(compiled: Artifac
     assert any(line["message"] == "request" and line["status"] == 200 for line in lines)
 
 
-def test_serve_names_the_address_when_it_is_taken(server: ServerProcess, config: ServeConfig) -> None:
-    process = run_server(config.model_copy(update={"port": server.port}))
+def test_serve_names_the_address_before_it_opens_the_model_when_it_is_taken(
+    server: ServerProcess, config: ServeConfig, tmp_path: Path
+) -> None:
+    process = run_server(config.model_copy(update={"port": server.port, "artifact": tmp_path / "none"}))
     _, log = process.communicate(timeout=60)
     assert process.returncode == 2
     assert f"127.0.0.1:{server.port}" in log
@@ -188,11 +191,12 @@ def test_requests_are_refused_with_retry_after_when_the_queue_is_full(artifact: 
 
 
 class _Client(threading.Thread):
-    """A closed loop on one connection, until the server tells it to go away or refuses to connect."""
+    """A closed loop, on one connection until the server closes it or on a new one each time, until it is refused."""
 
-    def __init__(self, server: ServerProcess) -> None:
+    def __init__(self, server: ServerProcess, *, fresh: bool) -> None:
         super().__init__()
         self._server = server
+        self._fresh = fresh
         self.statuses: list[int] = []
         self.lost: list[str] = []
 
@@ -205,8 +209,11 @@ class _Client(threading.Thread):
                 if not connected:
                     connection.connect()
                     connected = True
-            except OSError:
-                return  # refused before anything was sent: nothing is lost
+            except ConnectionRefusedError:
+                return  # nothing was sent: nothing is lost
+            except OSError as error:
+                self.lost.append(f"while connecting: {error!r}")
+                return
             try:
                 connection.request("POST", RANK, raw, {"content-type": "application/json"})
                 response = connection.getresponse()
@@ -214,7 +221,7 @@ class _Client(threading.Thread):
                 self.statuses.append(response.status)
                 if response.status == 200 and len(json.loads(reply)["ids"]) != 300:
                     self.lost.append("an answer that is not whole")
-                if response.getheader("connection") == "close":
+                if self._fresh or response.getheader("connection") == "close":
                     connection.close()
                     connected = False
             except (OSError, http.client.HTTPException) as error:
@@ -222,9 +229,12 @@ class _Client(threading.Thread):
                 return
 
 
-def test_no_accepted_request_is_lost_when_the_server_is_terminated_under_load(config: ServeConfig) -> None:
+@pytest.mark.parametrize("fresh", [False, True])
+def test_no_accepted_request_is_lost_when_the_server_is_terminated_under_load(
+    config: ServeConfig, *, fresh: bool
+) -> None:
     server = start_server(config)
-    clients = [_Client(server) for _ in range(8)]
+    clients = [_Client(server, fresh=fresh) for _ in range(8)]
     for client in clients:
         client.start()
     deadline = time.monotonic() + 20
@@ -238,6 +248,37 @@ def test_no_accepted_request_is_lost_when_the_server_is_terminated_under_load(co
     statuses = [status for client in clients for status in client.statuses]
     assert set(statuses) <= {200, 503}
     assert statuses.count(200) >= 40
+
+
+def test_probe_on_a_new_connection_sees_503_when_the_server_drains(config: ServeConfig) -> None:
+    server = start_server(config.model_copy(update={"drain_s": 1.5}))
+    assert server.ask("GET", "/v2/health/ready").status == 200
+    server.terminate()
+    deadline = time.monotonic() + 10
+    answer = server.ask("GET", "/v2/health/ready")
+    while answer.status == 200 and time.monotonic() < deadline:  # the signal is on its way
+        answer = server.ask("GET", "/v2/health/ready")
+    assert answer.status == 503
+    assert answer.headers["connection"] == "close"
+    assert server.ask("POST", RANK, rank_body(3)).status == 200
+    assert server.wait() == 0
+
+
+def test_request_is_dropped_and_counted_when_its_client_leaves(config: ServeConfig) -> None:
+    server = start_server(config)
+    connection = server.connect()
+    connection.putrequest("POST", RANK)
+    connection.putheader("content-length", "1000")
+    connection.endheaders(b"{")
+    connection.close()
+    counted = 'rankine_requests_total{protocol="rank",status="499"} 1.0'
+    deadline = time.monotonic() + 10
+    while counted not in server.ask("GET", "/metrics").body.decode() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    metrics = server.ask("GET", "/metrics").body.decode()
+    assert counted in metrics
+    assert "rankine_queue_seconds_count" in metrics
+    assert server.stop() == 0
 
 
 def test_serve_exits_with_zero_when_idle_connections_are_open(config: ServeConfig) -> None:

@@ -14,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from e2e.small_served import rank_body
-from rankine.errors import BadRequest, DeadlineExceeded
+from rankine.errors import BadRequest, DeadlineExceeded, EngineError
 from rankine.policy import admit, form_batch
+from rankine.serving.bodies import ClientGone
 from rankine.serving.model import ServedModel
 from rankine.serving.pool import BatchRun, Pool, QueueRefused
 from rankine.serving.protocols.rank import RankProtocol
-from rankine.serving.work import Outcome, Work, join
+from rankine.serving.work import Outcome, Presence, Work, join
 from unit.numpy_served import POISON, NumpyRunner, expected_logits, numpy_model
 
 NEVER = float("inf")
@@ -202,6 +203,39 @@ def test_pool_answers_deadline_exceeded_when_it_passed_in_the_queue(
     assert isinstance(outcomes[0], Outcome)
     assert isinstance(outcomes[1], DeadlineExceeded)
     assert len(runner.batches) == 1
+
+
+def test_pool_runs_no_request_when_its_client_left_while_it_waited(
+    model: ServedModel, make_work: Callable[..., Work]
+) -> None:
+    runner, runs = NumpyRunner(), []
+    pool = _pool(model, runner, runs)
+    works = [make_work(1, 5), make_work(2, 6), make_work(3, 7)]
+    works[1].presence, works[2].presence = Presence(gone=True), Presence()
+    outcomes = asyncio.run(_queue_behind_a_run(pool, runner, works))
+    pool.close()
+    assert [type(outcome) for outcome in outcomes] == [Outcome, ClientGone, Outcome]
+    assert [run.rows for run in runs] == [5, 7]
+    assert all(len(run.queue_s) == run.requests and min(run.queue_s) >= 0 for run in runs)
+    assert pool.queued_rows == 0
+
+
+def test_pool_goes_on_when_its_observer_fails(model: ServedModel, make_work: Callable[..., Work]) -> None:
+    seen: list[BatchRun] = []
+
+    def observe(run: BatchRun) -> None:
+        seen.append(run)
+        if len(seen) == 1:
+            raise ValueError("no room for another figure")
+
+    pool = Pool(NumpyRunner(), model.items, workers=1, max_batch_rows=64, max_queue_rows=100, observe=observe)
+    pool.start()
+    with pytest.raises(EngineError, match="no room"):
+        asyncio.run(pool.run(make_work(1, 2)))
+    assert pool.alive
+    assert len(asyncio.run(pool.run(make_work(1, 2))).logits) == 2
+    pool.close()
+    assert not pool.alive
 
 
 def test_pool_refuses_when_queue_is_full_or_draining(model: ServedModel, make_work: Callable[..., Work]) -> None:

@@ -17,12 +17,14 @@ from typing import Any, TypeVar
 from rankine.errors import CapacityExceeded, DeadlineExceeded, RankineError
 from rankine.serving.bodies import BodyUnread, ClientGone, Receive, decompress, encoding_of, read_body
 from rankine.serving.config import ServeConfig
+from rankine.serving.heads import PRESENCE
 from rankine.serving.http import MethodNotAllowed, Reply, Request, UnsupportedMedia, error_reply
 from rankine.serving.logs import LOGGER
 from rankine.serving.metrics import ServerMetrics
 from rankine.serving.model import ServedModel
 from rankine.serving.pool import Pool, QueueRefused
 from rankine.serving.routes import Route, Routes
+from rankine.serving.work import Outcome, Work
 
 __all__ = ["App"]
 
@@ -30,6 +32,8 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 T = TypeVar("T")
 _INLINE_BYTES = 32 << 10
 _SMALL_REPLY_ROWS = 2_000
+_CLIENT_GONE = 499
+"""Status under which requests are counted whose client left; nothing is sent (as nginx has it)."""
 
 
 class App:
@@ -41,7 +45,7 @@ class App:
         metrics: counts every reply.
 
     Attributes:
-        ready: what ``/v2/health/ready`` says. The server sets it.
+        open: the server has started and is not going away. The server sets it.
         leaving: the server is going away: replies ask clients to close their connections.
     """
 
@@ -50,10 +54,11 @@ class App:
         self.model = model
         self.pool = pool
         self.metrics = metrics
-        self.ready = False
+        self.open = False
         self.leaving = False
         self._routes = Routes(self)
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="rankine-bodies")
+        self._watcher = ThreadPoolExecutor(1, thread_name_prefix="rankine-watch")
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
 
@@ -63,29 +68,49 @@ class App:
             return
         arrived_s = perf_counter()
         headers = dict(scope["headers"])
+        presence = scope.get("extensions", {}).get(PRESENCE)
         request = Request(
-            self._request_id(headers), scope["method"], scope["path"], scope["query_string"], headers, arrived_s
+            self._request_id(headers),
+            scope["method"],
+            scope["path"],
+            scope["query_string"],
+            headers,
+            arrived_s,
+            presence,
         )
-        try:
-            label, reply = await self._answer(request, receive)
-        except ClientGone:
-            return
-        await self._send(request, reply, send)
-        self.metrics.answered(label, reply.status, perf_counter() - arrived_s)
+        label, reply = await self._answer(request, receive)
+        status = _CLIENT_GONE if reply is None else reply.status
+        if reply is not None:
+            await self._send(request, reply, send)
+        self.metrics.answered(label, status, perf_counter() - arrived_s)
         if self.config.log_requests:
             fields = {
                 "request_id": request.id,
                 "method": request.method,
                 "path": request.path,
-                "status": reply.status,
+                "status": status,
                 "ms": round(1000 * (perf_counter() - arrived_s), 3),
             }
             fields |= {key: headers[name].decode("latin-1") for key, name in _LOGGED.items() if name in headers}
             LOGGER.info("request", extra={"fields": fields})
 
+    @property
+    def ready(self) -> bool:
+        """What ``/v2/health/ready`` says: open, and with a worker to answer."""
+        return self.open and self.pool.alive
+
     async def in_thread(self, do: Callable[[], T]) -> T:
         """The result of ``do``, computed off the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, do)
+
+    async def watch(self, do: Callable[[], T]) -> T:
+        """The result of ``do``, computed off the event loop and never behind the bodies of requests."""
+        return await asyncio.get_running_loop().run_in_executor(self._watcher, do)
+
+    async def run(self, request: Request, work: Work) -> Outcome:
+        """Queue the work of a request and wait for its outcome; see :meth:`~rankine.serving.pool.Pool.run`."""
+        work.presence = request.presence
+        return await self.pool.run(work)
 
     async def with_body(
         self, request: Request, receive: Receive, media: tuple[bytes, ...], prepare: Callable[[bytes], T]
@@ -108,16 +133,17 @@ class App:
 
     def close(self) -> None:
         self._threads.shutdown(wait=True)
+        self._watcher.shutdown(wait=True)
 
-    async def _answer(self, request: Request, receive: Receive) -> tuple[str, Reply]:
-        """The label of its route and the reply; every error becomes a reply."""
+    async def _answer(self, request: Request, receive: Receive) -> tuple[str, Reply | None]:
+        """The label of its route and the reply, None if the client is gone; every error becomes a reply."""
         protocol, label = "oip" if request.path.startswith("/v2") else "http", "http"
         try:
             route: Route = self._routes.find(request)
             protocol, label = route.protocol, route.label
             return label, await route.handle(request, receive)
         except ClientGone:
-            raise
+            return label, None
         except RankineError as error:
             if error.http_status >= 500 and not isinstance(error, CapacityExceeded | DeadlineExceeded):
                 LOGGER.warning("request failed", extra={"fields": {"request_id": request.id, "error": str(error)}})

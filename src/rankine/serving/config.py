@@ -32,8 +32,8 @@ class ServeConfig(Frozen):
         max_queue_rows: rows that may wait; above it requests are refused (503).
         default_deadline_ms: for requests that bring none; no deadline if None.
         unknown_item: an id that the catalog does not have is an ``error``, or scored as the out-of-vocabulary ``row``.
-        drain_s: after SIGTERM, the server says that it is not ready but takes all requests for this long, then those on
-            open connections for as long again; give it more than the interval of a load balancer's probe.
+        drain_s: after SIGTERM, the server says that it is not ready but takes all requests for this long; give it more
+            than the interval of a load balancer's probe.
         log_requests: one JSON line on stderr a request.
     """
 

@@ -1,4 +1,8 @@
-"""Request heads are bounded: the HTTP server itself keeps whatever a client sends as headers."""
+"""The HTTP server's connections, with bounds: by itself it keeps whatever a client sends as headers, for ever.
+
+A connection's ``Presence`` is handed to the application in each request's scope, as ASGI extension
+``rankine.presence``: so a request whose client left can be dropped from the queue, without a task that listens for it.
+"""
 
 from __future__ import annotations
 
@@ -6,36 +10,94 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-__all__ = ["MAX_HEAD_BYTES", "LimitedProtocol"]
+from rankine.serving.work import Presence
 
+__all__ = ["MAX_HEAD_BYTES", "PRESENCE", "STALL_S", "LimitedProtocol"]
+
+PRESENCE = "rankine.presence"
 MAX_HEAD_BYTES = 64 << 10
+_LINE_BYTES = len(b": \r\n")
+STALL_S = 20.0
+_SILENT_S = 75.0
+"""A new connection may stay silent for as long as one that is kept alive between requests."""
+_LINGER_S = 1.0
+"""After a refusal, what still comes is read and dropped for so long."""
 _REFUSAL = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """Answers 431 (RFC 6585) and closes a connection whose request head does not end within ``MAX_HEAD_BYTES``."""
+    """Answers 431 (RFC 6585) and closes a connection whose request head has more than ``MAX_HEAD_BYTES``.
+
+    Whoever calls ``close_if_stalled`` now and then also ends connections that send no whole head, or nothing more of a
+    body, within ``STALL_S`` seconds.
+    """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._in_head = True
-        self._advanced = False
-        self._head_bytes = 0
+        self._presence = Presence()
+        self._refused = False
+        self._in_message = False
+        self._in_head = False
+        self._unread_bytes = 0
+        self._progress_s = self.loop.time()
 
-    def on_headers_complete(self) -> None:
-        self._in_head, self._advanced, self._head_bytes = False, True, 0
-        super().on_headers_complete()
+    @property
+    def fresh(self) -> bool:
+        """Nothing was asked on this connection yet."""
+        return self.cycle is None
 
-    def on_message_complete(self) -> None:
-        self._in_head, self._advanced = True, True
-        super().on_message_complete()
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._presence.gone = True
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._advanced = False
-        super().data_received(data)
-        # Counted after parsing: data in which a head or a body ended is not all part of the head that may follow it.
-        if self._advanced or not self._in_head:
+        if self._refused:
             return
-        self._head_bytes += len(data)
-        if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.transport.write(_REFUSAL)
+        if not self._in_head:  # a head must end in time as a whole: a byte now and then does not count
+            self._progress_s = self.loop.time()
+        # Bytes that the parser holds back, or has put into headers or trailers, since the last part that it gave away.
+        self._unread_bytes += len(data)
+        super().data_received(data)
+        if self._unread_bytes > MAX_HEAD_BYTES and (self._in_head or self._in_message):
+            self._refuse()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {PRESENCE: self._presence}  # type: ignore[dict-item]
+        self._in_message = self._in_head = True
+        self._progress_s = self.loop.time()
+
+    def on_headers_complete(self) -> None:
+        self._in_head, self._unread_bytes = False, 0
+        size = len(self.url) + sum(len(name) + len(value) + _LINE_BYTES for name, value in self.headers)
+        if size > MAX_HEAD_BYTES:
+            self._refuse()
+        if not self._refused:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._unread_bytes = 0
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_message, self._unread_bytes = False, 0
+        if not self._refused:
+            super().on_message_complete()
+
+    def close_if_stalled(self, now_s: float) -> None:
+        """Close the connection if its client has kept it waiting too long; ``now_s`` is on the event loop's clock."""
+        if self.flow.read_paused:  # it is the server that does not read
+            self._progress_s = now_s
+            return
+        if not self._in_message and not self.fresh:  # between requests: the server's own timer
+            return
+        if now_s - self._progress_s > (STALL_S if self._in_message else _SILENT_S):
             self.transport.close()
+
+    def _refuse(self) -> None:
+        if not self._refused:
+            self._refused = True
+            self.transport.write(_REFUSAL)
+            # Closing with data unread would reset the connection, and the client might never see the answer.
+            self.loop.call_later(_LINGER_S, self.transport.close)

@@ -10,6 +10,7 @@ from typing import ClassVar
 import msgspec
 
 from rankine.errors import BadRequest, DeadlineExceeded, PayloadTooLarge, RankineError
+from rankine.serving.work import Presence
 
 __all__ = [
     "JSON",
@@ -51,7 +52,10 @@ class UnsupportedMedia(BadRequest):
 
 @dataclass(slots=True)
 class Request:
-    """One HTTP request; header names are lower case. ``arrived_s`` is on the clock of ``time.perf_counter``."""
+    """One HTTP request; header names are lower case. ``arrived_s`` is on the clock of ``time.perf_counter``.
+
+    ``presence`` tells whether the client is still there, where the HTTP server says so.
+    """
 
     id: str
     method: str
@@ -59,6 +63,7 @@ class Request:
     query: bytes
     headers: Mapping[bytes, bytes]
     arrived_s: float
+    presence: Presence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,7 @@ def deadline_of(request: Request, default_ms: float | None) -> float:
         return float("inf") if default_ms is None else request.arrived_s + default_ms / 1000
     where = "header x-rankine-deadline-ms"
     try:
-        remaining_ms = float(raw)
+        remaining_ms = float("nan") if b"_" in raw else float(raw)  # Python alone reads 1_0 as ten
     except ValueError:
         remaining_ms = float("nan")
     if not isfinite(remaining_ms):

@@ -33,6 +33,10 @@ class ServerMetrics:
         self._batch_requests = Histogram(
             "rankine_batch_requests", "Requests a batch", buckets=_REQUESTS, registry=self.registry
         )
+        self._queue = Histogram(
+            "rankine_queue_seconds", "From the queue to the start of its batch", buckets=_SECONDS,
+            registry=self.registry,
+        )  # fmt: skip
         self._run = Histogram("rankine_run_seconds", "One engine call", buckets=_SECONDS, registry=self.registry)
         self._info = Info("rankine_model", "What is served", registry=self.registry)
 
@@ -55,7 +59,9 @@ class ServerMetrics:
         self._latency.labels(protocol).observe(seconds)
 
     def ran(self, batch: BatchRun) -> None:
-        """Count an engine call."""
+        """Count an engine call, and how long its requests waited for it."""
+        for queue_s in batch.queue_s:
+            self._queue.observe(queue_s)
         self._batch_rows.observe(batch.rows)
         self._batch_requests.observe(batch.requests)
         self._run.observe(batch.run_s)

@@ -18,6 +18,7 @@ from rankine.compilation.engine import Runner
 from rankine.errors import BadRequest, CapacityExceeded, DeadlineExceeded, EngineError, RankineError
 from rankine.models.columns import Columns
 from rankine.policy import admit, form_batch
+from rankine.serving.bodies import ClientGone
 from rankine.serving.logs import LOGGER
 from rankine.serving.work import Outcome, Work, join
 
@@ -34,14 +35,15 @@ class QueueRefused(CapacityExceeded):
 
 @dataclass(frozen=True, slots=True)
 class BatchRun:
-    """One engine call, as the pool reports it to its observer."""
+    """One engine call, as the pool reports it to its observer; ``queue_s`` are the waits of its requests."""
 
     rows: int
     requests: int
     run_s: float
+    queue_s: tuple[float, ...]
 
 
-Result = tuple[Work, "Outcome | RankineError"]
+Result = tuple[Work, "Outcome | RankineError | ClientGone"]
 Observer = Callable[[BatchRun], None]
 
 
@@ -105,6 +107,11 @@ class Pool:
         return self._queued_rows
 
     @property
+    def alive(self) -> bool:
+        """Whether there is a worker to answer what is queued."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    @property
     def busy(self) -> bool:
         """Whether anything waits or runs."""
         return bool(self._queue) or self._in_flight > 0
@@ -116,6 +123,7 @@ class Pool:
             QueueRefused: the queue is full or the server is draining.
             DeadlineExceeded: the deadline passed while it waited.
             BadRequest, EngineError: as the engine raised it.
+            ClientGone: its client left while it waited; it did not run.
         """
         work.future = asyncio.get_running_loop().create_future()
         with self._changed:
@@ -166,18 +174,32 @@ class Pool:
                     self._changed.wait()
                 if not self._queue:
                     return
+                gone = self._drop_gone()
                 taken, expired, reason = self._take(perf_counter())
+            results: list[Result] = [(work, ClientGone()) for work in gone]
+            results += [(work, _too_late(work)) for work in expired]
             try:
-                results: list[Result] = [(work, _too_late(work)) for work in expired]
-                if taken:
-                    results += self._run(taken, reason)
+                results += self._run(taken, reason) if taken else []
+            except Exception as error:  # noqa: BLE001  of an observer: a worker must outlive it, and its batch be answered
+                LOGGER.exception("a batch failed outside of its engine")
+                results += [(work, _as_error(error)) for work in taken]
+            try:
                 _deliver(results)
-            except Exception:  # noqa: BLE001  a worker thread must outlive whatever happens to one batch
-                # An observer or a closed event loop: nobody is left to tell, but the next batch needs this thread.
+            except RuntimeError:  # the event loop is closed: nobody waits any more
                 LOGGER.exception("a batch could not be delivered")
             finally:
                 with self._changed:
                     self._in_flight -= len(taken)
+
+    def _drop_gone(self) -> list[Work]:
+        """Remove from the queue what nobody waits for any more; the lock is held."""
+        gone: list[Work] = []
+        kept: list[Work] = []
+        for work in self._queue:  # each is looked at once: the event loop may set it meanwhile
+            (gone if work.presence is not None and work.presence.gone else kept).append(work)
+        self._queue = kept
+        self._queued_rows -= sum(work.rows for work in gone)
+        return gone
 
     def _take(self, now_s: float) -> tuple[list[Work], list[Work], str]:
         """Remove the next batch and what is too late from the queue; the lock is held."""
@@ -204,7 +226,8 @@ class Pool:
             # One bad request must not spoil the others that happened to be in its batch.
             alone = "alone: its batch failed"
             return [result for work in works for result in self._run([work], alone)]
-        self._observe(BatchRun(batch.rows, len(works), run_s))
+        queue_s = tuple(begin - work.queued_s for work in works)
+        self._observe(BatchRun(batch.rows, len(works), run_s, queue_s))
         rate = batch.rows / run_s if run_s > 0 else 0.0
         self._rows_per_s = rate if self._rows_per_s == 0 else 0.9 * self._rows_per_s + 0.1 * rate
         return _scatter(works, out[:, 0], begin, run_s, reason)

@@ -18,6 +18,7 @@ from rankine.errors import UsageError
 from rankine.events import Emit, Note, ignore, step
 from rankine.serving.app import App
 from rankine.serving.config import ServeConfig
+from rankine.serving.gentle_close import ignore_new_connections
 from rankine.serving.heads import LimitedProtocol
 from rankine.serving.logs import LOGGER, set_up_logs
 from rankine.serving.metrics import ServerMetrics
@@ -30,6 +31,12 @@ __all__ = ["serve"]
 _POLL_S = 0.02
 _KEEP_ALIVE_S = 75
 _BACKLOG = 2048
+_BACKLOG_S = 0.1
+"""After new connections are ignored: for handshakes under way, and for accepting what is in the backlog."""
+_FIRST_REQUEST_S = 1.0
+"""After the listener is closed: for the first request of a client that has just connected."""
+_STALL_CHECK_TICKS = 10
+"""The HTTP server ticks ten times a second."""
 _LEAVE_S = 20
 """After draining, how long to wait for clients that are still in the middle of sending a body."""
 
@@ -37,9 +44,9 @@ _LEAVE_S = 20
 def serve(config: ServeConfig, emit: Emit = ignore) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return.
 
-    On a signal ``/v2/health/ready`` turns 503, and for ``drain_s`` seconds all requests are still taken. Then no new
-    connection is accepted; for as long again, requests on open connections are taken, with ``connection: close`` in
-    their replies; then they get 503. Every request that was taken is answered before this function returns.
+    On a signal ``/v2/health/ready`` turns 503. For ``drain_s`` seconds all requests are still taken, also on new
+    connections, with ``connection: close`` in their replies; then the server stops listening. Every request that was
+    taken is answered before this function returns.
 
     Emits a ``Note`` of task ``serve`` with figures ``url`` and ``port`` once it answers.
 
@@ -49,29 +56,27 @@ def serve(config: ServeConfig, emit: Emit = ignore) -> None:
     """
     if config.cores is not None:
         _pin(config.cores)
-    model = open_model(config, emit)
-    set_up_logs()
-    metrics = ServerMetrics()
-    metrics.describe(model)
-    pool = Pool(
-        model.runner,
-        model.items,
-        workers=config.workers,
-        max_batch_rows=config.max_batch_rows,
-        max_queue_rows=config.max_queue_rows,
-        observe=metrics.ran,
-    )
-    listener = _listen(config)
-    app = App(config, model, pool, metrics)
-    try:
+    with contextlib.ExitStack() as leave:
+        listener = leave.enter_context(_bind(config))  # an address that is taken is told before the model is opened
+        model = open_model(config, emit)
+        set_up_logs()
+        metrics = ServerMetrics()
+        metrics.describe(model)
+        pool = Pool(
+            model.runner,
+            model.items,
+            workers=config.workers,
+            max_batch_rows=config.max_batch_rows,
+            max_queue_rows=config.max_queue_rows,
+            observe=metrics.ran,
+        )
+        app = App(config, model, pool, metrics)
+        leave.callback(app.close)
+        leave.callback(pool.close)
         with step(emit, "warm up"):
             pool.start(warm_works(model, config.max_candidates))
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(app, listener, emit))
-    finally:
-        listener.close()
-        pool.close()
-        app.close()
 
 
 async def _serve(app: App, listener: socket.socket, emit: Emit) -> None:
@@ -79,7 +84,7 @@ async def _serve(app: App, listener: socket.socket, emit: Emit) -> None:
         # What lives now lives until the end: the collector need not look at it again in the middle of a request.
         gc.collect()
         gc.freeze()
-        app.ready = True
+        app.open = True
         _announce(app.model, listener, emit)
 
     server = _Server(app, on_ready)
@@ -89,22 +94,26 @@ async def _serve(app: App, listener: socket.socket, emit: Emit) -> None:
         if draining:  # a second signal: do not wait for anybody
             server.should_exit = server.force_exit = True
             return
-        draining.add(asyncio.get_running_loop().create_task(_drain(app, server, signal.Signals(number).name)))
+        reason = signal.Signals(number).name
+        draining.add(asyncio.get_running_loop().create_task(_drain(app, server, listener, reason)))
 
     _on_signals(on_signal)
     await server.serve(sockets=[listener])
 
 
-async def _drain(app: App, server: _Server, reason: str) -> None:
+async def _drain(app: App, server: _Server, listener: socket.socket, reason: str) -> None:
     LOGGER.info("draining", extra={"fields": {"reason": reason}})
-    app.ready = False
-    # All requests are still taken for a while: a load balancer must be able to see that this server is not ready.
-    await asyncio.sleep(app.config.drain_s)
+    app.open = False
     app.leaving = True
+    # New connections are still taken for a while: a load balancer must be able to see that this server is not ready.
+    await asyncio.sleep(app.config.drain_s)
+    ignore_new_connections(listener)
+    await asyncio.sleep(_BACKLOG_S)
     for listening in getattr(server, "servers", ()):  # none yet, where the signal came while it started
         listening.close()
-    end = asyncio.get_running_loop().time() + app.config.drain_s
-    while asyncio.get_running_loop().time() < end and server.server_state.connections:
+    now_s = asyncio.get_running_loop().time
+    end_s = now_s() + _FIRST_REQUEST_S
+    while now_s() < end_s and server.has_fresh_connections:
         await asyncio.sleep(_POLL_S)
     app.pool.drain()
     server.should_exit = True
@@ -136,9 +145,26 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    @property
+    def has_fresh_connections(self) -> bool:
+        """Whether a client has connected whose first request is not here yet."""
+        return any(isinstance(one, LimitedProtocol) and one.fresh for one in self.server_state.connections)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
+        try:
+            await super().startup(sockets=sockets)
+        except OSError as error:  # another process has bound the same port and listens since
+            host, port = sockets[0].getsockname()[:2] if sockets else ("", 0)
+            raise _cannot_listen(error, host, port) from None
         self._on_ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _STALL_CHECK_TICKS == 0:
+            now_s = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, LimitedProtocol):
+                    connection.close_if_stalled(now_s)
+        return await super().on_tick(counter)
 
 
 def _announce(model: ServedModel, listener: socket.socket, emit: Emit) -> None:
@@ -157,17 +183,21 @@ def _announce(model: ServedModel, listener: socket.socket, emit: Emit) -> None:
         LOGGER.warning("served without a certificate", extra={"fields": {"variant": choice.variant}})
 
 
-def _listen(config: ServeConfig) -> socket.socket:
+def _bind(config: ServeConfig) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
-        hint = "Give another --port, or 0 for a free one." if config.port else None
-        raise UsageError(f"cannot listen: {error.strerror}", where=f"{config.host}:{config.port}", hint=hint) from None
+        raise _cannot_listen(error, config.host, config.port) from None
     listener.set_inheritable(False)
     return listener
+
+
+def _cannot_listen(error: OSError, host: str, port: int) -> UsageError:
+    hint = "Give another --port, or 0 for a free one." if port else None
+    return UsageError(f"cannot listen: {error.strerror}", where=f"{host}:{port}", hint=hint)
 
 
 def _pin(cores: tuple[int, ...]) -> None:

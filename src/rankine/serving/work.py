@@ -10,7 +10,14 @@ import numpy as np
 
 from rankine.models.columns import Batch, Columns, concat, take
 
-__all__ = ["Outcome", "Work", "join"]
+__all__ = ["Outcome", "Presence", "Work", "join"]
+
+
+@dataclass(slots=True, eq=False)
+class Presence:
+    """Whether the client at the other end of a connection is still there; set by the connection, read by workers."""
+
+    gone: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -25,6 +32,7 @@ class Work:
         requests: rows of ``request``, also where it has no columns.
         arrived_s, deadline_s: on the clock of ``time.perf_counter``.
         future: set on the event loop once there is an :class:`Outcome` or an error.
+        presence: tells whether its client is still there; None where that is not known.
     """
 
     request: Columns
@@ -37,6 +45,7 @@ class Work:
     deadline_s: float
     future: asyncio.Future[Outcome] | None = None
     queued_s: float = 0.0
+    presence: Presence | None = None
 
     @property
     def rows(self) -> int:

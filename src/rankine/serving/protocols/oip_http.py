@@ -71,11 +71,11 @@ def _infer_route(app: App, model: OipModel) -> Route:
                 raw, header_bytes=header_bytes, arrived_s=request.arrived_s, deadline_s=deadline_s
             ),
         )
-        outcome = await app.pool.run(inference.work)
+        outcome = await app.run(request, inference.work)
         body, json_bytes = await app.render(inference.top_k, lambda: model.reply(inference, outcome))
-        headers: tuple[Header, ...] = ()
+        headers: tuple[Header, ...] = ((b"vary", b"accept-encoding"),)
         if json_bytes is not None:
-            headers = ((b"inference-header-content-length", b"%d" % json_bytes),)
+            headers += ((b"inference-header-content-length", b"%d" % json_bytes),)
         accepted = request.headers.get(b"accept-encoding")
         if accepted and len(body) >= _WORTH_COMPRESSING_BYTES:
             body, encoding = await app.in_thread(lambda: compress(body, accepted))

@@ -39,7 +39,7 @@ def rank_routes(app: App) -> dict[str, Route]:
             (JSON,),
             lambda raw: rank.prepare(raw, arrived_s=request.arrived_s, deadline_s=deadline_s, announced=announced),
         )
-        outcome = await app.pool.run(ranking.work)
+        outcome = await app.run(request, ranking.work)
         return Reply(200, await app.render(ranking.top_k, lambda: rank.reply(ranking, outcome, request.id)))
 
     async def get_models(request: Request, receive: Receive) -> Reply:
@@ -69,7 +69,7 @@ def rank_routes(app: App) -> dict[str, Route]:
         return Reply(200, home_page(model, example, host), HTML)
 
     async def get_metrics(request: Request, receive: Receive) -> Reply:
-        return Reply(200, await app.in_thread(lambda: app.metrics.render(app.pool.queued_rows)), METRICS_TYPE)
+        return Reply(200, await app.watch(lambda: app.metrics.render(app.pool.queued_rows)), METRICS_TYPE)
 
     root = f"/v1/models/{model.name}"
     post = Route("POST", "rank", post_rank, "rank")

@@ -1,0 +1,60 @@
+"""Connections that keep the server waiting, with the event loop's clock in the test's hands."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from rankine.serving.heads import STALL_S, LimitedProtocol
+
+_HEAD = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n"
+
+
+async def _application(scope: object, receive: Callable[[], Awaitable[object]], send: object) -> None:
+    await receive()
+    await asyncio.Event().wait()
+
+
+def _stays_open(sent: bytes, after_s: float) -> bool:
+    """Whether a connection on which ``sent`` has arrived outlives a look at it ``after_s`` later."""
+
+    async def scenario() -> bool:
+        loop = asyncio.get_running_loop()
+        config = uvicorn.Config(_application, lifespan="off", log_config=None)
+        config.load()
+        ours, theirs = socket.socketpair()
+        transport, protocol = await loop.connect_accepted_socket(
+            lambda: LimitedProtocol(config=config, server_state=ServerState(), app_state={}), ours
+        )
+        theirs.sendall(sent)
+        await asyncio.sleep(0.02)
+        protocol.close_if_stalled(loop.time() + after_s)
+        closed = transport.is_closing()
+        for task in protocol.tasks:
+            task.cancel()
+        transport.close()
+        theirs.close()
+        await asyncio.sleep(0)
+        return not closed
+
+    return asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("sent", [_HEAD[:20], _HEAD, _HEAD + b"\r\n", _HEAD + b"\r\nab"])
+def test_connection_is_closed_when_head_or_body_stops_in_the_middle(sent: bytes) -> None:
+    assert _stays_open(sent, STALL_S - 5)
+    assert not _stays_open(sent, STALL_S + 5)
+
+
+def test_connection_stays_open_when_its_request_is_whole_and_waits_for_the_answer() -> None:
+    assert _stays_open(_HEAD + b"\r\nabcd", 10 * STALL_S)
+
+
+def test_connection_is_closed_when_it_never_says_anything() -> None:
+    assert _stays_open(b"", 2 * STALL_S)
+    assert not _stays_open(b"", 5 * STALL_S)
