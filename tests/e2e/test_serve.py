@@ -103,6 +103,8 @@ def test_page_and_metrics_and_health_answer_when_asked(server: ServerProcess) ->
     page = server.ask("GET", "/")
     assert page.headers["content-type"].startswith("text/html")
     assert b"curl -s http://127.0.0.1" in page.body
+    assert b"lower bound" in page.body
+    assert b"margin 0.001" in page.body
     server.ask("POST", RANK, rank_body(2))
     metrics = server.ask("GET", "/metrics").body.decode()
     assert 'rankine_requests_total{protocol="rank",status="200"}' in metrics

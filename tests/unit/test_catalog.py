@@ -98,3 +98,13 @@ def test_open_refuses_a_folder_when_it_is_another_artifact(tmp_path: Path) -> No
     draft.commit(tmp_path / "model")
     with pytest.raises(ArtifactError, match="not a catalog"):
         Catalog.open(tmp_path / "model")
+
+
+def test_write_catalog_refuses_when_an_unsigned_value_does_not_fit_int64(tmp_path: Path) -> None:
+    schema = Schema(features=(CategoricalFeature(name="brand", side="item"),), item_id="sku", item_id_dtype="int64")
+    fits, too_large = np.array([1, 2**63 - 1], np.uint64), np.array([1, 2**63], np.uint64)
+    with pytest.raises(DataError, match="sku: a value is out of int64's range"):
+        write_catalog(tmp_path / "ids", schema, too_large, {"brand": fits})
+    with pytest.raises(DataError, match="brand: a value is out of int64's range"):
+        write_catalog(tmp_path / "values", schema, fits, {"brand": too_large})
+    assert write_catalog(tmp_path / "fits", schema, fits, {"brand": fits}).item_ids.tolist() == [1, 2**63 - 1]

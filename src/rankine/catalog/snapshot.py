@@ -153,7 +153,7 @@ def _as_ids(schema: Schema, ids: np.ndarray) -> np.ndarray:
         return _as_bytes(schema.item_id, ids)
     if ids.dtype.kind not in "iu":
         raise DataError("item ids must be integers", where=schema.item_id, got=str(ids.dtype), allowed="int64")
-    return ids.astype(np.int64)
+    return _as_int64(schema.item_id, ids)
 
 
 def _column_of(feature: Feature, columns: Columns, items: int) -> Column:
@@ -204,7 +204,16 @@ def _storable(feature: Feature, values: np.ndarray) -> np.ndarray:
         return _as_bytes(feature.name, values)
     if values.dtype.kind not in ("fiu" if feature.dtype == "float32" else "iu"):
         raise DataError("has the wrong type", where=feature.name, got=str(values.dtype), allowed=feature.dtype)
-    return values.astype(feature.dtype)
+    return _as_int64(feature.name, values) if feature.dtype == "int64" else values.astype(feature.dtype)
+
+
+def _as_int64(where: str, values: np.ndarray) -> np.ndarray:
+    """The same integers; unsigned ones that int64 cannot hold would silently become negative."""
+    if values.dtype.kind == "u" and values.size and values.max() > np.iinfo(np.int64).max:
+        raise DataError(
+            "a value is out of int64's range", where=where, got=int(values.max()), allowed="up to 2**63 - 1"
+        )
+    return values.astype(np.int64)
 
 
 def _as_bytes(where: str, values: np.ndarray) -> np.ndarray:

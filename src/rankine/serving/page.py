@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from rankine import __version__
+from rankine.certification import QualityCertificate
 from rankine.serving.model import ServedModel
 
 __all__ = ["HTML", "home_page"]
@@ -14,9 +15,12 @@ __all__ = ["HTML", "home_page"]
 HTML = b"text/html; charset=utf-8"
 
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{name} - Rankine</title>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
+<title>{name} - Rankine</title>
 <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:56rem;margin:3rem auto;padding:0 1rem}}
-pre{{background:#f4f4f4;padding:1rem;overflow-x:auto}}td{{padding:.1rem 1.5rem .1rem 0}}</style></head>
+pre{{background:#f4f4f4;padding:1rem;white-space:pre-wrap;overflow-wrap:anywhere}}
+td{{padding:.1rem 1.5rem .1rem 0}}</style></head>
 <body><h1>{name}</h1><table>{rows}</table>
 <h2>Try it</h2><pre>{curl}</pre>
 <h2>Paths</h2><ul>
@@ -35,7 +39,7 @@ def home_page(model: ServedModel, example: dict[str, Any], host: str) -> bytes:
     """The page; ``example`` is a rank body, ``host`` what the client called the server."""
     choice = model.choice
     quality = choice.quality
-    certificate = "none" if quality is None else f"{quality.verdict}, AUC change {quality.delta:+.5f}"
+    certificate = "none" if quality is None else _in_words(quality)
     facts = {
         "variant": choice.variant,
         "engine": choice.engine,
@@ -51,3 +55,10 @@ def home_page(model: ServedModel, example: dict[str, Any], host: str) -> bytes:
     )
     page = _PAGE.format(name=escape(model.name), rows=rows, curl=escape(curl), version=__version__)
     return page.encode()
+
+
+def _in_words(quality: QualityCertificate) -> str:
+    return (
+        f"{quality.verdict}: AUC change {quality.delta:+.5f}, lower bound {quality.ci_low:+.5f} (95 %), "
+        f"margin {quality.margin:g}"
+    )
