@@ -298,7 +298,7 @@ def test_prepare_refuses_before_it_decodes_when_a_tensor_announces_too_many_valu
 @pytest.mark.parametrize("count", [3, 100_000])
 def test_prepare_stops_at_the_shape_when_binary_data_goes_on(models: dict[str, OipModel], count: int) -> None:
     raw, head = _empty_strings(count, [2])
-    with pytest.raises(BadRequest, match=r"tags\.values: data does not fill the shape.*more elements"):
+    with pytest.raises(BadRequest, match=r"tags\.values: data does not fill the shape.*more values"):
         models["small"].prepare(raw, header_bytes=head, arrived_s=0.0, deadline_s=1.0)
 
 
@@ -306,11 +306,21 @@ def test_prepare_stops_at_the_shape_when_binary_data_goes_on(models: dict[str, O
     ("datatype", "data"),
     [("BYTES", [""] * 5000), ("INT64", [0] * 5000), ("INT64", [[[0, 1]] * 50] * 50)],
 )
-def test_prepare_refuses_json_data_when_it_has_more_values_than_any_request(
+def test_prepare_refuses_json_before_it_decodes_when_it_has_more_values_than_its_shape(
     models: dict[str, OipModel], datatype: str, data: list[Any]
 ) -> None:
-    with pytest.raises(PayloadTooLarge, match=r"city: too many values"):
-        prepare(models["small"], [tensor("city", datatype, data, [2])])
+    with pytest.raises(BadRequest, match=r"city: data does not fill the shape.*more values"):
+        prepare(models["small.rank"], [tensor("city", datatype, data, [1])])
+
+
+def test_prepare_refuses_when_a_request_has_too_many_values_to_decode(
+    models: dict[str, OipModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oip_tensors, "_MAX_DECODED", 12)
+    with pytest.raises(PayloadTooLarge, match=r"too many values in JSON and BYTES.*binary"):
+        prepare(models["small.rank"], rank_inputs(3))
+    raw, head = binary([given for given in rank_inputs(3) if given["name"] != "recent"])
+    assert models["small.rank"].prepare(raw, header_bytes=head, arrived_s=0.0, deadline_s=1.0).work.rows == 3
 
 
 @pytest.mark.parametrize(("part", "missing"), [("offsets", "values"), ("weights", "values"), ("values", "offsets")])

@@ -27,6 +27,9 @@ DTYPES: Mapping[str, str] = {
 }  # fmt: skip
 _Size = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 _MAX_DEPTH = 8
+_MAX_DECODED = 1 << 20
+"""Most values of one request that are decoded one by one (JSON, BYTES), about half a second of work; numbers in binary
+are read as they lie."""
 _LENGTH_BYTES = 4
 """Before each element of a binary BYTES tensor."""
 _JSON_TYPES: Mapping[str | None, set[type]] = {None: {str}, "b": {bool}, "f": {int, float}}
@@ -84,7 +87,7 @@ def decode_infer(
     Args:
         raw: the body: JSON, followed by binary tensors where ``header_bytes`` (the length of the JSON) is given.
         limits: most elements of each tensor that may be given, by name. A few bytes can announce millions of elements,
-            so that this is checked before any is decoded.
+            so that their number is checked before any is decoded.
 
     Raises:
         BadRequest: names what is malformed.
@@ -97,13 +100,18 @@ def decode_infer(
     body = _decode_head(head)
     tensors: dict[str, Tensor] = {}
     position = len(head)
+    decoded = 0
     for given in body.inputs:
         _check_size(given, limits)
         if given.name in tensors:
             raise BadRequest("the input is given twice", where=given.name)
         size = None if given.parameters is UNSET else given.parameters.get("binary_data_size")
+        decoded += math.prod(given.shape) if size is None or given.datatype == "BYTES" else 0
+        if decoded > _MAX_DECODED:
+            hint = "Send numbers as binary tensors."
+            raise PayloadTooLarge("too many values in JSON and BYTES", where=given.name, got=decoded, hint=hint)
         if size is None:
-            tensors[given.name] = _from_json(given, limits[given.name])
+            tensors[given.name] = _from_json(given)
             continue
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(raw) - position:
             allowed = f"0..{len(raw) - position}, the bytes that are left in the body"
@@ -167,22 +175,24 @@ def _check_size(given: _Input, limits: Mapping[str, int]) -> None:
     limit = limits.get(given.name)
     if limit is None:
         raise BadRequest("unknown input", where=given.name, hint=did_you_mean(given.name, limits))
-    _check_count(given, math.prod(given.shape), limit)
-
-
-def _check_count(given: _Input, count: int, limit: int) -> None:
+    count = math.prod(given.shape)
     if count > limit:
         raise PayloadTooLarge("too many values", where=given.name, got=count, allowed=f"at most {limit}")
 
 
-def _from_json(given: _Input, limit: int) -> Tensor:
+def _refuse_more(given: _Input, count: int) -> None:
+    if count > math.prod(given.shape):
+        raise _not_filled(given, "more values")
+
+
+def _from_json(given: _Input) -> Tensor:
     if given.data is UNSET:
         raise BadRequest("has no data", where=given.name, hint="Give 'data', or 'binary_data_size' in 'parameters'.")
     raw = bytes(given.data)
     if given.datatype == "BYTES":  # two quotes a string; those inside of strings come after a backslash
-        _check_count(given, (raw.count(b'"') - raw.count(b'\\"')) // 2, limit)
+        _refuse_more(given, (raw.count(b'"') - raw.count(b'\\"')) // 2)
     else:  # between n values are n - 1 commas, however they are nested
-        _check_count(given, raw.count(b",") + 1, limit)
+        _refuse_more(given, raw.count(b",") + (raw.strip(b"[] \t\r\n") != b""))
     try:
         data = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -262,7 +272,7 @@ def _split_bytes(given: _Input, raw: bytes) -> list[bytes]:
             raise BadRequest("a BYTES element is cut off", where=given.name)
         parts.append(raw[start:position])
     if position != len(raw):
-        raise _not_filled(given, "more elements")
+        raise _not_filled(given, "more values")
     return parts
 
 
