@@ -176,7 +176,17 @@ def test_generator_is_named_bottleneck_when_it_is_busy_all_the_time() -> None:
 
 def test_sweep_stays_below_capacity_when_server_is_real(url: str) -> None:
     load = quick(url, slo_ms=100, warmup_s=0.1)
-    found = sweep(SweepConfig(load=load, min_queries=60, min_trial_s=0.5, max_trial_s=2, precision=0.3, estimate_s=0.5))
+    found = sweep(
+        SweepConfig(
+            load=load,
+            min_queries=60,
+            least_queries=20,
+            min_trial_s=0.5,
+            max_trial_s=2,
+            precision=0.3,
+            estimate_s=0.5,
+        )
+    )
     assert found.sustainable_rps is not None
     assert found.sustainable_rps < 1.25 * 1e3 / SERVICE_MS
     assert found.failed_rps is not None
