@@ -68,7 +68,7 @@ def _table(result: DemoResult) -> list[str]:
 def _ratios(result: DemoResult) -> list[str]:
     ratios = result.ratios
     told = (
-        f"**Best over baseline**: engine latency at 512 rows {_number(ratios.latency_512, '.2f', ' times')}, "
+        f"**Best over baseline**: engine latency at 512 rows {_number(ratios.latency_512, '.3f', ' times')}, "
         f"rate {_number(ratios.throughput, '.1f', ' times')}."
     )
     return [told + (f" {ratios.note}" if ratios.note else "")]
