@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
-from importlib import metadata
+from importlib import import_module, metadata
+
+import pytest
 
 import rankine
 
@@ -45,3 +48,33 @@ def test_probe_reports_library_when_it_is_loaded() -> None:
 def test_version_equals_metadata_when_installed() -> None:
     assert rankine.__version__ == metadata.version("rankine")
     assert re.fullmatch(r"\d+\.\d+\.\d+", rankine.__version__)
+
+
+# The public verbs, one a stage, with their parameters; those after "*" are given by keyword. A change here is a change
+# for users: it belongs into CHANGELOG.md.
+SIGNATURES = {
+    "rankine.data:load_dataset": "source, *, schema, rows, seed",
+    "rankine.training.train:train": "dataset, model_config, config, *, out, name, emit",
+    "rankine.compression.compress:compress": "parent, recipe, dataset, *, out, emit",
+    "rankine.compilation.compile:compile_artifact": "parent, *, engines, verify_batch, out, emit",
+    "rankine.compilation.compile:open_runner": "artifact, variant, engine, *, device, threads",
+    "rankine.catalog:write_catalog": "path, schema, item_ids, columns",
+    "rankine.certification.certify:certify": "parent, dataset, *, margin, out, emit",
+    "rankine.planning.optimize:optimize": "parent, recipes, dataset, *, margin, out, engines, emit",
+    "rankine.serving:serve": "config, emit",
+    "rankine.observation.load:run_load": "config, emit",
+    "rankine.observation.load:sweep": "config, emit, *, target",
+    "rankine.observation.engines:bench_engines": "artifact, batches, *, pairs, rows, threads, repeats, emit",
+    "rankine.observation.report:render_report": "result, out",
+}
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_signature_is_the_published_one_when_verbs_are_public(name: str) -> None:
+    module, verb = name.split(":")
+    parameters = list(inspect.signature(getattr(import_module(module), verb)).parameters.values())
+    shown = [parameter.name for parameter in parameters]
+    keywords = [at for at, parameter in enumerate(parameters) if parameter.kind is parameter.KEYWORD_ONLY]
+    if keywords:
+        shown.insert(keywords[0], "*")
+    assert ", ".join(shown) == SIGNATURES[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -19,7 +20,7 @@ __all__ = ["RankingModel", "mlp"]
 _INITIAL_STD = 0.01
 
 
-class RankingModel(nn.Module):
+class RankingModel(nn.Module, ABC):
     """Tables, then a dense part: ``forward(inputs) = dense(embed(inputs))``.
 
     Subclasses implement :meth:`dense`, which is what is exported to ONNX: the tables stay outside of the graph.
@@ -71,9 +72,9 @@ class RankingModel(nn.Module):
                     pooled = pooled / (offsets[1:] - offsets[:-1]).clamp(min=1)[:, None]
                 return pooled
 
+    @abstractmethod
     def dense(self, parts: Sequence[Tensor]) -> Tensor:
         """Logits ``(rows, tasks)`` from one float32 ``(rows, width)`` tensor per feature."""
-        raise NotImplementedError(f"{type(self).__name__} must implement dense()")
 
     def forward(self, inputs: TorchInputs) -> Tensor:
         return self.dense(self.embed(inputs))
