@@ -8,6 +8,8 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from rankine.config import Frozen
+from rankine.models.call import Call
+from rankine.models.ranking import Ranking, parse_ranking
 
 __all__ = [
     "CategoricalFeature",
@@ -16,9 +18,13 @@ __all__ = [
     "Hash",
     "Identity",
     "MultiHotFeature",
+    "RaggedFeature",
     "Schema",
+    "SequenceFeature",
     "Side",
     "Split",
+    "TableFeature",
+    "Task",
     "Vocabulary",
 ]
 
@@ -107,16 +113,39 @@ class MultiHotFeature(_FeatureBase):
     dtype: Literal["int64", "string"] = "int64"
     encoding: Encoding = Vocabulary()
     table: Name | None = None
-    pooling: Literal["mean", "sum"] = "mean"
+    pooling: Literal["mean", "sum", "max"] = "mean"
     max_length: int = Field(default=1024, ge=1, description="a longer list in a request is refused")
+    weights: Name | None = Field(default=None, description="column of the data with one weight a value")
     default: tuple[int | str, ...] | None = None
 
     @model_validator(mode="after")
     def _default_fits(self) -> MultiHotFeature:
-        for value in self.default or ():
-            _check_default(value, self.dtype, self.encoding)
-        if len(self.default or ()) > self.max_length:
-            raise ValueError(f"the default is longer than max_length, {self.max_length}")
+        _check_list_default(self.default, self.dtype, self.encoding, self.max_length)
+        if self.weights is not None and self.pooling == "max":
+            raise ValueError("pooling by max takes no weights")
+        return self
+
+
+class SequenceFeature(_FeatureBase):
+    """Values in their order, oldest first, such as a behavior history: what a model attends to.
+
+    Travels as ``(values, offsets, weights)``. The dense graph reads ``max_length`` embeddings, those after the last
+    value zero, and then the number of values: ``(rows, max_length * dim + 1)``.
+    """
+
+    kind: Literal["sequence"] = "sequence"
+    dtype: Literal["int64", "string"] = "int64"
+    encoding: Encoding = Vocabulary()
+    table: Name | None = Field(default=None, description="a history shares its item's table")
+    max_length: int = Field(default=50, ge=1, le=4096, description="a longer list is truncated")
+    truncation: Literal["left", "right"] = Field(
+        default="left", description="where a longer list is cut: left keeps the last values, the newest"
+    )
+    default: tuple[int | str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _default_fits(self) -> SequenceFeature:
+        _check_list_default(self.default, self.dtype, self.encoding, self.max_length)
         return self
 
 
@@ -137,13 +166,37 @@ class DenseFeature(_FeatureBase):
         return self
 
 
-Feature = Annotated[CategoricalFeature | MultiHotFeature | DenseFeature, Field(discriminator="kind")]
+Feature = Annotated[
+    CategoricalFeature | MultiHotFeature | SequenceFeature | DenseFeature, Field(discriminator="kind")
+]
+RaggedFeature = MultiHotFeature | SequenceFeature
+"""Features that travel as ``(values, offsets, weights)``."""
+TableFeature = CategoricalFeature | MultiHotFeature | SequenceFeature
+"""Features that read an embedding table."""
+
+
+class Task(Frozen):
+    """What one output of the model predicts. The label is 1 where ``label >= threshold``, else 0.
+
+    ``link`` turns the model's output into a score: the sigmoid of a logit, or the output as it is. ``weight`` is that
+    of its loss in training.
+    """
+
+    name: Name = "label"
+    label: str = Field(default="label", description="column of the data")
+    threshold: Finite | None = Field(default=None, description="the label is 1 where the column is >= this")
+    weight: Finite = Field(default=1.0, gt=0)
+    link: Literal["sigmoid", "identity"] = "sigmoid"
 
 
 class Split(Frozen):
-    """How rows become train, validation and test: at random by row, or by time where there is a timestamp."""
+    """How rows become train, validation and test.
 
-    by: Literal["random", "time"] = "random"
+    ``random``: by row. ``time``: the newest rows are the test. ``leave_last_out``: of each group (user), the rows of
+    the last time are the test, those of the one before validation; a group with fewer than three times only trains.
+    """
+
+    by: Literal["random", "time", "leave_last_out"] = "random"
     fractions: tuple[Finite, Finite, Finite] = (0.8, 0.1, 0.1)
     seed: int = Field(default=0, ge=0)
 
@@ -162,12 +215,14 @@ class Schema(Frozen):
     features: tuple[Feature, ...] = Field(min_length=1)
     item_id: str = Field(description="column with the external id of an item (int64 or string)")
     item_id_dtype: Literal["int64", "string"] = "int64"
-    label: str = "label"
-    label_threshold: Finite | None = Field(default=None, description="the label is 1 where the column is >= this")
-    task: str = Field(default="label", description="name of the output")
+    tasks: tuple[Task, ...] = Field(default=(Task(),), min_length=1)
+    ranking: str | None = Field(
+        default=None, description="what candidates are sorted by, such as 'ctr * cvr'; the first task if left out"
+    )
     group: str | None = Field(default=None, description="column of the user: rows of one user are not independent")
     timestamp: str | None = None
     split: Split = Split()
+    call: Call | None = Field(default=None, description="how a model from elsewhere is called")
 
     @model_validator(mode="after")
     def _consistent(self) -> Schema:
@@ -175,7 +230,7 @@ class Schema(Frozen):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"feature '{name}' is given twice")
-            if name == self.label:
+            if name in {task.label for task in self.tasks}:
                 raise ValueError(f"feature '{name}' is the label: a model must not read what it predicts")
             if name == self.timestamp:
                 hint = "it orders the rows; give features of the time (hour, weekday) columns of their own"
@@ -189,9 +244,40 @@ class Schema(Frozen):
             table, key = feature.table or feature.name, (feature.dtype, feature.encoding)
             if tables.setdefault(table, key) != key:
                 raise ValueError(f"features of table '{table}' differ in dtype or encoding")
-        if self.split.by == "time" and self.timestamp is None:
-            raise ValueError("a split by time needs 'timestamp', the column that holds it")
+        if self.split.by != "random" and self.timestamp is None:
+            raise ValueError(f"a split by {self.split.by} needs 'timestamp', the column that holds the time")
+        if self.split.by == "leave_last_out" and self.group is None:
+            raise ValueError("a split by leave_last_out needs 'group', the column that holds the user")
         return self
+
+    @model_validator(mode="after")
+    def _tasks_are_distinct_and_ranked(self) -> Schema:
+        names = self.task_names
+        if len(set(names)) < len(names):
+            raise ValueError("tasks must have names of their own")
+        self.ranking_function()
+        return self
+
+    @model_validator(mode="after")
+    def _call_covers_features(self) -> Schema:
+        if self.call is None:
+            return self
+        names = {feature.name for feature in self.features}
+        called = {name for argument in self.call.arguments for name in argument.features}
+        if called - names:
+            raise ValueError(f"call: '{min(called - names)}' is no feature")
+        if names - called:
+            raise ValueError(f"call: no argument holds feature '{min(names - called)}'")
+        return self
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """Names of the tasks, in the order of the model's outputs."""
+        return tuple(task.name for task in self.tasks)
+
+    def ranking_function(self) -> Ranking:
+        """What candidates are sorted by: scores (after the link) by task to one number a row."""
+        return parse_ranking(self.ranking or self.tasks[0].name, self.task_names)
 
     def of_side(self, side: Side, *, per_row: bool | None = None) -> tuple[Feature, ...]:
         """Features of a side; ``per_row`` narrows item features to live (True) or static (False) ones."""
@@ -211,6 +297,15 @@ class Schema(Frozen):
     def row_features(self) -> tuple[Feature, ...]:
         """Given per candidate with the request: pair features and live item features."""
         return tuple(f for f in self.features if f.per_row)
+
+
+def _check_list_default(
+    default: tuple[int | str, ...] | None, dtype: Literal["int64", "string"], encoding: Encoding, max_length: int
+) -> None:
+    for value in default or ():
+        _check_default(value, dtype, encoding)
+    if len(default or ()) > max_length:
+        raise ValueError(f"the default is longer than max_length, {max_length}")
 
 
 def _check_default(value: int | str, dtype: Literal["int64", "string"], encoding: Encoding) -> None:

@@ -1,0 +1,73 @@
+"""The ranking expression: one number to sort by from the scores of several tasks, such as ``ctr * cvr``."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+__all__ = ["Ranking", "parse_ranking"]
+
+Ranking = Callable[[Mapping[str, np.ndarray]], np.ndarray]
+"""Scores ``(rows,)`` by task to the value ``(rows,)``, float64."""
+
+_LONGEST = 1000
+_BINARY: dict[type[ast.operator], np.ufunc] = {
+    ast.Add: np.add,
+    ast.Sub: np.subtract,
+    ast.Mult: np.multiply,
+    ast.Div: np.divide,
+    ast.Pow: np.power,
+}
+_FUNCTIONS: dict[str, np.ufunc] = {"log": np.log, "exp": np.exp, "sqrt": np.sqrt, "min": np.minimum, "max": np.maximum}
+_ALLOWED = "names of tasks, numbers, + - * / **, parentheses, and log, exp, sqrt, min(a, b), max(a, b)"
+
+
+def parse_ranking(text: str, tasks: tuple[str, ...]) -> Ranking:
+    """The function that an expression over ``tasks`` means.
+
+    Raises:
+        ValueError: it is not an expression, or has anything in it but tasks, numbers, operators and known functions.
+    """
+    if len(text) > _LONGEST:
+        raise ValueError(f"a ranking expression must have at most {_LONGEST} characters")
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise ValueError(f"'{text}' is not an expression: allowed are {_ALLOWED}") from None
+    compute = _compile(tree.body, tasks, text)
+
+    def rank(scores: Mapping[str, np.ndarray]) -> np.ndarray:
+        wide = {name: np.asarray(values, np.float64) for name, values in scores.items()}
+        rows = len(next(iter(wide.values())))
+        with np.errstate(all="ignore"):  # what is not finite is refused where it is served
+            return np.broadcast_to(compute(wide), (rows,))
+
+    return rank
+
+
+def _compile(node: ast.expr, tasks: tuple[str, ...], text: str) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+    match node:
+        case ast.Constant(value=bool()):
+            pass
+        case ast.Constant(value=int() | float() as number):
+            value = np.float64(number)
+            return lambda scores: np.asarray(value)
+        case ast.Name(id=name):
+            if name not in tasks:
+                raise ValueError(f"'{text}' names '{name}', which is no task: the tasks are {', '.join(tasks)}")
+            return lambda scores: scores[name]
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            inner = _compile(operand, tasks, text)
+            return lambda scores: -inner(scores)
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
+            function, first, second = _BINARY[type(op)], _compile(left, tasks, text), _compile(right, tasks, text)
+            return lambda scores: np.asarray(function(first(scores), second(scores)))
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _FUNCTIONS:
+            called = _FUNCTIONS[name]
+            if len(arguments) != called.nin:
+                raise ValueError(f"'{text}': {name} takes {called.nin} value{'s' if called.nin > 1 else ''}")
+            parts = [_compile(argument, tasks, text) for argument in arguments]
+            return lambda scores: np.asarray(called(*(part(scores) for part in parts)))
+    raise ValueError(f"'{text}' has '{ast.unparse(node)}' in it: allowed are {_ALLOWED}")
