@@ -1,5 +1,6 @@
 // The module rankine._native: checks arguments, releases the GIL, calls a kernel.  Typed in src/rankine/_native.pyi.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
 #include <nanobind/ndarray.h>
 
 #include <algorithm>
@@ -121,23 +122,56 @@ std::int64_t py_lookup_one(nb::handle table_object, nb::handle scale, nb::handle
   });
 }
 
-std::int64_t py_lookup_bag(nb::handle table_object, nb::handle scale, nb::handle bias, nb::handle values_object,
-                           nb::handle offsets_object, nb::handle weights_object, nb::handle index, nb::handle out,
-                           std::int64_t column, bool mean) {
-  const TableArgument table(table_object, scale, bias);
-  const Array values(values_object, "values", {Dtype::kInt32}, 1);
-  const Array offsets(offsets_object, "offsets", {Dtype::kInt32}, 1);
-  if (offsets.size(0) == 0) throw nb::value_error("offsets: must have at least one entry");
-  std::optional<Array> weights;
-  if (!weights_object.is_none()) {
-    weights.emplace(weights_object, "weights", std::initializer_list<Dtype>{Dtype::kFloat32}, 1);
-    weights->require(0, values.size(0), "one for each entry of values");
+Pooling pooling_of(const std::string& name) {
+  if (name == "sum") return Pooling::kSum;
+  if (name == "mean") return Pooling::kMean;
+  if (name == "max") return Pooling::kMax;
+  throw nb::value_error("pooling: must be 'sum', 'mean' or 'max'");
+}
+
+// Lists of ids with optional weights.
+class BagsArgument {
+ public:
+  BagsArgument(nb::handle values, nb::handle offsets, nb::handle weights, Pooling pooling)
+      : values_(values, "values", {Dtype::kInt32}, 1), offsets_(offsets, "offsets", {Dtype::kInt32}, 1),
+        pooling_(pooling) {
+    if (offsets_.size(0) == 0) throw nb::value_error("offsets: must have at least one entry");
+    if (weights.is_none()) return;
+    if (pooling == Pooling::kMax) throw nb::value_error("weights: must be None where pooling is 'max'");
+    weights_.emplace(weights, "weights", std::initializer_list<Dtype>{Dtype::kFloat32}, 1);
+    weights_->require(0, values_.size(0), "one for each entry of values");
   }
+
+  Bags bags() const {
+    return {values_.data<const std::int32_t>(), values_.size(0), offsets_.data<const std::int32_t>(),
+            offsets_.size(0) - 1, weights_ ? weights_->data<const float>() : nullptr, pooling_};
+  }
+
+ private:
+  Array values_;
+  Array offsets_;
+  std::optional<Array> weights_;
+  Pooling pooling_;
+};
+
+std::int64_t py_lookup_bag(nb::handle table_object, nb::handle scale, nb::handle bias, nb::handle values,
+                           nb::handle offsets, nb::handle weights, nb::handle index, nb::handle out,
+                           std::int64_t column, const std::string& pooling) {
+  const TableArgument table(table_object, scale, bias);
+  const BagsArgument bags(values, offsets, weights, pooling_of(pooling));
   const Slice slice(index, out, column, table.dim());
-  const Bags bags{values.data<const std::int32_t>(), values.size(0),
-                  offsets.data<const std::int32_t>(), offsets.size(0) - 1,
-                  weights ? weights->data<const float>() : nullptr, mean};
-  return table.run([&](const auto& typed) { return lookup_bag(typed, bags, slice.target()); });
+  return table.run([&](const auto& typed) { return lookup_bag(typed, bags.bags(), slice.target()); });
+}
+
+std::int64_t py_lookup_sequence(nb::handle table_object, nb::handle scale, nb::handle bias, nb::handle values,
+                                nb::handle offsets, nb::handle weights, nb::handle index, nb::handle out,
+                                std::int64_t column, std::int64_t length) {
+  const TableArgument table(table_object, scale, bias);
+  const BagsArgument bags(values, offsets, weights, Pooling::kSum);
+  if (length < 1 || length > (std::int64_t{1} << 24)) throw nb::value_error("length: must be from 1 to 2**24");
+  const auto rows = static_cast<std::size_t>(length);
+  const Slice slice(index, out, column, rows * table.dim() + 1);
+  return table.run([&](const auto& typed) { return lookup_sequence(typed, bags.bags(), rows, slice.target()); });
 }
 
 std::int64_t py_gather_dense(nb::handle values_object, nb::handle index, nb::handle out, std::int64_t column) {
@@ -159,6 +193,8 @@ NB_MODULE(_native, module) {
   module.def("lookup_one", &rankine::py_lookup_one, "table"_a, "scale"_a.none(), "bias"_a.none(), "values"_a, "index"_a,
              "out"_a, "column"_a);
   module.def("lookup_bag", &rankine::py_lookup_bag, "table"_a, "scale"_a.none(), "bias"_a.none(), "values"_a,
-             "offsets"_a, "weights"_a.none(), "index"_a, "out"_a, "column"_a, "mean"_a);
+             "offsets"_a, "weights"_a.none(), "index"_a, "out"_a, "column"_a, "pooling"_a);
+  module.def("lookup_sequence", &rankine::py_lookup_sequence, "table"_a, "scale"_a.none(), "bias"_a.none(), "values"_a,
+             "offsets"_a, "weights"_a.none(), "index"_a, "out"_a, "column"_a, "length"_a);
   module.def("gather_dense", &rankine::py_gather_dense, "values"_a, "index"_a, "out"_a, "column"_a);
 }

@@ -31,6 +31,8 @@ struct Target {
   std::size_t column;
 };
 
+enum class Pooling { kSum, kMean, kMax };
+
 // Bag i holds values[offsets[i]] ... values[offsets[i + 1] - 1]; weights is null or (count,).
 struct Bags {
   const std::int32_t* values;
@@ -38,7 +40,7 @@ struct Bags {
   const std::int32_t* offsets;
   std::size_t bags;
   const float* weights;
-  bool mean;
+  Pooling pooling;  // not read where lists are not pooled
 };
 
 template <class T>
@@ -46,6 +48,11 @@ std::int64_t lookup_one(const Table<T>& table, const std::int32_t* values, std::
 
 template <class T>
 std::int64_t lookup_bag(const Table<T>& table, const Bags& bags, const Target& target);
+
+// The rows of a bag one after the other, zeros up to `length` rows, then their number: length * dim + 1 columns.  A bag
+// of more than `length` values is a bad row.
+template <class T>
+std::int64_t lookup_sequence(const Table<T>& table, const Bags& bags, std::size_t length, const Target& target);
 
 // A table of floats that is addressed by the index itself.
 std::int64_t gather_dense(const Table<float>& values, const Target& target);
@@ -56,5 +63,8 @@ extern template std::int64_t lookup_one(const Table<std::uint8_t>&, const std::i
 extern template std::int64_t lookup_bag(const Table<float>&, const Bags&, const Target&);
 extern template std::int64_t lookup_bag(const Table<Half>&, const Bags&, const Target&);
 extern template std::int64_t lookup_bag(const Table<std::uint8_t>&, const Bags&, const Target&);
+extern template std::int64_t lookup_sequence(const Table<float>&, const Bags&, std::size_t, const Target&);
+extern template std::int64_t lookup_sequence(const Table<Half>&, const Bags&, std::size_t, const Target&);
+extern template std::int64_t lookup_sequence(const Table<std::uint8_t>&, const Bags&, std::size_t, const Target&);
 
 }  // namespace rankine

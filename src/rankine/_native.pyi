@@ -51,7 +51,7 @@ def lookup_bag(
     index: NDArray[np.int32],
     out: NDArray[np.float32],
     column: int,
-    mean: bool,
+    pooling: str,
 ) -> int:
     """As :func:`lookup_one`, pooled over the bag ``values[offsets[i]:offsets[i + 1]]`` with ``i = index[r]``.
 
@@ -60,10 +60,32 @@ def lookup_bag(
         values: ``(m,)`` rows of the table.
         offsets: ``(bags + 1,)``, non-decreasing, within ``[0, m]``.
         weights: ``(m,)`` factors of the values, or None for all one.
-        mean: divide the (weighted) sum by the number of values in the bag; an empty bag is zero.
+        pooling: ``sum`` of the (weighted) rows, ``mean`` (the sum over the number of values in the bag), or ``max`` of
+            each column (without weights); an empty bag is zero.
 
     Returns:
         The first ``r`` whose index, offsets or values are out of range, else -1.
+    """
+
+def lookup_sequence(
+    table: NDArray[np.float32] | NDArray[np.float16] | NDArray[np.uint8],
+    scale: NDArray[np.float32] | None,
+    bias: NDArray[np.float32] | None,
+    values: NDArray[np.int32],
+    offsets: NDArray[np.int32],
+    weights: NDArray[np.float32] | None,
+    index: NDArray[np.int32],
+    out: NDArray[np.float32],
+    column: int,
+    length: int,
+) -> int:
+    """As :func:`lookup_bag`, not pooled: the (weighted) rows of the bag, zeros up to ``length`` rows, then their number.
+
+    Args:
+        length: most values of a bag; ``length * dim + 1`` columns are written.
+
+    Returns:
+        The first ``r`` whose index, offsets or values are out of range or whose bag is longer than ``length``, else -1.
     """
 
 def gather_dense(values: NDArray[np.float32], index: NDArray[np.int32], out: NDArray[np.float32], column: int) -> int:

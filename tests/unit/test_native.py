@@ -37,12 +37,15 @@ def dense(table: Any, scale: Any, bias: Any) -> np.ndarray:
     return table.astype(np.float32) * scale[:, None] + bias[:, None]
 
 
-def pooled(rows: np.ndarray, weights: np.ndarray | None, mean: bool) -> np.ndarray:
-    """Sum or mean in the order of the values, as the kernel adds."""
+def pooled(rows: np.ndarray, weights: np.ndarray | None, pooling: str) -> np.ndarray:
+    """Sum or mean in the order of the values, as the kernel adds; or the largest."""
+    if pooling == "max" and len(rows):
+        largest: np.ndarray = rows.max(axis=0)
+        return largest
     total = np.zeros(rows.shape[1], np.float32)
     for v, row in enumerate(rows):
         total += row if weights is None else weights[v] * row
-    return total / np.float32(len(rows)) if mean and len(rows) else total
+    return total / np.float32(len(rows)) if pooling == "mean" and len(rows) else total
 
 
 def ints(*values: int) -> np.ndarray:
@@ -175,6 +178,45 @@ def test_lookup_one_is_exact_when_table_holds_every_half() -> None:
 
 
 @given(
+    st.lists(st.lists(st.integers(0, 9), max_size=4), min_size=1, max_size=6),
+    st.sampled_from(DTYPES),
+    st.sampled_from((3, 16, 32)),
+    st.booleans(),
+)
+def test_lookup_sequence_equals_numpy_when_ids_are_good(
+    bags: list[list[int]], dtype: str, dim: int, weighted: bool
+) -> None:
+    rng = np.random.default_rng(1)
+    table, scale, bias = make_table(rng, dtype, 10, dim)
+    values = ints(*(value for bag in bags for value in bag))
+    offsets = np.cumsum([0, *map(len, bags)]).astype(np.int32)
+    weights = rng.normal(size=len(values)).astype(np.float32) if weighted else None
+    index = np.sort(rng.integers(0, len(bags), 9)).astype(np.int32)
+    out = np.full((9, 4 * dim + 3), -7.0, np.float32)
+    assert _native.lookup_sequence(table, scale, bias, values, offsets, weights, index, out, 1, 4) == -1
+    rows = dense(table, scale, bias)
+    for r, i in enumerate(index):
+        span = slice(offsets[i], offsets[i + 1])
+        wanted = np.zeros((4, dim), np.float32)
+        factor = np.float32(1) if weights is None else weights[span][:, None]
+        wanted[: offsets[i + 1] - offsets[i]] = rows[values[span]] * factor
+        np.testing.assert_array_equal(out[r, 1:-2].reshape(4, dim), wanted)
+        assert out[r, -2] == offsets[i + 1] - offsets[i]
+    np.testing.assert_array_equal(out[:, [0, -1]], -7.0)
+
+
+def test_lookup_sequence_stops_at_bad_row_when_a_list_is_too_long_or_an_id_is_out_of_range() -> None:
+    table, out = np.ones((3, 2), np.float32), np.zeros((2, 5), np.float32)
+    values, offsets = ints(0, 1, 2, 3), ints(0, 1, 4)
+    assert _native.lookup_sequence(table, None, None, values, offsets, None, ints(0, 1), out, 0, 2) == 1
+    assert _native.lookup_sequence(table, None, None, ints(0, 3), ints(0, 1, 2), None, ints(0, 1), out, 0, 2) == 1
+    with pytest.raises(ValueError, match="length"):
+        _native.lookup_sequence(table, None, None, values, offsets, None, ints(0), out, 0, 0)
+    with pytest.raises(ValueError, match="out"):
+        _native.lookup_sequence(table, None, None, values, offsets, None, ints(0, 1), out, 0, 3)
+
+
+@given(
     st.lists(st.integers(-2, 6), max_size=8),
     st.lists(st.integers(-2, 9), max_size=40),
     st.sampled_from(DTYPES),
@@ -272,25 +314,64 @@ def test_lookup_one_names_argument_when_input_is_wrong() -> None:
     st.sampled_from(DTYPES),
     st.sampled_from((3, 16, 32)),
     st.booleans(),
-    st.booleans(),
+    st.sampled_from(("sum", "mean", "max")),
 )
 def test_lookup_bag_equals_numpy_when_ids_are_good(
-    bags: list[list[int]], dtype: str, dim: int, weighted: bool, mean: bool
+    bags: list[list[int]], dtype: str, dim: int, weighted: bool, pooling: str
+) -> None:
+    rng = np.random.default_rng(1)
+    table, scale, bias = make_table(rng, dtype, 10, dim)
+    values = ints(*(value for bag in bags for value in bag))
+    offsets = np.cumsum([0, *map(len, bags)]).astype(np.int32)
+    weights = rng.normal(size=len(values)).astype(np.float32) if weighted and pooling != "max" else None
+    index = rng.integers(0, len(bags), 9).astype(np.int32)
+    out = np.full((9, dim + 2), -7.0, np.float32)
+    assert _native.lookup_bag(table, scale, bias, values, offsets, weights, index, out, 1, pooling) == -1
+    rows = dense(table, scale, bias)
+    for r, i in enumerate(index):
+        span = slice(offsets[i], offsets[i + 1])
+        wanted = pooled(rows[values[span]], None if weights is None else weights[span], pooling)
+        np.testing.assert_array_equal(out[r, 1:-1], wanted)
+    np.testing.assert_array_equal(out[:, [0, -1]], -7.0)
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 9), max_size=4), min_size=1, max_size=6),
+    st.sampled_from(DTYPES),
+    st.sampled_from((3, 16, 32)),
+    st.booleans(),
+)
+def test_lookup_sequence_equals_numpy_when_ids_are_good(
+    bags: list[list[int]], dtype: str, dim: int, weighted: bool
 ) -> None:
     rng = np.random.default_rng(1)
     table, scale, bias = make_table(rng, dtype, 10, dim)
     values = ints(*(value for bag in bags for value in bag))
     offsets = np.cumsum([0, *map(len, bags)]).astype(np.int32)
     weights = rng.normal(size=len(values)).astype(np.float32) if weighted else None
-    index = rng.integers(0, len(bags), 9).astype(np.int32)
-    out = np.full((9, dim + 2), -7.0, np.float32)
-    assert _native.lookup_bag(table, scale, bias, values, offsets, weights, index, out, 1, mean) == -1
+    index = np.sort(rng.integers(0, len(bags), 9)).astype(np.int32)
+    out = np.full((9, 4 * dim + 3), -7.0, np.float32)
+    assert _native.lookup_sequence(table, scale, bias, values, offsets, weights, index, out, 1, 4) == -1
     rows = dense(table, scale, bias)
     for r, i in enumerate(index):
         span = slice(offsets[i], offsets[i + 1])
-        wanted = pooled(rows[values[span]], None if weights is None else weights[span], mean)
-        np.testing.assert_array_equal(out[r, 1:-1], wanted)
+        wanted = np.zeros((4, dim), np.float32)
+        factor = np.float32(1) if weights is None else weights[span][:, None]
+        wanted[: offsets[i + 1] - offsets[i]] = rows[values[span]] * factor
+        np.testing.assert_array_equal(out[r, 1:-2].reshape(4, dim), wanted)
+        assert out[r, -2] == offsets[i + 1] - offsets[i]
     np.testing.assert_array_equal(out[:, [0, -1]], -7.0)
+
+
+def test_lookup_sequence_stops_at_bad_row_when_a_list_is_too_long_or_an_id_is_out_of_range() -> None:
+    table, out = np.ones((3, 2), np.float32), np.zeros((2, 5), np.float32)
+    values, offsets = ints(0, 1, 2, 3), ints(0, 1, 4)
+    assert _native.lookup_sequence(table, None, None, values, offsets, None, ints(0, 1), out, 0, 2) == 1
+    assert _native.lookup_sequence(table, None, None, ints(0, 3), ints(0, 1, 2), None, ints(0, 1), out, 0, 2) == 1
+    with pytest.raises(ValueError, match="length"):
+        _native.lookup_sequence(table, None, None, values, offsets, None, ints(0), out, 0, 0)
+    with pytest.raises(ValueError, match="out"):
+        _native.lookup_sequence(table, None, None, values, offsets, None, ints(0, 1), out, 0, 3)
 
 
 @given(
@@ -310,16 +391,16 @@ def test_lookup_bag_stops_at_first_bad_row_when_input_is_any(
     good = [is_good(i) for i in index]
     table = np.ones((5, 16), np.float32)
     out = np.zeros((len(index), 16), np.float32)
-    found = _native.lookup_bag(table, None, None, ints(*values), ints(*offsets), None, ints(*index), out, 0, False)
+    found = _native.lookup_bag(table, None, None, ints(*values), ints(*offsets), None, ints(*index), out, 0, "sum")
     assert found == (good.index(False) if False in good else -1)
 
 
-@pytest.mark.parametrize("mean", [False, True])
-def test_lookup_bag_writes_zeros_when_bag_is_empty(mean: bool) -> None:
+@pytest.mark.parametrize("pooling", ["sum", "mean", "max"])
+def test_lookup_bag_writes_zeros_when_bag_is_empty(pooling: str) -> None:
     out = np.full((1, 2), 5.0, np.float32)
     none = np.empty(0, np.int32)
     table = np.ones((3, 2), np.float32)
-    assert _native.lookup_bag(table, None, None, none, ints(0, 0), None, ints(0), out, 0, mean) == -1
+    assert _native.lookup_bag(table, None, None, none, ints(0, 0), None, ints(0), out, 0, pooling) == -1
     np.testing.assert_array_equal(out, 0.0)
 
 
@@ -327,11 +408,11 @@ def test_lookup_bag_names_argument_when_input_is_wrong() -> None:
     table, values, offsets, index = np.ones((3, 2), np.float32), ints(0, 1), ints(0, 2), ints(0)
     out = np.zeros((1, 2), np.float32)
     with pytest.raises(ValueError, match=r"^offsets: must have at least one entry$"):
-        _native.lookup_bag(table, None, None, values, np.empty(0, np.int32), None, index, out, 0, False)
+        _native.lookup_bag(table, None, None, values, np.empty(0, np.int32), None, index, out, 0, "sum")
     with pytest.raises(TypeError, match=r"^offsets: dtype must be int32, got int64$"):
-        _native.lookup_bag(table, None, None, values, offsets.astype(np.int64), None, index, out, 0, False)  # type: ignore[arg-type]
+        _native.lookup_bag(table, None, None, values, offsets.astype(np.int64), None, index, out, 0, "sum")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^weights: axis 0 must have size 2"):
-        _native.lookup_bag(table, None, None, values, offsets, np.ones(3, np.float32), index, out, 0, False)
+        _native.lookup_bag(table, None, None, values, offsets, np.ones(3, np.float32), index, out, 0, "sum")
 
 
 # --- gather_dense

@@ -94,16 +94,18 @@ def _writer(source: Source) -> Write:
     # Views without np.memmap's own methods, which cost more than a small lookup.
     rows = np.asarray(table.rows)
     scale, bias = (None if part is None else np.asarray(part) for part in (table.scale, table.bias))
+    if source.length is not None:
+        return partial(_write_sequence, rows, scale, bias, source.length)
     if source.pooling is None:
         return partial(_native.lookup_one, rows, scale, bias)
-    return partial(_write_bag, rows, scale, bias, source.pooling == "mean")
+    return partial(_write_bag, rows, scale, bias, source.pooling)
 
 
 def _write_bag(
     rows: np.ndarray,
     scale: np.ndarray | None,
     bias: np.ndarray | None,
-    mean: bool,
+    pooling: str,
     ragged: Column,
     index: np.ndarray,
     out: np.ndarray,
@@ -112,5 +114,22 @@ def _write_bag(
     if not isinstance(ragged, Ragged):
         raise TypeError("values: must be ragged, one list a row")
     return _native.lookup_bag(
-        rows, scale, bias, ragged.values, ragged.offsets, ragged.weights, index, out, column, mean
+        rows, scale, bias, ragged.values, ragged.offsets, ragged.weights, index, out, column, pooling
+    )
+
+
+def _write_sequence(
+    rows: np.ndarray,
+    scale: np.ndarray | None,
+    bias: np.ndarray | None,
+    length: int,
+    ragged: Column,
+    index: np.ndarray,
+    out: np.ndarray,
+    column: int,
+) -> int:
+    if not isinstance(ragged, Ragged):
+        raise TypeError("values: must be ragged, one list a row")
+    return _native.lookup_sequence(
+        rows, scale, bias, ragged.values, ragged.offsets, ragged.weights, index, out, column, length
     )

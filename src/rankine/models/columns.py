@@ -39,6 +39,18 @@ class Ragged:
         weights = None if self.weights is None else self.weights[positions]
         return Ragged(self.values[positions], offsets, weights)
 
+    def truncated(self, length: int, *, keep_last: bool) -> Ragged:
+        """The same with the last (else the first) ``length`` values of every longer row."""
+        lengths = np.diff(self.offsets)
+        if not len(lengths) or lengths.max() <= length:
+            return self
+        kept = np.minimum(lengths, length).astype(np.int64)
+        starts = (self.offsets[1:] - kept) if keep_last else self.offsets[:-1].astype(np.int64)
+        offsets = np.zeros(len(self.offsets), np.int32)
+        np.cumsum(kept, out=offsets[1:])
+        positions = np.repeat(starts - offsets[:-1], kept) + np.arange(offsets[-1])
+        return Ragged(self.values[positions], offsets, None if self.weights is None else self.weights[positions])
+
     @staticmethod
     def from_lists(lists: Sequence[Sequence[object]], dtype: np.dtype | type | None = None) -> Ragged:
         """A ragged column from a list of lists."""

@@ -10,11 +10,11 @@ import numpy as np
 
 from rankine.errors import BadRequest, EngineError, did_you_mean
 from rankine.models.columns import Batch, Column, Ragged
-from rankine.models.schema import DenseFeature, Feature, MultiHotFeature, Schema
+from rankine.models.schema import DenseFeature, Feature, MultiHotFeature, Schema, SequenceFeature
 from rankine.models.transforms import table_of
 from rankine.models.variant import Table
 
-__all__ = ["Source", "bad_row", "plan_sources"]
+__all__ = ["Source", "bad_row", "input_width", "plan_sources"]
 
 _TABLE_DTYPES = ("float32", "float16", "uint8")
 
@@ -28,13 +28,16 @@ class Source:
         side: which columns of the batch hold it: ``pair`` also for live item features.
         table: its embedding table; None for a dense feature.
         pooling: of a multi-hot feature, else None.
+        length: most values of a sequence, whose width is ``length * dim + 1`` (its embeddings, zero after the last
+            value, then the number of values); else None.
         column, width: its slice of the concatenation of all features.
     """
 
     name: str
     side: Literal["request", "item", "pair"]
     table: Table | None
-    pooling: Literal["mean", "sum"] | None
+    pooling: Literal["mean", "sum", "max"] | None
+    length: int | None
     column: int
     width: int
 
@@ -71,19 +74,31 @@ def plan_sources(schema: Schema, tables: Mapping[str, Table]) -> tuple[Source, .
     column = 0
     for feature in schema.features:
         table = None if isinstance(feature, DenseFeature) else _checked_table(feature, tables)
-        width = feature.width if isinstance(feature, DenseFeature) else 0
+        length = feature.max_length if isinstance(feature, SequenceFeature) else None
         sources.append(
             Source(
                 name=feature.name,
                 side="pair" if feature.per_row else feature.side,
                 table=table,
                 pooling=feature.pooling if isinstance(feature, MultiHotFeature) else None,
+                length=length,
                 column=column,
-                width=width if table is None else table.rows.shape[1],
+                width=input_width(feature, 0 if table is None else table.rows.shape[1]),
             )
         )
         column += sources[-1].width
     return tuple(sources)
+
+
+def input_width(feature: Feature, dim: int) -> int:
+    """Columns of the dense graph's input for a feature whose table has ``dim`` columns."""
+    match feature:
+        case DenseFeature(width=width):
+            return width
+        case SequenceFeature(max_length=length):
+            return length * dim + 1
+        case _:
+            return dim
 
 
 def bad_row(source: Source, values: Column, index: np.ndarray, row: int) -> BadRequest:
@@ -101,6 +116,8 @@ def bad_row(source: Source, values: Column, index: np.ndarray, row: int) -> BadR
         if not 0 <= first <= last <= len(values.values):
             limit = f"non-decreasing, within 0..{len(values.values)}"
             return BadRequest("offsets are out of order or range", where=where, got=f"{first}, {last}", allowed=limit)
+        if source.length is not None and last - first > source.length:
+            return BadRequest("a sequence is too long", where=where, got=last - first, allowed=f"<= {source.length}")
         ids = values.values[first:last]
     else:
         ids = values[position : position + 1]

@@ -22,8 +22,9 @@ def reference_lookup(
 ) -> dict[str, Floats]:
     """Every feature's values as ``dtype (rows, width)``, by name, in the schema's order.
 
-    A multi-hot feature is the (weighted) sum of its rows, divided by their number where the pooling is the mean; an
-    empty list is zero.
+    A multi-hot feature is the (weighted) sum of its rows, divided by their number where the pooling is the mean, or the
+    maximum of each column; an empty list is zero. A sequence is its (weighted) rows, zeros up to its longest, and the
+    number of its values.
 
     Raises:
         BadRequest: an index or id is out of range, or a column is missing; names the feature.
@@ -53,15 +54,30 @@ def _pool(source: Source, column: Ragged, index: np.ndarray, dtype: type[np.floa
     bag_of = np.repeat(np.arange(len(bags)), lengths)
     table = source.table
     if table is None:
-        raise TypeError(f"{source.name}: a multi-hot feature needs a table")
+        raise TypeError(f"{source.name}: a ragged feature needs a table")
     wrong = (bags.values < 0) | (bags.values >= len(table.rows))
     _check(source, column, index, np.bincount(bag_of[wrong], minlength=len(bags)) > 0)
     rows = _rows(table, bags.values, dtype)
     if bags.weights is not None:
         rows = rows * bags.weights.astype(dtype)[:, None]
+    if source.length is not None:
+        _check(source, column, index, lengths > source.length)
+        return _padded(bags, rows, lengths, source.length)
     pooled = np.zeros((len(bags), source.width), dtype)
+    if source.pooling == "max":
+        pooled[lengths > 0] = -np.inf
+        np.maximum.at(pooled, bag_of, rows)
+        return pooled
     np.add.at(pooled, bag_of, rows)
     return pooled / np.maximum(lengths, 1).astype(dtype)[:, None] if source.pooling == "mean" else pooled
+
+
+def _padded(bags: Ragged, rows: Floats, lengths: np.ndarray, length: int) -> Floats:
+    """``(rows, length * dim + 1)``: the rows of each bag, zeros, and the number of rows."""
+    padded = np.zeros((len(bags), length, rows.shape[1]), rows.dtype)
+    bag_of = np.repeat(np.arange(len(bags)), lengths)
+    padded[bag_of, np.arange(len(rows)) - bags.offsets[bag_of]] = rows
+    return np.concatenate([padded.reshape(len(bags), -1), lengths[:, None].astype(rows.dtype)], axis=1)
 
 
 def _rows(table: Table, ids: np.ndarray, dtype: type[np.floating[Any]]) -> Floats:

@@ -14,7 +14,17 @@ from rankine.artifact import Artifact, Draft
 from rankine.config import Frozen
 from rankine.errors import ArtifactError, DataError
 from rankine.models.columns import Column, Columns, Ragged
-from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, Hash, Identity, MultiHotFeature, Schema
+from rankine.models.schema import (
+    CategoricalFeature,
+    DenseFeature,
+    Feature,
+    Hash,
+    Identity,
+    MultiHotFeature,
+    Schema,
+    SequenceFeature,
+    TableFeature,
+)
 
 __all__ = ["Normalization", "Transforms"]
 
@@ -109,9 +119,11 @@ class Transforms:
                 values = _squash(feature, _as_dense(feature, column))
                 mean, std = (np.array(part, np.float32) for part in (fitted.mean, fitted.std))
                 return ((values - mean) / std).astype(np.float32)
-            case MultiHotFeature():
+            case MultiHotFeature() | SequenceFeature():
                 if not isinstance(column, Ragged):
                     raise DataError("must be a list of values a row", where=feature.name, got=str(column.dtype))
+                if isinstance(feature, SequenceFeature):
+                    column = column.truncated(feature.max_length, keep_last=feature.truncation == "left")
                 return Ragged(
                     self._ids(feature, column.values, unseen), column.offsets.astype(np.int32), column.weights
                 )
@@ -120,7 +132,7 @@ class Transforms:
                     raise DataError("must be one value a row", where=feature.name, got="a list")
                 return self._ids(feature, column, unseen)
 
-    def _ids(self, feature: CategoricalFeature | MultiHotFeature, values: np.ndarray, unseen: Unseen) -> np.ndarray:
+    def _ids(self, feature: TableFeature, values: np.ndarray, unseen: Unseen) -> np.ndarray:
         match feature.encoding:
             case Hash(buckets=buckets, seed=seed):
                 return _hash(_comparable(feature, values), buckets, seed)
@@ -176,7 +188,7 @@ class Transforms:
         return digest.hexdigest()[:16]
 
 
-def table_of(feature: CategoricalFeature | MultiHotFeature) -> str:
+def table_of(feature: TableFeature) -> str:
     """Name of the embedding table that a feature reads."""
     return feature.table or feature.name
 
@@ -194,7 +206,7 @@ def _check_complete(artifact: Artifact, schema: Schema, fitted: _Fitted) -> None
             raise ArtifactError(f"lacks what was fitted for feature '{feature.name}'", where=where)
 
 
-def _comparable(feature: CategoricalFeature | MultiHotFeature, values: np.ndarray) -> np.ndarray:
+def _comparable(feature: TableFeature, values: np.ndarray) -> np.ndarray:
     """Values in the form in which they are compared: int64, or UTF-8 bytes."""
     if feature.dtype == "int64":
         if values.dtype.kind not in "iu":

@@ -12,10 +12,11 @@ from torch.nn import functional
 
 from rankine.config import Frozen
 from rankine.models.inputs import TorchInput, TorchInputs
-from rankine.models.schema import CategoricalFeature, DenseFeature, MultiHotFeature, Schema
+from rankine.models.lookup_plan import input_width
+from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, MultiHotFeature, Schema, SequenceFeature
 from rankine.models.transforms import table_of
 
-__all__ = ["RankingModel", "mlp"]
+__all__ = ["RankingModel", "mlp", "split_sequence"]
 
 _INITIAL_STD = 0.01
 
@@ -44,7 +45,9 @@ class RankingModel(nn.Module, ABC):
         )
         for table in self.tables.values():
             nn.init.normal_(cast(nn.Embedding, table).weight, std=_INITIAL_STD)
-        self.widths = [f.width if isinstance(f, DenseFeature) else embedding_dim for f in schema.features]
+        self.embedding_dim = embedding_dim
+        self.tasks = len(schema.tasks)
+        self.widths = [input_width(feature, embedding_dim) for feature in schema.features]
 
     @property
     def width(self) -> int:
@@ -55,12 +58,16 @@ class RankingModel(nn.Module, ABC):
         """Float32 ``(rows, width)`` per feature, in the order of the schema."""
         return [self._embed(feature, inputs[feature.name]) for feature in self.schema.features]
 
-    def _embed(self, feature: CategoricalFeature | MultiHotFeature | DenseFeature, value: TorchInput) -> Tensor:
+    def _embed(self, feature: Feature, value: TorchInput) -> Tensor:
         match feature:
             case DenseFeature():
                 return cast(Tensor, value)
             case CategoricalFeature():
                 return cast(Tensor, self.tables[_key(table_of(feature))](value))
+            case SequenceFeature(max_length=length):
+                values, offsets, weights = cast(tuple[Tensor, Tensor, Tensor | None], value)
+                rows = cast(Tensor, self.tables[_key(table_of(feature))](values))
+                return _padded(rows if weights is None else rows * weights[:, None], offsets, length)
             case MultiHotFeature(pooling=pooling):
                 values, offsets, weights = cast(tuple[Tensor, Tensor, Tensor | None], value)
                 weight = cast(nn.Embedding, self.tables[_key(table_of(feature))]).weight
@@ -78,6 +85,23 @@ class RankingModel(nn.Module, ABC):
 
     def forward(self, inputs: TorchInputs) -> Tensor:
         return self.dense(self.embed(inputs))
+
+
+def split_sequence(part: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """A sequence's input as its embeddings ``(rows, length, dim)`` and ``(rows, length)``, 1 where there is a value."""
+    values, count = part[:, :-1], part[:, -1:]
+    embedded = values.reshape(-1, values.shape[1] // dim, dim)
+    positions = torch.arange(values.shape[1] // dim, dtype=part.dtype, device=part.device)
+    return embedded, (positions < count).to(part.dtype)
+
+
+def _padded(rows: Tensor, offsets: Tensor, length: int) -> Tensor:
+    """``(bags, length * dim + 1)``: the rows of each bag, zeros, and the number of rows."""
+    counts = (offsets[1:] - offsets[:-1]).long()
+    bag_of = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    at = bag_of * length + torch.arange(len(rows)) - offsets[:-1].long()[bag_of]
+    padded = rows.new_zeros(len(counts) * length, rows.shape[1]).index_copy(0, at, rows)
+    return torch.cat([padded.reshape(len(counts), length * rows.shape[1]), counts[:, None].to(rows.dtype)], dim=1)
 
 
 def mlp(width: int, sizes: Sequence[int], dropout: float) -> nn.Sequential:

@@ -33,7 +33,7 @@ class DcnV2(RankingModel):
         super().__init__(schema, table_rows, config, config.embedding_dim)
         self.cross = nn.ModuleList([nn.Linear(self.width, self.width) for _ in range(config.cross_layers)])
         self.deep = mlp(self.width, config.hidden, config.dropout)
-        self.head = nn.Linear(self.width + (config.hidden[-1] if config.hidden else self.width), 1)
+        self.head = nn.Linear(self.width + (config.hidden[-1] if config.hidden else self.width), self.tasks)
 
     def dense(self, parts: Sequence[Tensor]) -> Tensor:
         x0 = torch.cat(list(parts), dim=1)
