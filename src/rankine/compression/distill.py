@@ -79,7 +79,7 @@ def _mixed_targets(teacher: RankingModel, train: Examples, teacher_weight: float
 
 
 def _teach(teacher: RankingModel, batch: Batch, task: str, emit: Emit) -> np.ndarray:
-    """The teacher's probabilities, float32 ``(rows,)``."""
+    """The teacher's probabilities, float32 ``(rows, tasks)``."""
     parts = []
     with step(emit, task, total=batch.rows, unit="rows") as advance:
         for start in range(0, batch.rows, _CHUNK_ROWS):

@@ -24,12 +24,15 @@ class Splits:
     test: np.ndarray
 
 
-def split_rows(policy: Split, rows: int, timestamps: np.ndarray | None) -> Splits:
+def split_rows(policy: Split, rows: int, timestamps: np.ndarray | None, groups: np.ndarray | None = None) -> Splits:
     """Training, validation and test rows of a data set of ``rows``; of very few rows, parts can be empty.
 
     Args:
-        timestamps: ``(rows,)``, needed where the policy is by time.
+        timestamps: ``(rows,)``, needed where the policy is not at random.
+        groups: ``(rows,)``, needed where the last rows of each are left out.
     """
+    if policy.by == "leave_last_out" and timestamps is not None and groups is not None:
+        return _leave_last_out(timestamps, groups)
     if policy.by == "time" and timestamps is not None:
         order = np.argsort(timestamps, kind="stable")
     else:
@@ -37,6 +40,21 @@ def split_rows(policy: Split, rows: int, timestamps: np.ndarray | None) -> Split
     first = round(rows * policy.fractions[0])
     second = first + round(rows * policy.fractions[1])
     return Splits(np.sort(order[:first]), np.sort(order[first:second]), np.sort(order[second:]))
+
+
+def _leave_last_out(timestamps: np.ndarray, groups: np.ndarray) -> Splits:
+    """The last time of each group is the test, the one before validation; groups with fewer than three only train."""
+    order = np.lexsort((timestamps, groups))
+    group, time = groups[order], timestamps[order]
+    starts_group = np.concatenate(([True], group[1:] != group[:-1]))
+    starts_time = starts_group | np.concatenate(([True], time[1:] != time[:-1]))
+    at = np.cumsum(starts_time)  # number of the (group, time)
+    group_of = np.cumsum(starts_group) - 1
+    last = at[np.append(np.flatnonzero(starts_group)[1:] - 1, len(at) - 1)][group_of]
+    first = at[np.flatnonzero(starts_group)][group_of]
+    held_out = last - first >= 2  # rows of a group with three times or more
+    test, validation = held_out & (at == last), held_out & (at == last - 1)
+    return Splits(*(np.sort(order[part]) for part in (~(test | validation), validation, test)))
 
 
 def draw_rows(total: int, rows: int | None, seed: int) -> np.ndarray:
@@ -58,7 +76,7 @@ class Dataset:
         item_ids: ``(items,)`` external ids, int64 or UTF-8 bytes, unique.
         pairs: raw columns given per row (pair and live features), ``(rows, ...)``.
         request_index, item_index: ``(rows,)`` int32.
-        labels: ``(rows,)`` float32, 0 or 1.
+        labels: ``(rows, tasks)`` float32, 0 or 1, in the order of the schema's tasks.
         groups: ``(rows,)`` int64, the user of each row (equal numbers: the same user), or None.
         timestamps: ``(rows,)`` or None.
         provenance: where the data came from: source, hash of the content, seeds.
@@ -90,9 +108,11 @@ class Dataset:
             DataError: a part would be empty, or the split is by time and there are no timestamps.
         """
         policy = self.schema.split
-        if policy.by == "time" and self.timestamps is None:
-            raise DataError("a split by time needs timestamps", where=self.name)
-        parts = split_rows(policy, self.rows, self.timestamps)
+        if policy.by != "random" and self.timestamps is None:
+            raise DataError(f"a split by {policy.by} needs timestamps", where=self.name)
+        if policy.by == "leave_last_out" and self.groups is None:
+            raise DataError("a split by leave_last_out needs groups", where=self.name)
+        parts = split_rows(policy, self.rows, self.timestamps, self.groups)
         if not (len(parts.train) and len(parts.validation) and len(parts.test)):
             raise DataError("too few rows to split", where=self.name, got=self.rows)
         return parts
@@ -138,9 +158,9 @@ class Dataset:
         )
 
     def clusters(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """What makes rows dependent, for cluster-robust statistics: the user where known, and the item."""
-        found = {"item": self.item_index[rows].astype(np.int64)}
-        return {"user": self.groups[rows], **found} if self.groups is not None else found
+        """What makes rows dependent, for cluster-robust statistics: user and item, each where more than one is known."""
+        found = {} if self.groups is None else {"user": self.groups[rows]}
+        return found if len(self.item_ids) < 2 else {**found, "item": self.item_index[rows].astype(np.int64)}
 
     def check(self) -> None:
         """Check that columns, indices and labels fit together.
@@ -158,8 +178,13 @@ class Dataset:
                 raise DataError("does not fit the rows or points outside", where=f"{self.name}: {name}")
         if self.items and row_count(self.items) != len(self.item_ids):
             raise DataError("items and item ids differ in length", where=self.name)
-        if not np.isin(self.labels, (0.0, 1.0)).all():
-            raise DataError("labels must be 0 or 1", where=self.name, hint="Set label_threshold in the schema.")
+        if self.labels.shape != (rows, len(self.schema.tasks)):
+            got, allowed = f"shape {self.labels.shape}", f"({rows}, {len(self.schema.tasks)}): one column a task"
+            raise DataError("labels do not fit the tasks", where=self.name, got=got, allowed=allowed)
+        for task, labels in zip(self.schema.tasks, self.labels.T, strict=True):
+            if not np.isin(labels, (0.0, 1.0)).all():
+                hint = "Set the task's threshold in the schema."
+                raise DataError("labels must be 0 or 1", where=f"{self.name}: task '{task.name}'", hint=hint)
         if self.timestamps is not None:
             if len(self.timestamps) != rows:
                 raise DataError("timestamps do not fit the rows", where=self.name, got=len(self.timestamps))

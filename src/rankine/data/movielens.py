@@ -20,7 +20,7 @@ from rankine.data import arrow
 from rankine.data.dataset import Dataset
 from rankine.errors import DataError
 from rankine.models.columns import Column, Ragged
-from rankine.models.schema import CategoricalFeature, MultiHotFeature, Schema
+from rankine.models.schema import CategoricalFeature, MultiHotFeature, Schema, Task
 
 __all__ = ["MOVIELENS", "has_movielens", "load_movielens"]
 
@@ -39,8 +39,7 @@ MOVIELENS = Schema(
         MultiHotFeature(name="genres", side="item", dtype="string"),
     ),
     item_id="movie",
-    label="rating",
-    label_threshold=4.0,
+    tasks=(Task(label="rating", threshold=4.0),),
     group="user",
 )
 
@@ -101,7 +100,7 @@ def _assemble(folder: Path, tables: _Tables) -> Dataset:
         pairs={},
         request_index=_positions(folder, tables, "user", tables.user, tables.users["user"]),
         item_index=_positions(folder, tables, "movie", tables.movie, movie_ids),
-        labels=(rating >= 4).astype(np.float32),
+        labels=(rating >= 4).astype(np.float32)[:, None],
         groups=tables.user,
         timestamps=tables.timestamp,
         provenance={

@@ -48,7 +48,6 @@ SYNTHETIC = Schema(
         MultiHotFeature(name="tags", side="item"),
     ),
     item_id="item",
-    label="label",
     group="user",
 )
 
@@ -123,7 +122,7 @@ def make_synthetic(rows: int, *, users: int, items: int, seed: int) -> Dataset:
         pairs={},
         request_index=request_index,
         item_index=item_index.astype(np.int32),
-        labels=labels,
+        labels=labels[:, None],
         groups=requests.user[request_index] + 1,
         provenance={
             "source": "synthetic, planted model 1",

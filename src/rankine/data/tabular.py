@@ -14,7 +14,7 @@ from rankine.data import arrow
 from rankine.data.dataset import Dataset, draw_rows, split_rows
 from rankine.errors import DataError
 from rankine.models.columns import Column, Columns, Ragged, concat, take
-from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, MultiHotFeature, Schema
+from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, MultiHotFeature, Schema, Task
 
 __all__ = ["load_table"]
 
@@ -110,7 +110,7 @@ def _name(source: Path | str | Sequence[Path | str]) -> str:
 
 
 def _read(path: Path, schema: Schema) -> _Flat:
-    names = [feature.name for feature in schema.features] + [schema.item_id, schema.label]
+    names = [feature.name for feature in schema.features] + [schema.item_id, *(task.label for task in schema.tasks)]
     names += [name for name in (schema.group, schema.timestamp) if name is not None]
     raw = arrow.read_columns(path, names)
 
@@ -121,7 +121,7 @@ def _read(path: Path, schema: Schema) -> _Flat:
     return _Flat(
         features={f.name: _feature(f, raw[f.name], where(f.name)) for f in schema.features},
         item_ids=convert_ids(raw[schema.item_id], where(schema.item_id)),
-        labels=_labels(schema, raw[schema.label], where(schema.label)),
+        labels=np.stack([_labels(task, raw[task.label], where(task.label)) for task in schema.tasks], axis=1),
         groups=None if schema.group is None else arrow.factorize(raw[schema.group], where(schema.group)),
         timestamps=None if schema.timestamp is None else arrow.times(raw[schema.timestamp], where(schema.timestamp)),
     )
@@ -139,15 +139,15 @@ def _feature(feature: Feature, column: Any, where: str) -> Column:
             return arrow.strings(column, where, default=None if value is None else str(value))
 
 
-def _labels(schema: Schema, column: Any, where: str) -> np.ndarray:
+def _labels(task: Task, column: Any, where: str) -> np.ndarray:
     """Labels 0 or 1, float32 ``(rows,)``."""
     values = arrow.dense(column, where, width=1, default=None)[:, 0]
-    if schema.label_threshold is not None:
-        return (values >= schema.label_threshold).astype(np.float32)
+    if task.threshold is not None:
+        return (values >= task.threshold).astype(np.float32)
     wrong = (values != 0) & (values != 1)
     if wrong.any():
         row = int(np.argmax(wrong))
-        hint = "Set label_threshold in the schema."
+        hint = "Set the task's threshold in the schema."
         raise DataError("is not a label", where=arrow.at(where, row), got=float(values[row]), allowed="0, 1", hint=hint)
     return values
 

@@ -25,7 +25,7 @@ from rankine.training.config import Epoch, FitConfig, FitResult
 if TYPE_CHECKING:
     from rankine.models.zoo.base import RankingModel
 
-__all__ = ["Epoch", "Examples", "FitConfig", "FitResult", "fit", "predict_logits"]
+__all__ = ["Epoch", "Examples", "FitConfig", "FitResult", "fit", "predict_logits", "task_aucs"]
 
 _PREDICT_ROWS = 8192
 _TELL_EVERY = 20
@@ -37,7 +37,7 @@ class Examples:
 
     Attributes:
         batch: the rows.
-        targets: ``(rows,)`` float32 in [0, 1]: labels, a teacher's probabilities, or a mixture of both.
+        targets: ``(rows, tasks)`` float32 in [0, 1]: labels, a teacher's probabilities, or a mixture of both.
     """
 
     batch: Batch
@@ -58,6 +58,8 @@ def fit(
 ) -> FitResult:
     """Train ``model`` in place until validation AUC stops improving, and leave it with its best weights.
 
+    With several tasks the loss is the weighted sum of theirs, and validation AUC the mean of theirs.
+
     Args:
         train: rows and targets; targets may be soft (a teacher's probabilities).
         validation: rows and labels.
@@ -77,7 +79,7 @@ def fit(
         for number in range(1, config.max_epochs + 1):
             epoch_begin = perf_counter()
             loss = _run_epoch(model, average, optimizer, train, config, order, partial(_tell, advance, number))
-            score = auc(validation.targets, predict_logits(average.model, validation.batch))
+            score = float(np.mean(task_aucs(validation.targets, predict_logits(average.model, validation.batch))))
             seconds = perf_counter() - epoch_begin
             history.append(Epoch(epoch=number, train_loss=loss, validation_auc=score, seconds=seconds))
             emit(Note(task, f"epoch {number}", {"loss": loss, "validation AUC": score}))
@@ -98,16 +100,25 @@ def fit(
 
 
 def predict_logits(model: RankingModel, batch: Batch, rows_at_once: int = _PREDICT_ROWS) -> np.ndarray:
-    """Logits of the first task, float32 ``(rows,)``."""
+    """Logits, float32 ``(rows, tasks)``."""
     was_training = model.training
     model.eval()
     parts = []
     with torch.inference_mode():
         for start in range(0, batch.rows, rows_at_once):
             part = batch.select(slice(start, start + rows_at_once))
-            parts.append(model(torch_inputs(part, model.schema))[:, 0].numpy())
+            parts.append(model(torch_inputs(part, model.schema)).numpy())
     model.train(was_training)
-    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    return np.concatenate(parts) if parts else np.zeros((0, len(model.schema.tasks)), np.float32)
+
+
+def task_aucs(labels: np.ndarray, logits: np.ndarray) -> list[float]:
+    """AUC of each task; both ``(rows, tasks)``.
+
+    Raises:
+        DataError: a task has only one class.
+    """
+    return [auc(labels[:, task], logits[:, task]) for task in range(labels.shape[1])]
 
 
 class _Average:
@@ -159,7 +170,9 @@ def _step(model: RankingModel, optimizer: torch.optim.Optimizer, part: Examples,
     model.train()
     optimizer.zero_grad(set_to_none=True)
     embedded = model.embed(torch_inputs(part.batch, model.schema))
-    loss = functional.binary_cross_entropy_with_logits(model.dense(embedded)[:, 0], torch.from_numpy(part.targets))
+    logits, targets = model.dense(embedded), torch.from_numpy(part.targets)
+    by_task = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=0)
+    loss = (by_task * torch.tensor([task.weight for task in model.schema.tasks])).sum()
     total = loss
     if config.embedding_l2:
         total = loss + config.embedding_l2 * _mean_square_norm(model, embedded)
@@ -169,10 +182,15 @@ def _step(model: RankingModel, optimizer: torch.optim.Optimizer, part: Examples,
 
 
 def _mean_square_norm(model: RankingModel, embedded: list[Tensor]) -> Tensor:
-    """Squared norm of the embeddings of a row, over all features but the dense ones, averaged over rows."""
-    features = model.schema.features
-    parts = [part for part, feature in zip(embedded, features, strict=True) if feature.kind != "dense"]
-    return torch.cat(parts, dim=1).square().sum(dim=1).mean() if parts else torch.zeros(())
+    """Squared norm of the embeddings of a row, over all features but the dense ones, averaged over rows; of a sequence
+    the mean over its values, so that a long history does not outweigh everything else."""
+    total = torch.zeros(())
+    for part, feature in zip(embedded, model.schema.features, strict=True):
+        if feature.kind == "sequence":
+            total = total + (part[:, :-1].square().sum(dim=1) / part[:, -1].clamp(min=1)).mean()
+        elif feature.kind != "dense":
+            total = total + part.square().sum(dim=1).mean()
+    return total
 
 
 def _copy_weights(model: RankingModel) -> dict[str, Tensor]:
