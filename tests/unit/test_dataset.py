@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from rankine.data import Dataset, load_dataset
+from rankine.data.dataset import split_rows
 from rankine.errors import DataError, UsageError
 from rankine.models.columns import take
 from rankine.models.schema import CategoricalFeature, DenseFeature, Schema, Split, Vocabulary
@@ -32,7 +33,7 @@ def dataset(rows: int = 100, *, split: Split = Split(), **changes: Any) -> Datas
         pairs={"distance": rng.normal(size=(rows, 1))},
         request_index=np.sort(rng.integers(3, size=rows)).astype(np.int32),
         item_index=rng.integers(4, size=rows).astype(np.int32),
-        labels=rng.integers(2, size=rows).astype(np.float32),
+        labels=rng.integers(2, size=(rows, 1)).astype(np.float32),
         groups=rng.integers(3, size=rows),
         timestamps=rng.permutation(rows),
     )
@@ -78,7 +79,8 @@ def test_split_by_time_is_refused_when_there_are_no_timestamps() -> None:
         ({"request_index": np.zeros(99, np.int32)}, "request_index"),
         ({"item_index": np.full(100, 4, np.int32)}, "item_index"),
         ({"item_ids": np.arange(5)}, "differ in length"),
-        ({"labels": np.full(100, 0.5, np.float32)}, "labels must be 0 or 1"),
+        ({"labels": np.full((100, 1), 0.5, np.float32)}, "task 'label': labels must be 0 or 1"),
+        ({"labels": np.ones(100, np.float32)}, "labels do not fit the tasks"),
         ({"timestamps": np.zeros(99)}, "timestamps do not fit"),
         ({"timestamps": np.array([*range(7), np.nan, *range(92)])}, "timestamps, row 8: is not a time"),
     ],
@@ -129,6 +131,28 @@ def test_clusters_are_user_and_item_when_both_are_known() -> None:
     assert set(dataset(groups=None).clusters(rows)) == {"item"}
 
 
+def test_items_are_no_clusters_when_there_is_one() -> None:
+    data = dataset(item_ids=np.array([7]), items={})
+    assert set(data.clusters(np.array([0]))) == {"user"}
+
+
+def test_last_times_of_each_group_are_held_out_when_left_out() -> None:
+    times = np.array([3, 1, 2, 3, 1, 1, 2, 5, 6, 7, 7])
+    groups = np.array([0, 0, 0, 0, 0, 1, 1, 2, 2, 2, 2])
+    parts = split_rows(Split(by="leave_last_out"), len(times), times, groups)
+    assert parts.test.tolist() == [0, 3, 9, 10]
+    assert parts.validation.tolist() == [2, 8]
+    assert parts.train.tolist() == [1, 4, 5, 6, 7], "a group with two times only trains"
+
+
+def test_split_is_refused_when_what_it_goes_by_is_not_there() -> None:
+    left_out = Split(by="leave_last_out")
+    with pytest.raises(DataError, match="needs groups"):
+        dataset(split=left_out, groups=None).splits()
+    with pytest.raises(DataError, match="leave_last_out needs timestamps"):
+        dataset(split=left_out, timestamps=None).splits()
+
+
 def write_csv(folder: Path) -> Path:
     path = folder / "clicks.csv"
     path.write_text(
@@ -162,7 +186,7 @@ def test_rows_are_a_seeded_subset_in_their_order_when_cut(tmp_path: Path) -> Non
     assert cut.timestamps.tolist() == again.timestamps.tolist() == sorted(cut.timestamps.tolist())
     assert cut.timestamps.tolist() != other.timestamps.tolist()
     # The columns still belong together: the file says that user, item and label follow from the time.
-    assert (cut.labels == cut.timestamps % 2).all()
+    assert (cut.labels[:, 0] == cut.timestamps % 2).all()
     assert take(cut.requests, cut.request_index)["user"].tolist() == (cut.timestamps % 3).tolist()  # type: ignore[union-attr]
     assert cut.item_ids[cut.item_index].tolist() == (cut.timestamps % 5).tolist()
     assert len(cut.item_ids) == 5

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rankine.config import dump_yaml, load_yaml, parse
@@ -19,7 +20,9 @@ from rankine.models.schema import (
     Identity,
     MultiHotFeature,
     Schema,
+    SequenceFeature,
     Split,
+    Task,
     Vocabulary,
 )
 
@@ -36,6 +39,7 @@ EVERYTHING = Schema(
         CategoricalFeature(name="user", side="request", encoding=Hash(buckets=1000, seed=3), default=7),
         CategoricalFeature(name="hour", side="request", encoding=Identity(size=24)),
         MultiHotFeature(name="liked", side="request", table="items", pooling="sum", default=(1, 2)),
+        SequenceFeature(name="viewed", side="request", table="items", max_length=20, truncation="right", default=()),
         CategoricalFeature(name="item", side="item", table="items"),
         CategoricalFeature(
             name="shop", side="item", dtype="string", encoding=Vocabulary(min_count=3, out_of_vocabulary="error")
@@ -44,8 +48,8 @@ EVERYTHING = Schema(
         DenseFeature(name="embedding", side="pair", width=4, normalization="none"),
     ),
     item_id="item",
-    label="clicks",
-    label_threshold=1.0,
+    tasks=(Task(name="click", label="clicks", threshold=1.0), Task(name="buy", weight=0.5, link="identity")),
+    ranking="click * buy ** 0.5",
     group="user",
     timestamp="when",
     split=Split(by="time", fractions=(0.6, 0.2, 0.2)),
@@ -75,7 +79,7 @@ def test_unknown_key_of_a_feature_is_refused_with_a_suggestion_when_misspelt() -
         ([], "at least 1"),
         ([USER, USER], "'user' is given twice"),
         ([{**USER, "name": "a b"}], "features.0.*name"),
-        ([{**USER, "kind": "sequence"}], "features.0"),
+        ([{**USER, "kind": "sequenze"}], "features.0"),
         ([{**USER, "side": "both"}], "side"),
         ([{**USER, "freshness": "live"}], "only item features can be live"),
         ([{**USER, "dtype": "string", "encoding": {"type": "identity", "size": 3}}], "identity encoding needs dtype"),
@@ -117,6 +121,39 @@ def test_default_is_refused_when_no_request_could_hold_it(settings: dict[str, An
         schema({"name": "x", "side": "item", **settings})
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tasks": []}, "tasks"),
+        ({"tasks": [{"name": "ctr"}, {"name": "ctr"}]}, "names of their own"),
+        ({"tasks": [{"name": "ctr", "weight": 0}]}, "weight"),
+        ({"tasks": [{"label": "user"}]}, "'user' is the label"),
+        ({"ranking": "ctr"}, "names 'ctr', which is no task: the tasks are label"),
+        ({"ranking": "label +"}, "is not an expression"),
+        ({"ranking": "label.real"}, r"has 'label\.real' in it: allowed are names of tasks"),
+        ({"ranking": "__import__('os')"}, "allowed are names of tasks"),
+        ({"ranking": "log(label, label)"}, "log takes 1 value"),
+        ({"ranking": "9" * 400}, "too large"),
+        ({"split": {"by": "time"}}, "needs 'timestamp'"),
+        ({"split": {"by": "leave_last_out"}, "timestamp": "when"}, "needs 'group'"),
+        ({"call": {"arguments": [{"name": "x", "feature": "user"}]}}, "no argument holds feature 'item'"),
+        ({"call": {"arguments": [{"name": "x", "feature": "usr"}]}}, "'usr' is no feature"),
+        ({"call": {"arguments": [{"name": "x", "form": "packed"}]}}, "'columns' are needed"),
+        ({"call": {"arguments": [{"name": "x"}]}}, "'feature' is needed"),
+    ],
+)
+def test_schema_is_refused_with_the_reason_when_parts_do_not_fit(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        schema(USER, ITEM, **settings)
+
+
+def test_ranking_combines_scores_when_it_is_an_expression() -> None:
+    found = schema(USER, tasks=[{"name": "ctr"}, {"name": "cvr"}], ranking="ctr * max(cvr, 0.5) ** 2 - (-1)")
+    scores = {"ctr": np.array([0.5, 1.0], np.float32), "cvr": np.array([0.1, 1.0], np.float32)}
+    np.testing.assert_allclose(found.ranking_function()(scores), [1.125, 2.0])
+    np.testing.assert_array_equal(schema(USER).ranking_function()({"label": scores["ctr"]}), scores["ctr"])
+
+
 def test_default_is_kept_when_it_fits() -> None:
     text = {"name": "t", "side": "item", "kind": "multi_hot", "dtype": "string", "default": ["7", ""]}
     hour = {**USER, "default": 23, "encoding": {"type": "identity", "size": 24}}
@@ -135,9 +172,9 @@ def test_timestamp_is_refused_when_it_is_a_feature() -> None:
         schema(USER, ITEM, timestamp="user")
 
 
-@pytest.mark.parametrize("bad", [{"label_threshold": float("nan")}, {"split": {"seed": -1}}])
+@pytest.mark.parametrize("bad", [{"tasks": [{"threshold": float("nan")}]}, {"split": {"seed": -1}}])
 def test_number_is_refused_with_its_key_when_it_could_only_crash_later(bad: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"schema\.yaml: (label_threshold|split\.seed)"):
+    with pytest.raises(ConfigError, match=r"schema\.yaml: (tasks\.0\.threshold|split\.seed)"):
         schema(USER, **bad)
 
 
@@ -168,10 +205,10 @@ def test_sides_partition_the_features_when_some_are_live() -> None:
         [feature.name for feature in part]
         for part in (EVERYTHING.request_features, EVERYTHING.catalog_features, EVERYTHING.row_features)
     ]
-    assert names == [["user", "hour", "liked"], ["item", "shop"], ["stock", "embedding"]]
+    assert names == [["user", "hour", "liked", "viewed"], ["item", "shop"], ["stock", "embedding"]]
     assert [feature.name for feature in EVERYTHING.of_side("item", per_row=True)] == ["stock"]
 
 
 def test_schema_cannot_be_changed_when_made() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        EVERYTHING.label = "other"  # type: ignore[misc]
+        EVERYTHING.item_id = "other"  # type: ignore[misc]

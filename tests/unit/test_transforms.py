@@ -267,5 +267,5 @@ def test_fingerprint_changes_when_anything_fitted_changes(name: str, value: np.n
 
 
 def test_fingerprint_changes_when_the_schema_changes() -> None:
-    other = FULL.model_copy(update={"label": "bought"})
+    other = FULL.model_copy(update={"item_id": "other"})
     assert Transforms.fit(FULL, COLUMNS).fingerprint() != Transforms.fit(other, COLUMNS).fingerprint()

@@ -10,7 +10,7 @@ import numpy as np
 
 from rankine.artifact import Artifact, Draft, refuse_existing
 from rankine.certification.parity import certify_parity
-from rankine.certification.plan import PLAN_FILE, SERVED, Pair, Plan, parity_file, quality_file, served_digest
+from rankine.certification.plan import PLAN_FILE, SERVED, Pair, Plan, deciding, parity_file, quality_file, served_digest
 from rankine.certification.quality import QualityCertificate, certify_quality, check_margin
 from rankine.compilation.compile import build_names, open_runner, read_build
 from rankine.compilation.engines import load_engine
@@ -19,6 +19,7 @@ from rankine.data.dataset import Dataset
 from rankine.errors import ArtifactError
 from rankine.events import Emit, Note, ignore, step
 from rankine.models.columns import Batch
+from rankine.models.schema import Schema, Task
 from rankine.models.transforms import Transforms
 from rankine.models.variant import BASELINE, variant_names
 from rankine.training.record import check_same_data
@@ -31,8 +32,11 @@ _TIMED_ROWS = 512
 
 @dataclass(frozen=True)
 class _TestRows:
+    """The rows of the test split; ``labels`` are ``(rows, tasks)``."""
+
     batch: Batch
     labels: np.ndarray
+    tasks: tuple[Task, ...]
     clusters: Mapping[str, np.ndarray]
     provenance: Mapping[str, str]
 
@@ -42,7 +46,8 @@ def certify(parent: Artifact, dataset: Dataset, *, margin: float = 0.001, out: P
 
     For each variant the fastest engine is primary and gets the quality certificate. Another engine of the same
     numeric form gets a parity certificate; one that builds a form of its own gets a quality certificate of its own.
-    The baseline is its own reference: its certificates say that engines agree with it.
+    The baseline is its own reference: its certificates say that engines agree with it. With several tasks there is a
+    certificate for each, and all must pass.
 
     The plan names the fastest pair whose quality certificate passed; without one there is no plan file, and `serve`
     refuses the artifact.
@@ -74,16 +79,16 @@ def certify(parent: Artifact, dataset: Dataset, *, margin: float = 0.001, out: P
 
 
 def score(artifact: Artifact, variant: str, engine: str, batch: Batch) -> np.ndarray:
-    """Logits of the first task as this engine computes them, float32 ``(rows,)``."""
+    """Logits as this engine computes them, float32 ``(rows, tasks)``."""
     runner = open_runner(artifact, variant, engine)
-    logits = np.empty((batch.rows, 1), np.float32)
+    logits = np.empty((batch.rows, len(artifact.read_json("schema.json", Schema).tasks)), np.float32)
     try:
         for start in range(0, batch.rows, _SCORE_ROWS):
             part = batch.select(slice(start, start + _SCORE_ROWS))
             runner.run(part, logits[start : start + part.rows])
     finally:
         runner.close()
-    return logits[:, 0]
+    return logits
 
 
 def _certify_variant(
@@ -122,6 +127,7 @@ def _certify_variant(
             device=build.device,
             instruction_set="native",
             reference_engine=primary,
+            tasks=[task.name for task in rows.tasks],
             provenance=_provenance(parent, variant, engine, rows),
         )
         draft.put_json(parity_file(variant, engine), parity)
@@ -139,21 +145,28 @@ def _certify_quality(
     margin: float,
     emit: Emit,
 ) -> QualityCertificate:
+    """One certificate a task; returns the one that decides."""
     variant, engine = pair
-    quality = certify_quality(
-        rows.labels,
-        baseline,
-        logits,
-        margin=margin,
-        clusters=rows.clusters,
-        variant=variant,
-        engine=engine,
-        provenance=_provenance(parent, variant, engine, rows),
-    )
-    draft.put_json(quality_file(variant, engine), quality)
-    figures = {"AUC change": quality.delta, "lower bound": quality.ci_low, "margin": margin}
-    emit(Note("certificate", f"{variant} on {engine}: {quality.verdict}", figures))
-    return quality
+    found = []
+    for column, task in enumerate(rows.tasks):
+        quality = certify_quality(
+            rows.labels[:, column],
+            baseline[:, column],
+            logits[:, column],
+            margin=margin,
+            clusters=rows.clusters,
+            variant=variant,
+            engine=engine,
+            task=task.name,
+            link=task.link,
+            provenance=_provenance(parent, variant, engine, rows),
+        )
+        draft.put_json(quality_file(variant, engine, task.name), quality)
+        figures = {"AUC change": quality.delta, "lower bound": quality.ci_low, "margin": margin}
+        of_task = f", {task.name}" if len(rows.tasks) > 1 else ""
+        emit(Note("certificate", f"{variant} on {engine}{of_task}: {quality.verdict}", figures))
+        found.append(quality)
+    return deciding(found)
 
 
 def _scored(parent: Artifact, variant: str, engine: str, rows: _TestRows, emit: Emit) -> np.ndarray:
@@ -175,7 +188,7 @@ def _test_rows(artifact: Artifact, dataset: Dataset) -> _TestRows:
         **{f"data.{key}": value for key, value in dataset.provenance.items()},
     }
     batch = dataset.encode(Transforms.read(artifact)).select(test)
-    return _TestRows(batch, dataset.labels[test], dataset.clusters(test), provenance)
+    return _TestRows(batch, dataset.labels[test], dataset.schema.tasks, dataset.clusters(test), provenance)
 
 
 def _baseline_engine(artifact: Artifact) -> str:

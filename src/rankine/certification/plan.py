@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import TypeVar
 
 from rankine.artifact import Artifact
@@ -13,6 +13,7 @@ from rankine.certification.quality import QualityCertificate
 from rankine.compilation.compile import build_names, read_build
 from rankine.config import Frozen, parse
 from rankine.errors import ArtifactError
+from rankine.models.schema import Schema
 from rankine.models.variant import variant_names
 
 __all__ = [
@@ -22,12 +23,14 @@ __all__ = [
     "aucs",
     "certified_pairs",
     "covers",
+    "deciding",
     "parity_certificates",
     "parity_file",
     "quality_certificates",
     "quality_file",
     "same_form",
     "served_digest",
+    "task_certificates",
 ]
 
 Pair = tuple[str, str]
@@ -48,9 +51,9 @@ class Plan(Frozen):
     p50_ms_512: float
 
 
-def quality_file(variant: str, engine: str) -> str:
+def quality_file(variant: str, engine: str, task: str) -> str:
     """Name of a quality certificate in an artifact."""
-    return f"variants/{variant}/certificates/quality-{engine}.json"
+    return f"variants/{variant}/certificates/quality-{engine}.{task}.json"
 
 
 def parity_file(variant: str, engine: str) -> str:
@@ -74,13 +77,40 @@ def covers(artifact: Artifact, certificate: QualityCertificate | ParityCertifica
 
 
 def quality_certificates(artifact: Artifact) -> dict[Pair, QualityCertificate]:
-    """Quality certificates that cover what the artifact holds, by (variant, engine)."""
-    return _certificates(artifact, quality_file, QualityCertificate)
+    """Quality certificates that cover what the artifact holds, by (variant, engine): with several tasks that of the
+    task that decides, which is the worst."""
+    return {pair: deciding(tuple(found.values())) for pair, found in task_certificates(artifact).items()}
+
+
+def task_certificates(artifact: Artifact) -> dict[Pair, dict[str, QualityCertificate]]:
+    """Quality certificates by (variant, engine) and task, of those pairs that have one for every task."""
+    tasks = artifact.read_json("schema.json", Schema).task_names
+    found = {}
+    for variant, engine in _built(artifact):
+        by_task = {}
+        for task in tasks:
+            certificate = _covering(artifact, quality_file(variant, engine, task), QualityCertificate, variant, engine)
+            if certificate is not None and certificate.task == task:
+                by_task[task] = certificate
+        if len(by_task) == len(tasks):
+            found[variant, engine] = by_task
+    return found
+
+
+def deciding(certificates: Sequence[QualityCertificate]) -> QualityCertificate:
+    """The certificate of the task that decides: all must pass (intersection-union), so the worst one."""
+    verdicts = ("fail", "inconclusive", "pass")
+    return min(certificates, key=lambda found: (verdicts.index(found.verdict), found.ci_low + found.margin))
 
 
 def parity_certificates(artifact: Artifact) -> dict[Pair, ParityCertificate]:
     """Parity certificates that cover what the artifact holds, by (variant, engine)."""
-    return _certificates(artifact, parity_file, ParityCertificate)
+    found = {}
+    for variant, engine in _built(artifact):
+        certificate = _covering(artifact, parity_file(variant, engine), ParityCertificate, variant, engine)
+        if certificate is not None:
+            found[variant, engine] = certificate
+    return found
 
 
 def certified_pairs(artifact: Artifact) -> set[Pair]:
@@ -101,25 +131,26 @@ def same_form(artifact: Artifact, parity: ParityCertificate) -> bool:
 
 
 def aucs(artifact: Artifact) -> dict[Pair, float]:
-    """Test AUC of every certified (variant, engine); with parity it follows from the primary engine's."""
-    found = {pair: certificate.variant_value for pair, certificate in quality_certificates(artifact).items()}
+    """Test AUC of the first task for every certified (variant, engine); with parity it follows from the primary's."""
+    task = artifact.read_json("schema.json", Schema).task_names[0]
+    found = {pair: by_task[task].variant_value for pair, by_task in task_certificates(artifact).items()}
     for (variant, engine), parity in parity_certificates(artifact).items():
         primary = found.get((variant, parity.reference_engine))
         if primary is not None:
-            found[variant, engine] = primary + parity.auc_difference
+            found[variant, engine] = primary + parity.tasks.get(task, parity.auc_difference)
     return found
 
 
-def _certificates(artifact: Artifact, file_of: Callable[[str, str], str], kind: type[Record]) -> dict[Pair, Record]:
-    found = {}
-    for variant in variant_names(artifact):
-        for engine in build_names(artifact, variant):
-            certificate = _read(artifact, file_of(variant, engine), kind)
-            if certificate is None or (certificate.variant, certificate.engine) != (variant, engine):
-                continue
-            if covers(artifact, certificate):
-                found[variant, engine] = certificate
-    return found
+def _built(artifact: Artifact) -> list[Pair]:
+    return [(variant, engine) for variant in variant_names(artifact) for engine in build_names(artifact, variant)]
+
+
+def _covering(artifact: Artifact, name: str, kind: type[Record], variant: str, engine: str) -> Record | None:
+    """The certificate in the file ``name``, if it is of this pair and was taken on what the artifact holds."""
+    certificate = _read(artifact, name, kind)
+    if certificate is None or (certificate.variant, certificate.engine) != (variant, engine):
+        return None
+    return certificate if covers(artifact, certificate) else None
 
 
 def _read(artifact: Artifact, name: str, kind: type[Record]) -> Record | None:

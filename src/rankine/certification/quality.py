@@ -71,17 +71,19 @@ class CalibrationComparison(Frozen):
 
 
 class QualityCertificate(Frozen):
-    """The outcome of one test of one variant on its primary engine.
+    """The outcome of one test of one task of one variant on its primary engine.
 
     ``baseline``, ``variant_value`` and ``delta`` (variant minus baseline) are of ``metric``; ``ci_low`` and ``ci_high``
     are one-sided 95 % bounds of ``delta``; ``power`` is the chance of a pass at this standard error if there is truly
-    no difference. ``score_difference_max`` and ``identical_score_share`` compare logits row by row.
+    no difference. ``score_difference_max`` and ``identical_score_share`` compare logits row by row. Log loss
+    and calibration are of probabilities: None where the task's link is not the sigmoid.
     """
 
     schema_version: Literal[1] = 1
     kind: Literal["quality"] = "quality"
     variant: str
     engine: str
+    task: str = "label"
     verdict: Verdict
     reason: str
     metric: Literal["auc"] = "auc"
@@ -98,8 +100,8 @@ class QualityCertificate(Frozen):
     positives: int
     negatives: int
     clusters: dict[str, int]
-    log_loss: LossComparison
-    calibration_ratio: CalibrationComparison
+    log_loss: LossComparison | None
+    calibration_ratio: CalibrationComparison | None
     score_difference_max: float
     identical_score_share: float
     provenance: dict[str, str]
@@ -140,6 +142,8 @@ def certify_quality(
     clusters: Mapping[str, ArrayLike],
     variant: str,
     engine: str,
+    task: str = "label",
+    link: Literal["sigmoid", "identity"] = "sigmoid",
     provenance: Mapping[str, str],
     minimum_positives: int = 100,
     minimum_negatives: int = 100,
@@ -155,7 +159,8 @@ def certify_quality(
         margin: the largest loss of AUC that is accepted, in (0, 1].
         clusters: up to two dimensions in which rows depend on each other, e.g. ``{"user": ids, "item": ids}``, ids of
             shape ``(rows,)``; empty where rows are independent.
-        variant, engine: their names.
+        variant, engine, task: their names.
+        link: what turns the task's output into a score; only logits have a log loss and a calibration.
         provenance: hashes of the model, the data split and the recipe, and seeds.
         minimum_positives, minimum_negatives, minimum_clusters: with fewer, the verdict is inconclusive: the normal
             approximation behind the bounds is not to be trusted.
@@ -187,6 +192,7 @@ def certify_quality(
     return QualityCertificate(
         variant=variant,
         engine=engine,
+        task=task,
         verdict=verdict,
         reason=reason,
         baseline_value=compared.auc_baseline,
@@ -202,8 +208,8 @@ def certify_quality(
         positives=positives,
         negatives=negatives,
         clusters=counts,
-        log_loss=_compare_loss(positive, baseline, scores, dimensions),
-        calibration_ratio=_compare_calibration(positive, baseline, scores, dimensions),
+        log_loss=_compare_loss(positive, baseline, scores, dimensions) if link == "sigmoid" else None,
+        calibration_ratio=(_compare_calibration(positive, baseline, scores, dimensions) if link == "sigmoid" else None),
         score_difference_max=float(difference.max()),
         identical_score_share=float((difference == 0).mean()),
         provenance=dict(provenance),

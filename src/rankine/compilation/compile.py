@@ -136,8 +136,8 @@ def _build_one(draft: Draft, model: Model, name: str, engine: Engine, batch: Bat
             runner.close()
         prefix = f"variants/{model.name}/builds/{name}"
         draft.remove(f"{prefix}/")
-        for kind in ("quality", "parity"):  # what they were taken on is gone
-            draft.remove(f"variants/{model.name}/certificates/{kind}-{name}.json")
+        for kind in (f"quality-{name}.", f"parity-{name}."):  # what they were taken on is gone
+            draft.remove(f"variants/{model.name}/certificates/{kind}")
         draft.put_folder(prefix, folder)
     build = Build(
         engine=name,

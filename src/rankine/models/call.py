@@ -38,9 +38,9 @@ class Argument(Frozen):
     """
 
     name: str
-    form: Literal[
-        "value", "column", "values", "offsets", "ends", "weights", "padded", "length", "mask", "packed"
-    ] = "value"
+    form: Literal["value", "column", "values", "offsets", "ends", "weights", "padded", "length", "mask", "packed"] = (
+        "value"
+    )
     feature: str | None = Field(default=None, description="the feature it holds; left out for packed")
     columns: tuple[PackedColumn, ...] = ()
     pad: int = Field(default=0, description="id that fills a padded sequence")

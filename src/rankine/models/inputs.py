@@ -18,8 +18,8 @@ def torch_inputs(batch: Batch, schema: Schema) -> TorchInputs:
     """Per feature, its value for every row.
 
     Returns:
-        categorical: int32 ``(rows,)``; dense: float32 ``(rows, width)``; multi_hot and sequence: ``(values int32 (m,), offsets
-        int32 (rows + 1,), weights float32 (m,) or None)``.
+        categorical: int32 ``(rows,)``; dense: float32 ``(rows, width)``; multi_hot and sequence: ``(values int32 (m,),
+        offsets int32 (rows + 1,), weights float32 (m,) or None)``.
     """
     inputs: TorchInputs = {}
     for feature in schema.features:

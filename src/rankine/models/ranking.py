@@ -13,6 +13,7 @@ Ranking = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 """Scores ``(rows,)`` by task to the value ``(rows,)``, float64."""
 
 _LONGEST = 1000
+_LARGEST = 1e300
 _BINARY: dict[type[ast.operator], np.ufunc] = {
     ast.Add: np.add,
     ast.Sub: np.subtract,
@@ -52,8 +53,10 @@ def _compile(node: ast.expr, tasks: tuple[str, ...], text: str) -> Callable[[Map
         case ast.Constant(value=bool()):
             pass
         case ast.Constant(value=int() | float() as number):
-            value = np.float64(number)
-            return lambda scores: np.asarray(value)
+            if not abs(number) <= _LARGEST:
+                raise ValueError(f"'{text[:40]}' has a number in it that is too large")
+            value = np.asarray(number, np.float64)
+            return lambda scores: value
         case ast.Name(id=name):
             if name not in tasks:
                 raise ValueError(f"'{text}' names '{name}', which is no task: the tasks are {', '.join(tasks)}")
