@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from rankine.artifact import Artifact
+from rankine.artifact import Artifact, Draft
 from rankine.certification.certify import certify
-from rankine.certification.plan import PLAN_FILE, certified_pairs, parity_certificates, quality_certificates
+from rankine.certification.plan import (
+    PLAN_FILE,
+    certified_pairs,
+    parity_certificates,
+    quality_certificates,
+    quality_file,
+    task_certificates,
+)
 from rankine.cli.inspect import require_pass, view_of
 from rankine.compilation.compile import build_names, compile_artifact
 from rankine.compression.compress import compress
 from rankine.compression.recipe import Distill, Quantize, Recipe
 from rankine.data import Dataset, load_dataset
 from rankine.errors import ArtifactError, CertificateRequired, DataError, QualityGateFailed
+from rankine.models.schema import Task
 from rankine.models.variant import BASELINE, read_variant, variant_names
 from rankine.planning.optimize import optimize, verification_rows
 from rankine.serving.gate import choose
@@ -107,6 +117,37 @@ def test_gate_fails_when_the_margin_cannot_be_shown(baseline: Artifact, dataset:
     certified = certify(compiled, dataset, margin=1e-6, out=tmp_path / "certified")
     with pytest.raises(QualityGateFailed, match="no compressed variant passed"):
         require_pass(certified)
+
+
+def test_every_task_is_certified_and_the_worst_decides_when_there_are_two(dataset: Dataset, tmp_path: Path) -> None:
+    tasks = (Task(name="click"), Task(name="stay", weight=0.5))
+    noise = np.random.default_rng(0).random((dataset.rows, 1)) < 0.1
+    two = replace(
+        dataset,
+        schema=dataset.schema.model_copy(update={"tasks": tasks, "ranking": "click * stay"}),
+        labels=np.hstack([dataset.labels, np.where(noise, 1 - dataset.labels, dataset.labels)]),
+    )
+    baseline = train(two, {"architecture": "dcn_v2", "hidden": (16,)}, FIT, out=tmp_path / "two", name="two")
+    recipe = Recipe(
+        name="small", passes=(Distill(hidden=(4,), drawn_rows=0.1, fit=FIT), Quantize(calibration_rows=512))
+    )
+    optimized = optimize(baseline, (recipe,), two, margin=0.2, out=tmp_path / "optimized")
+    by_task = task_certificates(optimized)
+    worst = quality_certificates(optimized)
+    assert {variant for variant, _ in by_task} == {BASELINE, "small-fp32", "small-int8"}
+    for pair, found in by_task.items():
+        assert list(found) == ["click", "stay"]
+        assert {certificate.task for certificate in found.values()} == {"click", "stay"}
+        assert worst[pair].ci_low == min(certificate.ci_low for certificate in found.values())
+    for parity in parity_certificates(optimized).values():
+        assert set(parity.tasks) == {"click", "stay"}
+    assert choose(optimized).certified
+    draft = Draft("partial", parent=optimized)
+    pair = next(pair for pair in by_task if pair[0] == "small-int8")
+    draft.remove(quality_file(*pair, "stay"))
+    partial = draft.commit(tmp_path / "partial")
+    assert pair in certified_pairs(optimized)
+    assert pair not in certified_pairs(partial), "a task without a certificate is not certified"
 
 
 def test_certify_refuses_when_only_the_oracle_was_built(baseline: Artifact, dataset: Dataset, tmp_path: Path) -> None:

@@ -215,10 +215,11 @@ def _timings(artifact: Artifact, variant: str, batch: Batch, emit: Emit) -> dict
             where=str(artifact.path),
             hint="Run `rankine compile` without --engine, or name another one.",
         )
+    tasks = len(artifact.read_json("schema.json", Schema).tasks)
     runners = {name: open_runner(artifact, variant, name) for name in served}
     try:
         with step(emit, f"time engines of {variant}"):
-            timings = median_ms({name: (runner, some) for name, runner in runners.items()})
+            timings = median_ms({name: (runner, some) for name, runner in runners.items()}, tasks)
     finally:
         for runner in runners.values():
             runner.close()

@@ -17,10 +17,13 @@ _BUDGET_S = 1.5
 _MAX_ROUNDS = 200
 
 
-def median_ms(runners: Mapping[str, tuple[Runner, Batch]]) -> dict[str, float]:
-    """Median milliseconds of ``run`` per name; rounds over all names are interleaved, so that a slow minute of the
-    machine meets all alike, and end after a short budget of time."""
-    outs = {name: np.empty((batch.rows, 1), np.float32) for name, (_, batch) in runners.items()}
+def median_ms(runners: Mapping[str, tuple[Runner, Batch]], tasks: int) -> dict[str, float]:
+    """Median milliseconds of ``run`` per name, of models with ``tasks`` outputs.
+
+    Rounds over all names are interleaved, so that a slow minute of the machine meets all alike, and end after a short
+    budget of time.
+    """
+    outs = {name: np.empty((batch.rows, tasks), np.float32) for name, (_, batch) in runners.items()}
     for name, (runner, batch) in runners.items():
         for _ in range(_WARM_UP):
             runner.run(batch, outs[name])

@@ -1,0 +1,150 @@
+"""Train every model family on its data until validation stops improving, quantize it, and certify the INT8 variant.
+
+$ python benchmarks/families_quality.py --work /tmp/families --only dlrm,deepfm --data-root ../shared/data
+
+One result file a family in benchmarks/results/families/. What is in the work folder already (a trained baseline) is not
+done again, so that a run that was cut off goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rankine.artifact import Artifact
+from rankine.certification.plan import parity_certificates, task_certificates
+from rankine.compilation.compile import build_names, read_build
+from rankine.compression.recipe import Quantize, Recipe
+from rankine.data import Dataset, load_dataset
+from rankine.environment import environment
+from rankine.events import Event, Note
+from rankine.models.schema import Task
+from rankine.models.variant import BASELINE, load_model, read_variant
+from rankine.planning.optimize import optimize
+from rankine.training.fit import FitConfig
+from rankine.training.record import TRAINING_FILE, TrainingRecord
+from rankine.training.train import train
+
+RESULTS = Path(__file__).resolve().parent / "results" / "families"
+INT8 = Recipe(name="whole", passes=(Quantize(),))
+MLP = (256, 128, 64)
+TWO_TASKS = (Task(name="liked", label="rating", threshold=4.0), Task(name="loved", label="rating", threshold=5.0))
+
+
+@dataclass(frozen=True)
+class Family:
+    """A model on a data set: ``data`` as for ``--data``, below the data root where it is a folder."""
+
+    data: str
+    model: Mapping[str, Any]
+    rows: int | None = None
+    tasks: tuple[Task, ...] | None = None
+    margin: float = 0.001
+    fit: FitConfig = field(default_factory=FitConfig)
+
+
+FAMILIES = {
+    "dlrm": Family("ml-1m", {"architecture": "dlrm", "hidden": MLP}),
+    "dcn_v2": Family("ml-1m", {"architecture": "dcn_v2", "hidden": MLP, "cross_layers": 2}),
+    "dcn_v2_stacked": Family(
+        "ml-1m",
+        {"architecture": "dcn_v2", "structure": "stacked", "low_rank": 32, "hidden": MLP, "cross_layers": 2},
+    ),
+    "deepfm": Family("ml-1m", {"architecture": "deepfm", "hidden": MLP}),
+    "wide_deep": Family("ml-1m", {"architecture": "wide_deep", "hidden": MLP}),
+    "mmoe": Family("ml-1m", {"architecture": "mmoe"}, tasks=TWO_TASKS),
+    "din": Family("s3rec-beauty", {"architecture": "din"}, margin=0.003),
+    "dcn_v2_criteo": Family("synthetic-criteo", {"architecture": "dcn_v2", "hidden": MLP}, rows=1_000_000),
+    "dlrm_criteo": Family("synthetic-criteo", {"architecture": "dlrm", "hidden": MLP}, rows=1_000_000),
+}
+
+
+def main() -> None:
+    arguments = _arguments()
+    datasets: dict[tuple[Any, ...], Dataset] = {}
+    for name in arguments.only.split(",") if arguments.only else FAMILIES:
+        family = FAMILIES[name]
+        key = (family.data, family.rows, family.tasks)
+        if key not in datasets:
+            datasets = {key: _load(family, arguments.data_root)}  # one at a time is kept
+        result = _run(name, family, datasets[key], arguments.work / name)
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def _load(family: Family, root: Path) -> Dataset:
+    source = family.data if family.data.startswith("synthetic") else root / family.data
+    return load_dataset(source, rows=family.rows, tasks=family.tasks)
+
+
+def _run(name: str, family: Family, dataset: Dataset, work: Path) -> dict[str, Any]:
+    baseline = work / "baseline"
+    trained = (
+        Artifact.open(baseline)
+        if baseline.exists()
+        else train(dataset, family.model, family.fit, out=baseline, name=name, emit=_tell)
+    )
+    certified = work / "certified"
+    artifact = (
+        Artifact.open(certified)
+        if certified.exists()
+        else optimize(trained, (INT8,), dataset, margin=family.margin, out=certified, emit=_tell)
+    )
+    return describe(name, artifact, dataset)
+
+
+def describe(name: str, artifact: Artifact, dataset: Dataset) -> dict[str, Any]:
+    """What is kept of a family's run."""
+    record = artifact.read_json(TRAINING_FILE, TrainingRecord)
+    parities = parity_certificates(artifact)
+    variants: dict[str, Any] = {}
+    for variant in (BASELINE, "whole-int8"):
+        engines = build_names(artifact, variant)
+        model = load_model(artifact, variant)
+        variants[variant] = {
+            "macs_per_row": read_variant(artifact, variant).macs_per_row,
+            "size_bytes": model.graph.stat().st_size + sum(table.size_bytes for table in model.tables.values()),
+            "max_logit_error": {e: read_build(artifact, variant, e).max_logit_error for e in engines},
+            "parity": {e: parities[variant, e].admitted for e in engines if (variant, e) in parities},
+        }
+    certificates = [
+        json.loads(certificate.model_dump_json())
+        for (variant, _), by_task in task_certificates(artifact).items()
+        for certificate in by_task.values()
+        if variant != BASELINE
+    ]
+    return {
+        "schema_version": 1,
+        "kind": "family",
+        "family": name,
+        "dataset": record.dataset,
+        "best_auc": dataset.best_auc,
+        "rows": dict(record.rows),
+        "model": dict(record.model or {}),
+        "training": json.loads(record.model_dump_json()),
+        "variants": variants,
+        "certificates": certificates,
+        "environment": environment(),
+    }
+
+
+def _tell(event: Event) -> None:
+    if isinstance(event, Note):
+        figures = ", ".join(f"{key} {value:.5f}" for key, value in (event.figures or {}).items())
+        print(f"{event.task}: {event.text} {figures}", flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder for the artifacts")
+    parser.add_argument("--data-root", type=Path, default=Path("../shared/data"), help="folder with ml-1m, ...")
+    parser.add_argument("--only", help="families, separated by commas")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
