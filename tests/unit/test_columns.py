@@ -59,6 +59,18 @@ def test_concat_fills_weights_with_ones_when_only_some_parts_have_them() -> None
     assert joined.weights.tolist() == [1.0, 1.0, 0.5]
 
 
+@given(rows_of_ints, st.integers(1, 5), st.booleans())
+def test_truncated_equals_list_slicing_when_rows_are_longer(
+    rows: list[list[int]], length: int, keep_last: bool
+) -> None:
+    column = Ragged.from_lists(rows, np.int64)
+    weighted = Ragged(column.values, column.offsets, column.values.astype(np.float32))
+    found = weighted.truncated(length, keep_last=keep_last)
+    assert as_lists(found) == [row[-length:] if keep_last else row[:length] for row in rows]
+    assert found.weights is not None
+    assert found.weights.tolist() == found.values.tolist()
+
+
 def test_take_takes_the_same_rows_when_columns_are_of_both_kinds() -> None:
     columns = {"a": np.array([10, 20, 30]), "b": Ragged.from_lists([[1], [], [2, 3]], np.int64)}
     taken = take(columns, np.array([2, 0]))

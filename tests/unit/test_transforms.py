@@ -20,6 +20,7 @@ from rankine.models.schema import (
     Identity,
     MultiHotFeature,
     Schema,
+    SequenceFeature,
     Vocabulary,
 )
 from rankine.models.transforms import Transforms
@@ -191,6 +192,22 @@ def test_multi_hot_keeps_lengths_and_weights_when_encoded() -> None:
     assert encoded.values.tolist() == [1, 0, 2]
     assert encoded.offsets.tolist() == [0, 0, 3]
     assert encoded.weights is weights
+
+
+@pytest.mark.parametrize(("truncation", "kept"), [("left", [[2, 3], [], [1]]), ("right", [[1, 2], [], [1]])])
+def test_sequence_is_cut_at_the_asked_end_when_it_is_too_long(truncation: Any, kept: list[list[int]]) -> None:
+    feature = SequenceFeature(name="x", side="request", max_length=2, truncation=truncation)
+    column = Ragged.from_lists([[10, 20, 30], [], [10]], np.int64)
+    found = encode(transforms(feature, column), column)
+    bounds = zip(found.offsets[:-1], found.offsets[1:], strict=True)
+    assert [found.values[start:end].tolist() for start, end in bounds] == kept
+    assert found.offsets.dtype == np.int32
+
+
+def test_sequence_is_refused_when_it_is_no_list() -> None:
+    feature = SequenceFeature(name="x", side="request")
+    with pytest.raises(DataError, match="x: must be a list of values a row"):
+        encode(transforms(feature, Ragged.from_lists([[1]], np.int64)), np.array([1]))
 
 
 def test_ids_agree_when_features_share_a_table() -> None:
