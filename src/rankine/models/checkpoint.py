@@ -1,10 +1,14 @@
-"""A trained PyTorch module on disk: how to build it, and its weights as safetensors (no pickle, safe to open)."""
+"""A PyTorch model on disk: a reference model (how to build it, weights as safetensors), or a program from elsewhere.
+
+The weights of a reference model are safe to open. A program (``program.pt2``) is read by PyTorch's own loader, which is
+only as careful as PyTorch: open artifacts with programs from people whose code you would run.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from pydantic import Field
 
@@ -15,9 +19,21 @@ from rankine.models.schema import Schema
 from rankine.models.zoo import build_model
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rankine.models.columns import Batch
     from rankine.models.zoo.base import RankingModel
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
+__all__ = ["Scorer", "is_program", "load_checkpoint", "load_scorer", "save_checkpoint"]
+
+_PROGRAM_FILE = "program.pt2"
+
+
+class Scorer(Protocol):
+    """What scores encoded rows in PyTorch."""
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Float32 ``(rows, tasks)``; ``batch`` has rows, and its ids are within the tables."""
 
 
 class _Description(Frozen):
@@ -43,11 +59,18 @@ def load_checkpoint(folder: Path) -> RankingModel:
     """The module in evaluation mode.
 
     Raises:
-        ArtifactError: a file is missing or damaged, or the weights do not fit the described model.
+        ArtifactError: a file is missing or damaged, the weights do not fit the described model, or it is a program
+            from elsewhere.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if is_program(folder):
+        raise ArtifactError(
+            "is a program from elsewhere, which cannot be trained",
+            where=str(folder),
+            hint="Use a recipe without 'distill': 'quantize' needs the graph only.",
+        )
     description = read_record(folder / "model.json", _Description)
     model = build_model(description.features, description.table_rows, description.model)
     weights = folder / "weights.safetensors"
@@ -58,3 +81,34 @@ def load_checkpoint(folder: Path) -> RankingModel:
     except RuntimeError as error:
         raise ArtifactError("the weights do not fit the model", where=str(weights), got=str(error)) from None
     return model.eval()
+
+
+def is_program(folder: Path) -> bool:
+    """Whether a checkpoint is a program from elsewhere."""
+    return (folder / _PROGRAM_FILE).is_file()
+
+
+def load_scorer(folder: Path) -> Scorer:
+    """What is in a checkpoint, reference model or program.
+
+    Raises:
+        ArtifactError: a file is missing or damaged.
+    """
+    if is_program(folder):
+        from rankine.models.intake.scorer import read_scorer
+
+        return read_scorer(folder)
+    return _Reference(load_checkpoint(folder))
+
+
+class _Reference:
+    """A reference model as a :class:`Scorer`."""
+
+    def __init__(self, model: RankingModel) -> None:
+        self._model = model
+
+    def logits(self, batch: Batch) -> Tensor:
+        from rankine.models.inputs import torch_inputs
+
+        logits: Tensor = self._model(torch_inputs(batch, self._model.schema))
+        return logits

@@ -9,23 +9,35 @@ from rankine.artifact import Artifact
 from rankine.config import Frozen
 from rankine.data.dataset import Dataset
 from rankine.errors import DataError
+from rankine.models.intake.origin import Origin, Proof
 from rankine.models.schema import Schema
 from rankine.models.transforms import Transforms
 from rankine.training.config import FitConfig, FitResult
 
-__all__ = ["TRAINING_FILE", "TrainingRecord", "check_same_data"]
+__all__ = ["TRAINING_FILE", "BaselineRecord", "TrainingRecord", "check_same_data"]
 
 TRAINING_FILE = "training.json"
 
 
-class TrainingRecord(Frozen):
-    """Where the baseline came from: data, sizes of its splits, settings and history."""
+class BaselineRecord(Frozen):
+    """Where a baseline came from: the data and the sizes of its splits; of a trained one, settings and history; of one
+    from elsewhere, where it was and the proof that it is what its owner had."""
 
     schema_version: int = 1
     dataset: str
     provenance: Mapping[str, str]
     rows: Mapping[str, int]
     best_auc: float | None = None
+    model: Mapping[str, Any] | None = None
+    fit: FitConfig | None = None
+    result: FitResult | None = None
+    origin: Origin | None = None
+    proof: Proof | None = None
+
+
+class TrainingRecord(BaselineRecord):
+    """The record of a baseline that was trained here."""
+
     model: Mapping[str, Any]
     fit: FitConfig
     result: FitResult
@@ -37,13 +49,13 @@ def check_same_data(artifact: Artifact, dataset: Dataset) -> None:
     Raises:
         DataError: says which fact differs.
     """
-    record = artifact.read_json(TRAINING_FILE, TrainingRecord)
+    record = artifact.read_json(TRAINING_FILE, BaselineRecord)
     trained = Transforms.read(artifact).schema
-    if dataset.schema != trained:
+    if _data_part(dataset.schema) != _data_part(trained):
         raise DataError(
             "is read by another schema than the baseline was trained with",
             where=dataset.name,
-            got=_difference(dataset.schema, trained),
+            got=_difference(_data_part(dataset.schema), _data_part(trained)),
             hint="Give the same --schema as for training: features, labels and the split must be the same.",
         )
     if dict(dataset.provenance) != dict(record.provenance):
@@ -59,6 +71,12 @@ def check_same_data(artifact: Artifact, dataset: Dataset) -> None:
             allowed=", ".join(f"{key}={record.provenance.get(key)}" for key in differing),
             hint="Give the same --data, --rows and --seed as for training, or test rows may have been trained on.",
         )
+
+
+def _data_part(schema: Schema) -> Schema:
+    """A schema without what is found out when a model is brought in: how it is called, and its links."""
+    tasks = tuple(task.model_copy(update={"link": "sigmoid"}) for task in schema.tasks)
+    return schema.model_copy(update={"call": None, "tasks": tasks})
 
 
 def _difference(found: Schema, trained: Schema) -> str:

@@ -1,4 +1,4 @@
-"""PyTorch eager: the trained module as it was trained. The baseline that everything is compared with in speed."""
+"""PyTorch eager: the model as it was trained or brought. The baseline that everything is compared with in speed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from rankine import _native
 from rankine.compilation.engine import Capabilities, Target
 from rankine.compilation.host_runner import check_out
 from rankine.errors import EngineError
-from rankine.models.checkpoint import load_checkpoint
+from rankine.models.checkpoint import Scorer, load_scorer
 from rankine.models.columns import Batch, Ragged
-from rankine.models.inputs import torch_inputs
 from rankine.models.lookup_plan import Source, bad_row, plan_sources
 from rankine.models.variant import Model
 
@@ -40,12 +39,12 @@ class EagerRunner:
 
     def __init__(self, model: Model, threads: int) -> None:
         torch.set_num_threads(threads)
-        self._schema = model.schema
-        self._module: torch.nn.Module | None = load_checkpoint(_checkpoint(model))
+        self._scorer: Scorer | None = load_scorer(_checkpoint(model))
         self._sources = plan_sources(model.schema, model.tables)
 
     def run(self, batch: Batch, out: np.ndarray) -> None:
-        if self._module is None:
+        scorer = self._scorer
+        if scorer is None:
             raise EngineError("the runner is closed", hint="Open the artifact's runner again.")
         check_out(out, batch, 1 if batch.rows == 0 else out.shape[-1])
         if batch.rows == 0:
@@ -53,12 +52,12 @@ class EagerRunner:
         for source in self._sources:
             _check(source, batch)
         with torch.inference_mode():
-            logits = self._module(torch_inputs(batch, self._schema)).numpy()
+            logits = scorer.logits(batch).numpy()
         check_out(out, batch, logits.shape[1])
         np.copyto(out, logits)
 
     def close(self) -> None:
-        self._module = None
+        self._scorer = None
 
 
 def engine() -> Eager:

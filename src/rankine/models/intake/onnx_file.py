@@ -1,0 +1,141 @@
+"""ONNX files from any framework: weights beside the file, and a number of rows that the file may have fixed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+
+from rankine.models.arguments import argument_dtype
+from rankine.models.call import Call
+from rankine.models.intake.refusal import ModelError, first_line
+from rankine.models.schema import Schema
+
+__all__ = ["check_inputs", "default_onnx_call", "graph_inputs", "read_onnx"]
+
+_ROWS = "rows"
+_DTYPES: dict[int, str] = {
+    onnx.TensorProto.INT32: "int32",
+    onnx.TensorProto.INT64: "int64",
+    onnx.TensorProto.FLOAT: "float32",
+    onnx.TensorProto.BOOL: "bool",
+}
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """The model in ``path`` with its weights, also those in files beside it.
+
+    Raises:
+        ModelError: it is no ONNX file, or a file with its weights is missing.
+    """
+    try:
+        model = onnx.load(str(path))
+    except FileNotFoundError as error:
+        if not path.is_file():
+            raise ModelError("no such file", where=str(path), allowed="an .onnx file") from None
+        raise _no_weights(path, error) from error
+    except (OSError, onnx.checker.ValidationError) as error:
+        raise _no_weights(path, error) from error
+    except Exception as error:  # protobuf's own, which has no types
+        raise ModelError("is not a readable ONNX file", where=str(path), got=first_line(error)) from error
+    if not model.graph.output:
+        raise ModelError("is not a readable ONNX file", where=str(path), got="a file without a graph")
+    return model
+
+
+def graph_inputs(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
+    """The inputs of a graph by name, without those that only name weights."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return {value.name: value for value in model.graph.input if value.name not in weights}
+
+
+def default_onnx_call(model: onnx.ModelProto, schema: Schema) -> Call:
+    """Every input is the feature of its name: what is meant where the schema has no ``call``.
+
+    Raises:
+        ModelError: an input is no feature, a feature no input, or a feature is a list.
+    """
+    inputs = graph_inputs(model)
+    names = {feature.name for feature in schema.features}
+    if set(inputs) != names or any(f.kind in ("multi_hot", "sequence") for f in schema.features):
+        raise ModelError(
+            "the schema must say how the model is called",
+            where="call",
+            got=f"inputs {', '.join(inputs)}; features {', '.join(sorted(names))}",
+            hint="Add a 'call' section to the schema; `rankine init` writes a draft of one.",
+        )
+    arguments = []
+    for name, value in inputs.items():
+        column = len(value.type.tensor_type.shape.dim) == 2
+        arguments.append(
+            {"name": name, "feature": name, "form": "column" if column else "value", "dtype": dtype_of(value)}
+        )
+    return Call.model_validate({"arguments": arguments})
+
+
+def dtype_of(value: onnx.ValueInfoProto) -> str:
+    """The type of an input as a call names it.
+
+    Raises:
+        ModelError: it is a type that no argument has.
+    """
+    kind = value.type.tensor_type.elem_type
+    if kind not in _DTYPES:
+        got = onnx.TensorProto.DataType.Name(kind)
+        raise ModelError(
+            "takes a type that no feature has", where=value.name, got=got, allowed=", ".join(_DTYPES.values())
+        )
+    return _DTYPES[kind]
+
+
+def check_inputs(model: onnx.ModelProto, call: Call, schema: Schema, path: Path) -> onnx.ModelProto:
+    """Hold the graph's inputs to the call's arguments, and make their number of rows dynamic.
+
+    A fixed number of rows (exporters write the example's) is taken out of the inputs and of what was inferred from
+    them; where it is also a constant inside, the proof on other numbers of rows fails.
+
+    Raises:
+        ModelError: the names or types differ; says which are there.
+    """
+    inputs = graph_inputs(model)
+    arguments = {argument.name: argument for argument in call.arguments}
+    if set(inputs) != set(arguments):
+        raise ModelError(
+            "takes other inputs than the schema's call has",
+            where=str(path),
+            got=", ".join(sorted(set(arguments) - set(inputs))) or f"nothing for {', '.join(sorted(inputs))}",
+            allowed=", ".join(inputs),
+            hint="Name every argument under 'call' as the graph names its input.",
+        )
+    for name, value in inputs.items():
+        wanted = argument_dtype(arguments[name], schema).name
+        if dtype_of(value) != wanted:
+            raise ModelError(
+                "has another type",
+                where=f"{path}: input '{name}'",
+                got=f"{wanted} in the call",
+                allowed=dtype_of(value),
+                hint=f"Write 'dtype: {dtype_of(value)}' for this argument under 'call'.",
+            )
+    dynamic = onnx.ModelProto()
+    dynamic.CopyFrom(model)
+    del dynamic.graph.value_info[:]
+    for value in dynamic.graph.input:
+        shape = value.type.tensor_type.shape.dim
+        if value.name in arguments and len(shape) and shape[0].HasField("dim_value"):
+            form = arguments[value.name].form
+            shape[0].dim_param = f"{value.name}_values" if form in ("values", "weights") else _rows_of(form)
+    for value in dynamic.graph.output:
+        shape = value.type.tensor_type.shape.dim
+        if len(shape) and shape[0].HasField("dim_value"):
+            shape[0].dim_param = _ROWS
+    return dynamic
+
+
+def _rows_of(form: str) -> str:
+    return "ends" if form == "ends" else _ROWS
+
+
+def _no_weights(path: Path, error: Exception) -> ModelError:
+    hint = "Keep the files with the weights (.data, .onnx_data) in the folder of the .onnx file."
+    return ModelError("its weights cannot be read", where=str(path), got=first_line(error), hint=hint)
