@@ -7,21 +7,29 @@ from time import perf_counter
 
 import numpy as np
 
+from rankine.artifact import Artifact
 from rankine.compilation.engine import Runner
 from rankine.models.columns import Batch
+from rankine.models.schema import Schema
 
-__all__ = ["median_ms"]
+__all__ = ["median_ms", "task_count"]
 
 _WARM_UP = 5
 _BUDGET_S = 1.5
 _MAX_ROUNDS = 200
 
 
-def median_ms(runners: Mapping[str, tuple[Runner, Batch]], tasks: int) -> dict[str, float]:
-    """Median milliseconds of ``run`` per name, of models with ``tasks`` outputs.
+def task_count(artifact: Artifact) -> int:
+    """Columns of the logits that the runners of an artifact write."""
+    return len(artifact.read_json("schema.json", Schema).tasks)
 
-    Rounds over all names are interleaved, so that a slow minute of the machine meets all alike, and end after a short
-    budget of time.
+
+def median_ms(runners: Mapping[str, tuple[Runner, Batch]], tasks: int) -> dict[str, float]:
+    """Median milliseconds of ``run`` per name; rounds over all names are interleaved, so that a slow minute of the
+    machine meets all alike, and end after a short budget of time.
+
+    Args:
+        tasks: columns of the runners' logits, as :func:`task_count` tells them.
     """
     outs = {name: np.empty((batch.rows, tasks), np.float32) for name, (_, batch) in runners.items()}
     for name, (runner, batch) in runners.items():

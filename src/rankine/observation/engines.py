@@ -24,6 +24,7 @@ from pydantic import Field
 from rankine.artifact import Artifact
 from rankine.compilation.compile import build_names, open_runner
 from rankine.compilation.engine import Runner
+from rankine.compilation.fastest import task_count
 from rankine.config import Frozen
 from rankine.environment import environment
 from rankine.errors import RankineError, UsageError
@@ -138,12 +139,13 @@ def bench_engines(
     rounds = max(1, -(-repeats // _CALLS_A_ROUND))
     control_ms: list[float] = []
     control = _Control()
+    tasks = task_count(artifact)
     with _open_all(artifact, chosen, threads) as contestants, step(emit, "bench engines", rounds, "rounds") as advance:
         for done in range(1, rounds + 1):
             control_ms.append(_time(control.run))
             for count in rows:
                 for contestant in contestants:
-                    _measure(contestant, batches[count], count)
+                    _measure(contestant, batches[count], count, tasks)
             advance(done, "")
     p25, p50, p75 = (float(value) for value in np.percentile(control_ms, (25, 50, 75)))
     here = environment()
@@ -204,12 +206,12 @@ def _open_all(artifact: Artifact, pairs: Sequence[tuple[str, str]], threads: int
                 contestant.runner.close()
 
 
-def _measure(contestant: _Contestant, batch: Batch, count: int) -> None:
+def _measure(contestant: _Contestant, batch: Batch, count: int, tasks: int) -> None:
     """One untimed call, since the engine before it emptied the caches, then the timed ones."""
     runner = contestant.runner
     if runner is None or contestant.error is not None:
         return
-    out = np.empty((count, 1), np.float32)  # a schema names one task
+    out = np.empty((count, tasks), np.float32)
     kept = contestant.milliseconds.setdefault(count, [])
     try:
         runner.run(batch, out)

@@ -8,8 +8,9 @@ import numpy as np
 
 from rankine.artifact import Artifact
 from rankine.catalog import Catalog
-from rankine.models.columns import Batch, Column, Ragged
-from rankine.models.schema import DenseFeature, Feature, MultiHotFeature
+from rankine.errors import UsageError
+from rankine.models.columns import Batch, Column, Columns, Ragged
+from rankine.models.schema import DenseFeature, Feature, MultiHotFeature, SequenceFeature
 from rankine.models.transforms import Transforms, table_of
 
 __all__ = ["sample_batches"]
@@ -17,16 +18,27 @@ __all__ = ["sample_batches"]
 _MULTI_HOT_VALUES = 3
 
 
-def sample_batches(artifact: Artifact, catalog: Catalog, sizes: Sequence[int], seed: int = 0) -> dict[int, Batch]:
+def sample_batches(
+    artifact: Artifact, catalog: Catalog | None, sizes: Sequence[int], seed: int = 0
+) -> dict[int, Batch]:
     """One encoded batch for each number of rows.
 
-    Items come from the catalog; the values of request, pair and live features are drawn evenly from what the model
-    knows, since an artifact holds no user's data.
+    Items come from the catalog, which only a model without static item features can do without; the values of request,
+    pair and live features are drawn evenly from what the model knows, since an artifact holds no user's data. Sequences
+    are full: the work of a model does not depend on their length, but that of a lookup does.
+
+    Raises:
+        UsageError: the model reads item features, and there are no items.
     """
     transforms = Transforms.read(artifact)
     generator = np.random.default_rng(seed)
-    items = transforms.encode(transforms.schema.catalog_features, catalog.columns, unseen="row")
-    return {rows: _batch(transforms, items, len(catalog), rows, generator) for rows in sizes}
+    items: Columns = {}
+    if transforms.schema.catalog_features:
+        if catalog is None or not len(catalog):
+            raise UsageError("there are no items to draw from", where=str(artifact.path), hint="Name its catalog.")
+        items = transforms.encode(transforms.schema.catalog_features, catalog.columns, unseen="row")
+    item_count = len(catalog) if items and catalog is not None else 1
+    return {rows: _batch(transforms, items, item_count, rows, generator) for rows in sizes}
 
 
 def _batch(
@@ -47,7 +59,8 @@ def _draw(feature: Feature, tables: Mapping[str, int], rows: int, generator: np.
     if isinstance(feature, DenseFeature):
         return generator.normal(size=(rows, feature.width)).astype(np.float32)
     known = tables[table_of(feature)]
-    if isinstance(feature, MultiHotFeature):
-        values = generator.integers(0, known, rows * _MULTI_HOT_VALUES, dtype=np.int32)
-        return Ragged(values, np.arange(0, len(values) + 1, _MULTI_HOT_VALUES, dtype=np.int32))
+    if isinstance(feature, MultiHotFeature | SequenceFeature):
+        length = feature.max_length if isinstance(feature, SequenceFeature) else _MULTI_HOT_VALUES
+        values = generator.integers(0, known, rows * length, dtype=np.int32)
+        return Ragged(values, np.arange(0, len(values) + 1, length, dtype=np.int32))
     return generator.integers(0, known, rows, dtype=np.int32)
