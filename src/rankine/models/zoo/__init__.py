@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["ARCHITECTURES", "build_model"]
 
 ARCHITECTURES: Registry[str] = Registry("architecture")
+"""``module:configuration:model`` of each, imported when asked for."""
 ARCHITECTURES.register("dcn_v2")("rankine.models.zoo.dcn_v2:DcnV2Config:DcnV2")
+ARCHITECTURES.register("deepfm")("rankine.models.zoo.deepfm:DeepFMConfig:DeepFM")
+ARCHITECTURES.register("din")("rankine.models.zoo.din:DinConfig:Din")
+ARCHITECTURES.register("dlrm")("rankine.models.zoo.dlrm:DlrmConfig:Dlrm")
+ARCHITECTURES.register("mmoe")("rankine.models.zoo.mmoe:MmoeConfig:Mmoe")
+ARCHITECTURES.register("wide_deep")("rankine.models.zoo.wide_deep:WideDeepConfig:WideDeep")
 
 
 def build_model(schema: Schema, table_rows: Mapping[str, int], config: Mapping[str, object]) -> RankingModel:
@@ -23,7 +29,7 @@ def build_model(schema: Schema, table_rows: Mapping[str, int], config: Mapping[s
 
     Raises:
         UsageError: unknown architecture.
-        ConfigError: a key of ``config`` is unknown or wrong.
+        ConfigError: a key of ``config`` is unknown or wrong, or the schema lacks a feature that the model needs.
     """
     from importlib import import_module
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Annotated, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -16,7 +17,10 @@ from rankine.models.lookup_plan import input_width
 from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, MultiHotFeature, Schema, SequenceFeature
 from rankine.models.transforms import table_of
 
-__all__ = ["RankingModel", "mlp", "split_sequence"]
+__all__ = ["RankingModel", "Sizes", "count_macs", "mlp", "split_sequence", "tables_of"]
+
+Sizes = tuple[Annotated[int, Field(ge=1)], ...]
+"""Widths of an MLP's hidden layers, first to last."""
 
 _INITIAL_STD = 0.01
 
@@ -30,33 +34,47 @@ class RankingModel(nn.Module, ABC):
         schema: gives the features and their order.
         table_rows: rows of every embedding table.
         config: sizes of the model, from which it can be built again.
-        embedding_dim: width of every embedding.
+        columns: of every table, which are a feature's embedding and what a model keeps beside it.
+
+    Attributes:
+        widths: columns of each feature's input of the dense part, in the order of the schema.
+        pooled_widths: the same after :meth:`pooled`.
+        tasks: columns of the logits.
     """
 
     config: Frozen
 
-    def __init__(self, schema: Schema, table_rows: Mapping[str, int], config: Frozen, embedding_dim: int) -> None:
+    def __init__(self, schema: Schema, table_rows: Mapping[str, int], config: Frozen, columns: int) -> None:
         super().__init__()
         self.schema = schema
         self.config = config
         self.table_rows = dict(table_rows)
-        self.tables = nn.ModuleDict(
-            {_key(name): nn.Embedding(rows, embedding_dim) for name, rows in table_rows.items()}
-        )
+        self.tables = nn.ModuleDict({_key(name): nn.Embedding(rows, columns) for name, rows in table_rows.items()})
         for table in self.tables.values():
             nn.init.normal_(cast(nn.Embedding, table).weight, std=_INITIAL_STD)
-        self.embedding_dim = embedding_dim
+        self.columns = columns
         self.tasks = len(schema.tasks)
-        self.widths = [input_width(feature, embedding_dim) for feature in schema.features]
+        self.widths = [input_width(feature, columns) for feature in schema.features]
+        self.pooled_widths = [
+            columns if isinstance(feature, SequenceFeature) else width
+            for feature, width in zip(schema.features, self.widths, strict=True)
+        ]
 
     @property
     def width(self) -> int:
-        """Width of the concatenation of all features."""
-        return sum(self.widths)
+        """Width of the concatenation of all features, sequences pooled."""
+        return sum(self.pooled_widths)
 
     def embed(self, inputs: TorchInputs) -> list[Tensor]:
         """Float32 ``(rows, width)`` per feature, in the order of the schema."""
         return [self._embed(feature, inputs[feature.name]) for feature in self.schema.features]
+
+    def pooled(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """One vector a feature: the parts, a sequence as the mean of its embeddings (zero where it is empty)."""
+        return [
+            _mean_of_sequence(part, self.columns) if isinstance(feature, SequenceFeature) else part
+            for feature, part in zip(self.schema.features, parts, strict=True)
+        ]
 
     def _embed(self, feature: Feature, value: TorchInput) -> Tensor:
         match feature:
@@ -87,21 +105,13 @@ class RankingModel(nn.Module, ABC):
         return self.dense(self.embed(inputs))
 
 
-def split_sequence(part: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """A sequence's input as its embeddings ``(rows, length, dim)`` and ``(rows, length)``, 1 where there is a value."""
+def split_sequence(part: Tensor, columns: int) -> tuple[Tensor, Tensor]:
+    """A sequence's input as its embeddings ``(rows, length, columns)`` and ``(rows, length)``, 1 where there is a
+    value."""
     values, count = part[:, :-1], part[:, -1:]
-    embedded = values.reshape(-1, values.shape[1] // dim, dim)
-    positions = torch.arange(values.shape[1] // dim, dtype=part.dtype, device=part.device)
-    return embedded, (positions < count).to(part.dtype)
-
-
-def _padded(rows: Tensor, offsets: Tensor, length: int) -> Tensor:
-    """``(bags, length * dim + 1)``: the rows of each bag, zeros, and the number of rows."""
-    counts = (offsets[1:] - offsets[:-1]).long()
-    bag_of = torch.repeat_interleave(torch.arange(len(counts)), counts)
-    at = bag_of * length + torch.arange(len(rows)) - offsets[:-1].long()[bag_of]
-    padded = rows.new_zeros(len(counts) * length, rows.shape[1]).index_copy(0, at, rows)
-    return torch.cat([padded.reshape(len(counts), length * rows.shape[1]), counts[:, None].to(rows.dtype)], dim=1)
+    length = values.shape[1] // columns
+    positions = torch.arange(length, dtype=part.dtype, device=part.device)
+    return values.reshape(-1, length, columns), (positions < count).to(part.dtype)
 
 
 def mlp(width: int, sizes: Sequence[int], dropout: float) -> nn.Sequential:
@@ -116,13 +126,40 @@ def mlp(width: int, sizes: Sequence[int], dropout: float) -> nn.Sequential:
 
 
 def count_macs(model: RankingModel) -> int:
-    """Multiply-adds of the dense part for one row, from the shapes of its linear layers."""
-    return sum(layer.in_features * layer.out_features for layer in model.modules() if isinstance(layer, nn.Linear))
+    """Multiply-adds of the dense part for one row: of all matrix products, also of those of two activations.
+
+    A layer that is applied at every position of a sequence counts once a position.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    rows = 2  # one row could be dispatched as a product with a vector, which is not counted
+    parts = [torch.zeros(rows, width) for width in model.widths]
+    was_training = model.training
+    model.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.dense(parts)
+    model.train(was_training)
+    return int(counter.get_total_flops()) // (2 * rows)
 
 
 def tables_of(model: RankingModel) -> dict[str, torch.Tensor]:
-    """The embedding weights, ``(vocabulary, dim)`` per table."""
+    """The embedding weights, ``(vocabulary, columns)`` per table."""
     return {name: cast(nn.Embedding, model.tables[_key(name)]).weight.detach() for name in model.table_rows}
+
+
+def _mean_of_sequence(part: Tensor, columns: int) -> Tensor:
+    """``(rows, columns)``. No mask is needed: what comes after the last value is zero."""
+    values, count = part[:, :-1], part[:, -1:]
+    return values.reshape(-1, values.shape[1] // columns, columns).sum(dim=1) / count.clamp(min=1)
+
+
+def _padded(rows: Tensor, offsets: Tensor, length: int) -> Tensor:
+    """``(bags, length * columns + 1)``: the rows of each bag, zeros, and the number of rows."""
+    counts = (offsets[1:] - offsets[:-1]).long()
+    bag_of = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    at = bag_of * length + torch.arange(len(rows)) - offsets[:-1].long()[bag_of]
+    padded = rows.new_zeros(len(counts) * length, rows.shape[1]).index_copy(0, at, rows)
+    return torch.cat([padded.reshape(len(counts), length * rows.shape[1]), counts[:, None].to(rows.dtype)], dim=1)
 
 
 def _key(table: str) -> str:
