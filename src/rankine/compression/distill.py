@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rankine.compression.recipe import Distill
+from rankine.errors import UsageError
 from rankine.events import Emit, step
 from rankine.metrics import sigmoid
 from rankine.models.columns import Batch
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["distill"]
 
 _CHUNK_ROWS = 65536
+_STUDENT_SETTINGS = ("hidden", "cross_layers", "dropout")
 
 
 def distill(
@@ -60,11 +62,21 @@ def draw_rows(batch: Batch, rows: int, seed: int) -> Batch | None:
 
 
 def _student_of(teacher: RankingModel, settings: Distill) -> RankingModel:
-    config = teacher.config.model_dump(mode="json") | {
-        "hidden": settings.hidden,
-        "cross_layers": settings.cross_layers,
-        "dropout": settings.dropout,
-    }
+    """The teacher's architecture in the sizes of ``settings``, as far as it has them; untrained.
+
+    Raises:
+        UsageError: a size was given that the architecture does not have.
+    """
+    config = teacher.config.model_dump(mode="json")
+    config |= {key: getattr(settings, key) for key in _STUDENT_SETTINGS if key in config}
+    for key in _STUDENT_SETTINGS:
+        if key not in config and key in settings.model_fields_set:
+            raise UsageError(
+                f"a {config['architecture']} has no setting '{key}'",
+                where=f"distill: {key}",
+                allowed=", ".join(known for known in _STUDENT_SETTINGS if known in config),
+                hint="Leave it out of the recipe.",
+            )
     student = build_model(teacher.schema, teacher.table_rows, config)
     if settings.warm_start:
         student.tables.load_state_dict(teacher.tables.state_dict())

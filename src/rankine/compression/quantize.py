@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,7 +20,11 @@ __all__ = ["quantize_graph", "quantize_table"]
 
 _LEVELS = 255
 _CALIBRATION_BATCH_ROWS = 1024
-_QUANTIZED_READERS = ("Gemm", "MatMul", "QuantizeLinear", "DequantizeLinear")
+_LINEAR = ("Gemm", "MatMul")
+_QUANTIZATION = ("QuantizeLinear", "DequantizeLinear")
+_FEWEST_COLUMNS = 8
+"""A narrower layer, such as a gate or an attention weight, does not fill a vector register: INT8 would cost accuracy
+and save nothing."""
 
 
 def quantize_table(table: Table, form: Literal["int8", "float16", "float32"]) -> Table:
@@ -40,8 +44,10 @@ def quantize_graph(
 ) -> None:
     """Write the canonical QDQ form of an FP32 graph.
 
-    Linear layers get u8 activations (asymmetric, per tensor, calibrated on ``inputs``) and s8 weights (symmetric,
-    per channel). What a linear layer gives is quantized only where another one reads it. The head keeps FP32.
+    Linear layers, which are products with constant weights, get u8 activations (asymmetric, per tensor, calibrated on
+    ``inputs``) and s8 weights (symmetric, per channel). What a linear layer gives is quantized only where another one
+    reads it. FP32 stay the head (the last linear layer before each logit), products of two activations (dot
+    interactions, attention), and layers of fewer than 8 columns.
 
     Args:
         graph: ONNX file, FP32.
@@ -57,6 +63,9 @@ def quantize_graph(
         "entropy": CalibrationMethod.Entropy,
     }
     model = onnx.load(graph)
+    _constants_as_initializers(model)
+    _name_linear_layers(model)
+    kept = _kept_in_float(model)
     with tempfile.TemporaryDirectory(prefix="rankine-quantize-") as scratch, _quiet_quantizer():
         source = Path(scratch) / "graph.onnx"
         onnx.save(onnx.shape_inference.infer_shapes(model), source)
@@ -65,33 +74,33 @@ def quantize_graph(
             out,
             _Calibration(inputs),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Gemm", "MatMul"],
-            nodes_to_exclude=_heads(model),
+            op_types_to_quantize=list(_LINEAR),
+            nodes_to_exclude=sorted(kept),
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=methods[method],
             extra_options={
-                "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"],
+                "OpTypesToExcludeOutputQuantization": list(_LINEAR),
                 "CalibTensorRangeSymmetric": False,
             },
         )
     quantized = onnx.load(out)
-    _leave_elementwise_in_float(quantized)
+    _leave_others_in_float(quantized, kept)
     del quantized.graph.value_info[:]
     onnx.checker.check_model(quantized)
     onnx.save(quantized, out)
 
 
-def _leave_elementwise_in_float(model: onnx.ModelProto) -> None:
-    """Let only linear layers read quantized values.
+def _leave_others_in_float(model: onnx.ModelProto, kept: set[str]) -> None:
+    """Let only the quantized linear layers, all but those in ``kept``, read quantized values.
 
     The quantizer hands the dequantized tensor to *every* reader, also to the products and sums of a cross layer, where
     its rounding adds up from layer to layer; read from the tensor before quantization, the logits' error is a quarter.
     """
     producers = {output: node for node in model.graph.node for output in node.output}
     for node in model.graph.node:
-        if node.op_type in _QUANTIZED_READERS:
+        if node.op_type in _QUANTIZATION or (node.op_type in _LINEAR and node.name not in kept):
             continue
         for position, name in enumerate(node.input):
             source = producers.get(name)
@@ -113,10 +122,71 @@ class _Calibration:
         return next(self._batches, None)
 
 
-def _heads(model: onnx.ModelProto) -> list[str]:
-    """Names of the linear layers that write a graph output."""
-    outputs = {output.name for output in model.graph.output}
-    return [node.name for node in model.graph.node if outputs & set(node.output)]
+def _constants_as_initializers(model: onnx.ModelProto) -> None:
+    """Weights may also be written as ``Constant`` nodes, which the quantizer would take for activations."""
+    from onnx import numpy_helper
+
+    found = {
+        node.output[0]: attribute.t
+        for node in model.graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    }
+    if found:
+        others = [node for node in model.graph.node if not set(node.output) & set(found)]
+        constants = [numpy_helper.from_array(numpy_helper.to_array(tensor), name) for name, tensor in found.items()]
+        del model.graph.node[:]
+        model.graph.node.extend(others)
+        model.graph.initializer.extend(constants)
+
+
+def _name_linear_layers(model: onnx.ModelProto) -> None:
+    """Give a name of its own to every linear layer: layers are excluded by name, and names are optional in ONNX."""
+    taken: set[str] = set()
+    for node in model.graph.node:
+        if node.op_type in _LINEAR and (not node.name or node.name in taken):
+            node.name = f"rankine.linear.{node.output[0]}"
+        taken.add(node.name)
+
+
+def _kept_in_float(model: onnx.ModelProto) -> set[str]:
+    """Names of the ``Gemm`` and ``MatMul`` nodes that are not quantized."""
+    weights = {constant.name: constant.dims for constant in model.graph.initializer}
+    products = [node for node in model.graph.node if node.op_type in _LINEAR]
+    linear = {node.name for node in products if _is_linear_layer(node, weights)}
+    narrow = {node.name for node in products if node.name in linear and _columns(node, weights) < _FEWEST_COLUMNS}
+    return {node.name for node in products} - linear | narrow | _heads(model, linear)
+
+
+def _is_linear_layer(node: onnx.NodeProto, weights: Mapping[str, Sequence[int]]) -> bool:
+    """Whether the node multiplies an activation with a constant matrix."""
+    first, second = node.input[:2]
+    return first not in weights and len(weights.get(second, ())) == 2
+
+
+def _columns(node: onnx.NodeProto, weights: Mapping[str, Sequence[int]]) -> int:
+    transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+    return weights[node.input[1]][0 if transposed else 1]
+
+
+def _heads(model: onnx.ModelProto, linear: set[str]) -> set[str]:
+    """Names of the last linear layers: those from which a graph output is reached through no other one."""
+    producers = {output: node for node in model.graph.node for output in node.output}
+    heads: set[str] = set()
+    seen: set[str] = set()
+    waiting = [output.name for output in model.graph.output]
+    while waiting:
+        value = waiting.pop()
+        if value in seen or value not in producers:
+            continue
+        seen.add(value)
+        node = producers[value]
+        if node.name in linear and node.op_type in _LINEAR:
+            heads.add(node.name)
+        else:
+            waiting.extend(node.input)
+    return heads
 
 
 @contextmanager
