@@ -12,23 +12,33 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rankine.compression.quantize import quantize_graph, quantize_table
 from rankine.models.columns import Batch, Column, Ragged
+from rankine.models.lookup_plan import input_width
 from rankine.models.lookup_reference import reference_lookup
-from rankine.models.schema import CategoricalFeature, DenseFeature, Identity, MultiHotFeature, Schema
+from rankine.models.schema import (
+    CategoricalFeature,
+    DenseFeature,
+    Identity,
+    MultiHotFeature,
+    Schema,
+    SequenceFeature,
+)
 from rankine.models.transforms import table_of
 from rankine.models.variant import Model, Numeric, Table
 
 TASKS = 2
 _DIM = 8
+HISTORY_LENGTH = 5
 _TABLES = {"user": (50, "float32"), "item": (400, "int8"), "genre": (20, "int8"), "tag": (30, "float16")}
 
 
 def small_schema() -> Schema:
-    """Categorical, multi-hot and dense features of the request, the item (static and live) and the pair."""
+    """Categorical, multi-hot, sequence and dense features of the request, the item (static and live) and the pair."""
     users, items, genres, tags = (Identity(size=size) for size, _ in _TABLES.values())
     return Schema(
         features=(
             CategoricalFeature(name="user", side="request", encoding=users),
             MultiHotFeature(name="recent", side="request", encoding=items, table="item", pooling="mean"),
+            SequenceFeature(name="history", side="request", encoding=items, table="item", max_length=HISTORY_LENGTH),
             DenseFeature(name="age", side="request", width=3),
             CategoricalFeature(name="item", side="item", encoding=items),
             MultiHotFeature(name="genre", side="item", encoding=genres, pooling="mean"),
@@ -64,7 +74,8 @@ def small_batch(rows: int, *, seed: int = 0) -> Batch:
         if isinstance(feature, CategoricalFeature):
             sides[side][feature.name] = random.integers(0, vocabulary, counts[side], dtype=np.int32)
         else:
-            offsets = np.concatenate([[0], np.cumsum(random.integers(0, 6, counts[side]))]).astype(np.int32)
+            lengths = random.integers(0, HISTORY_LENGTH + 1, counts[side])
+            offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
             values = random.integers(0, vocabulary, offsets[-1], dtype=np.int32)
             weights = random.random(len(values), dtype=np.float32) if feature.name == "tag" else None
             sides[side][feature.name] = Ragged(values, offsets, weights)
@@ -89,12 +100,27 @@ def small_model(folder: Path, numeric: Numeric = "fp32") -> Model:
 
 
 def small_graph() -> onnx.ModelProto:
-    """One cross layer beside a two-layer MLP, then a head of two tasks: the operators of a DCN-v2."""
-    names = [feature.name for feature in small_schema().features]
-    widths = [feature.width if isinstance(feature, DenseFeature) else _DIM for feature in small_schema().features]
-    width = sum(widths)
+    """One cross layer beside a two-layer MLP, then a head of two tasks: the operators of a DCN-v2.
+
+    Of the sequence, the mean of its embeddings enters, by its mask and its number of values.
+    """
+    features = small_schema().features
+    names = [feature.name for feature in features]
+    widths = [input_width(feature, _DIM) for feature in features]
+    pooled = ["history.mean" if name == "history" else name for name in names]
+    width = sum(_DIM if name == "history" else columns for name, columns in zip(names, widths, strict=True))
     nodes = [
-        helper.make_node("Concat", names, ["x0"], axis=1),
+        helper.make_node("Slice", ["history", "at.0", "at.count", "at.1"], ["history.values"]),
+        helper.make_node("Slice", ["history", "at.count", "at.end", "at.1"], ["history.count"]),
+        helper.make_node("Reshape", ["history.values", "history.shape"], ["history.rows"]),
+        helper.make_node("Less", ["history.positions", "history.count"], ["history.inside"]),
+        helper.make_node("Cast", ["history.inside"], ["history.mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["history.mask", "at.2"], ["history.column"]),
+        helper.make_node("Mul", ["history.rows", "history.column"], ["history.masked"]),
+        helper.make_node("ReduceSum", ["history.masked", "at.1"], ["history.sum"], keepdims=0),
+        helper.make_node("Max", ["history.count", "one"], ["history.divisor"]),
+        helper.make_node("Div", ["history.sum", "history.divisor"], ["history.mean"]),
+        helper.make_node("Concat", pooled, ["x0"], axis=1),
         helper.make_node("Gemm", ["x0", "cross.w", "cross.b"], ["crossed"], name="cross", transB=1),
         helper.make_node("Mul", ["x0", "crossed"], ["product"]),
         helper.make_node("Add", ["product", "x0"], ["x1"]),
@@ -121,6 +147,7 @@ def small_graph() -> onnx.ModelProto:
         numpy_helper.from_array((random.normal(size=shape) / np.sqrt(max(shape))).astype(np.float32), name)
         for name, shape in shapes.items()
     ]
+    weights += [numpy_helper.from_array(values, name) for name, values in _history_constants().items()]
     inputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", columns])
         for name, columns in zip(names, widths, strict=True)
@@ -130,3 +157,13 @@ def small_graph() -> onnx.ModelProto:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _history_constants() -> dict[str, np.ndarray]:
+    at = {"at.0": 0, "at.1": 1, "at.2": 2, "at.count": HISTORY_LENGTH * _DIM, "at.end": HISTORY_LENGTH * _DIM + 1}
+    return {
+        **{name: np.array([value], np.int64) for name, value in at.items()},
+        "history.shape": np.array([-1, HISTORY_LENGTH, _DIM], np.int64),
+        "history.positions": np.arange(HISTORY_LENGTH, dtype=np.float32),
+        "one": np.ones((), np.float32),
+    }
