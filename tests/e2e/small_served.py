@@ -109,7 +109,12 @@ def write_small_catalog(artifact: Path) -> Catalog:
 
 
 def write_small_artifact(path: Path) -> Artifact:
-    """An untrained DCN-v2 over the schema, compiled for ONNX Runtime, not certified."""
+    """The small model, not certified."""
+    return write_untrained(path, "small", transforms(), encoded_batch(200, 1))
+
+
+def write_untrained(path: Path, name: str, fitted: Transforms, verify_batch: Batch) -> Artifact:
+    """An untrained DCN-v2 over a schema, compiled for ONNX Runtime, not certified."""
     import torch
 
     from rankine.compilation.compile import compile_artifact
@@ -118,33 +123,33 @@ def write_small_artifact(path: Path) -> Artifact:
     from rankine.models.zoo.dcn_v2 import DcnV2, DcnV2Config
 
     torch.manual_seed(3)
-    fitted = transforms()
     config = DcnV2Config(embedding_dim=8, hidden=(32, 16), cross_layers=2)
-    model = DcnV2(SCHEMA, fitted.table_rows(), config)
+    model = DcnV2(fitted.schema, fitted.table_rows(), config)
     for table in model.tables.values():
         torch.nn.init.normal_(table.weight, std=0.5)
-    draft = Draft("train", name="small")
+    draft = Draft("train", name=name)
     fitted.write(draft)
     put_trained(draft, model.eval(), config, name=BASELINE, parent=None, steps=(), validation_auc=0.5, details={})
     trained = draft.commit(path.parent / f"{path.name}.trained")
-    return compile_artifact(trained, engines=[ENGINE], verify_batch=encoded_batch(200, 1), out=path)
+    return compile_artifact(trained, engines=[ENGINE], verify_batch=verify_batch, out=path)
 
 
 def certify_small(artifact: Artifact, path: Path, *, passed: bool = True) -> Artifact:
-    """A child with a plan and a quality certificate: of scores that are the baseline's, or of random ones."""
+    """A child with a plan and a quality certificate a task: of scores that are the baseline's, or of random ones."""
     from rankine.certification import certify_quality
     from rankine.certification.plan import PLAN_FILE, SERVED, Plan, quality_file, served_digest
-    from rankine.models.variant import BASELINE
+    from rankine.models.variant import BASELINE, load_model
 
     random = np.random.default_rng(8)
     labels = random.integers(0, 2, 4000)
     logits = labels + random.normal(size=len(labels))
     scores = logits if passed else random.normal(size=len(labels))
     provenance = {SERVED: served_digest(artifact, BASELINE, ENGINE)}
-    certificate = certify_quality(
-        labels, logits, scores, clusters={}, variant=BASELINE, engine=ENGINE, provenance=provenance
-    )
     draft = Draft("certify", parent=artifact)
-    draft.put_json(quality_file(BASELINE, ENGINE), certificate)
+    for task in load_model(artifact, BASELINE).schema.task_names:
+        certificate = certify_quality(
+            labels, logits, scores, clusters={}, variant=BASELINE, engine=ENGINE, task=task, provenance=provenance
+        )
+        draft.put_json(quality_file(BASELINE, ENGINE, task), certificate)
     draft.put_json(PLAN_FILE, Plan(variant=BASELINE, engine=ENGINE, p50_ms_512=1.0))
     return draft.commit(path)

@@ -18,7 +18,8 @@ from e2e.small_served import certify_small, rank_body
 from rankine.artifact import Artifact
 from rankine.serving import ServeConfig
 from rankine.serving.model import open_model
-from rankine.serving.protocols.rank import RankProtocol, sigmoid32
+from rankine.serving.protocols.rank import RankProtocol
+from rankine.serving.scores import sigmoid32
 from rankine.serving.work import join
 
 pytestmark = pytest.mark.e2e

@@ -137,7 +137,9 @@ def test_join_refers_to_the_catalog_as_it_lies_when_no_item_is_inline(
 
 
 def _pool(model: ServedModel, runner: NumpyRunner, runs: list[BatchRun], *, max_queue_rows: int = 1000) -> Pool:
-    pool = Pool(runner, model.items, workers=1, max_batch_rows=64, max_queue_rows=max_queue_rows, observe=runs.append)
+    pool = Pool(
+        runner, model.items, tasks=1, workers=1, max_batch_rows=64, max_queue_rows=max_queue_rows, observe=runs.append
+    )
     pool.start()
     return pool
 
@@ -228,7 +230,7 @@ def test_pool_goes_on_when_its_observer_fails(model: ServedModel, make_work: Cal
         if len(seen) == 1:
             raise ValueError("no room for another figure")
 
-    pool = Pool(NumpyRunner(), model.items, workers=1, max_batch_rows=64, max_queue_rows=100, observe=observe)
+    pool = Pool(NumpyRunner(), model.items, tasks=1, workers=1, max_batch_rows=64, max_queue_rows=100, observe=observe)
     pool.start()
     with pytest.raises(EngineError, match="no room"):
         asyncio.run(pool.run(make_work(1, 2)))
@@ -279,7 +281,9 @@ def test_pool_answers_bad_request_when_a_score_is_not_finite(
 def test_pool_start_raises_when_the_engine_fails_in_the_warm_up(
     model: ServedModel, make_work: Callable[..., Work]
 ) -> None:
-    pool = Pool(NumpyRunner(), model.items, workers=2, max_batch_rows=8, max_queue_rows=8, observe=lambda run: None)
+    pool = Pool(
+        NumpyRunner(), model.items, tasks=1, workers=2, max_batch_rows=8, max_queue_rows=8, observe=lambda run: None
+    )
     with pytest.raises(BadRequest, match="slot"):
         pool.start([make_work(1, 2, slot=POISON)])
     pool.close()

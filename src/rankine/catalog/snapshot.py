@@ -24,7 +24,7 @@ from rankine.artifact import Artifact, Draft
 from rankine.config import Frozen
 from rankine.errors import ArtifactError, DataError, did_you_mean
 from rankine.models.columns import Column, Columns, Ragged
-from rankine.models.schema import Feature, Schema
+from rankine.models.schema import Feature, MultiHotFeature, RaggedFeature, Schema
 
 __all__ = ["Catalog", "catalog_beside", "write_catalog"]
 
@@ -163,10 +163,16 @@ def _column_of(feature: Feature, columns: Columns, items: int) -> Column:
     column = columns[feature.name]
     if len(column) != items:
         raise DataError("must have one row an item", where=feature.name, got=len(column), allowed=str(items))
-    if isinstance(column, Ragged) != (feature.kind == "multi_hot"):
-        allowed = "a ragged column" if feature.kind == "multi_hot" else "one value an item"
+    if isinstance(column, Ragged) != isinstance(feature, RaggedFeature):
+        allowed = "a ragged column" if isinstance(feature, RaggedFeature) else "one value an item"
         raise DataError("has the wrong form", where=feature.name, allowed=allowed)
+    if isinstance(feature, MultiHotFeature) and feature.pooling == "max" and _is_weighted(column):
+        raise DataError("takes no weights: it is pooled by max", where=feature.name)
     return column
+
+
+def _is_weighted(column: Column) -> bool:
+    return isinstance(column, Ragged) and column.weights is not None
 
 
 def _write_column(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from rankine.models.schema import Feature, RaggedFeature
 from rankine.serving.config import ServeConfig
+from rankine.serving.inputs import longest_list
 from rankine.serving.model import ServedModel
 
 __all__ = ["describe_model"]
@@ -18,6 +20,7 @@ def describe_model(model: ServedModel, config: ServeConfig) -> dict[str, Any]:
     if quality is not None:
         certificate = {
             "verdict": quality.verdict,
+            "task": quality.task,
             "metric": quality.metric,
             "delta": quality.delta,
             "ci_low": quality.ci_low,
@@ -29,32 +32,38 @@ def describe_model(model: ServedModel, config: ServeConfig) -> dict[str, Any]:
         "name": model.name,
         "version": model.version,
         "artifact": model.artifact.digest,
-        "generation": model.catalog.generation,
+        "generation": model.generation,
         "variant": choice.variant,
         "engine": choice.engine,
         "certified": choice.certified,
         "certificate": certificate,
         "parity": None if parity is None else {"admitted": parity.admitted, "auc_difference": parity.auc_difference},
         "item_id": {"name": schema.item_id, "dtype": schema.item_id_dtype},
-        "items": len(model.catalog),
-        "features": [
-            {
-                "name": feature.name,
-                "kind": feature.kind,
-                "dtype": feature.dtype,
-                "side": feature.side,
-                "freshness": feature.freshness,
-                "default": feature.default,
-                "given_as": _given_as(feature.side, per_row=feature.per_row),
-            }
-            for feature in schema.features
-        ],
+        "items": model.item_count,
+        "tasks": [{"name": task.name, "link": task.link} for task in schema.tasks],
+        "ranking": schema.ranking or schema.tasks[0].name,
+        "features": [_feature(feature) for feature in schema.features],
         "limits": {
             "max_candidates": config.max_candidates,
             "max_body_bytes": config.max_body_bytes,
             "max_decompressed_bytes": config.max_decompressed_bytes,
         },
     }
+
+
+def _feature(feature: Feature) -> dict[str, Any]:
+    described = {
+        "name": feature.name,
+        "kind": feature.kind,
+        "dtype": feature.dtype,
+        "side": feature.side,
+        "freshness": feature.freshness,
+        "default": feature.default,
+        "given_as": _given_as(feature.side, per_row=feature.per_row),
+    }
+    if isinstance(feature, RaggedFeature):
+        described |= {"max_length": feature.max_length, "longest_list": longest_list(feature)}
+    return described
 
 
 def _given_as(side: str, *, per_row: bool) -> str:

@@ -6,7 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, Hash, Identity, MultiHotFeature
+from rankine.models.schema import (
+    DenseFeature,
+    Feature,
+    Hash,
+    Identity,
+    MultiHotFeature,
+    SequenceFeature,
+    TableFeature,
+)
 from rankine.models.transforms import Transforms, table_of
 from rankine.serving.model import ServedModel
 
@@ -15,6 +23,7 @@ __all__ = ["example_bodies"]
 _MAX_EXAMPLES = 1024
 _MAX_VALUES = 1_000_000
 _LONGEST_LIST = 3
+_LONGEST_HISTORY = 50
 _HASHED_VALUES = 1_000_000
 
 
@@ -34,10 +43,10 @@ def example_bodies(
 
 def _body(model: ServedModel, candidates: int, random: np.random.Generator) -> dict[str, Any]:
     schema, transforms = model.schema, model.transforms
-    request = {feature.name: _values(transforms, feature, 1, random)[0] for feature in schema.request_features}
+    request = {f.name: _values(transforms, f, 1, random, _LONGEST_HISTORY)[0] for f in schema.request_features}
     features = {feature.name: _values(transforms, feature, candidates, random) for feature in schema.row_features}
-    items = len(model.catalog)
-    if items:
+    items = model.item_count
+    if model.catalog is not None and items:
         rows = random.choice(items, candidates, replace=candidates > items)
         ids: list[Any] = _plain(model.catalog.item_ids[rows])
     else:  # nothing to choose from: items that are given inline
@@ -49,16 +58,30 @@ def _body(model: ServedModel, candidates: int, random: np.random.Generator) -> d
     return {"request": request, "candidates": chosen}
 
 
-def _values(transforms: Transforms, feature: Feature, rows: int, random: np.random.Generator) -> list[Any]:
+def _values(
+    transforms: Transforms,
+    feature: Feature,
+    rows: int,
+    random: np.random.Generator,
+    longest_history: int = _LONGEST_LIST,
+) -> list[Any]:
     """``rows`` raw values of a feature as JSON takes them."""
     match feature:
         case DenseFeature():
             return _dense(transforms, feature, rows, random)
         case MultiHotFeature(max_length=longest):
-            lengths = random.integers(1, min(_LONGEST_LIST, longest) + 1, rows)
-            return [_draw(transforms, feature, int(length), random) for length in lengths]
-        case CategoricalFeature():
+            return _lists(transforms, feature, rows, min(_LONGEST_LIST, longest), random)
+        case SequenceFeature(max_length=longest):
+            return _lists(transforms, feature, rows, min(longest_history, longest), random)
+        case _:
             return _draw(transforms, feature, rows, random)
+
+
+def _lists(
+    transforms: Transforms, feature: TableFeature, rows: int, longest: int, random: np.random.Generator
+) -> list[Any]:
+    lengths = random.integers(1, longest + 1, rows)
+    return [_draw(transforms, feature, int(length), random) for length in lengths]
 
 
 def _dense(transforms: Transforms, feature: DenseFeature, rows: int, random: np.random.Generator) -> list[Any]:
@@ -70,9 +93,7 @@ def _dense(transforms: Transforms, feature: DenseFeature, rows: int, random: np.
     return [row[0] for row in rounded] if feature.width == 1 else rounded
 
 
-def _draw(
-    transforms: Transforms, feature: CategoricalFeature | MultiHotFeature, count: int, random: np.random.Generator
-) -> list[Any]:
+def _draw(transforms: Transforms, feature: TableFeature, count: int, random: np.random.Generator) -> list[Any]:
     match feature.encoding:
         case Identity(size=size):
             return _as_dtype(feature, random.integers(0, size, count))
@@ -85,7 +106,7 @@ def _draw(
             return _plain(known[random.integers(0, len(known), count)])
 
 
-def _as_dtype(feature: CategoricalFeature | MultiHotFeature, values: np.ndarray) -> list[Any]:
+def _as_dtype(feature: TableFeature, values: np.ndarray) -> list[Any]:
     plain: list[Any] = values.tolist()
     return plain if feature.dtype == "int64" else [str(value) for value in plain]
 

@@ -5,30 +5,53 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 from msgspec import Meta
 
 from rankine.errors import BadRequest, DataError
 from rankine.models.columns import Column, Columns, Ragged
-from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, MultiHotFeature
+from rankine.models.schema import (
+    CategoricalFeature,
+    DenseFeature,
+    Feature,
+    MultiHotFeature,
+    RaggedFeature,
+    SequenceFeature,
+    TableFeature,
+)
 from rankine.models.transforms import Transforms
 
 __all__ = [
     "INT64",
     "MAX_STRING_CHARS",
     "TEXT",
+    "WeightedList",
     "as_bytes_array",
+    "check_weighable",
     "column_of",
     "default_column",
     "encode",
     "ids_array",
+    "is_weighable",
+    "longest_list",
     "type_of",
 ]
 
 MAX_STRING_CHARS = 1024
 _MAX_STRING_COLUMN_BYTES = 64 << 20
+_HISTORIES = 16
+_LEAST_LONGEST = 1024
+_LISTS = frozenset((list, tuple))
 INT64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 TEXT = Annotated[str, Meta(max_length=MAX_STRING_CHARS)]
+
+
+class WeightedList(msgspec.Struct, forbid_unknown_fields=True):
+    """A list of values with one weight each: the other form in which a ragged feature may be given."""
+
+    values: list[Any]
+    weights: list[float]
 
 
 def type_of(feature: Feature) -> Any:
@@ -38,25 +61,57 @@ def type_of(feature: Feature) -> Any:
             return float
         case DenseFeature(width=width):
             return Annotated[list[float], Meta(min_length=width, max_length=width)]
-        case MultiHotFeature(max_length=longest):
-            return Annotated[list[_scalar(feature)], Meta(max_length=longest)]  # type: ignore[misc]
+        case MultiHotFeature() | SequenceFeature():
+            longest = Meta(max_length=longest_list(feature))
+            values: Any = list[INT64] if feature.dtype == "int64" else list[TEXT]
+            values = Annotated[values, longest]
+            parts = [("values", values), ("weights", Annotated[list[float], longest])]
+            return values | msgspec.defstruct("Weighted", parts, bases=(WeightedList,), forbid_unknown_fields=True)
         case CategoricalFeature():
             return _scalar(feature)
 
 
-def column_of(feature: Feature, values: Sequence[Any], where: str) -> Column:
-    """A raw column from one value a row, each already of :func:`type_of`.
+def longest_list(feature: RaggedFeature) -> int:
+    """Most values that a client may send for one row: of a sequence more than the model reads, since the transforms cut
+    it, but not without bound."""
+    if isinstance(feature, SequenceFeature):
+        return max(_HISTORIES * feature.max_length, _LEAST_LONGEST)
+    return feature.max_length
+
+
+def is_weighable(feature: RaggedFeature) -> bool:
+    """Whether weights mean anything: not where the maximum is taken."""
+    return not (isinstance(feature, MultiHotFeature) and feature.pooling == "max")
+
+
+def check_weighable(feature: RaggedFeature, where: str) -> None:
+    """Refuse weights where they mean nothing.
 
     Raises:
-        BadRequest: a string holds NUL, or the strings are too long together.
+        BadRequest: the feature is pooled by max.
+    """
+    if not is_weighable(feature):
+        raise BadRequest("takes no weights: it is pooled by max", where=where, hint="Give the values alone, as a list.")
+
+
+def column_of(feature: Feature, values: Sequence[Any], where: str, *, one: bool = False) -> Column:
+    """A raw column from one value a row, each already of :func:`type_of`.
+
+    Args:
+        one: ``where`` names the only row itself, not a list of rows.
+
+    Raises:
+        BadRequest: a string holds NUL, the strings are too long together, or weights do not fit their values.
     """
     match feature:
         case DenseFeature():
             return as_float32(np.array(values, np.float64)).reshape(len(values), -1)
-        case MultiHotFeature():
-            offsets = np.zeros(len(values) + 1, np.int32)
-            np.cumsum([len(row) for row in values], out=offsets[1:])
-            return Ragged(_flat(feature, [value for row in values for value in row], where), offsets)
+        case MultiHotFeature() | SequenceFeature():
+            if _LISTS.issuperset(map(type, values)):
+                return _ragged(feature, values, None, where)
+            weights = _weights(feature, values, where, one=one)
+            lists = [row.values if isinstance(row, WeightedList) else row for row in values]
+            return _ragged(feature, lists, weights, where)
         case CategoricalFeature():
             return _flat(feature, values, where)
 
@@ -112,9 +167,34 @@ def encode(transforms: Transforms, features: tuple[Feature, ...], columns: Colum
         ) from None
 
 
-def _scalar(feature: CategoricalFeature | MultiHotFeature) -> Any:
+def _ragged(feature: RaggedFeature, lists: Sequence[Sequence[Any]], weights: np.ndarray | None, where: str) -> Ragged:
+    offsets = np.zeros(len(lists) + 1, np.int32)
+    np.cumsum([len(row) for row in lists], out=offsets[1:])
+    return Ragged(_flat(feature, [value for row in lists for value in row], where), offsets, weights)
+
+
+def _weights(feature: RaggedFeature, rows: Sequence[Any], where: str, *, one: bool) -> np.ndarray:
+    """Weights of the values of all rows, float32 ``(m,)``; those of a plain list are one."""
+    weights: list[float] = []
+    for at, row in enumerate(rows):
+        if not isinstance(row, WeightedList):
+            weights += [1.0] * len(row)
+            continue
+        path = f"{where}.weights" if one else f"{where}[{at}].weights"
+        check_weighable(feature, path)
+        if len(row.weights) != len(row.values):
+            allowed = str(len(row.values))
+            raise BadRequest("must have one weight a value", where=path, got=len(row.weights), allowed=allowed)
+        weights += row.weights
+    found = as_float32(np.array(weights, np.float64))
+    if not np.isfinite(found).all():
+        raise BadRequest("weights must be finite in float32", where=where)
+    return found
+
+
+def _scalar(feature: TableFeature) -> Any:
     return INT64 if feature.dtype == "int64" else TEXT
 
 
-def _flat(feature: CategoricalFeature | MultiHotFeature, values: Sequence[Any], where: str) -> np.ndarray:
+def _flat(feature: TableFeature, values: Sequence[Any], where: str) -> np.ndarray:
     return np.array(values, np.int64) if feature.dtype == "int64" else as_bytes_array(values, where)

@@ -13,7 +13,14 @@ from rankine.compilation.engine import Runner
 from rankine.errors import ArtifactError, BadRequest, ConfigError
 from rankine.events import Emit, ignore, step
 from rankine.models.columns import Column, Columns, Ragged, concat
-from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, MultiHotFeature, Schema
+from rankine.models.schema import (
+    CategoricalFeature,
+    DenseFeature,
+    Feature,
+    MultiHotFeature,
+    Schema,
+    SequenceFeature,
+)
 from rankine.models.transforms import OUT_OF_VOCABULARY, Transforms
 from rankine.serving.config import ServeConfig
 from rankine.serving.gate import Choice, choose
@@ -27,12 +34,13 @@ class ServedModel:
     """An opened model.
 
     Attributes:
+        catalog: None where there is none, which only a model without static item features can do without.
         items: the catalog's static features, encoded once; with ``unknown_row``, one more row at the end.
         unknown_row: the row that stands for ids that the catalog does not have; None where they are refused.
     """
 
     artifact: Artifact
-    catalog: Catalog
+    catalog: Catalog | None
     transforms: Transforms
     choice: Choice
     runner: Runner
@@ -51,12 +59,27 @@ class ServedModel:
     def schema(self) -> Schema:
         return self.transforms.schema
 
+    @property
+    def generation(self) -> int:
+        """Of the catalog; 0 where there is none."""
+        return 0 if self.catalog is None else self.catalog.generation
+
+    @property
+    def item_count(self) -> int:
+        """Items in the catalog."""
+        return 0 if self.catalog is None else len(self.catalog)
+
     def item_rows(self, ids: np.ndarray, where: str) -> np.ndarray:
         """Rows in ``items`` of external ids, int32 ``(n,)``.
+
+        A model without static item features reads nothing of an item: ids are then names for the reply only, and any
+        will do.
 
         Raises:
             BadRequest: the catalog does not have an id, and unknown items are refused.
         """
+        if self.catalog is None or not self.schema.catalog_features:
+            return np.arange(len(ids), dtype=np.int32)
         rows = self.catalog.rows_of(ids)
         if rows.size and rows.min() < 0:
             first = int(np.argmax(rows < 0))
@@ -82,23 +105,33 @@ def open_model(config: ServeConfig, emit: Emit = ignore) -> ServedModel:
     """
     artifact = Artifact.open(config.artifact)
     choice = choose(artifact, variant=config.variant, engine=config.engine, allow_uncertified=config.allow_uncertified)
-    path = config.catalog or catalog_beside(config.artifact)
-    if not (path / "manifest.json").exists():
-        hint = f"It is looked for at {path} unless you name another; training writes one beside its artifact."
-        raise ArtifactError("the artifact's catalog is not there", where=str(path), hint=hint)
-    with step(emit, "open the catalog") as advance:
-        catalog = Catalog.open(path)
-        transforms = _plain(Transforms.read(artifact))
-        _check_fit(transforms.schema, catalog)
-        items = transforms.encode(transforms.schema.catalog_features, catalog.columns, unseen="row")
-        advance(len(catalog), f"{len(catalog)} items")
+    transforms = _plain(Transforms.read(artifact))
+    catalog, items = _open_catalog(config, transforms, emit)
     unknown_row = None
-    if config.unknown_item == "row":
+    if catalog is not None and config.unknown_item == "row":
         unknown_row = len(catalog)
         items = concat([items, unknown_item(transforms)])
     with step(emit, f"open {choice.variant} on {choice.engine}"):
         runner = open_runner(artifact, choice.variant, choice.engine, device=config.device, threads=config.threads)
     return ServedModel(artifact, catalog, transforms, choice, runner, items, unknown_row)
+
+
+def _open_catalog(config: ServeConfig, transforms: Transforms, emit: Emit) -> tuple[Catalog | None, dict[str, Column]]:
+    """The catalog that is named, or lies beside the artifact, and its encoded columns; None where there is none and the
+    model can do without."""
+    schema = transforms.schema
+    path = config.catalog or catalog_beside(config.artifact)
+    if not (path / "manifest.json").exists():
+        if config.catalog is None and not schema.catalog_features:
+            return None, {}
+        hint = f"It is looked for at {path} unless you name another; training writes one beside its artifact."
+        raise ArtifactError("the artifact's catalog is not there", where=str(path), hint=hint)
+    with step(emit, "open the catalog") as advance:
+        catalog = Catalog.open(path)
+        _check_fit(schema, catalog)
+        items = transforms.encode(schema.catalog_features, catalog.columns, unseen="row")
+        advance(len(catalog), f"{len(catalog)} items")
+    return catalog, items
 
 
 def _plain(transforms: Transforms) -> Transforms:
@@ -138,7 +171,7 @@ def _unknown_value(feature: Feature) -> Column:
     match feature:
         case DenseFeature(width=width):
             return np.zeros((1, width), np.float32)  # encoded values are centered: zero is the average
-        case MultiHotFeature():
+        case MultiHotFeature() | SequenceFeature():
             return Ragged(np.zeros(0, np.int32), np.zeros(2, np.int32))
         case CategoricalFeature(encoding=encoding) if encoding.type == "vocabulary":
             return np.array([OUT_OF_VOCABULARY], np.int32)

@@ -44,7 +44,7 @@ def home_page(model: ServedModel, example: dict[str, Any], host: str) -> bytes:
         "variant": choice.variant,
         "engine": choice.engine,
         "certificate": certificate if choice.certified else f"{certificate} (served uncertified)",
-        "items in the catalog": f"{len(model.catalog):,}",
+        "items in the catalog": f"{model.item_count:,}",
         "artifact": model.artifact.digest[:16],
     }
     rows = "".join(f"<tr><td>{escape(key)}</td><td>{escape(value)}</td></tr>" for key, value in facts.items())

@@ -53,6 +53,7 @@ class Pool:
     Args:
         runner: what computes; shared by all workers.
         catalog: encoded static item columns that catalog work refers to.
+        tasks: columns of the runner's logits.
         workers: number of threads.
         max_batch_rows, max_queue_rows: see :class:`~rankine.serving.config.ServeConfig`.
         observe: called from worker threads after every engine call.
@@ -63,6 +64,7 @@ class Pool:
         runner: Runner,
         catalog: Columns,
         *,
+        tasks: int,
         workers: int,
         max_batch_rows: int,
         max_queue_rows: int,
@@ -70,6 +72,7 @@ class Pool:
     ) -> None:
         self._runner = runner
         self._catalog = catalog
+        self._tasks = tasks
         self._max_batch_rows = max_batch_rows
         self._max_queue_rows = max_queue_rows
         self._observe = observe
@@ -160,7 +163,7 @@ class Pool:
     def _warm_up(self, works: Sequence[Work], failures: list[RankineError], done: threading.Semaphore) -> None:
         try:
             for work in works:
-                self._runner.run(join([work], self._catalog), np.empty((work.rows, 1), np.float32))
+                self._runner.run(join([work], self._catalog), np.empty((work.rows, self._tasks), np.float32))
         except Exception as error:  # noqa: BLE001  told to whoever starts the pool
             failures.append(_as_error(error))
         finally:
@@ -216,7 +219,7 @@ class Pool:
         begin = perf_counter()
         try:
             batch = join(works, self._catalog)
-            out = np.empty((batch.rows, 1), np.float32)
+            out = np.empty((batch.rows, self._tasks), np.float32)
             run_begin = perf_counter()
             self._runner.run(batch, out)
             run_s = perf_counter() - run_begin
@@ -230,7 +233,7 @@ class Pool:
         self._observe(BatchRun(batch.rows, len(works), run_s, queue_s))
         rate = batch.rows / run_s if run_s > 0 else 0.0
         self._rows_per_s = rate if self._rows_per_s == 0 else 0.9 * self._rows_per_s + 0.1 * rate
-        return _scatter(works, out[:, 0], begin, run_s, reason)
+        return _scatter(works, out, begin, run_s, reason)
 
 
 def _scatter(works: Sequence[Work], logits: np.ndarray, begin_s: float, run_s: float, reason: str) -> list[Result]:

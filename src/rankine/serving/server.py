@@ -65,6 +65,7 @@ def serve(config: ServeConfig, emit: Emit = ignore) -> None:
         pool = Pool(
             model.runner,
             model.items,
+            tasks=len(model.schema.tasks),
             workers=config.workers,
             max_batch_rows=config.max_batch_rows,
             max_queue_rows=config.max_queue_rows,

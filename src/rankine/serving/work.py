@@ -54,7 +54,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of it: ``logits (rows,)`` float32, and how its batch went."""
+    """What came of it: ``logits (rows, tasks)`` float32, and how its batch went."""
 
     logits: np.ndarray
     queue_s: float

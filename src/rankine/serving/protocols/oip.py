@@ -3,7 +3,8 @@
 ``name`` scores flat rows: every raw feature is a tensor ``[N]`` or ``[N, width]``. ``name.rank`` ranks one request:
 request features are ``[1]`` or ``[1, width]``, ``ids`` and candidate features ``[N]`` or ``[N, width]``, and the
 reply is the ``top_k`` (a parameter of the request) best. A ragged feature ``x`` is ``x.values``, ``x.offsets`` and
-optionally ``x.weights``; strings are BYTES.
+optionally ``x.weights``; strings are BYTES. ``scores`` are what candidates are sorted by; a model of several tasks also
+has an output ``scores.<task>`` for each.
 """
 
 from __future__ import annotations
@@ -15,11 +16,10 @@ from typing import Any, Literal
 import numpy as np
 from msgspec import UNSET
 
-from rankine._native import top_k as best_of
 from rankine.errors import BadRequest, PayloadTooLarge, did_you_mean
 from rankine.models.columns import Column, Columns
-from rankine.models.schema import DenseFeature, Feature, MultiHotFeature
-from rankine.serving.inputs import default_column, encode
+from rankine.models.schema import DenseFeature, Feature, RaggedFeature
+from rankine.serving.inputs import default_column, encode, is_weighable, longest_list
 from rankine.serving.model import ServedModel
 from rankine.serving.protocols.oip_columns import (
     column_from_tensors,
@@ -28,7 +28,7 @@ from rankine.serving.protocols.oip_columns import (
     rows_of_tensors,
 )
 from rankine.serving.protocols.oip_tensors import InferBody, OutputSpec, Tensor, decode_infer, encode_outputs
-from rankine.serving.protocols.rank import sigmoid32
+from rankine.serving.scores import Scorer
 from rankine.serving.work import Outcome, Work
 
 __all__ = ["Inference", "OipModel", "oip_models"]
@@ -65,14 +65,17 @@ class OipModel:
         self._form = form
         self._max_candidates = max_candidates
         self.name = model.name if form == "flat" else f"{model.name}.rank"
-        schema = model.schema
+        schema, tasks = model.schema, model.schema.task_names
+        self._scorer = Scorer(schema)
         self._inputs = [spec for feature in schema.features for spec in self._input_specs(feature)]
         self._limits = {name: limit for feature in schema.features for name, limit in self._limits_of(feature)}
         id_type = "INT64" if schema.item_id_dtype == "int64" else "BYTES"
         self._outputs = [
             {"name": "scores", "datatype": "FP32", "shape": [-1]},
-            {"name": "logits", "datatype": "FP32", "shape": [-1]},
+            {"name": "logits", "datatype": "FP32", "shape": [-1, len(tasks)] if len(tasks) > 1 else [-1]},
         ]
+        if len(tasks) > 1:
+            self._outputs += [{"name": f"scores.{task}", "datatype": "FP32", "shape": [-1]} for task in tasks]
         if form == "rank":
             self._limits[_IDS] = max_candidates + _SLACK
             self._inputs.insert(0, {"name": _IDS, "datatype": id_type, "shape": [-1]})
@@ -97,7 +100,7 @@ class OipModel:
         """
         body, tensors = decode_infer(raw, header_bytes, self._limits)
         for feature in self._model.schema.features:
-            if isinstance(feature, MultiHotFeature):
+            if isinstance(feature, RaggedFeature):
                 refuse_incomplete(feature, tensors)
         outputs = self._wanted(body, binary=header_bytes is not None)
         request_id = None if body.id is UNSET else str(body.id)
@@ -108,16 +111,23 @@ class OipModel:
         return Inference(work, ids, _top_k(body, work.rows), outputs, request_id)
 
     def reply(self, inference: Inference, outcome: Outcome) -> tuple[bytes, int | None]:
-        """The reply's body, and the length of its JSON part where binary tensors follow."""
+        """The reply's body, and the length of its JSON part where binary tensors follow.
+
+        Raises:
+            BadRequest: the ranking has no finite value for a row.
+        """
         logits = outcome.logits
         values: dict[str, tuple[str, np.ndarray | list[str]]] = {}
-        if inference.ids is not None:
-            order = best_of(logits, inference.top_k)
+        if inference.ids is None:
+            scores = self._scorer.scores(logits)
+        else:
+            order, scores = self._scorer.best(logits, inference.top_k)
             logits = logits[order]
             best = [inference.ids[at] for at in order.tolist()]
             is_text = self._model.schema.item_id_dtype == "string"
             values[_IDS] = ("BYTES", best) if is_text else ("INT64", np.array(best, np.int64))
-        values |= {"scores": ("FP32", sigmoid32(logits)), "logits": ("FP32", logits)}
+        values |= {"scores": ("FP32", scores.ranking), "logits": ("FP32", logits if scores.tasks else logits[:, 0])}
+        values |= {f"scores.{task}": ("FP32", of_task) for task, of_task in scores.tasks.items()}
         head: dict[str, Any] = {"model_name": self.name, "model_version": self._model.version}
         if inference.request_id is not None:
             head["id"] = inference.request_id
@@ -192,8 +202,8 @@ class OipModel:
     def _limits_of(self, feature: Feature) -> list[tuple[str, int]]:
         """Most elements of each of a feature's tensors."""
         rows = 1 if self._form == "rank" and feature.side == "request" else self._max_candidates
-        if isinstance(feature, MultiHotFeature):
-            values = rows * feature.max_length + _SLACK
+        if isinstance(feature, RaggedFeature):
+            values = rows * longest_list(feature) + _SLACK
             parts = {"values": values, "offsets": rows + 1 + _SLACK, "weights": values}
             return [(f"{feature.name}.{part}", limit) for part, limit in parts.items()]
         width = feature.width if isinstance(feature, DenseFeature) else 1
@@ -205,18 +215,16 @@ class OipModel:
             shape = [rows] if feature.width == 1 else [rows, feature.width]
             return [{"name": feature.name, "datatype": "FP32", "shape": shape}]
         datatype = "INT64" if feature.dtype == "int64" else "BYTES"
-        if isinstance(feature, MultiHotFeature):
+        if isinstance(feature, RaggedFeature):
             offsets = 2 if rows == 1 else -1
-            return [
-                {"name": f"{feature.name}.values", "datatype": datatype, "shape": [-1]},
-                {"name": f"{feature.name}.offsets", "datatype": "INT32", "shape": [offsets]},
-                {"name": f"{feature.name}.weights", "datatype": "FP32", "shape": [-1]},
-            ]
+            parts: list[tuple[str, str, int]] = [("values", datatype, -1), ("offsets", "INT32", offsets)]
+            parts += [("weights", "FP32", -1)] if is_weighable(feature) else []
+            return [{"name": f"{feature.name}.{part}", "datatype": kind, "shape": [n]} for part, kind, n in parts]
         return [{"name": feature.name, "datatype": datatype, "shape": [rows]}]
 
 
 def _main_tensor(feature: Feature) -> str:
-    return f"{feature.name}.values" if isinstance(feature, MultiHotFeature) else feature.name
+    return f"{feature.name}.values" if isinstance(feature, RaggedFeature) else feature.name
 
 
 def _is_given(feature: Feature, tensors: Mapping[str, Tensor]) -> bool:

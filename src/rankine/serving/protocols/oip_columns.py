@@ -9,8 +9,8 @@ import numpy as np
 
 from rankine.errors import BadRequest
 from rankine.models.columns import Column, Ragged
-from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, MultiHotFeature
-from rankine.serving.inputs import as_bytes_array, as_float32
+from rankine.models.schema import DenseFeature, Feature, RaggedFeature, TableFeature
+from rankine.serving.inputs import as_bytes_array, as_float32, check_weighable, longest_list
 from rankine.serving.protocols.oip_tensors import Tensor
 
 __all__ = ["column_from_tensors", "ids_from_tensor", "refuse_incomplete", "rows_of_tensors"]
@@ -21,14 +21,14 @@ _PARTS = ("values", "offsets", "weights")
 def rows_of_tensors(features: Iterable[Feature], tensors: Mapping[str, Tensor]) -> int:
     """Number of rows as the first tensor that tells it says; the others are checked against it later."""
     for feature in features:
-        ragged = isinstance(feature, MultiHotFeature)
+        ragged = isinstance(feature, RaggedFeature)
         tensor = tensors.get(f"{feature.name}.offsets" if ragged else feature.name)
         if tensor is not None and tensor.shape:
             return max(0, tensor.shape[0] - 1) if ragged else tensor.shape[0]
     raise BadRequest("no input tells the number of rows", where="inputs")
 
 
-def refuse_incomplete(feature: MultiHotFeature, tensors: Mapping[str, Tensor]) -> None:
+def refuse_incomplete(feature: RaggedFeature, tensors: Mapping[str, Tensor]) -> None:
     """A ragged feature is given as values and offsets, or not at all.
 
     Raises:
@@ -47,7 +47,7 @@ def column_from_tensors(feature: Feature, tensors: Mapping[str, Tensor], rows: i
     Raises:
         BadRequest: names the tensor whose shape, datatype or values are wrong.
     """
-    if isinstance(feature, MultiHotFeature):
+    if isinstance(feature, RaggedFeature):
         return _ragged(feature, tensors, rows)
     tensor = tensors.get(feature.name)
     if tensor is None:
@@ -71,7 +71,7 @@ def ids_from_tensor(tensor: Tensor, dtype: str) -> tuple[list[Any], np.ndarray]:
     return ids, known
 
 
-def _ragged(feature: MultiHotFeature, tensors: Mapping[str, Tensor], rows: int) -> Ragged | None:
+def _ragged(feature: RaggedFeature, tensors: Mapping[str, Tensor], rows: int) -> Ragged | None:
     refuse_incomplete(feature, tensors)
     names = [f"{feature.name}.{part}" for part in _PARTS]
     values, offsets, weights = (tensors.get(name) for name in names)
@@ -86,11 +86,13 @@ def _ragged(feature: MultiHotFeature, tensors: Mapping[str, Tensor], rows: int) 
         allowed = f"non-decreasing from 0 to {len(flat)}, the number of values"
         raise BadRequest("offsets do not fit the values", where=names[1], allowed=allowed)
     longest = int((starts[1:] - starts[:-1]).max())
-    if longest > feature.max_length:
-        allowed = f"at most {feature.max_length} values a row"
+    if longest > longest_list(feature):
+        allowed = f"at most {longest_list(feature)} values a row"
         raise BadRequest("a list is too long", where=names[0], got=longest, allowed=allowed)
-    factors = None if weights is None else _weights(weights, len(flat))
-    return Ragged(flat, starts.astype(np.int32), factors)
+    if weights is None:
+        return Ragged(flat, starts.astype(np.int32))
+    check_weighable(feature, names[2])
+    return Ragged(flat, starts.astype(np.int32), _weights(weights, len(flat)))
 
 
 def _weights(tensor: Tensor, count: int) -> np.ndarray:
@@ -102,7 +104,7 @@ def _weights(tensor: Tensor, count: int) -> np.ndarray:
     return factors
 
 
-def _flat(feature: CategoricalFeature | MultiHotFeature, tensor: Tensor) -> np.ndarray:
+def _flat(feature: TableFeature, tensor: Tensor) -> np.ndarray:
     return _integers(tensor) if feature.dtype == "int64" else _texts(tensor)
 
 

@@ -133,18 +133,19 @@ def encode_outputs(
 
     Args:
         head: fields of the reply beside ``outputs``.
-        outputs: per output its spec, datatype, and one-dimensional values (a list of strings for BYTES).
+        outputs: per output its spec, datatype, and values (a list of strings for BYTES).
     """
     described: list[dict[str, Any]] = []
     chunks: list[bytes] = []
     for spec, datatype, values in outputs:
-        field: dict[str, Any] = {"name": spec.name, "datatype": datatype, "shape": [len(values)]}
+        shape = [len(values)] if isinstance(values, list) else list(values.shape)
+        field: dict[str, Any] = {"name": spec.name, "datatype": datatype, "shape": shape}
         if spec.binary:
             chunk = _to_binary(datatype, values)
             chunks.append(chunk)
             field["parameters"] = {"binary_data_size": len(chunk)}
         else:
-            field["data"] = values if isinstance(values, list) else values.tolist()
+            field["data"] = values if isinstance(values, list) else values.ravel().tolist()
         described.append(field)
     raw = msgspec.json.encode({**head, "outputs": described})
     return (raw + b"".join(chunks), len(raw)) if chunks else (raw, None)

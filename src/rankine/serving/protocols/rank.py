@@ -1,8 +1,4 @@
-"""The rank endpoint: one request, its candidates, and back the best of them with their scores.
-
-Scores are ``1 / (1 + exp(-logit))``, the link of the model's output; the order is that of the logits, which do not
-saturate.
-"""
+"""The rank endpoint: one request, its candidates, and back the best of them with their scores."""
 
 from __future__ import annotations
 
@@ -14,16 +10,16 @@ import msgspec
 import numpy as np
 from msgspec import UNSET
 
-from rankine._native import top_k as best_of
 from rankine.errors import BadRequest, PayloadTooLarge
 from rankine.models.columns import Columns
 from rankine.serving.inputs import ids_array
 from rankine.serving.model import ServedModel
 from rankine.serving.protocols.rank_body import BodyDecoder
 from rankine.serving.protocols.rank_encode import Given, RequestEncoder, encode_given
+from rankine.serving.scores import Scorer
 from rankine.serving.work import Outcome, Work
 
-__all__ = ["RankProtocol", "Ranking", "sigmoid32"]
+__all__ = ["RankProtocol", "Ranking"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +42,11 @@ class RankProtocol:
         self._max_candidates = max_candidates
         self._decoder = BodyDecoder(model.schema)
         self._request = RequestEncoder(model.transforms)
+        self._scorer = Scorer(model.schema)
         self._encode_reply = msgspec.json.Encoder().encode
         self._identity = {
             "artifact": model.artifact.digest,
-            "generation": model.catalog.generation,
+            "generation": model.generation,
             "variant": model.choice.variant,
             "engine": model.choice.engine,
         }
@@ -82,15 +79,21 @@ class RankProtocol:
         return Ranking(work, ids, top_k, body.timings is True, perf_counter() - begin)
 
     def reply(self, ranking: Ranking, outcome: Outcome, request_id: str) -> bytes:
-        """The JSON reply: ``top_k`` ids and scores, best first."""
-        order = best_of(outcome.logits, ranking.top_k)
+        """The JSON reply: ``top_k`` ids and scores, best first; with several tasks also the scores of each.
+
+        Raises:
+            BadRequest: the ranking has no finite value for a candidate.
+        """
+        order, scores = self._scorer.best(outcome.logits, ranking.top_k)
         ids = ranking.ids
         reply: dict[str, Any] = {
             "ids": [ids[at] for at in order.tolist()],
-            "scores": sigmoid32(outcome.logits[order]).tolist(),
+            "scores": scores.ranking.tolist(),
             "request_id": request_id,
             **self._identity,
         }
+        if scores.tasks:
+            reply["tasks"] = {name: values.tolist() for name, values in scores.tasks.items()}
         if ranking.timings:
             reply["timings"] = {
                 "queue_ms": 1000 * outcome.queue_s,
@@ -124,12 +127,6 @@ class RankProtocol:
             given.setdefault(self._schema.item_id, ids)  # the id is a feature too: no need to say it twice
         items = encode_given(self._model.transforms, static, given, len(ids), "candidates.features")
         return items, np.arange(len(ids), dtype=np.int32)
-
-
-def sigmoid32(logits: np.ndarray) -> np.ndarray:
-    """``1 / (1 + exp(-x))`` in float32, without overflow."""
-    scores: np.ndarray = np.float32(1) / (np.float32(1) + np.exp(-np.clip(logits, -80, 80)))
-    return scores
 
 
 def _check_length(values: list[Any], rows: int, where: str) -> None:

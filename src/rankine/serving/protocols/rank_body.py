@@ -10,14 +10,15 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from rankine.errors import BadRequest, did_you_mean
-from rankine.models.schema import Feature, Schema
-from rankine.serving.inputs import INT64, TEXT, type_of
+from rankine.models.schema import Feature, RaggedFeature, Schema
+from rankine.serving.inputs import INT64, TEXT, WeightedList, type_of
 from rankine.serving.protocols.json_keys import refuse_duplicate_keys
 from rankine.serving.protocols.rank_encode import Given
 
 __all__ = ["BodyDecoder"]
 
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
+_LIST = frozenset((list,))
 _FIELD = re.compile(r"field `(?P<name>[^`]*)`")
 
 
@@ -31,6 +32,8 @@ class BodyDecoder:
         row_features = (*schema.row_features, *schema.catalog_features)
         self._request_names = [feature.name for feature in schema.request_features]
         self._row_names = [feature.name for feature in row_features]
+        self._request_lists = [f.name for f in schema.request_features if isinstance(f, RaggedFeature)]
+        self._row_lists = [f.name for f in row_features if isinstance(f, RaggedFeature)]
         request = _struct("Request", [(feature, type_of(feature)) for feature in schema.request_features])
         features = _struct("Features", [(feature, list[type_of(feature)]) for feature in row_features])  # type: ignore[misc]
         ids = list[INT64] if schema.item_id_dtype == "int64" else list[TEXT]
@@ -74,6 +77,9 @@ class BodyDecoder:
         chosen = body.candidates
         keys = len(request) + len(features) + 1 + _count(body.request, body.top_k, body.timings)
         keys += 1 + _count(chosen.features, chosen.prior)
+        keys += _weighted_keys([request[name] for name in self._request_lists if name in request])
+        for name in self._row_lists:
+            keys += _weighted_keys(features.get(name, ()))
         if raw.count(b":") != keys:  # a key came twice, or a string holds a colon; that takes a look
             refuse_duplicate_keys(raw, keys)
         return body, request, features
@@ -94,7 +100,9 @@ class BodyDecoder:
         where = f"{path}.{field['name']}" if path else field["name"]
         if "unknown" in what:
             return BadRequest(
-                "unknown field", where=where, hint=did_you_mean(field["name"], self._fields.get(path, []))
+                "unknown field",
+                where=where,
+                hint=did_you_mean(field["name"], self._fields.get(path, WeightedList.__struct_fields__)),
             )
         return BadRequest("required field is missing", where=where)
 
@@ -111,6 +119,13 @@ def _given(struct: Any, names: Sequence[str]) -> Given:
         return {}
     values = [getattr(struct, field) for field in struct.__struct_fields__]
     return {name: value for name, value in zip(names, values, strict=True) if value is not UNSET}
+
+
+def _weighted_keys(values: Sequence[object]) -> int:
+    """Keys of the objects among ``values``, which are lists with or without weights."""
+    if _LIST.issuperset(map(type, values)):
+        return 0
+    return len(WeightedList.__struct_fields__) * sum(isinstance(value, WeightedList) for value in values)
 
 
 def _count(*values: object) -> int:

@@ -68,7 +68,7 @@ def encode_given(
     for feature in features:
         if feature.name in given:
             values = given[feature.name] if rows is not None else [given[feature.name]]
-            columns[feature.name] = column_of(feature, values, f"{where}.{feature.name}")
+            columns[feature.name] = column_of(feature, values, f"{where}.{feature.name}", one=rows is None)
             continue
         default = default_column(feature, rows or 1)
         if default is None:
