@@ -80,7 +80,7 @@ def build_case(
             artifact: Artifact = request.getfixturevalue("zoo")
             model = load_model(artifact, BASELINE)
         else:
-            model = small_model(tmp_path_factory.mktemp("model"), numeric)
+            model = small_model(tmp_path_factory.mktemp("model"), numeric, history=True)
         folder = tmp_path_factory.mktemp(f"{name}-{numeric}")
         engine.build(model, Target(), folder)
         cases[name, numeric] = Case(engine, capabilities, model, folder, ReferenceRunner(model))

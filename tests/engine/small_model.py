@@ -31,14 +31,18 @@ HISTORY_LENGTH = 5
 _TABLES = {"user": (50, "float32"), "item": (400, "int8"), "genre": (20, "int8"), "tag": (30, "float16")}
 
 
-def small_schema() -> Schema:
-    """Categorical, multi-hot, sequence and dense features of the request, the item (static and live) and the pair."""
+def small_schema(*, history: bool = False) -> Schema:
+    """Categorical, multi-hot and dense features of the request, the item (static and live) and the pair.
+
+    Args:
+        history: whether a sequence is the last of them, which shares its table with the item.
+    """
     users, items, genres, tags = (Identity(size=size) for size, _ in _TABLES.values())
+    recent = SequenceFeature(name="history", side="request", encoding=items, table="item", max_length=HISTORY_LENGTH)
     return Schema(
         features=(
             CategoricalFeature(name="user", side="request", encoding=users),
             MultiHotFeature(name="recent", side="request", encoding=items, table="item", pooling="mean"),
-            SequenceFeature(name="history", side="request", encoding=items, table="item", max_length=HISTORY_LENGTH),
             DenseFeature(name="age", side="request", width=3),
             CategoricalFeature(name="item", side="item", encoding=items),
             MultiHotFeature(name="genre", side="item", encoding=genres, pooling="mean"),
@@ -46,6 +50,7 @@ def small_schema() -> Schema:
             DenseFeature(name="clicks", side="item", freshness="live"),
             CategoricalFeature(name="last_tag", side="pair", encoding=tags, table="tag"),
             MultiHotFeature(name="tag", side="pair", encoding=tags, pooling="sum"),
+            *([recent] if history else []),
         ),
         item_id="item",
     )
@@ -65,7 +70,7 @@ def small_batch(rows: int, *, seed: int = 0) -> Batch:
     requests, items = 1 + rows // 100, 37
     counts = {"request": requests, "item": items, "pair": rows}
     sides: dict[str, dict[str, Column]] = {"request": {}, "item": {}, "pair": {}}
-    for feature in small_schema().features:
+    for feature in small_schema(history=True).features:
         side = "pair" if feature.per_row else feature.side
         if isinstance(feature, DenseFeature):
             sides[side][feature.name] = random.normal(size=(counts[side], feature.width)).astype(np.float32)
@@ -86,11 +91,11 @@ def small_batch(rows: int, *, seed: int = 0) -> Batch:
     )
 
 
-def small_model(folder: Path, numeric: Numeric = "fp32") -> Model:
+def small_model(folder: Path, numeric: Numeric = "fp32", *, history: bool = False) -> Model:
     """The model with its graph written into ``folder``; INT8 in the canonical form, calibrated on random rows."""
-    schema, tables = small_schema(), small_tables()
+    schema, tables = small_schema(history=history), small_tables()
     graph = folder / "fp32.onnx"
-    onnx.save(small_graph(), graph)
+    onnx.save(small_graph(history=history), graph)
     model = Model(name="small", schema=schema, graph=graph, tables=tables)
     if numeric == "fp32":
         return model
@@ -99,27 +104,18 @@ def small_model(folder: Path, numeric: Numeric = "fp32") -> Model:
     return replace(model, graph=folder / "int8.onnx", numeric="int8")
 
 
-def small_graph() -> onnx.ModelProto:
+def small_graph(*, history: bool = False) -> onnx.ModelProto:
     """One cross layer beside a two-layer MLP, then a head of two tasks: the operators of a DCN-v2.
 
-    Of the sequence, the mean of its embeddings enters, by its mask and its number of values.
+    Of the sequence, the mean of its embeddings enters.
     """
-    features = small_schema().features
+    features = small_schema(history=history).features
     names = [feature.name for feature in features]
     widths = [input_width(feature, _DIM) for feature in features]
     pooled = ["history.mean" if name == "history" else name for name in names]
     width = sum(_DIM if name == "history" else columns for name, columns in zip(names, widths, strict=True))
     nodes = [
-        helper.make_node("Slice", ["history", "at.0", "at.count", "at.1"], ["history.values"]),
-        helper.make_node("Slice", ["history", "at.count", "at.end", "at.1"], ["history.count"]),
-        helper.make_node("Reshape", ["history.values", "history.shape"], ["history.rows"]),
-        helper.make_node("Less", ["history.positions", "history.count"], ["history.inside"]),
-        helper.make_node("Cast", ["history.inside"], ["history.mask"], to=TensorProto.FLOAT),
-        helper.make_node("Unsqueeze", ["history.mask", "at.2"], ["history.column"]),
-        helper.make_node("Mul", ["history.rows", "history.column"], ["history.masked"]),
-        helper.make_node("ReduceSum", ["history.masked", "at.1"], ["history.sum"], keepdims=0),
-        helper.make_node("Max", ["history.count", "one"], ["history.divisor"]),
-        helper.make_node("Div", ["history.sum", "history.divisor"], ["history.mean"]),
+        *(_history_nodes() if history else []),
         helper.make_node("Concat", pooled, ["x0"], axis=1),
         helper.make_node("Gemm", ["x0", "cross.w", "cross.b"], ["crossed"], name="cross", transB=1),
         helper.make_node("Mul", ["x0", "crossed"], ["product"]),
@@ -147,7 +143,8 @@ def small_graph() -> onnx.ModelProto:
         numpy_helper.from_array((random.normal(size=shape) / np.sqrt(max(shape))).astype(np.float32), name)
         for name, shape in shapes.items()
     ]
-    weights += [numpy_helper.from_array(values, name) for name, values in _history_constants().items()]
+    if history:
+        weights += [numpy_helper.from_array(values, name) for name, values in _history_constants().items()]
     inputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", columns])
         for name, columns in zip(names, widths, strict=True)
@@ -157,6 +154,22 @@ def small_graph() -> onnx.ModelProto:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _history_nodes() -> list[onnx.NodeProto]:
+    """``history.mean (rows, dim)`` of the padded input ``history``, by its mask and its number of values."""
+    return [
+        helper.make_node("Slice", ["history", "at.0", "at.count", "at.1"], ["history.values"]),
+        helper.make_node("Slice", ["history", "at.count", "at.end", "at.1"], ["history.count"]),
+        helper.make_node("Reshape", ["history.values", "history.shape"], ["history.rows"]),
+        helper.make_node("Less", ["history.positions", "history.count"], ["history.inside"]),
+        helper.make_node("Cast", ["history.inside"], ["history.mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["history.mask", "at.2"], ["history.column"]),
+        helper.make_node("Mul", ["history.rows", "history.column"], ["history.masked"]),
+        helper.make_node("ReduceSum", ["history.masked", "at.1"], ["history.sum"], keepdims=0),
+        helper.make_node("Max", ["history.count", "one"], ["history.divisor"]),
+        helper.make_node("Div", ["history.sum", "history.divisor"], ["history.mean"]),
+    ]
 
 
 def _history_constants() -> dict[str, np.ndarray]:

@@ -33,7 +33,7 @@ def test_exported_graph_equals_pytorch_when_rows_vary(zoo: Artifact, tmp_path: P
     assert checkpoint is not None
     batch = small_batch(rows)
     with torch.inference_mode():
-        expected = load_checkpoint(checkpoint)(torch_inputs(batch, small_schema())).numpy()
+        expected = load_checkpoint(checkpoint)(torch_inputs(batch, small_schema(history=True))).numpy()
     out = np.empty((rows, 1), np.float32)
     runner = open_runner(compiled, BASELINE, engine)
     runner.run(batch, out)

@@ -24,11 +24,12 @@ def zoo_artifact(folder: Path) -> Artifact:
 
     torch.manual_seed(3)
     config = DcnV2Config(embedding_dim=8, hidden=(32, 16), cross_layers=2)
-    model = DcnV2(small_schema(), {"user": 50, "item": 400, "genre": 20, "tag": 30}, config)
+    schema = small_schema(history=True)
+    model = DcnV2(schema, {"user": 50, "item": 400, "genre": 20, "tag": 30}, config)
     for table in model.tables.values():
         torch.nn.init.normal_(table.weight, std=0.5)
     draft = Draft("trained", name="zoo")
-    draft.put_json("schema.json", small_schema())
+    draft.put_json("schema.json", schema)
     put_trained(
         draft, model.eval(), config, name=BASELINE, parent=None, steps=(), validation_auc=0.5, details={"seed": 3}
     )
