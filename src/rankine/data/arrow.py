@@ -5,7 +5,7 @@ The only module that imports pyarrow, and only when a file is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,18 +15,23 @@ import numpy as np
 from rankine.errors import DataError, did_you_mean
 from rankine.models.columns import Ragged
 
-__all__ = ["dense", "factorize", "integers", "lists", "read_columns", "strings", "times"]
+__all__ = ["at", "dense", "factorize", "integers", "lists", "read_columns", "refuse_missing", "strings", "times"]
 
 
-def read_columns(path: Path, names: Sequence[str]) -> dict[str, Any]:
+def read_columns(path: Path, names: Sequence[str], *, roles: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The named columns of a ``.parquet`` or ``.csv`` file, each one pyarrow array; all CSV columns are strings.
+
+    Args:
+        names: of the columns; one that is named twice is read once.
+        roles: what a column is for, such as "the label of task 'ctr'", for the message that it is not there.
 
     Raises:
         DataError: pyarrow is not installed, the file is missing or malformed, or it lacks a column.
     """
     arrow = _pyarrow(path)
     try:
-        table = _read_csv(path, names) if path.suffix == ".csv" else _read_parquet(path, names)
+        read = _read_csv if path.suffix == ".csv" else _read_parquet
+        table = read(path, names, roles or {})
     except FileNotFoundError:
         raise DataError("no such file", where=str(path), allowed="a .parquet or .csv file") from None
     except (arrow.ArrowInvalid, OSError) as error:
@@ -57,7 +62,7 @@ def integers(column: Any, where: str, *, default: int | None = None, rows: np.nd
     if arrow.types.is_string(column.type):
         column = compute.utf8_trim_whitespace(column)
     elif not (arrow.types.is_integer(column.type) or arrow.types.is_floating(column.type)):
-        raise DataError("must be integers", where=where, got=str(column.type), allowed="int64")
+        raise DataError("must be integers", where=where, got=str(column.type), allowed="int64", hint=_kind_hint(column))
     try:
         column = compute.cast(column, arrow.int64())
     except arrow.ArrowInvalid:
@@ -78,7 +83,7 @@ def strings(column: Any, where: str, *, default: str | None = None, rows: np.nda
     if arrow.types.is_null(column.type):
         column = column.cast(arrow.string())
     if not arrow.types.is_string(column.type):
-        hint = "Set dtype: int64 in the schema." if arrow.types.is_integer(column.type) else None
+        hint = "Set dtype: int64 in the schema." if arrow.types.is_integer(column.type) else _kind_hint(column)
         raise DataError("must be strings", where=where, got=str(column.type), allowed="string", hint=hint)
     _refuse_nulls(column, where, rows, allowed="a string", default=default)
     if default is not None:
@@ -92,20 +97,35 @@ def strings(column: Any, where: str, *, default: str | None = None, rows: np.nda
     return values
 
 
-def lists(column: Any, where: str, *, dtype: str, default: Sequence[int | str] | None = None) -> Ragged:
+def lists(
+    column: Any,
+    where: str,
+    *,
+    dtype: str,
+    default: Sequence[int | str] | None = None,
+    weights: tuple[Any, str] | None = None,
+) -> Ragged:
     """A column of lists, or of strings with the values separated by ``|``, as a ragged column.
 
     A missing list is ``default``, or empty: the empty set is a value like any other.
 
+    Args:
+        column: one pyarrow array.
+        where: file and column, for messages.
+        dtype: of the values, ``int64`` or ``string``.
+        default: stands in for missing lists; each of its values weighs one.
+        weights: a column with lists of as many numbers, one a value, and its file and column.
+
     Raises:
-        DataError: a value inside a list is missing or is not of ``dtype``.
+        DataError: a value inside a list is missing or is not of ``dtype``, or a row has not one finite weight a value.
     """
-    compute = _compute()
     column = _as_lists(_plain(column), where)
-    lengths = compute.fill_null(compute.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    lengths = _list_lengths(column)
+    rows = np.repeat(np.arange(len(lengths)), lengths)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     convert: Callable[..., np.ndarray] = integers if dtype == "int64" else strings
-    found = Ragged(convert(column.flatten(), where, rows=np.repeat(np.arange(len(lengths)), lengths)), offsets)
+    numbers = None if weights is None else _list_weights(*weights, lengths, rows)
+    found = Ragged(convert(column.flatten(), where, rows=rows), offsets, numbers)
     missing = column.is_null().to_numpy(zero_copy_only=False)
     if default is None or not missing.any():
         return found
@@ -114,7 +134,9 @@ def lists(column: Any, where: str, *, dtype: str, default: Sequence[int | str] |
         [value.encode() if isinstance(value, str) else value for value in default], found.values.dtype.type
     )
     values = np.concatenate([found.values, extra])
-    padded = Ragged(values, np.append(offsets, offsets[-1] + len(extra)).astype(np.int32))
+    if numbers is not None:
+        numbers = np.append(numbers, np.ones(len(extra), np.float32))
+    padded = Ragged(values, np.append(offsets, offsets[-1] + len(extra)).astype(np.int32), numbers)
     return padded.take(np.where(missing, len(missing), np.arange(len(missing))))
 
 
@@ -124,30 +146,16 @@ def dense(column: Any, where: str, *, width: int, default: float | None) -> np.n
     Raises:
         DataError: a list has another length, or a number is missing or NaN and there is no default, or is infinite.
     """
-    arrow, compute = _pyarrow(where), _compute()
     column = _plain(column)
     rows = np.repeat(np.arange(len(column)), width)
     if width > 1:
         column = _as_lists(column, where)
-        lengths = compute.fill_null(compute.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+        lengths = _list_lengths(column)
         if (lengths != width).any():
             row = int(np.argmax(lengths != width))
             raise DataError("has the wrong width", where=at(where, row), got=int(lengths[row]), allowed=str(width))
         column = _plain(column.flatten())
-    if not (_is_number(column.type) or arrow.types.is_string(column.type) or arrow.types.is_null(column.type)):
-        raise DataError("must be numbers", where=where, got=str(column.type), allowed="float32")
-    try:
-        values = compute.cast(column, arrow.float64(), safe=False).to_numpy(zero_copy_only=False).astype(np.float64)
-    except arrow.ArrowInvalid:
-        raise _first_bad(column, _is_float, where, rows, allowed="a number") from None
-    missing = np.isnan(values)
-    if missing.any() and default is None:
-        hint = "Give the feature a default in the schema, or fill the column."
-        raise DataError("is missing or NaN", where=at(where, rows[np.argmax(missing)]), allowed="a number", hint=hint)
-    with np.errstate(over="ignore"):  # what overflows is reported as infinite just below
-        numbers = np.where(missing, default or 0.0, values).astype(np.float32)
-    if not np.isfinite(numbers).all():
-        raise DataError("is infinite", where=at(where, rows[np.argmin(np.isfinite(numbers))]), allowed="a number")
+    numbers = _numbers(column, where, rows, default)
     return numbers.reshape(-1, width)
 
 
@@ -182,6 +190,18 @@ def factorize(column: Any, where: str) -> np.ndarray:
     return integers(column, where) if _pyarrow(where).types.is_integer(column.type) else strings(column, where)
 
 
+def refuse_missing(path: Path, names: Sequence[str], present: Sequence[str], roles: Mapping[str, str]) -> None:
+    """Check that the columns ``names`` are among those ``present`` in a file.
+
+    Raises:
+        DataError: names the first that is not, what it is for, and the closest that is there.
+    """
+    for name in names:
+        if name not in present:
+            role = f", {roles[name]}" if roles.get(name) else ""
+            raise DataError(f"has no column '{name}'{role}", where=str(path), hint=did_you_mean(name, present))
+
+
 def at(where: str, row: int) -> str:
     """``where`` with the row, counted from 1 without the header."""
     return f"{where}, row {int(row) + 1}"
@@ -204,20 +224,20 @@ def _compute() -> ModuleType:
     return module
 
 
-def _read_parquet(path: Path, names: Sequence[str]) -> Any:
+def _read_parquet(path: Path, names: Sequence[str], roles: Mapping[str, str]) -> Any:
     from pyarrow import parquet
 
     with parquet.ParquetFile(path) as file:
-        _refuse_missing(path, names, file.schema_arrow.names)
+        refuse_missing(path, names, file.schema_arrow.names, roles)
         return file.read(columns=list(dict.fromkeys(names)))
 
 
-def _read_csv(path: Path, names: Sequence[str]) -> Any:
+def _read_csv(path: Path, names: Sequence[str], roles: Mapping[str, str]) -> Any:
     import pyarrow
     from pyarrow import csv
 
     with csv.open_csv(path) as reader:
-        _refuse_missing(path, names, reader.schema.names)
+        refuse_missing(path, names, reader.schema.names, roles)
     options = csv.ConvertOptions(
         include_columns=list(dict.fromkeys(names)),
         column_types=dict.fromkeys(names, pyarrow.string()),
@@ -226,12 +246,6 @@ def _read_csv(path: Path, names: Sequence[str]) -> Any:
         quoted_strings_can_be_null=False,
     )
     return csv.read_csv(path, convert_options=options)
-
-
-def _refuse_missing(path: Path, names: Sequence[str], present: Sequence[str]) -> None:
-    for name in names:
-        if name not in present:
-            raise DataError(f"has no column '{name}'", where=str(path), hint=did_you_mean(name, present))
 
 
 def _plain(column: Any) -> Any:
@@ -252,11 +266,64 @@ def _as_lists(column: Any, where: str) -> Any:
     if types.is_string(column.type):
         filled = compute.if_else(compute.equal(column, ""), pyarrow.scalar(None, column.type), column)
         return compute.split_pattern(filled, "|")
-    if types.is_list(column.type) or types.is_large_list(column.type) or types.is_fixed_size_list(column.type):
+    if _is_list(column.type):
         return column
     if types.is_null(column.type):
         return column.cast(pyarrow.list_(pyarrow.string()))
-    raise DataError("must be lists", where=where, got=str(column.type), allowed="a list column, or text with '|'")
+    allowed, hint = "a list column, or text with '|'", "For one value a row, set kind: categorical in the schema."
+    raise DataError("must be lists", where=where, got=str(column.type), allowed=allowed, hint=hint)
+
+
+def _list_lengths(column: Any) -> np.ndarray:
+    """Values in each list, int64 ``(n,)``; a missing list has none."""
+    compute = _compute()
+    lengths = compute.fill_null(compute.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    return np.asarray(lengths, np.int64)
+
+
+def _list_weights(column: Any, where: str, lengths: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """One finite weight for each of the ``lengths`` values of every row, float32 ``(m,)``."""
+    column = _as_lists(_plain(column), where)
+    found = _list_lengths(column)
+    if (found != lengths).any():
+        row = int(np.argmax(found != lengths))
+        message, allowed = "has another number of weights than of values", str(int(lengths[row]))
+        raise DataError(message, where=at(where, row), got=int(found[row]), allowed=allowed)
+    return _numbers(_plain(column.flatten()), where, rows, None)
+
+
+def _numbers(column: Any, where: str, rows: np.ndarray, default: float | None) -> np.ndarray:
+    """Finite float32 ``(n,)``; ``rows`` are those of the values."""
+    import pyarrow
+
+    compute, types = _compute(), pyarrow.types
+    if not (_is_number(column.type) or types.is_string(column.type) or types.is_null(column.type)):
+        hint = "Give the feature its width in the schema." if _is_list(column.type) else None
+        raise DataError("must be numbers", where=where, got=str(column.type), allowed="float32", hint=hint)
+    try:
+        values = compute.cast(column, pyarrow.float64(), safe=False).to_numpy(zero_copy_only=False).astype(np.float64)
+    except pyarrow.ArrowInvalid:
+        raise _first_bad(column, _is_float, where, rows, allowed="a number") from None
+    missing = np.isnan(values)
+    if missing.any() and default is None:
+        hint = "Give the feature a default in the schema, or fill the column."
+        raise DataError("is missing or NaN", where=at(where, rows[np.argmax(missing)]), allowed="a number", hint=hint)
+    with np.errstate(over="ignore"):  # what overflows is reported as infinite just below
+        numbers = np.where(missing, default or 0.0, values).astype(np.float32)
+    if not np.isfinite(numbers).all():
+        raise DataError("is infinite", where=at(where, rows[np.argmin(np.isfinite(numbers))]), allowed="a number")
+    return np.asarray(numbers)
+
+
+def _kind_hint(column: Any) -> str | None:
+    return "Set kind: multi_hot, or sequence, in the schema." if _is_list(column.type) else None
+
+
+def _is_list(kind: Any) -> bool:
+    import pyarrow
+
+    types = pyarrow.types
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
 def _is_number(kind: Any) -> bool:

@@ -1,12 +1,20 @@
-"""One function that finds out what a data source is and reads it."""
+"""One function that finds out what a data source is and reads it.
+
+A new kind of source is one line in ``_GENERATED`` or in ``_FORMATS``, and words in what is allowed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol
 
+from rankine.data.behavior import has_behavior, load_behavior
 from rankine.data.dataset import Dataset
 from rankine.data.movielens import has_movielens, load_movielens
+from rankine.data.own_schema import with_schema
 from rankine.data.synthetic import make_synthetic
+from rankine.data.synthetic_criteo import make_synthetic_criteo
 from rankine.data.tabular import load_table
 from rankine.errors import DataError, UsageError
 from rankine.models.schema import Schema
@@ -14,7 +22,21 @@ from rankine.models.schema import Schema
 __all__ = ["load_dataset"]
 
 _SYNTHETIC_ROWS = 200_000
+_SYNTHETIC_CRITEO_ROWS = 500_000
 _SUFFIXES = (".parquet", ".csv")
+_ALLOWED = (
+    "'synthetic' or 'synthetic-criteo'; a folder with MovieLens-1M (ratings.dat or ratings.parquet, with users and "
+    "movies); a folder with behavior sequences (*_seq.parquet and *_item_attributes.parquet); "
+    "a .parquet or .csv file, or a folder of them, with a schema"
+)
+
+
+class _Generate(Protocol):
+    def __call__(self, *, schema: Schema | None, rows: int | None, seed: int) -> Dataset: ...
+
+
+class _Load(Protocol):
+    def __call__(self, path: Path, /, *, schema: Schema | None, rows: int | None, seed: int) -> Dataset: ...
 
 
 def load_dataset(
@@ -23,42 +45,72 @@ def load_dataset(
     """The data set that ``source`` names.
 
     Args:
-        source: ``synthetic``; a folder with MovieLens-1M; or a Parquet or CSV file, or a folder of them.
-        schema: how to read Parquet and CSV; the other two bring their own.
-        rows: for synthetic data how many to make (default 200,000), else keep at most this many interactions, chosen at
-            random; requests and items stay as they are, so the catalog is whole.
-        seed: of the synthetic data, or of that choice.
+        source: ``synthetic`` or ``synthetic-criteo``; a folder with MovieLens-1M or with behavior sequences; or a
+            Parquet or CSV file, or a folder of them.
+        schema: how to read Parquet and CSV; the others bring their own, and take another one of the same columns (with
+            other tasks or encodings, fewer features, or in another order).
+        rows: for synthetic data how many to make (default 200,000, and 500,000 in the shape of Criteo), else keep at
+            most this many interactions, chosen at random (of behavior sequences whole users); items stay as they are,
+            so the catalog is whole.
+        seed: of the synthetic data, of the negatives of behavior sequences, and of that choice.
 
     Raises:
         DataError: nothing that can be read is there, or it cannot be read.
-        UsageError: the schema is missing, or is given where none is wanted, or ``rows`` is too small.
+        UsageError: the schema is missing, or is not one of the data set's columns, or ``rows`` is too small.
     """
     if rows is not None and rows < 1:
         raise UsageError("is too small", where="rows", got=rows, allowed="at least 1")
+    if str(source) in _GENERATED:
+        return _GENERATED[str(source)](schema=schema, rows=rows, seed=seed)
     path = Path(source)
-    if str(source) == "synthetic":
-        _refuse_schema(schema, "synthetic")
-        made = _SYNTHETIC_ROWS if rows is None else rows
-        # About 100 rows a user and 200 an item: enough to learn what lies in the ids alone.
-        return make_synthetic(made, users=max(made // 100, 20), items=max(made // 200, 50), seed=seed)
-    if path.is_dir() and has_movielens(path):
-        _refuse_schema(schema, "MovieLens")
-        return load_movielens(path).subset(rows, seed)
-    if path.suffix in _SUFFIXES or (path.is_dir() and any(file.suffix in _SUFFIXES for file in path.iterdir())):
-        if not path.exists():
-            raise DataError("no such file", where=str(path))
-        if schema is None:
-            hint = "Give a schema with --schema FILE.yaml."
-            raise UsageError("Parquet and CSV need a schema", where=str(path), hint=hint)
-        return load_table(path, schema, rows=rows, seed=seed)
+    for found, load in _FORMATS:
+        if found(path):
+            return load(path, schema=schema, rows=rows, seed=seed)
     raise DataError(
         "no data found" if path.exists() else "no such file or folder",
         where=str(path),
-        allowed="'synthetic'; a folder with MovieLens-1M (ratings.dat or ratings.parquet, with users and movies); "
-        "a .parquet or .csv file, or a folder of them, with a schema",
+        allowed=_ALLOWED,
     )
 
 
-def _refuse_schema(schema: Schema | None, name: str) -> None:
-    if schema is not None:
-        raise UsageError(f"{name} brings its own schema", where="schema", hint="Leave the schema out.")
+def _synthetic(*, schema: Schema | None, rows: int | None, seed: int) -> Dataset:
+    made = _SYNTHETIC_ROWS if rows is None else rows
+    # About 100 rows a user and 200 an item: enough to learn what lies in the ids alone.
+    users, items = max(made // 100, 20), max(made // 200, 50)
+    return with_schema(make_synthetic(made, users=users, items=items, seed=seed), schema)
+
+
+def _synthetic_criteo(*, schema: Schema | None, rows: int | None, seed: int) -> Dataset:
+    made = _SYNTHETIC_CRITEO_ROWS if rows is None else rows
+    return with_schema(make_synthetic_criteo(made, seed=seed), schema)
+
+
+def _movielens(path: Path, /, *, schema: Schema | None, rows: int | None, seed: int) -> Dataset:
+    return load_movielens(path, schema).subset(rows, seed)
+
+
+def _behavior(path: Path, /, *, schema: Schema | None, rows: int | None, seed: int) -> Dataset:
+    return with_schema(load_behavior(path, rows=rows, seed=seed), schema)
+
+
+def _table(path: Path, /, *, schema: Schema | None, rows: int | None, seed: int) -> Dataset:
+    if not path.exists():
+        raise DataError("no such file", where=str(path))
+    if schema is None:
+        hint = "Give a schema with --schema FILE.yaml."
+        raise UsageError("Parquet and CSV need a schema", where=str(path), hint=hint)
+    return load_table(path, schema, rows=rows, seed=seed)
+
+
+def _has_table(path: Path) -> bool:
+    return path.suffix in _SUFFIXES or (path.is_dir() and any(file.suffix in _SUFFIXES for file in path.iterdir()))
+
+
+_GENERATED: Mapping[str, _Generate] = {"synthetic": _synthetic, "synthetic-criteo": _synthetic_criteo}
+
+# The first that finds its files reads them; tables last, since their suffixes say the least.
+_FORMATS: tuple[tuple[Callable[[Path], bool], _Load], ...] = (
+    (has_movielens, _movielens),
+    (has_behavior, _behavior),
+    (_has_table, _table),
+)

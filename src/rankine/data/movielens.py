@@ -18,11 +18,13 @@ import numpy as np
 
 from rankine.data import arrow
 from rankine.data.dataset import Dataset
+from rankine.data.labels import read_labels
+from rankine.data.own_schema import adopt_schema
 from rankine.errors import DataError
 from rankine.models.columns import Column, Ragged
 from rankine.models.schema import CategoricalFeature, MultiHotFeature, Schema, Task
 
-__all__ = ["MOVIELENS", "has_movielens", "load_movielens"]
+__all__ = ["MOVIELENS", "MOVIELENS_TWO_TASKS", "has_movielens", "load_movielens"]
 
 _FULL_RATINGS = 1_000_209
 _YEAR = re.compile(r"\((\d{4})\)\s*$")
@@ -42,6 +44,15 @@ MOVIELENS = Schema(
     tasks=(Task(label="rating", threshold=4.0),),
     group="user",
 )
+"""One task: four stars or more."""
+
+MOVIELENS_TWO_TASKS = MOVIELENS.model_copy(
+    update={
+        "tasks": (Task(name="liked", label="rating", threshold=4.0), Task(name="loved", label="rating", threshold=5.0)),
+        "ranking": "liked + loved",
+    }
+)
+"""Four stars or more, and five; movies are ranked by how many of the two are expected."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +73,18 @@ def has_movielens(folder: Path) -> bool:
     return (folder / "ratings.dat").is_file() or (folder / "ratings.parquet").is_file()
 
 
-def load_movielens(folder: Path | str) -> Dataset:
+def load_movielens(folder: Path | str, schema: Schema | None = None) -> Dataset:
     """MovieLens from the folder with its three files; the original form is preferred where both are there.
 
     Requests are the users, items the movies, a row is a rating; the label is 1 from four stars on.
 
+    Args:
+        schema: another one of the same columns, such as :data:`MOVIELENS_TWO_TASKS`. Thresholds of tasks are held
+            against the rating; ``timestamp`` can be named where the ratings have one.
+
     Raises:
         DataError: a file is missing or malformed; names the file, the line or row, and what is expected.
+        UsageError: the schema reads what is not there; names it.
     """
     folder = Path(folder)
     if not has_movielens(folder):
@@ -79,10 +95,12 @@ def load_movielens(folder: Path | str) -> Dataset:
             hint="Unpack ml-1m.zip and give the folder that holds ratings.dat.",
         )
     tables = _read_dat(folder) if (folder / "ratings.dat").is_file() else _read_parquet(folder)
-    return _assemble(folder, tables)
+    timed = schema is not None and schema.timestamp is not None and tables.timestamp is not None
+    own = MOVIELENS.model_copy(update={"timestamp": "timestamp"}) if timed else MOVIELENS
+    return _assemble(folder, tables, adopt_schema(schema, own, name="MovieLens"))
 
 
-def _assemble(folder: Path, tables: _Tables) -> Dataset:
+def _assemble(folder: Path, tables: _Tables, schema: Schema) -> Dataset:
     rating = tables.rating
     wrong = (rating < 1) | (rating > 5)
     if wrong.any():
@@ -93,14 +111,14 @@ def _assemble(folder: Path, tables: _Tables) -> Dataset:
         raise DataError("must be one value a row", where=str(folder), got="a list of movies")
     dataset = Dataset(
         name="movielens-1m" if len(rating) == _FULL_RATINGS else "movielens",
-        schema=MOVIELENS,
-        requests=tables.users,
-        items=tables.movies,
+        schema=schema,
+        requests={feature.name: tables.users[feature.name] for feature in schema.request_features},
+        items={feature.name: tables.movies[feature.name] for feature in schema.catalog_features},
         item_ids=movie_ids,
         pairs={},
         request_index=_positions(folder, tables, "user", tables.user, tables.users["user"]),
         item_index=_positions(folder, tables, "movie", tables.movie, movie_ids),
-        labels=(rating >= 4).astype(np.float32)[:, None],
+        labels=read_labels(schema.tasks, {"rating": rating}, lambda task: f"{folder}: task '{task.name}', ratings"),
         groups=tables.user,
         timestamps=tables.timestamp,
         provenance={

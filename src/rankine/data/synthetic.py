@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rankine.data.dataset import Dataset
+from rankine.data.planted import bias_for, falling, standard, zipf
 from rankine.errors import UsageError
 from rankine.metrics import auc, sigmoid
 from rankine.models.columns import Ragged
@@ -97,7 +98,7 @@ def make_synthetic(rows: int, *, users: int, items: int, seed: int) -> Dataset:
     who, what = _draw_users(rng, users), _draw_items(rng, items)
     requests = _draw_requests(rng, max(1, rows // _ROWS_PER_REQUEST), users)
     request_index = np.sort(rng.integers(len(requests.user), size=rows)).astype(np.int32)
-    item_index = _zipf(rng, items, _ITEM_EXPONENT, rows)
+    item_index = zipf(rng, items, _ITEM_EXPONENT, rows)
     logits = _logits(rng, who, what, requests, request_index, item_index)
     labels = (rng.random(rows) < sigmoid(logits)).astype(np.float32)
     dataset = Dataset(
@@ -138,15 +139,15 @@ def make_synthetic(rows: int, *, users: int, items: int, seed: int) -> Dataset:
 
 
 def _draw_users(rng: np.random.Generator, users: int) -> _Users:
-    age = rng.choice(_AGES, users, p=_falling(_AGES, 0.3))
-    country = rng.choice(len(_COUNTRIES), users, p=_falling(len(_COUNTRIES), 1.0))
+    age = rng.choice(_AGES, users, p=falling(_AGES, 0.3))
+    country = rng.choice(len(_COUNTRIES), users, p=falling(len(_COUNTRIES), 1.0))
     known = rng.normal(size=(_AGES, _RANK))[age] + rng.normal(size=(len(_COUNTRIES), _RANK))[country]
     return _Users(age, country, _latent(rng, known))
 
 
 def _draw_items(rng: np.random.Generator, items: int) -> _Items:
-    category = rng.choice(len(_CATEGORIES), items, p=_falling(len(_CATEGORIES), 0.7))
-    brand = rng.choice(_BRANDS, items, p=_falling(_BRANDS, 0.8))
+    category = rng.choice(len(_CATEGORIES), items, p=falling(len(_CATEGORIES), 0.7))
+    brand = rng.choice(_BRANDS, items, p=falling(_BRANDS, 0.8))
     log_price = np.log1p(np.exp(rng.normal(3.0, 1.0, items)))
     lengths = rng.integers(0, _MOST_TAGS + 1, items)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
@@ -161,9 +162,9 @@ def _draw_items(rng: np.random.Generator, items: int) -> _Items:
 
 def _draw_requests(rng: np.random.Generator, requests: int, users: int) -> _Requests:
     return _Requests(
-        user=_zipf(rng, users, _USER_EXPONENT, requests),
+        user=zipf(rng, users, _USER_EXPONENT, requests),
         hour=rng.integers(_HOURS, size=requests),
-        device=rng.choice(len(_DEVICES), requests, p=_falling(len(_DEVICES), 0.8)),
+        device=rng.choice(len(_DEVICES), requests, p=falling(len(_DEVICES), 0.8)),
         log_activity=np.log1p(np.exp(rng.normal(1.0, 1.0, requests))),
     )
 
@@ -189,10 +190,10 @@ def _logits(
         + rng.normal(size=len(_CATEGORIES))[what.category]
         + 0.5 * rng.normal(size=_BRANDS)[what.brand]
         + _mean_per_row(what.tags, rng.normal(size=(_TAGS, 1)))[:, 0]
-        - _standard(what.log_price)
+        - standard(what.log_price)
     )
     phase = 2 * np.pi * requests.hour / _HOURS
-    by_context = np.sin(phase) + rng.normal(size=len(_DEVICES))[requests.device] + _standard(requests.log_activity)
+    by_context = np.sin(phase) + rng.normal(size=len(_DEVICES))[requests.device] + standard(requests.log_activity)
     parts = {
         "fields": by_user[user] + by_item[item_index] + by_context[request_index],
         "latent": np.einsum("nd,nd->n", who.latent[user], what.latent[item_index]),
@@ -202,21 +203,9 @@ def _logits(
         ),
         "ids": rng.normal(size=len(who.age))[user] + rng.normal(size=len(what.brand))[item_index],
     }
-    mixed = sum((np.sqrt(share) * _standard(parts[name]) for name, share in _SHARES.items()), np.zeros(len(user)))
-    scaled = _LOGIT_STD * _standard(mixed)
-    return scaled + _bias_for(scaled, _BASE_RATE)
-
-
-def _bias_for(logits: np.ndarray, rate: float) -> float:
-    """The shift at which the mean probability is ``rate``, by bisection (the mean rises with the shift)."""
-    low, high = -20.0, 20.0
-    for _ in range(40):
-        middle = (low + high) / 2
-        if float(sigmoid(logits + middle).mean()) < rate:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+    mixed = sum((np.sqrt(share) * standard(parts[name]) for name, share in _SHARES.items()), np.zeros(len(user)))
+    scaled = _LOGIT_STD * standard(mixed)
+    return scaled + bias_for(scaled, _BASE_RATE)
 
 
 def _latent(rng: np.random.Generator, known: np.ndarray) -> np.ndarray:
@@ -240,21 +229,3 @@ def _mean_per_row(column: Ragged, table: np.ndarray) -> np.ndarray:
     sums = np.zeros((len(column), table.shape[1]))
     np.add.at(sums, row, table[column.values])
     return sums / np.maximum(lengths, 1)[:, None]
-
-
-def _zipf(rng: np.random.Generator, size: int, exponent: float, draws: int) -> np.ndarray:
-    """Draws from a bounded Zipf distribution over ``size`` ids by inverse CDF; ids are shuffled against ranks."""
-    cdf = np.cumsum(_falling(size, exponent))
-    ranks = np.minimum(np.searchsorted(cdf, rng.random(draws), side="right"), size - 1)
-    return rng.permutation(size)[ranks]
-
-
-def _falling(size: int, exponent: float) -> np.ndarray:
-    """Probabilities proportional to ``1 / rank ** exponent``."""
-    weights = 1.0 / np.arange(1, size + 1) ** exponent
-    return np.asarray(weights / weights.sum())
-
-
-def _standard(values: np.ndarray) -> np.ndarray:
-    spread = float(values.std())
-    return np.asarray((values - values.mean()) / (spread if spread > 0 else 1.0))

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from rankine.artifact import sha256_of
 from rankine.data import arrow
 from rankine.data.dataset import Dataset, draw_rows, split_rows
+from rankine.data.flat import Flat, column_roles, read_flat
 from rankine.errors import DataError
 from rankine.models.columns import Column, Columns, Ragged, concat, take
-from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, MultiHotFeature, Schema, Task
+from rankine.models.schema import Schema
 
 __all__ = ["load_table"]
 
@@ -27,8 +26,8 @@ def load_table(
     Items are the distinct values of ``schema.item_id``, with the static features of their last training row, so that
     nothing of the test rows gets into training; items without a training row have those of their last row. How many
     items had other values in another row is ``item_conflicts`` in the provenance: such features are live, or of the
-    pair. A request is a distinct combination of group and request features. In CSV, the values of multi-hot (and wide
-    dense) features are separated by ``|``.
+    pair. A request is a distinct combination of group and request features. In CSV, the values of multi-hot, sequence
+    and wide dense features, and weights, are separated by ``|``; a missing list is empty, or the feature's default.
 
     Args:
         source: a file, a folder (its files of one kind, in the order of their names), or several files.
@@ -44,10 +43,10 @@ def load_table(
     if not len(ids):
         raise DataError("has no rows", where=str(paths[0]))
     features = concat([part.features for part in flat])
-    groups = _joined([part.groups for part in flat])
+    groups = _numbered(_joined([part.groups for part in flat]))
     timestamps = _joined([part.timestamps for part in flat])
     kept = draw_rows(len(ids), rows, seed)
-    train = kept[split_rows(schema.split, len(kept), None if timestamps is None else timestamps[kept]).train]
+    train = kept[split_rows(schema.split, len(kept), _at(timestamps, kept), _at(groups, kept)).train]
     static = {feature.name: features[feature.name] for feature in schema.catalog_features}
     item_ids, item_index, items, conflicts = _items(ids, static, train)
     of_requests = {feature.name: features[feature.name] for feature in schema.request_features}
@@ -62,7 +61,7 @@ def load_table(
         request_index=request_index,
         item_index=item_index,
         labels=np.concatenate([part.labels for part in flat]),
-        groups=groups if groups is None else np.unique(groups, return_inverse=True)[1].astype(np.int64),
+        groups=groups,
         timestamps=timestamps,
         provenance={
             "source": ", ".join(path.name for path in paths),
@@ -75,17 +74,6 @@ def load_table(
     )
     dataset.check()
     return dataset.subset(rows, seed)
-
-
-@dataclass(frozen=True)
-class _Flat:
-    """One file: every column has one value a row."""
-
-    features: Columns
-    item_ids: np.ndarray
-    labels: np.ndarray
-    groups: np.ndarray | None
-    timestamps: np.ndarray | None
 
 
 def _files(source: Path | str | Sequence[Path | str]) -> list[Path]:
@@ -109,52 +97,23 @@ def _name(source: Path | str | Sequence[Path | str]) -> str:
     return path.resolve().stem
 
 
-def _read(path: Path, schema: Schema) -> _Flat:
-    names = [feature.name for feature in schema.features] + [schema.item_id, *(task.label for task in schema.tasks)]
-    names += [name for name in (schema.group, schema.timestamp) if name is not None]
-    raw = arrow.read_columns(path, names)
-
-    def where(name: str) -> str:
-        return f"{path}: column '{name}'"
-
-    convert_ids = arrow.integers if schema.item_id_dtype == "int64" else arrow.strings
-    return _Flat(
-        features={f.name: _feature(f, raw[f.name], where(f.name)) for f in schema.features},
-        item_ids=convert_ids(raw[schema.item_id], where(schema.item_id)),
-        labels=np.stack([_labels(task, raw[task.label], where(task.label)) for task in schema.tasks], axis=1),
-        groups=None if schema.group is None else arrow.factorize(raw[schema.group], where(schema.group)),
-        timestamps=None if schema.timestamp is None else arrow.times(raw[schema.timestamp], where(schema.timestamp)),
-    )
-
-
-def _feature(feature: Feature, column: Any, where: str) -> Column:
-    match feature:
-        case DenseFeature(width=width, default=number):
-            return arrow.dense(column, where, width=width, default=number)
-        case MultiHotFeature(dtype=dtype, default=values):
-            return arrow.lists(column, where, dtype=dtype, default=values)
-        case CategoricalFeature(dtype="int64", default=value):
-            return arrow.integers(column, where, default=None if value is None else int(value))
-        case CategoricalFeature(default=value):
-            return arrow.strings(column, where, default=None if value is None else str(value))
-
-
-def _labels(task: Task, column: Any, where: str) -> np.ndarray:
-    """Labels 0 or 1, float32 ``(rows,)``."""
-    values = arrow.dense(column, where, width=1, default=None)[:, 0]
-    if task.threshold is not None:
-        return (values >= task.threshold).astype(np.float32)
-    wrong = (values != 0) & (values != 1)
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        hint = "Set the task's threshold in the schema."
-        raise DataError("is not a label", where=arrow.at(where, row), got=float(values[row]), allowed="0, 1", hint=hint)
-    return values
+def _read(path: Path, schema: Schema) -> Flat:
+    roles = column_roles(schema)
+    return read_flat(arrow.read_columns(path, list(roles), roles=roles), schema, source=str(path))
 
 
 def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
     present = [part for part in parts if part is not None]
     return np.concatenate(present) if present else None
+
+
+def _numbered(groups: np.ndarray | None) -> np.ndarray | None:
+    """Groups as their positions in sorted order, int64 ``(rows,)``."""
+    return None if groups is None else np.unique(groups, return_inverse=True)[1].astype(np.int64)
+
+
+def _at(column: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    return None if column is None else column[rows]
 
 
 def _items(
@@ -179,7 +138,10 @@ def _differs(left: Column, right: Column) -> np.ndarray:
         lengths = np.diff(left.offsets)
         differs = np.asarray(lengths != np.diff(right.offsets))
         same = np.flatnonzero(~differs)
-        mismatch = left.take(same).values != right.take(same).values
+        first, second = left.take(same), right.take(same)
+        mismatch = np.asarray(first.values != second.values)
+        if first.weights is not None and second.weights is not None:
+            mismatch |= first.weights != second.weights
         differs[np.repeat(same, lengths[same])[mismatch]] = True
         return differs
     unequal: np.ndarray = np.asarray(left) != np.asarray(right)
@@ -203,6 +165,9 @@ def _codes(column: Column) -> np.ndarray:
         axis = None if column.ndim == 1 else 0
         return np.unique(column, return_inverse=True, axis=axis)[1].reshape(-1)
     values = np.unique(column.values, return_inverse=True)[1].astype(np.int64)
+    if column.weights is not None:  # equal lists are those of equal (value, weight) pairs
+        weights = np.unique(column.weights, return_inverse=True)[1].astype(np.int64)
+        values = np.unique(values * (len(weights) + 1) + weights, return_inverse=True)[1].astype(np.int64)
     seen: dict[bytes, int] = {}
     bounds = zip(column.offsets[:-1], column.offsets[1:], strict=True)
     return np.array([seen.setdefault(values[start:end].tobytes(), len(seen)) for start, end in bounds], np.int64)
