@@ -8,30 +8,50 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rankine.cli.options import artifact_argument, json_option
+from rankine.cli.inspect_graph import GraphView, RiskView, graph_view, print_graph
+from rankine.cli.options import json_option
 from rankine.config import Frozen
 from rankine.errors import QualityGateFailed
 
 if TYPE_CHECKING:
     from rankine.artifact import Artifact
     from rankine.certification.plan import Plan
+    from rankine.models.schema import Schema
+    from rankine.models.variant import Table
 
 __all__ = ["command", "require_pass", "show"]
 
 EPILOG = """\b
-Example:
+Examples:
   rankine inspect runs/small --verify
+  rankine inspect model.onnx
 """
 
 
+class TableView(Frozen):
+    """An embedding table of a variant."""
+
+    rows: int
+    dim: int
+    dtype: str
+    size_bytes: int
+
+
 class VariantView(Frozen):
-    """A variant as `inspect` shows it; sizes in bytes, errors on logits."""
+    """A variant as `inspect` shows it; sizes in bytes, errors on logits.
+
+    Attributes:
+        bytes_per_row: what a row reads of tables and numbers; of a set one value is counted, of a sequence all.
+    """
 
     name: str
     numeric: str
     steps: tuple[str, ...]
     macs_per_row: int
+    bytes_per_row: int
     size_bytes: int
+    tables: Mapping[str, TableView]
+    risky_operators: tuple[RiskView, ...]
     validation_auc: float | None
     engines: Mapping[str, float]
     quality: Mapping[str, str]
@@ -54,12 +74,18 @@ class ArtifactView(Frozen):
 
 
 @click.command("inspect", epilog=EPILOG)
-@artifact_argument
+@click.argument("artifact", type=click.Path(path_type=Path), metavar="ARTIFACT|MODEL.onnx")
 @click.option("--verify", is_flag=True, help="Check the SHA-256 of every content.")
 @click.option("--certificates", is_flag=True, help="Show every quality certificate in full.")
 @json_option
 def command(artifact: Path, verify: bool, certificates: bool, as_json: bool) -> None:
-    """Show what an artifact holds: features, variants, builds, certificates."""
+    """Show what an artifact holds: features, tables, variants, builds, certificates; or what an ONNX file does.
+
+    Of every variant: multiply-adds and bytes a row, and operators that need care.
+    """
+    if artifact.suffix == ".onnx" and artifact.is_file():
+        _show_graph(graph_view(artifact), as_json=as_json)
+        return
     from rankine.artifact import Artifact
     from rankine.certification import quality_rows
     from rankine.certification.plan import quality_certificates
@@ -94,12 +120,17 @@ def show(artifact: Artifact, *, as_json: bool) -> None:
         [(f["name"], f["kind"], f["side"], f["table"], f["rows"]) for f in view.features],
     )
     print_table(
-        ("variant", "numeric", "MACs/row", "size", "largest logit error by engine", "certificates"),
+        ("table", *(variant.name for variant in view.variants)),
+        [(name, *(_table_text(variant.tables.get(name)) for variant in view.variants)) for name in view.tables],
+    )
+    print_table(
+        ("variant", "numeric", "MACs/row", "bytes/row", "size", "largest logit error by engine", "certificates"),
         [
             (
                 variant.name,
                 variant.numeric,
                 f"{variant.macs_per_row:,}",
+                f"{variant.bytes_per_row:,}",
                 f"{variant.size_bytes / 1e6:.2f} MB",
                 ", ".join(f"{engine} {error:.1e}" for engine, error in variant.engines.items()) or "not compiled",
                 _certificates_text(variant),
@@ -107,6 +138,7 @@ def show(artifact: Artifact, *, as_json: bool) -> None:
             for variant in view.variants
         ],
     )
+    _print_risks(view)
     served = f"{view.plan['variant']} on {view.plan['engine']}" if view.plan else "nothing: no certificate has passed"
     print_lines([("served by default", served)])
 
@@ -117,7 +149,7 @@ def view_of(artifact: Artifact) -> ArtifactView:
     from rankine.compilation.compile import build_names, read_build
     from rankine.models.schema import DenseFeature
     from rankine.models.transforms import Transforms, table_of
-    from rankine.models.variant import read_variant, variant_names
+    from rankine.models.variant import load_model, read_variant, variant_names
 
     transforms = Transforms.read(artifact)
     tables = transforms.table_rows()
@@ -131,7 +163,7 @@ def view_of(artifact: Artifact) -> ArtifactView:
     qualities, parities, plan = quality_certificates(artifact), parity_certificates(artifact), _plan(artifact)
     variants = []
     for name in variant_names(artifact):
-        variant = read_variant(artifact, name)
+        variant, model = read_variant(artifact, name), load_model(artifact, name)
         root = f"variants/{name}"
         variants.append(
             VariantView(
@@ -139,6 +171,9 @@ def view_of(artifact: Artifact) -> ArtifactView:
                 numeric=variant.numeric,
                 steps=variant.steps,
                 macs_per_row=variant.macs_per_row,
+                bytes_per_row=_bytes_per_row(transforms.schema, model.tables),
+                tables={key: _table_view(table) for key, table in model.tables.items()},
+                risky_operators=graph_view(model.graph).risky_operators,
                 size_bytes=artifact.size_bytes(f"{root}/tables/") + artifact.size_bytes(f"{root}/graph.onnx"),
                 validation_auc=variant.validation_auc,
                 engines={e: read_build(artifact, name, e).max_logit_error for e in build_names(artifact, name)},
@@ -178,6 +213,53 @@ def require_pass(artifact: Artifact) -> None:
             got=reasons,
             hint="Use a wider student, more data, or accept a larger --margin.",
         )
+
+
+def _show_graph(view: GraphView, *, as_json: bool) -> None:
+    from rankine.cli.render import print_json
+
+    if as_json:
+        print_json(view)
+    else:
+        print_graph(view)
+
+
+def _print_risks(view: ArtifactView) -> None:
+    from rankine.cli.render import print_table
+
+    rows = [
+        (variant.name, risk.operator, f"{risk.count}", risk.reason)
+        for variant in view.variants
+        for risk in variant.risky_operators
+    ]
+    if rows:
+        print_table(("variant", "operator", "count", "needs care"), rows)
+
+
+def _table_view(table: Table) -> TableView:
+    rows, dim = table.rows.shape
+    return TableView(rows=rows, dim=dim, dtype=str(table.rows.dtype), size_bytes=table.size_bytes)
+
+
+def _table_text(table: TableView | None) -> str:
+    if table is None:
+        return ""
+    return f"{table.rows:,} x {table.dim} {table.dtype}, {table.size_bytes / 1e6:.2f} MB"
+
+
+def _bytes_per_row(schema: Schema, tables: Mapping[str, Table]) -> int:
+    from rankine.models.schema import DenseFeature, SequenceFeature
+    from rankine.models.transforms import table_of
+
+    total = 0
+    for feature in schema.features:
+        if isinstance(feature, DenseFeature):
+            total += 4 * feature.width
+            continue
+        table = tables[table_of(feature)]
+        one = table.rows.shape[1] * table.rows.itemsize + (8 if table.scale is not None else 0)
+        total += one * (feature.max_length if isinstance(feature, SequenceFeature) else 1)
+    return total
 
 
 def _certificates_text(variant: VariantView) -> str:

@@ -14,7 +14,7 @@ from rankine.models.schema import Schema
 from rankine.models.transforms import Transforms
 from rankine.training.config import FitConfig, FitResult
 
-__all__ = ["TRAINING_FILE", "BaselineRecord", "TrainingRecord", "check_same_data"]
+__all__ = ["TRAINING_FILE", "BaselineRecord", "TrainingRecord", "check_same_data", "data_part"]
 
 TRAINING_FILE = "training.json"
 
@@ -51,11 +51,11 @@ def check_same_data(artifact: Artifact, dataset: Dataset) -> None:
     """
     record = artifact.read_json(TRAINING_FILE, BaselineRecord)
     trained = Transforms.read(artifact).schema
-    if _data_part(dataset.schema) != _data_part(trained):
+    if data_part(dataset.schema) != data_part(trained):
         raise DataError(
             "is read by another schema than the baseline was trained with",
             where=dataset.name,
-            got=_difference(_data_part(dataset.schema), _data_part(trained)),
+            got=_difference(data_part(dataset.schema), data_part(trained)),
             hint="Give the same --schema as for training: features, labels and the split must be the same.",
         )
     if dict(dataset.provenance) != dict(record.provenance):
@@ -73,7 +73,7 @@ def check_same_data(artifact: Artifact, dataset: Dataset) -> None:
         )
 
 
-def _data_part(schema: Schema) -> Schema:
+def data_part(schema: Schema) -> Schema:
     """A schema without what is found out when a model is brought in: how it is called, and its links."""
     tasks = tuple(task.model_copy(update={"link": "sigmoid"}) for task in schema.tasks)
     return schema.model_copy(update={"call": None, "tasks": tasks})

@@ -11,7 +11,15 @@ from rankine.models.call import Call
 from rankine.models.intake.refusal import ModelError, first_line
 from rankine.models.schema import Schema
 
-__all__ = ["check_inputs", "default_onnx_call", "graph_inputs", "read_onnx"]
+__all__ = [
+    "check_inputs",
+    "default_onnx_call",
+    "describe_value",
+    "dtype_of",
+    "graph_inputs",
+    "read_onnx",
+    "read_tables",
+]
 
 _ROWS = "rows"
 _DTYPES: dict[int, str] = {
@@ -47,6 +55,30 @@ def graph_inputs(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
     """The inputs of a graph by name, without those that only name weights."""
     weights = {tensor.name for tensor in model.graph.initializer}
     return {value.name: value for value in model.graph.input if value.name not in weights}
+
+
+def describe_value(value: onnx.ValueInfoProto) -> str:
+    """Type and shape of an input or output, such as ``int64 (rows, 3)``."""
+    kind = value.type.tensor_type
+    sizes = [size.dim_param or (str(size.dim_value) if size.HasField("dim_value") else "?") for size in kind.shape.dim]
+    name = _DTYPES.get(kind.elem_type) or onnx.TensorProto.DataType.Name(kind.elem_type).lower()
+    return f"{name} ({', '.join(sizes)})" if kind.HasField("shape") else name
+
+
+def read_tables(model: onnx.ModelProto) -> dict[str, tuple[int, int, int]]:
+    """Rows, dimension and bytes of the constant matrices that are read by index, or by an embedding bag."""
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    found = {}
+    for node in model.graph.node:
+        tensor = weights.get(node.input[0]) if node.op_type in ("Gather", "GatherND", "EmbeddingBag") else None
+        if tensor is not None and len(tensor.dims) == 2:
+            rows, dim = tensor.dims
+            found[tensor.name] = (rows, dim, rows * dim * _item_bytes(tensor))
+    return found
+
+
+def _item_bytes(tensor: onnx.TensorProto) -> int:
+    return int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
 
 
 def default_onnx_call(model: onnx.ModelProto, schema: Schema) -> Call:

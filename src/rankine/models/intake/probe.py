@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from rankine.models.columns import Batch, Column, Ragged
+from rankine.models.rewrite.atoms import pads
 from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, MultiHotFeature, Schema
 from rankine.models.transforms import table_of
 
@@ -19,24 +20,26 @@ def random_batch(schema: Schema, table_rows: Mapping[str, int], rows: int, *, se
     """``rows`` rows, each with a request and an item of its own, in random order.
 
     The first row has the largest id of every table, the second id 0; of ten rows or more, some lists are empty. With
-    fewer rows every list has two values or more, so that nothing that is traced is taken for a constant.
+    fewer rows every list has two values or more, so that nothing that is traced is taken for a constant. A sequence
+    never holds the id that pads it: a model could not tell the two apart.
 
     Args:
         table_rows: rows of every table, as :meth:`rankine.models.transforms.Transforms.table_rows` gives them.
     """
     random = np.random.default_rng(seed)
+    padding = pads(schema)
     sides: dict[str, dict[str, Column]] = {"request": {}, "item": {}, "pair": {}}
     for feature in schema.features:
         side = "pair" if feature.per_row else feature.side
-        sides[side][feature.name] = _column(feature, table_rows, rows, random)
+        size = 0 if isinstance(feature, DenseFeature) else table_rows[table_of(feature)]
+        sides[side][feature.name] = _column(feature, size, rows, random, padding.get(feature.name))
     index = np.arange(rows, dtype=np.int32)
     return Batch(**sides, request_index=index, item_index=index)
 
 
-def _column(feature: Feature, table_rows: Mapping[str, int], rows: int, random: np.random.Generator) -> Column:
+def _column(feature: Feature, size: int, rows: int, random: np.random.Generator, padding: int | None) -> Column:
     if isinstance(feature, DenseFeature):
         return random.normal(size=(rows, feature.width)).astype(np.float32)
-    size = table_rows[table_of(feature)]
     if isinstance(feature, CategoricalFeature):
         ids = random.integers(0, size, rows, dtype=np.int32)
         ids[:2] = [size - 1, 0][:rows]
@@ -47,6 +50,8 @@ def _column(feature: Feature, table_rows: Mapping[str, int], rows: int, random: 
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     values = random.integers(0, size, offsets[-1], dtype=np.int32)
     values[:1] = size - 1
+    if padding is not None and size > 1:
+        values[values == padding] = size - 1 if padding < size - 1 else 0
     weighted = isinstance(feature, MultiHotFeature) and feature.weights is not None
     weights = random.random(len(values), dtype=np.float32) + np.float32(0.5) if weighted else None
     return Ragged(values, offsets, weights)

@@ -48,6 +48,7 @@ class OriginalScorer:
     def __init__(self, model: onnx.ModelProto, schema: Schema) -> None:
         self._session = open_session(without_final_sigmoids(model))
         self._inputs = [value.name for value in self._session.get_inputs()]
+        self._outputs = [value.name for value in self._session.get_outputs()]
         self._schema = schema
 
     def __call__(self, batch: Batch) -> np.ndarray:
@@ -62,7 +63,10 @@ class OriginalScorer:
                 got=first_line(error),
                 hint="It may fix the number of rows inside: export it with a dynamic batch dimension.",
             ) from error
-        return np.concatenate([np.asarray(output).reshape(batch.rows, -1) for output in outputs], axis=1)
+        named = dict(zip(self._outputs, outputs, strict=True))
+        # As the rewrite orders them: by the tasks where they have their names.
+        names = self._schema.task_names if set(named) == set(self._schema.task_names) else self._outputs
+        return np.concatenate([np.asarray(named[name]).reshape(batch.rows, -1) for name in names], axis=1)
 
 
 def prove(expected: Logits, found: Logits, batches: Sequence[tuple[str, Batch]]) -> Proof:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
@@ -80,6 +81,11 @@ class ProgramScorer:
             return outputs
         logits = torch.logit(outputs.double()).float()
         return torch.where(torch.tensor(self._probabilities), logits, outputs)
+
+    def numpy(self, batch: Batch) -> np.ndarray:
+        """As :meth:`logits`, as an array, without what a gradient would need."""
+        with torch.inference_mode():
+            return self.logits(batch).numpy()
 
 
 def write_scorer(program: torch.export.ExportedProgram, called: Called, folder: Path) -> None:

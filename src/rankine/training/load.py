@@ -1,0 +1,242 @@
+"""``load``: a model that was trained elsewhere into an artifact with the baseline variant, proved to be the same."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rankine.artifact import Artifact, Draft, refuse_existing
+from rankine.data.dataset import Dataset, Splits
+from rankine.errors import DataError
+from rankine.events import Emit, Note, ignore, step
+from rankine.metrics import auc
+from rankine.models.columns import Batch, Ragged
+from rankine.models.intake.links import settle_links
+from rankine.models.intake.origin import Proof
+from rankine.models.intake.probe import random_batch
+from rankine.models.intake.read import Foreign, read_model
+from rankine.models.intake.refusal import ModelError
+from rankine.models.rewrite.atoms import pads
+from rankine.models.schema import DenseFeature, Schema
+from rankine.models.transforms import Transforms
+from rankine.models.variant import BASELINE, Table, Variant, write_tables
+from rankine.training.record import TRAINING_FILE, BaselineRecord, data_part
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from rankine.models.rewrite import Rewritten
+
+__all__ = ["load"]
+
+_RANDOM_ROWS = (1, 7, 512)
+_REAL_ROWS = 2048
+_SCORE_ROWS = 8192
+
+Logits = Callable[[Batch], np.ndarray]
+
+
+def load(
+    model: nn.Module | str | Path,
+    schema: Schema,
+    dataset: Dataset,
+    *,
+    out: Path,
+    name: str,
+    emit: Emit = ignore,
+) -> Artifact:
+    """Bring a trained model in as the baseline, and write it as an artifact.
+
+    The model is taken apart into a dense graph and tables, and these are proved equal to it on random and on real rows.
+    The test rows are not looked at.
+
+    Args:
+        model: an ``nn.Module``, a reference ``module:function``, or the path of a ``.pt2`` or ``.onnx`` file.
+        schema: the model's features, tasks and, unless it takes one tensor a feature in their order, its ``call``.
+        dataset: rows that the schema reads; transforms are fitted on its training rows.
+        out: folder to write; must not exist.
+        name: of the model, as it will be served.
+
+    Raises:
+        ModelError: the model cannot be read or exported, does not fit the schema, or is not equal to what it became.
+        RewriteError: it reads ids in a way that cannot be moved out of the graph; names the place.
+        DataError: the rows do not fit the schema.
+    """
+    from rankine.models.rewrite import rewrite
+
+    refuse_existing(out)
+    dataset = _with_schema(dataset, schema)
+    dataset.check()
+    splits = dataset.splits()
+    transforms = dataset.fit_transforms(splits.train)
+    _note_transforms(schema, emit)
+    rows = dataset.encode(transforms)
+    with step(emit, "read model"):
+        foreign = read_model(model, schema, transforms.table_rows())
+    _refuse_padding(foreign.schema, rows)
+    with step(emit, "rewrite") as advance:
+        rewritten = rewrite(foreign.graph, foreign.schema)
+        advance(0, f"{len(rewritten.tables)} tables, {len(rewritten.graph.graph.node)} operators")
+    tables = _tables(rewritten, transforms)
+    resolved = settle_links(foreign.schema, rewritten.links, emit)
+    found = _dense_scorer(rewritten, resolved, tables)
+    with step(emit, "prove equal") as advance:
+        expected, probabilities = _original(foreign, resolved, rewritten)
+        proof = _prove(expected, found, resolved, transforms, rows, splits)
+        advance(0, f"largest difference of logits {proof.max_error:.1e} on {sum(proof.rows.values())} rows")
+    draft = Draft("load", name=name)
+    replace(transforms, schema=resolved).write(draft)
+    validation_auc = _validation_auc(found, rows, dataset.labels, splits)
+    _put_baseline(draft, foreign, rewritten, resolved, tables, probabilities, validation_auc)
+    record = BaselineRecord(
+        dataset=dataset.name,
+        provenance=dataset.provenance,
+        rows={"train": len(splits.train), "validation": len(splits.validation), "test": len(splits.test)},
+        best_auc=dataset.best_auc,
+        origin=foreign.origin,
+        proof=proof,
+    )
+    draft.put_json(TRAINING_FILE, record)
+    return draft.commit(out)
+
+
+def _with_schema(dataset: Dataset, schema: Schema) -> Dataset:
+    """The data set, read by ``schema``."""
+    if data_part(dataset.schema) != data_part(schema):
+        raise DataError(
+            "was read by another schema than the model's",
+            where=dataset.name,
+            hint="Read the rows with the schema that is given for the model.",
+        )
+    return replace(dataset, schema=schema)
+
+
+def _note_transforms(schema: Schema, emit: Emit) -> None:
+    """Tell where the schema changes what the model gets: it was trained on ids and numbers of its own."""
+    changed = [f.name for f in schema.features if isinstance(f, DenseFeature) and f.normalization != "none"]
+    numbered = [f.name for f in schema.features if not isinstance(f, DenseFeature) and f.encoding.type == "vocabulary"]
+    if changed:
+        hint = "write 'normalization: none' where the model was trained on the values as they are"
+        emit(Note("transforms", f"{', '.join(changed)}: normalized before the model gets them; {hint}"))
+    if numbered:
+        hint = "write an identity encoding where the column holds the model's own ids"
+        emit(Note("transforms", f"{', '.join(numbered)}: numbered anew by their sorted values; {hint}"))
+
+
+def _refuse_padding(schema: Schema, rows: Batch) -> None:
+    """Refuse lists that hold the id which fills them up: the model takes it for no value, and a lookup cannot.
+
+    Raises:
+        DataError: names the feature.
+    """
+    for name, padding in pads(schema).items():
+        for columns in (rows.request, rows.item, rows.pair):
+            column = columns.get(name)
+            if isinstance(column, Ragged) and (column.values == padding).any():
+                raise DataError(
+                    "a list holds the id that the model takes for padding",
+                    where=name,
+                    got=padding,
+                    hint="Leave it out of the lists of the data, or set the 'pad' that the model has under 'call'.",
+                )
+
+
+def _tables(rewritten: Rewritten, transforms: Transforms) -> dict[str, Table]:
+    """The tables as an artifact holds them.
+
+    Raises:
+        ModelError: one has fewer rows than its encoding has ids.
+    """
+    needed = transforms.table_rows()
+    for name, rows in rewritten.tables.items():
+        if len(rows) < needed.get(name, 0):
+            raise ModelError(
+                "the model's table has fewer rows than its encoding has ids",
+                where=name,
+                got=f"{len(rows)} rows for {needed[name]} ids",
+                hint="Use the encoding by which the model was trained; for the model's own ids that is 'identity'.",
+            )
+    return {name: Table(rows) for name, rows in rewritten.tables.items()}
+
+
+def _dense_scorer(rewritten: Rewritten, schema: Schema, tables: Mapping[str, Table]) -> Logits:
+    from rankine.models.intake.prove import DenseScorer
+
+    return DenseScorer(rewritten.graph, schema, tables)
+
+
+def _original(foreign: Foreign, schema: Schema, rewritten: Rewritten) -> tuple[Logits, tuple[str, ...]]:
+    """What scores rows with the user's own model, and the tasks whose logits it must compute from probabilities."""
+    if foreign.program is None:
+        from rankine.models.intake.prove import OriginalScorer
+
+        return OriginalScorer(foreign.graph, schema), ()
+    from rankine.models.intake.scorer import Called, ProgramScorer
+
+    scorer = ProgramScorer(foreign.program, Called(features=schema))
+    probabilities: tuple[str, ...] = ()
+    if not scorer.sigmoids:
+        pairs = zip(schema.task_names, rewritten.links, strict=True)
+        probabilities = tuple(name for name, link in pairs if link == "sigmoid")
+        scorer = ProgramScorer(foreign.program, Called(features=schema, probabilities=probabilities))
+    return scorer.numpy, probabilities
+
+
+def _prove(
+    expected: Logits, found: Logits, schema: Schema, transforms: Transforms, rows: Batch, splits: Splits
+) -> Proof:
+    from rankine.models.intake.prove import prove
+
+    sizes = transforms.table_rows()
+    seen = np.concatenate([splits.train, splits.validation])
+    sample = np.random.default_rng(0).choice(seen, min(_REAL_ROWS, len(seen)), replace=False)
+    batches = [("random", random_batch(schema, sizes, count, seed=count)) for count in _RANDOM_ROWS]
+    return prove(expected, found, [*batches, ("real", rows.select(np.sort(sample)))])
+
+
+def _validation_auc(found: Logits, rows: Batch, labels: np.ndarray, splits: Splits) -> float | None:
+    """AUC of the first task on the validation rows; None where these have one class only."""
+    chosen = splits.validation
+    parts = [found(rows.select(chosen[start : start + _SCORE_ROWS])) for start in range(0, len(chosen), _SCORE_ROWS)]
+    positive = labels[chosen, 0]
+    return auc(positive, np.concatenate(parts)[:, 0]) if 0 < positive.sum() < len(positive) else None
+
+
+def _put_baseline(
+    draft: Draft,
+    foreign: Foreign,
+    rewritten: Rewritten,
+    schema: Schema,
+    tables: Mapping[str, Table],
+    probabilities: tuple[str, ...],
+    validation_auc: float | None,
+) -> None:
+    import onnx
+
+    from rankine.models.macs import count_graph_macs
+
+    with tempfile.TemporaryDirectory(prefix="rankine-load-") as scratch:
+        graph = Path(scratch) / "graph.onnx"
+        onnx.save(rewritten.graph, graph)
+        draft.put_file(f"variants/{BASELINE}/graph.onnx", graph)
+        if foreign.program is not None:
+            from rankine.models.intake.scorer import Called, write_scorer
+
+            folder = Path(scratch) / "checkpoint"
+            write_scorer(foreign.program, Called(features=schema, probabilities=probabilities), folder)
+            draft.put_folder(f"variants/{BASELINE}/checkpoint", folder)
+    variant = Variant(
+        name=BASELINE,
+        numeric="fp32",
+        steps=(f"loaded from {foreign.origin.reference}",),
+        macs_per_row=count_graph_macs(rewritten.graph),
+        tables=write_tables(draft, BASELINE, tables),
+        validation_auc=validation_auc,
+        details={"origin": foreign.origin.model_dump(mode="json"), "rewrites": list(rewritten.notes)},
+    )
+    draft.put_json(f"variants/{BASELINE}/variant.json", variant)
