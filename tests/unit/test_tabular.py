@@ -15,7 +15,15 @@ from pyarrow import parquet
 from rankine.data import Dataset, load_table
 from rankine.errors import DataError
 from rankine.models.columns import Ragged, take
-from rankine.models.schema import CategoricalFeature, DenseFeature, MultiHotFeature, Schema, Split
+from rankine.models.schema import (
+    CategoricalFeature,
+    DenseFeature,
+    MultiHotFeature,
+    Schema,
+    SequenceFeature,
+    Split,
+    Task,
+)
 
 SCHEMA = Schema(
     features=(
@@ -30,8 +38,7 @@ SCHEMA = Schema(
         CategoricalFeature(name="position", side="pair"),
     ),
     item_id="item",
-    label="rating",
-    label_threshold=3.0,
+    tasks=(Task(name="liked", label="rating", threshold=3.0),),
     group="user",
     timestamp="when",
 )
@@ -100,7 +107,8 @@ def test_table_is_split_into_requests_items_and_rows_when_read(tmp_path: Path, w
     assert data.items["vector"].tolist() == [[2, 3], [4, 5], [0, 1]]  # type: ignore[union-attr]
     assert data.pairs["stock"].tolist() == [[7], [-1], [-1], [0], [1]]  # type: ignore[union-attr]
     assert data.pairs["position"].tolist() == COLUMNS["position"]  # type: ignore[union-attr]
-    assert data.labels.tolist() == [1, 0, 1, 0, 1]
+    assert data.labels.dtype == np.float32
+    assert data.labels.tolist() == [[1], [0], [1], [0], [1]]
     assert data.groups is not None
     assert data.groups.dtype == np.int64
     assert data.groups.tolist() == [1, 1, 0, 1, 0]
@@ -214,7 +222,6 @@ BAD_VALUES = [
     ("vector", [[1.0, 2.0]] * 4 + [None], "vector', row 5: has the wrong width .got 0"),
     ("item", [30, None, 30, 20, 10], "item', row 2: is missing"),
     ("user", ["a", "b", None, "c", "d"], "user', row 3: is missing"),
-    ("rating", [5, 2, 3, None, 4], "rating', row 4: is missing"),
     ("when", [1, 2, 3, None, 4], "when', row 4: is missing"),
     ("position", [0, 1.5, 0, 0, 0], "position', row 2: is not an integer .got"),
 ]
@@ -255,9 +262,12 @@ def test_text_is_refused_with_column_and_row_when_it_is_no_number(
     ("column", "values", "message"),
     [
         ("user", [1, 2, 3, 4, 5], "user': must be strings .got int64.*Set dtype: int64"),
+        ("user", [["a"]] * 5, "user': must be strings .got list.*Set kind: multi_hot, or sequence"),
+        ("hour", [[9]] * 5, "hour': must be integers .got list.*Set kind: multi_hot, or sequence"),
+        ("price", [[9.0]] * 5, "price': must be numbers .got list.*Give the feature its width"),
         ("hour", [b"9"] * 5, "hour': must be integers .got binary"),
         ("price", [b"9"] * 5, "price': must be numbers .got binary"),
-        ("tags", [1, 2, 3, 4, 5], "tags': must be lists .got int64"),
+        ("tags", [1, 2, 3, 4, 5], "tags': must be lists .got int64.*set kind: categorical"),
         ("likes", [[1, None], [], [], [], []], "likes', row 1: is missing"),
         ("tags", [["a"], [], ["b", "a\0"], [], []], "tags', row 3: holds NUL"),
         ("when", [1.0, float("nan"), 2.0, 3.0, 4.0], "when', row 2: is not a finite time"),
@@ -271,10 +281,217 @@ def test_parquet_column_is_refused_when_of_the_wrong_type(
         load_table(write_parquet(tmp_path / "t.parquet", {**COLUMNS, column: values}), SCHEMA)
 
 
-def test_label_is_refused_with_the_row_when_there_is_no_threshold(tmp_path: Path) -> None:
-    schema = SCHEMA.model_copy(update={"label_threshold": None})
-    with pytest.raises(DataError, match=r"rating', row 1: is not a label .got 5\.0; .*Set label_threshold"):
-        load_table(write_parquet(tmp_path / "t.parquet", COLUMNS), schema)
+TWO_TASKS = SCHEMA.model_copy(
+    update={"tasks": (Task(name="liked", label="rating", threshold=3.0), Task(name="bought", label="bought"))}
+)
+BOUGHT = {**COLUMNS, "bought": [1, 0, 0, 0, 1]}
+
+
+@WRITERS
+def test_labels_have_a_column_a_task_when_there_are_several(tmp_path: Path, write: Any, name: str) -> None:
+    data = load_table(write(tmp_path / name, BOUGHT), TWO_TASKS)
+    assert data.labels.tolist() == [[1, 1], [0, 0], [1, 0], [0, 0], [1, 1]]
+    swapped = TWO_TASKS.model_copy(update={"tasks": TWO_TASKS.tasks[::-1]})
+    assert load_table(tmp_path / name, swapped).labels.tolist() == data.labels[:, ::-1].tolist()
+
+
+def test_labels_differ_by_threshold_when_tasks_share_a_column(tmp_path: Path) -> None:
+    tasks = tuple(Task(name=f"from_{stars}", label="rating", threshold=stars) for stars in (2, 5))
+    data = load_table(write_parquet(tmp_path / "t.parquet", COLUMNS), SCHEMA.model_copy(update={"tasks": tasks}))
+    assert data.labels.tolist() == [[1, 1], [1, 0], [1, 0], [0, 0], [1, 0]]
+
+
+@WRITERS
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("bought", [1, 0, 2, 0, 1], r"row 3: is not a label .got 2\.0; allowed: 0, 1.*Give task 'bought' a threshold"),
+        ("bought", [1, 0, None, 0, 1], "row 3: is missing or NaN"),
+        ("rating", [5, 2, 3, None, 4], "row 4: is missing or NaN"),
+    ],
+)
+def test_label_is_refused_with_task_column_and_row_when_wrong(
+    tmp_path: Path, write: Any, name: str, column: str, values: list[Any], message: str
+) -> None:
+    path = write(tmp_path / name, {**BOUGHT, column: values})
+    task = {"bought": "bought", "rating": "liked"}[column]
+    with pytest.raises(DataError, match=rf"{name}: task '{task}', column '{column}', {message}"):
+        load_table(path, TWO_TASKS)
+
+
+@WRITERS
+def test_missing_label_is_refused_with_its_task_when_misspelt(tmp_path: Path, write: Any, name: str) -> None:
+    columns = {("bougth" if key == "bought" else key): values for key, values in BOUGHT.items()}
+    message = rf"{name}: has no column 'bought', the label of task 'bought'.*Did you mean 'bougth'\?"
+    with pytest.raises(DataError, match=message):
+        load_table(write(tmp_path / name, columns), TWO_TASKS)
+
+
+WATCHED = Schema(
+    features=(
+        SequenceFeature(name="history", side="request", table="item", max_length=3),
+        SequenceFeature(name="first", side="request", table="item", max_length=2, truncation="right"),
+        SequenceFeature(name="words", side="pair", dtype="string", default=("none",)),
+        CategoricalFeature(name="item", side="item"),
+        MultiHotFeature(name="tags", side="item", dtype="string", weights="tag_weights", default=("none", "new")),
+    ),
+    item_id="item",
+    group="user",
+    timestamp="when",
+    split=Split(by="leave_last_out"),
+)
+HISTORIES: dict[str, list[Any]] = {
+    "user": [1, 1, 1, 1, 2, 2],
+    "item": [4, 5, 6, 7, 4, 6],
+    "history": [[], [4], [4, 5], [4, 5, 6, 9], None, [4, 4]],
+    "first": [[4, 5, 6], [4, 5, 6], [4, 5], [], [9], [9]],
+    "words": [["a", "b"], ["b", "a"], [], None, ["a"], ["a"]],
+    "tags": [["x"], ["x", "y"], [], None, ["x"], ["z", "x"]],
+    "tag_weights": [[0.5], [1.0, 2.0], [], None, [0.5], [-3.0, 0.25]],
+    "label": [1, 0, 1, 0, 1, 0],
+    "when": [1, 2, 3, 4, 1, 2],
+}
+
+
+@WRITERS
+def test_sequences_keep_their_order_and_newest_values_when_read(tmp_path: Path, write: Any, name: str) -> None:
+    data = load_table(write(tmp_path / name, HISTORIES), WATCHED)
+    assert per_row(data, "history") == [[], [4], [4, 5], [5, 6, 9], [], [4, 4]]
+    assert per_row(data, "first") == [[4, 5], [4, 5], [4, 5], [], [9], [9]]
+    empty = [b"none"] if write is write_csv else []  # in CSV an empty list and a missing one are the same
+    assert rows_of(data.pairs["words"]) == [[b"a", b"b"], [b"b", b"a"], empty, [b"none"], [b"a"], [b"a"]]
+    assert len(data.requests["history"]) == 6
+    transforms = data.fit_transforms(np.arange(6))
+    assert transforms.vocabularies["item"].tolist() == [4, 5, 6, 7, 9]
+    assert set(transforms.vocabularies) == {"item", "words", "tags"}
+
+
+def test_no_value_is_in_the_vocabulary_when_it_is_always_truncated(tmp_path: Path) -> None:
+    columns = {**HISTORIES, "history": [[77, 4, 4, 4]] * 6}
+    data = load_table(write_parquet(tmp_path / "t.parquet", columns), WATCHED)
+    assert 77 not in data.fit_transforms(np.arange(6)).vocabularies["item"]
+
+
+@WRITERS
+def test_weights_belong_to_their_values_when_read(tmp_path: Path, write: Any, name: str) -> None:
+    data = load_table(write(tmp_path / name, HISTORIES), WATCHED)
+    tags = data.items["tags"]
+    assert isinstance(tags, Ragged)
+    assert tags.weights is not None
+    assert tags.weights.dtype == np.float32
+    weights = rows_of(Ragged(tags.weights, tags.offsets))
+    by_item = dict(zip(data.item_ids.tolist(), zip(rows_of(tags), weights, strict=True), strict=True))
+    assert by_item[4] == ([b"x"], [0.5])
+    assert by_item[5] == ([b"x", b"y"], [1.0, 2.0])
+    assert by_item[6] == ([b"z", b"x"], [-3.0, 0.25])  # its only row in training
+    assert by_item[7] == ([b"none", b"new"], [1.0, 1.0])
+    assert data.provenance["item_conflicts"] == "1"
+
+
+def test_items_conflict_when_only_a_weight_differs(tmp_path: Path) -> None:
+    same = {**HISTORIES, "item": [4, 5, 6, 7, 4, 5], "tags": [["x"]] * 6, "tag_weights": [[1.0]] * 6}
+    other = {**same, "tag_weights": [[1.0]] * 5 + [[2.0]]}
+    conflicts = [
+        load_table(write_parquet(tmp_path / f"{number}.parquet", columns), WATCHED).provenance["item_conflicts"]
+        for number, columns in enumerate((same, other))
+    ]
+    assert conflicts == ["0", "1"]
+
+
+def test_requests_differ_when_only_weights_or_order_do(tmp_path: Path) -> None:
+    schema = Schema(
+        features=(
+            MultiHotFeature(name="tags", side="request", dtype="string", weights="tag_weights"),
+            CategoricalFeature(name="item", side="item"),
+        ),
+        item_id="item",
+    )
+    columns = {
+        "item": [1, 2, 3, 4, 5],
+        "tags": [["x", "y"], ["x", "y"], ["x", "y"], ["y", "x"], ["x"]],
+        "tag_weights": [[1.0, 2.0], [1.0, 2.0], [2.0, 2.0], [2.0, 1.0], [1.0]],
+        "label": [0, 1, 0, 1, 0],
+    }
+    data = load_table(write_parquet(tmp_path / "t.parquet", columns), schema)
+    index = data.request_index.tolist()
+    assert index[0] == index[1]
+    assert len(set(index)) == 4
+
+
+@WRITERS
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        (
+            "tag_weights",
+            [[0.5], [1.0], [], None, [0.5], [1.0, 1.0]],
+            "row 2: has another number of weights than of values .got 1; allowed: 2",
+        ),
+        (
+            "tag_weights",
+            [[0.5], [1.0, 2.0], [], None, None, [1.0, 1.0]],
+            "row 5: has another number .*got 0; allowed: 1",
+        ),
+        ("tag_weights", [[0.5], [1.0, 1e300], [], None, [0.5], [1.0, 1.0]], "row 2: is infinite"),
+        ("tag_weights", [[0.5], [1.0, float("nan")], [], None, [0.5], [1.0, 1.0]], "row 2: is missing or NaN"),
+    ],
+)
+def test_weights_are_refused_with_column_and_row_when_they_do_not_fit(
+    tmp_path: Path, write: Any, name: str, column: str, values: list[Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=rf"{name}: column '{column}', {message}"):
+        load_table(write(tmp_path / name, {**HISTORIES, column: values}), WATCHED)
+
+
+def test_missing_weights_are_refused_with_their_feature_when_not_there(tmp_path: Path) -> None:
+    columns = {key: values for key, values in HISTORIES.items() if key != "tag_weights"}
+    with pytest.raises(DataError, match="has no column 'tag_weights', the weights of feature 'tags'"):
+        load_table(write_parquet(tmp_path / "t.parquet", columns), WATCHED)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("history", [1, 2, 3, 4, 5, 6], "history': must be lists .got int64.*set kind: categorical"),
+        ("history", [["a"], [], [], [], [], []], "history', row 1: is not an integer .got 'a'"),
+        ("words", [[1], [], [], [], [], []], "words': must be strings .got int64.*Set dtype: int64"),
+        ("history", [[[1]], [], [], [], [], []], "history': must be integers .got list"),
+    ],
+)
+def test_sequence_is_refused_with_its_column_when_of_the_wrong_kind(
+    tmp_path: Path, column: str, values: list[Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=f"column '{message}"):
+        load_table(write_parquet(tmp_path / "t.parquet", {**HISTORIES, column: values}), WATCHED)
+
+
+def test_last_row_of_a_user_is_the_test_when_left_out(tmp_path: Path) -> None:
+    data = load_table(write_parquet(tmp_path / "t.parquet", HISTORIES), WATCHED)
+    parts = data.splits()
+    assert data.item_ids[data.item_index[parts.test]].tolist() == [7]
+    assert data.item_ids[data.item_index[parts.validation]].tolist() == [6]
+    assert parts.train.tolist() == [0, 1, 4, 5]  # the second user has too few rows to leave some out
+
+
+def test_item_has_no_values_of_left_out_rows_when_it_was_trained_on(tmp_path: Path) -> None:
+    """Groups are text here, and not in the order of the rows: the split is by user, not by row."""
+    columns = {
+        "user": ["b", "a", "b", "a", "b", "a"],
+        "item": [1, 1, 1, 1, 1, 1],
+        "seen": [10.0, 20.0, 30.0, 40.0, 50.0, 60.0],
+        "label": [0, 1, 0, 1, 0, 1],
+        "when": [3, 1, 1, 2, 2, 3],
+    }
+    schema = Schema(
+        features=(DenseFeature(name="seen", side="item"),),
+        item_id="item",
+        group="user",
+        timestamp="when",
+        split=Split(by="leave_last_out"),
+    )
+    data = load_table(write_parquet(tmp_path / "t.parquet", columns), schema)
+    assert data.splits().train.tolist() == [1, 2]
+    assert data.items["seen"].tolist() == [[30.0]]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

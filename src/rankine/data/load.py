@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from rankine.data.behavior import has_behavior, load_behavior
+from rankine.data.behavior import BEHAVIOR, has_behavior, load_behavior
 from rankine.data.dataset import Dataset
 from rankine.data.movielens import has_movielens, load_movielens
 from rankine.data.own_schema import with_schema
@@ -90,6 +90,12 @@ def _movielens(path: Path, /, *, schema: Schema | None, rows: int | None, seed: 
 
 
 def _behavior(path: Path, /, *, schema: Schema | None, rows: int | None, seed: int) -> Dataset:
+    if schema is not None and schema.split.by != BEHAVIOR.split.by:
+        got, allowed = schema.split.by, BEHAVIOR.split.by
+        hint = "Any other split tests on items that the histories of training rows hold."
+        raise UsageError(
+            "does not suit behavior sequences", where="schema: split: by", got=got, allowed=allowed, hint=hint
+        )
     return with_schema(load_behavior(path, rows=rows, seed=seed), schema)
 
 
