@@ -36,7 +36,12 @@ class DlrmConfig(Frozen):
 
 class Dlrm(RankingModel):
     """A bottom MLP makes the dense features one more embedding; the top MLP reads it and the dot products of all
-    pairs."""
+    pairs.
+
+    The paper's data always have dense features. Without them a learned vector takes the place of the bottom MLP's
+    output in the products, which gives every embedding a first-order term: products of embeddings that are all close to
+    zero alone would barely start to learn.
+    """
 
     pairs: Tensor
 
@@ -51,21 +56,24 @@ class Dlrm(RankingModel):
                 where=f"model: {config.architecture}",
                 hint="Add a feature to the schema, or use dcn_v2.",
             )
-        self.bottom = mlp(numbers, (*config.bottom, config.embedding_dim), 0.0) if numbers else None
+        dim = config.embedding_dim
+        self.bottom = mlp(numbers, (*config.bottom, dim) if numbers else (), 0.0)
+        self.constant = None if numbers else nn.Parameter(torch.randn(dim) / dim**0.5)
         row, column = torch.tril_indices(self.vectors, self.vectors, offset=-1)
         self.register_buffer("pairs", row * self.vectors + column, persistent=False)
-        width = len(self.pairs) + (config.embedding_dim if numbers else 0)
+        width = len(self.pairs) + (dim if numbers else self.vectors)
         self.top = mlp(width, config.hidden, config.dropout)
         self.head = nn.Linear(config.hidden[-1] if config.hidden else width, self.tasks)
 
     def dense(self, parts: Sequence[Tensor]) -> Tensor:
         pooled = self.pooled(parts)
         vectors = self.fields.rows_of_tables(pooled)
-        if self.bottom is None:
-            return cast(Tensor, self.head(self.top(self._products(vectors))))
-        bottom = self.bottom(self.fields.dense(pooled))
-        vectors = torch.cat([bottom.unsqueeze(1), vectors], dim=1)
-        return cast(Tensor, self.head(self.top(torch.cat([bottom, self._products(vectors)], dim=1))))
+        if self.constant is not None:
+            first = (vectors * self.constant).sum(dim=2)
+        else:
+            first = self.bottom(self.fields.dense(pooled))
+            vectors = torch.cat([first.unsqueeze(1), vectors], dim=1)
+        return cast(Tensor, self.head(self.top(torch.cat([first, self._products(vectors)], dim=1))))
 
     def _products(self, vectors: Tensor) -> Tensor:
         """Dot products of all pairs: ``(rows, vectors, dim)`` to ``(rows, vectors * (vectors - 1) / 2)``."""
