@@ -1,0 +1,166 @@
+"""The proof of a rewrite: both models are run on the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx.reference import ReferenceEvaluator
+
+from rankine.models.arguments import call_arguments
+from rankine.models.columns import Batch, Column, Ragged
+from rankine.models.export import OUTPUT
+from rankine.models.lookup_reference import reference_lookup
+from rankine.models.rewrite.atoms import pads
+from rankine.models.rewrite.errors import RewriteError
+from rankine.models.rewrite.link import Link, in_task_order, join_logits
+from rankine.models.rewrite.prepare import KNOWN_DOMAINS, prepare
+from rankine.models.rewrite.shapes import Shapes, run_all
+from rankine.models.schema import DenseFeature, Feature, Schema
+from rankine.models.transforms import table_of
+from rankine.models.variant import Table
+
+__all__ = ["TOLERANCE", "largest_difference", "random_batch"]
+
+TOLERANCE = 1e-5
+"""Of logits: ``|a - b| <= TOLERANCE * max(1, |b|)``."""
+
+_REQUESTS, _ITEMS, _ROWS = 4, 9, 24
+_LONGEST_LIST = 8
+_LARGEST_FILE_BYTES = 2**30
+"""Larger models are run by the reference only: a file is limited to 2 GB."""
+
+
+def largest_difference(
+    original: onnx.ModelProto,
+    graph: onnx.ModelProto,
+    tables: Mapping[str, np.ndarray],
+    links: Sequence[Link],
+    schema: Schema,
+    batch: Batch,
+) -> float:
+    """The largest ``|a - b| / max(1, |b|)`` between the rewritten model and the original on ``batch``.
+
+    Compared are logits, of the original without its final sigmoids (the logarithm of a rounded score would show
+    rounding only), and the scores that they become with those that the original itself gives. Infinite where only one
+    of the two is a number.
+
+    Raises:
+        RewriteError: a list holds the id that pads it.
+    """
+    if schema.call is None:
+        raise RewriteError("the schema does not say how the model is called", where="call")
+    _check_padding(schema, batch)
+    given = call_arguments(schema.call, schema, batch)
+    inputs = reference_lookup(schema, {name: Table(rows) for name, rows in tables.items()}, batch, np.float32)
+    (logits,) = _run(graph, dict(inputs)).values()
+    expected, outputs = _reference(original, schema, given)
+    if _runs_on_onnxruntime(original):
+        outputs = _run_onnxruntime(original, given)
+    scores = np.concatenate([value.reshape(batch.rows, -1) for value in in_task_order(outputs, schema)], axis=1)
+    linked = [_sigmoid(logits[:, task]) if link == "sigmoid" else logits[:, task] for task, link in enumerate(links)]
+    return max(_difference(logits, expected), _difference(np.stack(linked, axis=1), scores))
+
+
+def random_batch(schema: Schema, table_rows: Mapping[str, int], seed: int = 0) -> Batch:
+    """Encoded rows with random ids and numbers: lists of every length from none, and the largest ids."""
+    random = np.random.default_rng(seed)
+    padding = pads(schema)
+    sides: dict[str, dict[str, Column]] = {"request": {}, "item": {}, "pair": {}}
+    sizes = {"request": _REQUESTS, "item": _ITEMS, "pair": _ROWS}
+    for feature in schema.features:
+        side = "pair" if feature.per_row else feature.side
+        size = None if isinstance(feature, DenseFeature) else table_rows[table_of(feature)]
+        sides[side][feature.name] = _random_column(feature, sizes[side], size, padding.get(feature.name), random)
+    requests = np.sort(random.integers(0, _REQUESTS, _ROWS)).astype(np.int32)
+    items = random.integers(0, _ITEMS, _ROWS).astype(np.int32)
+    return Batch(sides["request"], sides["item"], sides["pair"], requests, items)
+
+
+def _random_column(
+    feature: Feature, rows: int, size: int | None, padding: int | None, random: np.random.Generator
+) -> Column:
+    if isinstance(feature, DenseFeature) or size is None:
+        width = feature.width if isinstance(feature, DenseFeature) else 1
+        return random.standard_normal((rows, width)).astype(np.float32)
+    ids = np.arange(size)
+    if padding is not None and size > 1:
+        ids = ids[ids != padding]
+    if feature.kind == "categorical":
+        column = random.choice(ids, rows)
+        column[0] = ids[-1]
+        return column.astype(np.int32)
+    longest = feature.max_length if feature.kind == "sequence" else min(feature.max_length, _LONGEST_LIST)
+    lengths = random.integers(0, longest + 1, rows)
+    lengths[:2] = 0, longest
+    values = random.choice(ids, int(lengths.sum())).astype(np.int32)
+    weighted = feature.kind == "multi_hot" and feature.weights is not None
+    weights = random.standard_normal(len(values)).astype(np.float32) if weighted else None
+    return Ragged(values, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), weights)
+
+
+def _check_padding(schema: Schema, batch: Batch) -> None:
+    for name, padding in pads(schema).items():
+        for columns in (batch.request, batch.item, batch.pair):
+            column = columns.get(name)
+            if isinstance(column, Ragged) and (column.values == padding).any():
+                raise RewriteError(
+                    f"a list holds the id {padding}, which the model takes for padding",
+                    where=name,
+                    hint="Leave padding out of the lists in the data, or set another 'pad' under 'call'.",
+                )
+
+
+def _reference(
+    original: onnx.ModelProto, schema: Schema, given: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The original's logits ``(rows, tasks)``, and its outputs by name, by ONNX's own reference."""
+    graph = prepare(original, schema)
+    outputs, nodes = list(graph.outputs), list(graph.nodes)
+    join_logits(graph, schema, Shapes(graph, schema))
+    known = {name for node in nodes for name in node.output}
+    graph.nodes = [*nodes, *(node for node in graph.nodes if known.isdisjoint(node.output))]
+    graph.outputs = [*graph.outputs, *outputs]
+    feeds = {value.name: given[value.name.removeprefix("argument/")] for value in graph.inputs}
+    values = run_all(graph, feeds)
+    return values[OUTPUT], {name.removeprefix("value/"): values[name] for name in outputs}
+
+
+def _runs_on_onnxruntime(model: onnx.ModelProto) -> bool:
+    standard = all(node.domain in KNOWN_DOMAINS for node in model.graph.node)
+    return standard and model.ByteSize() < _LARGEST_FILE_BYTES
+
+
+def _run_onnxruntime(model: onnx.ModelProto, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The original's outputs by name, by an engine that has nothing in common with the rewrite."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_outputs()]
+    results = session.run(names, {value.name: given[value.name] for value in session.get_inputs()})
+    return dict(zip(names, results, strict=True))
+
+
+def _run(model: onnx.ModelProto, feeds: dict[str, Any]) -> dict[str, np.ndarray]:
+    evaluator = ReferenceEvaluator(model)
+    with np.errstate(all="ignore"):
+        results: Any = evaluator.run(None, feeds)
+    return dict(zip(evaluator.output_names, results, strict=True))
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        scores: np.ndarray = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    return scores
+
+
+def _difference(found: np.ndarray, expected: np.ndarray) -> float:
+    if found.shape != expected.shape:
+        return float("inf")
+    a, b = found.astype(np.float64), expected.astype(np.float64)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    with np.errstate(invalid="ignore"):
+        scaled = np.where(same, 0, np.abs(a - b) / np.maximum(1, np.abs(b)))
+    return float(np.nan_to_num(scaled, nan=np.inf, posinf=np.inf).max(initial=0.0))
