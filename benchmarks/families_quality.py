@@ -20,9 +20,11 @@ from rankine.certification.plan import parity_certificates, task_certificates
 from rankine.compilation.compile import build_names, read_build
 from rankine.compression.recipe import Quantize, Recipe
 from rankine.data import Dataset, load_dataset
+from rankine.data.behavior import BEHAVIOR
+from rankine.data.movielens import MOVIELENS
 from rankine.environment import environment
 from rankine.events import Event, Note
-from rankine.models.schema import Task
+from rankine.models.schema import Schema, SequenceFeature, Task
 from rankine.models.variant import BASELINE, load_model, read_variant
 from rankine.planning.optimize import optimize
 from rankine.training.fit import FitConfig
@@ -35,6 +37,15 @@ MLP = (256, 128, 64)
 TWO_TASKS = (Task(name="liked", label="rating", threshold=4.0), Task(name="loved", label="rating", threshold=5.0))
 
 
+def _shorter(schema: Schema, length: int) -> Schema:
+    """The schema with sequences of at most ``length``; the mean history of Beauty has 8 items."""
+    features = [
+        feature.model_copy(update={"max_length": length}) if isinstance(feature, SequenceFeature) else feature
+        for feature in schema.features
+    ]
+    return schema.model_copy(update={"features": tuple(features)})
+
+
 @dataclass(frozen=True)
 class Family:
     """A model on a data set: ``data`` as for ``--data``, below the data root where it is a folder."""
@@ -42,7 +53,7 @@ class Family:
     data: str
     model: Mapping[str, Any]
     rows: int | None = None
-    tasks: tuple[Task, ...] | None = None
+    schema: Schema | None = None
     margin: float = 0.001
     fit: FitConfig = field(default_factory=FitConfig)
 
@@ -56,8 +67,8 @@ FAMILIES = {
     ),
     "deepfm": Family("ml-1m", {"architecture": "deepfm", "hidden": MLP}),
     "wide_deep": Family("ml-1m", {"architecture": "wide_deep", "hidden": MLP}),
-    "mmoe": Family("ml-1m", {"architecture": "mmoe"}, tasks=TWO_TASKS),
-    "din": Family("s3rec-beauty", {"architecture": "din"}, margin=0.003),
+    "mmoe": Family("ml-1m", {"architecture": "mmoe"}, schema=MOVIELENS.model_copy(update={"tasks": TWO_TASKS})),
+    "din": Family("s3rec-beauty", {"architecture": "din"}, schema=_shorter(BEHAVIOR, 20), margin=0.003),
     "dcn_v2_criteo": Family("synthetic-criteo", {"architecture": "dcn_v2", "hidden": MLP}, rows=1_000_000),
     "dlrm_criteo": Family("synthetic-criteo", {"architecture": "dlrm", "hidden": MLP}, rows=1_000_000),
 }
@@ -68,7 +79,7 @@ def main() -> None:
     datasets: dict[tuple[Any, ...], Dataset] = {}
     for name in arguments.only.split(",") if arguments.only else FAMILIES:
         family = FAMILIES[name]
-        key = (family.data, family.rows, family.tasks)
+        key = (family.data, family.rows, family.schema)
         if key not in datasets:
             datasets = {key: _load(family, arguments.data_root)}  # one at a time is kept
         result = _run(name, family, datasets[key], arguments.work / name)
@@ -78,7 +89,7 @@ def main() -> None:
 
 def _load(family: Family, root: Path) -> Dataset:
     source = family.data if family.data.startswith("synthetic") else root / family.data
-    return load_dataset(source, rows=family.rows, tasks=family.tasks)
+    return load_dataset(source, rows=family.rows, schema=family.schema)
 
 
 def _run(name: str, family: Family, dataset: Dataset, work: Path) -> dict[str, Any]:
