@@ -1,4 +1,4 @@
-"""One certified small artifact and one running server for all tests that do not need their own."""
+"""Certified small artifacts, each with a running server for all tests that do not need their own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from e2e.history_served import write_history_artifact, write_history_catalog, write_no_item_artifact
 from e2e.serve_process import ServerProcess, start_server
 from e2e.small_served import certify_small, write_small_artifact, write_small_catalog
 from rankine.artifact import Artifact
@@ -45,5 +46,34 @@ def config(artifact: Artifact) -> ServeConfig:
 @pytest.fixture(scope="session")
 def server(config: ServeConfig) -> Iterator[ServerProcess]:
     started = start_server(config)
+    yield started
+    assert started.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def history_config(tmp_path_factory: pytest.TempPathFactory) -> ServeConfig:
+    """Of the model with histories, weighted lists and two tasks."""
+    path = tmp_path_factory.mktemp("histories") / "history"
+    write_history_catalog(path)
+    certify_small(write_history_artifact(path.with_name("compiled")), path)
+    return ServeConfig(artifact=path, port=0, max_candidates=500)
+
+
+@pytest.fixture(scope="session")
+def history_server(history_config: ServeConfig) -> Iterator[ServerProcess]:
+    started = start_server(history_config)
+    yield started
+    assert started.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def no_item_artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """Of the model that reads nothing of an item, without a catalog; not certified."""
+    return write_no_item_artifact(tmp_path_factory.mktemp("plain") / "plain")
+
+
+@pytest.fixture(scope="session")
+def no_item_server(no_item_artifact: Artifact) -> Iterator[ServerProcess]:
+    started = start_server(ServeConfig(artifact=no_item_artifact.path, port=0, allow_uncertified=True))
     yield started
     assert started.stop() == 0

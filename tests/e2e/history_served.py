@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def history_body(rows: int = 5, **more: object) -> dict[str, object]:
     ]
     features = {"context": context, "match": [0.1 * (row % 7) for row in range(rows)]}
     ids = [100 + row % ITEMS for row in range(rows)]
-    return {"request": dict(REQUEST), "candidates": {"ids": ids, "features": features}, **more}
+    return {"request": copy.deepcopy(dict(REQUEST)), "candidates": {"ids": ids, "features": features}, **more}
 
 
 def raw_batch(rows: int = 5, history: list[int] | None = None) -> tuple[dict[str, Column], dict[str, Column]]:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from e2e.conftest import MAX_BODY_BYTES
+from e2e.history_served import LONGEST_SENT, history_body
 from e2e.serve_process import ServerProcess
 from e2e.small_served import SCHEMA, rank_body
 
@@ -168,6 +169,58 @@ def _tensors() -> Iterator[Bad]:
     yield Bad("deep", INFER, b'{"inputs": [{"name": "ids", "shape": [1], "datatype": "INT64", "data": ' + b"[" * 90_000)
 
 
+def _history_lists() -> Iterator[Bad]:
+    """Lists, with and without weights, that cannot be right for the model of histories."""
+    values: list[object] = [
+        None, 1, "art", {}, [[]], [None], [1.5], [True], [{}], {"values": []}, {"weights": []}, {"values": [], "w": []},
+        {"values": [101], "weights": []}, {"values": [101], "weights": [1, 2]}, {"values": [101], "weights": [None]},
+        {"values": [101], "weights": ["1"]}, {"values": [101], "weights": [1e39]}, {"values": 101, "weights": 1},
+        {"values": [101], "weights": [[1]]}, {"values": [[101]], "weights": [1]}, {"values": None, "weights": [1]},
+        {"values": {"values": [101], "weights": [1]}, "weights": [1]}, [{"values": [101], "weights": [1]}],
+        [101] * (LONGEST_SENT + 1), {"values": [101] * (LONGEST_SENT + 1), "weights": [1] * (LONGEST_SENT + 1)},
+    ]  # fmt: skip
+    for at, value in enumerate(values):
+        for name in ("history", "interests"):
+            body: Any = history_body(3)
+            body["request"][name] = value
+            yield _rank(f"request {name} {at}", body, name)
+        for name in ("context", "tags"):
+            body = history_body(3)
+            body["candidates"]["features"][name] = [[], value, []]
+            yield _rank(f"row {name} {at}", body, name)
+    body = history_body(3)
+    body["candidates"]["features"]["tags"] = [[], {"values": ["tag-1"], "weights": [1]}, []]
+    yield _rank("weights for max", body, "pooled by max")
+    body = history_body(3)
+    del body["request"]["history"]
+    yield _rank("missing history", body, "request.history")
+    text = json.dumps(history_body(3))
+    for old in ('"values": ["art"', '"weights": [2,', '"weights": [0.5,'):
+        yield _rank(f"twice {old}", text.replace(old, f"{old.split(':')[0]}: [], {old}").encode(), "given twice")
+    yield from _history_tensors()
+
+
+def _history_tensors() -> Iterator[Bad]:
+    infer = "/v2/models/history.rank/infer"
+    good: Body = {"name": "history.values", "shape": [2], "datatype": "INT64", "data": [101, 102]}
+    offsets: Body = {"name": "history.offsets", "shape": [2], "datatype": "INT32", "data": [0, 2]}
+    weights: Body = {"name": "history.weights", "shape": [2], "datatype": "FP32", "data": [1, 2]}
+    ids: Body = {"name": "ids", "shape": [1], "datatype": "INT64", "data": [100]}
+    user: Body = {"name": "user", "shape": [1], "datatype": "INT64", "data": [7]}
+    many = LONGEST_SENT + 1
+    lists: list[list[Body]] = [
+        [good], [offsets], [weights], [good, weights], [good, offsets | {"data": [1, 2]}],
+        [good, offsets | {"data": [0, 1]}], [good, offsets | {"data": [2, 0]}], [good, offsets | {"data": [0, -1]}],
+        [good, offsets | {"shape": [3], "data": [0, 1, 2]}], [good | {"datatype": "FP32"}, offsets],
+        [good, offsets, weights | {"data": ["1", "2"]}], [good, offsets, weights | {"data": [1e39, 1]}],
+        [good, offsets, weights | {"shape": [1], "data": [1]}],
+        [good | {"shape": [many], "data": [101] * many}, offsets | {"data": [0, many]}],
+        [good | {"shape": [2**31 - 1]}, offsets],
+    ]  # fmt: skip
+    for at, tensors in enumerate(lists):
+        yield Bad(f"history tensors {at}", infer, json.dumps({"inputs": [ids, user, *tensors]}).encode(), "history.")
+
+
 def bad_requests() -> list[Bad]:
     return [*_wrong_values(), *_wrong_keys(), *_not_json(), *_limits(), *_tensors()]
 
@@ -177,8 +230,22 @@ def test_there_are_at_least_200_bad_requests_when_counted_by_content() -> None:
 
 
 def test_every_bad_request_is_refused_and_the_server_goes_on_when_all_are_sent(server: ServerProcess) -> None:
+    assert _answered_wrongly(server, bad_requests()) == []
+    assert server.ask("POST", RANK, rank_body(5)).status == 200
+    assert server.process.poll() is None
+    assert not [line for line in server.log if '"traceback"' in line]
+
+
+def test_every_bad_list_is_refused_and_the_server_goes_on_when_all_are_sent(history_server: ServerProcess) -> None:
+    assert _answered_wrongly(history_server, list(_history_lists())) == []
+    assert history_server.ask("POST", RANK, history_body(5)).status == 200
+    assert not [line for line in history_server.log if '"traceback"' in line]
+
+
+def _answered_wrongly(server: ServerProcess, bad_ones: list[Bad]) -> list[str]:
+    """What was not refused with an error that names what is wrong."""
     wrong: list[str] = []
-    for bad in bad_requests():
+    for bad in bad_ones:
         answer = server.ask("POST", bad.path, bad.raw, bad.headers)
         if not (400 <= answer.status <= 499 or answer.status == 504):
             wrong.append(f"{bad.label}: status {answer.status}, {answer.body[:200]!r}")
@@ -188,10 +255,7 @@ def test_every_bad_request_is_refused_and_the_server_goes_on_when_all_are_sent(s
             wrong.append(f"{bad.label}: {error}")
         if bad.names not in json.dumps(error, ensure_ascii=False):
             wrong.append(f"{bad.label}: does not name '{bad.names}': {error}")
-    assert wrong == []
-    assert server.ask("POST", RANK, rank_body(5)).status == 200
-    assert server.process.poll() is None
-    assert not [line for line in server.log if '"traceback"' in line]
+    return wrong
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from e2e.history_served import history_body, raw_batch
+from e2e.history_served import items as history_items
 from e2e.serve_process import ServerProcess
 from e2e.small_served import items, rank_body
 
 triton: Any = pytest.importorskip("tritonclient.http")
 pytestmark = pytest.mark.e2e
 ROWS = 150
+ROWS_OF_HISTORIES = 40
 
 
 @pytest.fixture
@@ -129,3 +132,60 @@ def test_error_body_has_the_protocol_s_form_when_the_model_is_unknown(server: Se
     answer = server.ask("POST", "/v2/models/large/infer", {"inputs": []})
     assert answer.status == 404
     assert isinstance(json.loads(answer.body)["error"], str)
+
+
+def _ragged_inputs(name: str, datatype: str, column: Any, binary: bool) -> list[Any]:
+    values = column.values.astype(np.object_) if datatype == "BYTES" else column.values
+    inputs = [
+        _input(f"{name}.values", datatype, values, binary),
+        _input(f"{name}.offsets", "INT32", column.offsets, binary),
+    ]
+    if column.weights is not None:
+        inputs.append(_input(f"{name}.weights", "FP32", column.weights, binary))
+    return inputs
+
+
+def _history_inputs(binary: bool, history: list[int], *, flat: bool) -> list[Any]:
+    """The tensors of ``history_body(ROWS_OF_HISTORIES)`` with another history, as one request or as flat rows."""
+    request, pair = raw_batch(ROWS_OF_HISTORIES, history)
+    row = np.arange(ROWS_OF_HISTORIES)
+    copies: Any = dict(request)
+    if flat:
+        each = np.zeros(ROWS_OF_HISTORIES, np.int32)
+        copies = {name: column.take(each) for name, column in request.items()}
+        catalog: Any = history_items()
+        inputs = [_input("item", "INT64", 100 + row, binary)]
+        inputs += _ragged_inputs("tags", "BYTES", catalog["tags"].take(row), binary)
+    else:
+        inputs = [_input("ids", "INT64", 100 + row, binary)]
+    inputs.append(_input("user", "INT64", copies["user"], binary))
+    inputs += _ragged_inputs("history", "INT64", copies["history"], binary)
+    inputs += _ragged_inputs("interests", "BYTES", copies["interests"], binary)
+    inputs += _ragged_inputs("context", "INT64", pair["context"], binary)
+    inputs.append(_input("match", "FP32", np.asarray(pair["match"]), binary))
+    return inputs
+
+
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("history", [[103, 101, 140], [], [100 + at % 60 for at in range(500)]])
+def test_both_forms_agree_with_the_rank_endpoint_when_features_are_ragged(
+    history_server: ServerProcess, binary: bool, history: list[int]
+) -> None:
+    body: Any = history_body(ROWS_OF_HISTORIES)
+    body["request"]["history"] = history
+    expected = history_server.ask("POST", "/v1/rank", body).json
+    client = triton.InferenceServerClient(f"127.0.0.1:{history_server.port}")
+    ranked = client.infer("history.rank", _history_inputs(binary, history, flat=False), parameters={"top_k": 9})
+    flat = client.infer("history", _history_inputs(binary, history, flat=True))
+    client.close()
+    assert ranked.as_numpy("ids").tolist() == expected["ids"][:9]
+    assert ranked.as_numpy("logits").shape == (9, 2)
+    assert flat.as_numpy("logits").shape == (ROWS_OF_HISTORIES, 2)
+    rows = np.array(expected["ids"]) - 100
+    for output, wanted in (
+        ("scores", expected["scores"]),
+        ("scores.ctr", expected["tasks"]["ctr"]),
+        ("scores.cvr", expected["tasks"]["cvr"]),
+    ):
+        assert ranked.as_numpy(output).tolist() == pytest.approx(wanted[:9], abs=1e-6)
+        assert flat.as_numpy(output)[rows].tolist() == pytest.approx(wanted, abs=1e-6)
