@@ -16,17 +16,17 @@ PAGE = ROOT / "docs" / "reference" / "families.md"
 INTRODUCTION = """\
 # Model families
 
-Every family of the zoo, trained on its data until validation AUC stopped improving, then quantized as it is (INT8 linear
-layers and INT8 tables, nothing made smaller) and certified on its fastest engine against itself in FP32.
+Every family of the zoo, trained on its data until validation AUC stopped improving, then quantized as it is (INT8
+linear layers and INT8 tables, nothing made smaller) and certified on its fastest engine against itself in FP32.
 
 This page is rendered by `python benchmarks/render_families.py` from the files in
 [benchmarks/results/families](../../benchmarks/results/families), which
 `python benchmarks/families_quality.py --work FOLDER` makes. Do not edit it.
 """
 LEGEND = """\
-*Change* is the AUC of the INT8 variant minus the baseline's on the test split; *bound* is its one-sided 95 % lower bound,
-with rows clustered by user and item where both are known. *FP32 error* is the largest difference of a logit from the
-float64 reference on 2,048 rows.
+*Change* is the AUC of the INT8 variant minus the baseline's on the test split; *bound* is its one-sided 95 % lower
+bound, with rows clustered by user and item where both are known. *FP32 error* is the largest difference of a logit from
+the float64 reference on 2,048 rows.
 """
 
 
