@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Protocol
 
 from rankine.data.behavior import BEHAVIOR, has_behavior, load_behavior
+from rankine.data.criteo import criteo_files, stream_criteo
 from rankine.data.dataset import Dataset
 from rankine.data.movielens import has_movielens, load_movielens
 from rankine.data.own_schema import with_schema
 from rankine.data.synthetic import make_synthetic
 from rankine.data.synthetic_criteo import make_synthetic_criteo
+from rankine.data.table_stream import stream_table
 from rankine.data.tabular import load_table
 from rankine.errors import DataError, UsageError
 from rankine.models.schema import Schema
@@ -24,9 +26,12 @@ __all__ = ["load_dataset"]
 _SYNTHETIC_ROWS = 200_000
 _SYNTHETIC_CRITEO_ROWS = 500_000
 _SUFFIXES = (".parquet", ".csv")
+_STREAMED_BYTES = 512 * 2**20
+"""Tables of more bytes than this stay on disk: in memory they would take several times as much."""
 _ALLOWED = (
     "'synthetic' or 'synthetic-criteo'; a folder with MovieLens-1M (ratings.dat or ratings.parquet, with users and "
     "movies); a folder with behavior sequences (*_seq.parquet and *_item_attributes.parquet); "
+    "Criteo logs (a .tsv or .txt file, or day_*, plain or .gz, or a folder of them); "
     "a .parquet or .csv file, or a folder of them, with a schema"
 )
 
@@ -45,8 +50,9 @@ def load_dataset(
     """The data set that ``source`` names.
 
     Args:
-        source: ``synthetic`` or ``synthetic-criteo``; a folder with MovieLens-1M or with behavior sequences; or a
-            Parquet or CSV file, or a folder of them.
+        source: ``synthetic`` or ``synthetic-criteo``; a folder with MovieLens-1M or with behavior sequences;
+            Criteo logs, which stay on disk; or a Parquet or CSV file, or a folder of them, which stay there if they are
+            larger than 512 MiB.
         schema: how to read Parquet and CSV; the others bring their own, and take another one of the same columns (with
             other tasks or encodings, fewer features, or in another order).
         rows: for synthetic data how many to make (default 200,000, and 500,000 in the shape of Criteo), else keep at
@@ -105,7 +111,17 @@ def _table(path: Path, /, *, schema: Schema | None, rows: int | None, seed: int)
     if schema is None:
         hint = "Give a schema with --schema FILE.yaml."
         raise UsageError("Parquet and CSV need a schema", where=str(path), hint=hint)
-    return load_table(path, schema, rows=rows, seed=seed)
+    files = [path] if path.is_file() else [file for file in path.iterdir() if file.suffix in _SUFFIXES]
+    large = sum(file.stat().st_size for file in files) > _STREAMED_BYTES
+    return (stream_table if large else load_table)(path, schema, rows=rows, seed=seed)
+
+
+def _has_criteo(path: Path) -> bool:
+    return bool(criteo_files(path))
+
+
+def _criteo(path: Path, /, *, schema: Schema | None, rows: int | None, seed: int) -> Dataset:
+    return stream_criteo(path, schema, rows=rows, seed=seed)
 
 
 def _has_table(path: Path) -> bool:
@@ -118,5 +134,6 @@ _GENERATED: Mapping[str, _Generate] = {"synthetic": _synthetic, "synthetic-crite
 _FORMATS: tuple[tuple[Callable[[Path], bool], _Load], ...] = (
     (has_movielens, _movielens),
     (has_behavior, _behavior),
+    (_has_criteo, _criteo),
     (_has_table, _table),
 )

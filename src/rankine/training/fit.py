@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rankine.data.encoded import shuffled
 from rankine.errors import UsageError
 from rankine.events import Emit, Note, ignore, step
 from rankine.metrics import auc
@@ -148,11 +149,11 @@ def _run_epoch(
     tell: Callable[[int, int, float], None],
 ) -> float:
     """One pass over the training rows in a new order; returns the mean loss."""
-    shuffled = order.permutation(train.batch.rows)
-    starts = range(0, len(shuffled), config.batch_rows)
+    rows = shuffled(train.batch, order)
+    starts = range(0, len(rows), config.batch_rows)
     losses = []
     for at, start in enumerate(starts):
-        part = train.select(shuffled[start : start + config.batch_rows])
+        part = train.select(rows[start : start + config.batch_rows])
         losses.append(_step(model, optimizer, part, config))
         average.update()
         if at % _TELL_EVERY == 0:
