@@ -137,9 +137,16 @@ def _run_onnxruntime(model: onnx.ModelProto, given: Mapping[str, np.ndarray]) ->
     """The original's outputs by name, by an engine that has nothing in common with the rewrite."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    names = [value.name for value in session.get_outputs()]
-    results = session.run(names, {value.name: given[value.name] for value in session.get_inputs()})
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        names = [value.name for value in session.get_outputs()]
+        results = session.run(names, {value.name: given[value.name] for value in session.get_inputs()})
+    except Exception as error:  # ONNX Runtime's own, which have no common base
+        hint = "Check that the types and forms under 'call' are those of the model."
+        raise RewriteError("the original model cannot be run", got=str(error).strip(), hint=hint) from error
     return dict(zip(names, results, strict=True))
 
 
