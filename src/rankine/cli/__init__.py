@@ -18,7 +18,9 @@ _GROUPS: Mapping[str, Mapping[str, str]] = {
     "": {
         "demo": "Everything in one go: train, compress, certify, serve, load, report.",
         "train": "Train the baseline on a data set until validation stops improving.",
-        "inspect": "Show what an artifact holds: features, variants, builds, certificates.",
+        "init": "Draft a schema for a model from elsewhere, from the model and a Parquet file.",
+        "load": "Bring a model that was trained elsewhere: nn.Module, .pt2 or ONNX.",
+        "inspect": "Show what an artifact or an ONNX file holds: features, tables, variants, risky operators.",
         "compress": "Make smaller and INT8 variants by a recipe.",
         "compile": "Build every variant for every engine, and verify each against the reference.",
         "certify": "Test on held-out data that variants rank no worse than the baseline.",
@@ -80,6 +82,8 @@ def _rankine() -> None:
     Your data:    rankine train --data ratings.parquet --schema schema.yaml --out model
                   rankine optimize model --data ratings.parquet --schema schema.yaml --out small
                   rankine serve small
+    Your model:   rankine init my_model:build --data ratings.parquet --out schema.yaml
+                  rankine load my_model:build --data ratings.parquet --schema schema.yaml --out model
 
     Exit status: 0 ok, 1 internal error, 2 usage, 3 quality gate failed, 4 SLO not met, 5 engine missing.
     """

@@ -23,7 +23,7 @@ from rankine.models.intake.refusal import ModelError, first_line
 from rankine.models.intake.trace import check_runs
 from rankine.models.schema import Schema
 
-__all__ = ["read_program", "runnable", "to_onnx"]
+__all__ = ["load_program", "read_program", "runnable", "to_onnx"]
 
 _EXPORT_HINT = (
     "Export it with dynamic rows: torch.export.export(model.eval(), arguments, dynamic_shapes={...: {0: Dim('rows')}})."
@@ -39,12 +39,7 @@ def read_program(path: Path, schema: Schema, table_rows: Mapping[str, int]) -> t
         ModelError: it cannot be read, takes other arguments than the call has, fixes the number of rows, was exported
             in training mode, or fails on rows of the schema.
     """
-    try:
-        with quiet_exporter():
-            program = torch.export.load(path)
-    except Exception as error:
-        hint = f"Write it with torch.export.save of this PyTorch, {torch.__version__}."
-        raise ModelError("is not a readable .pt2 file", where=str(path), got=first_line(error), hint=hint) from error
+    program = load_program(path)
     _check_evaluates(program, path)
     _check_arguments(program, schema, table_rows, path)
     run = runnable(program)
@@ -55,6 +50,20 @@ def read_program(path: Path, schema: Schema, table_rows: Mapping[str, int]) -> t
 
     check_runs(call, schema, table_rows)
     return program
+
+
+def load_program(path: Path) -> torch.export.ExportedProgram:
+    """What ``torch.export.save`` wrote to ``path``.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    try:
+        with quiet_exporter():
+            return torch.export.load(path)
+    except Exception as error:
+        hint = f"Write it with torch.export.save of this PyTorch, {torch.__version__}."
+        raise ModelError("is not a readable .pt2 file", where=str(path), got=first_line(error), hint=hint) from error
 
 
 def runnable(program: torch.export.ExportedProgram) -> nn.Module:

@@ -20,7 +20,7 @@ from rankine.models.intake.refusal import ModelError, first_line, user_line
 from rankine.models.schema import DenseFeature, Schema
 from rankine.models.transforms import table_of
 
-__all__ = ["check_runs", "trace"]
+__all__ = ["check_runs", "count_outputs", "trace"]
 
 _ROWS = 5
 """Of the traced example: like no width that a model has, so that no dimension is mistaken for another."""
@@ -97,6 +97,23 @@ def check_runs(run: Callable[..., Any], schema: Schema, table_rows: Mapping[str,
         ) from error
     except Exception as error:
         raise _failure(error) from error
+
+
+def count_outputs(module: nn.Module, schema: Schema, table_rows: Mapping[str, int]) -> int:
+    """Run ``module`` on rows of the schema; returns the numbers that it gives a row.
+
+    Raises:
+        ModelError: it fails.
+    """
+    call, batch = _call(schema), random_batch(schema, table_rows, _ROWS)
+    with _evaluating(module), torch.inference_mode():
+        try:
+            outputs = _Bound(module, call)(*tensors(call_arguments(call, schema, batch)))
+        except Exception as error:
+            raise _failure(error) from error
+        leaves = outputs.values() if isinstance(outputs, Mapping) else outputs
+        parts = [leaves] if isinstance(leaves, Tensor) else list(leaves)
+    return sum(part.numel() // batch.rows for part in parts if isinstance(part, Tensor))
 
 
 def _call(schema: Schema) -> Call:
