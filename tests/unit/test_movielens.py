@@ -9,10 +9,12 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from rankine.config import load_yaml
 from rankine.data import Dataset, load_dataset, load_movielens
-from rankine.data.movielens import MOVIELENS
-from rankine.errors import DataError
+from rankine.data.movielens import MOVIELENS, MOVIELENS_TWO_TASKS
+from rankine.errors import DataError, UsageError
 from rankine.models.columns import Ragged
+from rankine.models.schema import CategoricalFeature, DenseFeature, Hash, Schema, Split, Task
 
 RATINGS = [(1, 20, 5, 978300760), (1, 10, 3, 978302109), (2, 10, 4, 978301968), (9, 30, 1, 978300275)]
 USERS = [(1, "F", 1, 10, "48067"), (2, "M", 56, 16, "70072"), (9, "M", 25, 15, "02460-1234")]
@@ -68,7 +70,7 @@ def test_movielens_has_users_as_requests_and_movies_as_items_when_read(tmp_path:
     assert data.item_ids.tolist() == [10, 20, 30]
     assert data.request_index.tolist() == [0, 0, 1, 2]
     assert data.item_index.tolist() == [1, 0, 0, 2]
-    assert data.labels.tolist() == [1, 0, 1, 0]
+    assert data.labels.tolist() == [[1], [0], [1], [0]]
     assert data.groups is not None
     assert data.groups.tolist() == [1, 1, 2, 9]
 
@@ -96,6 +98,78 @@ def test_load_dataset_finds_movielens_when_given_its_folder(tmp_path: Path) -> N
     data = load_dataset(write_dat(tmp_path), rows=2)
     assert data.schema is MOVIELENS
     assert (data.rows, len(data.item_ids)) == (2, 3)
+
+
+@pytest.mark.parametrize("write", [write_dat, write_parquet])
+def test_labels_have_two_columns_when_the_schema_has_two_tasks(tmp_path: Path, write: object) -> None:
+    assert callable(write)
+    data = load_dataset(write(tmp_path), schema=MOVIELENS_TWO_TASKS)
+    assert data.schema is MOVIELENS_TWO_TASKS
+    assert data.labels.dtype == np.float32
+    assert data.labels.tolist() == [[1, 1], [0, 0], [1, 0], [0, 0]]
+
+
+def test_example_schema_is_that_of_two_tasks_when_read() -> None:
+    path = Path(__file__).parents[2] / "examples" / "movielens" / "two_tasks.yaml"
+    assert load_yaml(Schema, path) == MOVIELENS_TWO_TASKS
+    rank = MOVIELENS_TWO_TASKS.ranking_function()
+    assert rank({"liked": np.array([0.5, 0.25]), "loved": np.array([0.25, 0.0])}).tolist() == [0.75, 0.25]
+
+
+def test_features_are_those_of_the_schema_when_it_has_fewer(tmp_path: Path) -> None:
+    schema = MOVIELENS.model_copy(
+        update={
+            "features": (
+                MOVIELENS.features[5],
+                MOVIELENS.features[0].model_copy(update={"encoding": Hash(buckets=8)}),
+            )
+        }
+    )
+    data = load_dataset(write_dat(tmp_path), schema=schema)
+    assert (list(data.requests), list(data.items)) == (["user"], ["movie"])
+    assert data.fit_transforms(np.arange(4)).table_rows() == {"movie": 4, "user": 8}
+
+
+def test_split_is_by_time_when_the_schema_asks_for_it_and_the_ratings_have_one(tmp_path: Path) -> None:
+    (tmp_path / "dat").mkdir()
+    schema = MOVIELENS.model_copy(
+        update={"timestamp": "timestamp", "split": Split(by="time", fractions=(0.5, 0.25, 0.25))}
+    )
+    parts = load_dataset(write_dat(tmp_path / "dat"), schema=schema).splits()
+    assert [parts.train.tolist(), parts.validation.tolist(), parts.test.tolist()] == [[0, 3], [2], [1]]
+    with pytest.raises(UsageError, match=r"schema: timestamp: MovieLens brings its own.*got timestamp; allowed: None"):
+        load_dataset(write_parquet(tmp_path), schema=schema)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"features": (CategoricalFeature(name="gender_", side="request", dtype="string"),)},
+            r"schema: MovieLens brings its own schema, without 'gender_'. Did you mean 'gender'\?",
+        ),
+        (
+            {"features": (CategoricalFeature(name="gender", side="request"),)},
+            r"'gender': dtype: .*got int64; allowed: st",
+        ),
+        ({"features": (CategoricalFeature(name="user", side="item"),)}, r"'user': side: .*got item; allowed: request"),
+        ({"features": (DenseFeature(name="age", side="request"),)}, r"'age': kind: .*got dense; allowed: categorical"),
+        ({"group": None}, r"schema: group: .*got None; allowed: user"),
+        ({"item_id": "year"}, r"schema: item_id: .*got year; allowed: movie"),
+        ({"tasks": (Task(name="a", label="stars"),)}, r"schema: tasks: a: label: .*got stars; allowed: rating"),
+    ],
+)
+def test_schema_is_refused_with_the_difference_when_it_reads_other_columns(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_dataset(write_dat(tmp_path), schema=MOVIELENS.model_copy(update=changes))
+
+
+def test_rating_is_refused_as_a_label_when_the_task_has_no_threshold(tmp_path: Path) -> None:
+    schema = MOVIELENS.model_copy(update={"tasks": (Task(name="liked", label="rating"),)})
+    with pytest.raises(DataError, match=r"task 'liked', ratings, row 1: is not a label .got 5\.0.*Give task 'liked'"):
+        load_dataset(write_dat(tmp_path), schema=schema)
 
 
 @pytest.mark.parametrize(
@@ -162,4 +236,7 @@ def test_real_movielens_has_its_published_counts_when_read(data_root: Path) -> N
         "genres": 19,
     }
     assert list(rows) == [feature.name for feature in MOVIELENS.features]
+    loved = load_movielens(data_root / "ml-1m", MOVIELENS_TWO_TASKS).labels
+    assert loved[:, 0].tolist() == data.labels[:, 0].tolist()
+    assert loved[:, 1].sum() == 226_310
     assert np.bincount(data.request_index).min() >= 20  # every user of the set has at least twenty ratings

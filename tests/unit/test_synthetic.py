@@ -46,6 +46,7 @@ def test_columns_are_those_of_the_schema_when_made() -> None:
     data = make_synthetic(2000, users=30, items=20, seed=0)
     assert [*data.requests, *data.items] == [feature.name for feature in SYNTHETIC.features]
     data.check()
+    assert data.labels.shape == (2000, 1)
     batch = data.encode(data.fit_transforms(data.splits().train))
     assert batch.rows == data.rows == 2000
     assert (np.diff(data.request_index) >= 0).all()
@@ -89,10 +90,10 @@ def test_fields_alone_are_learnable_when_averaged_on_training_rows() -> None:
             if isinstance(column, np.ndarray) and column.dtype == np.int32:
                 ids = column[index]
                 seen = np.bincount(ids[parts.train], minlength=ids.max() + 1)
-                positive = np.bincount(ids[parts.train], data.labels[parts.train], minlength=ids.max() + 1)
+                positive = np.bincount(ids[parts.train], data.labels[parts.train, 0], minlength=ids.max() + 1)
                 rate = (positive + 3) / (seen + 10)
                 logits += np.log(rate / (1 - rate))[ids]
-    assert auc(data.labels[parts.test], logits[parts.test]) > 0.68
+    assert auc(data.labels[parts.test, 0], logits[parts.test]) > 0.68
 
 
 @pytest.mark.parametrize(
