@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rankine.errors import ArtifactError, ConfigError
 from rankine.models.checkpoint import load_checkpoint, save_checkpoint
 from rankine.models.export import OUTPUT, export_onnx
 from rankine.models.schema import CategoricalFeature, DenseFeature, Schema
-from rankine.models.zoo import build_model
+from rankine.models.zoo import ARCHITECTURES, build_model
 from rankine.models.zoo.base import RankingModel, tables_of
 from rankine.models.zoo.dcn_v2 import DcnV2Config
 
@@ -85,3 +86,18 @@ def test_checkpoint_is_refused_with_the_file_named_when_damaged(
         path.write_bytes(content)
     with pytest.raises(ArtifactError, match=name):
         load_checkpoint(tmp_path)
+
+
+def test_reference_page_names_every_setting_and_default_when_compared_with_the_classes() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "models.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    for architecture in ARCHITECTURES:
+        assert any(row.startswith(f"| `{architecture}`") for row in rows)
+        module, config, _ = ARCHITECTURES[architecture].split(":")
+        for key, field in getattr(import_module(module), config).model_fields.items():
+            if key == "architecture":
+                continue
+            row = next(row for row in rows if row.startswith(f"| `{key}` |"))
+            assert "all" in row.split("|")[3] or f"`{architecture}`" in row
+            default = list(field.default) if isinstance(field.default, tuple) else field.default
+            assert str(default if default is not None else "none") in (page if key == "hidden" else row)
