@@ -87,9 +87,14 @@ def data_options(command: F) -> Callable[..., Any]:
         "--data",
         default="synthetic",
         show_default=True,
-        help="'synthetic', a MovieLens-1M folder, or Parquet/CSV files with --schema.",
+        help="'synthetic' or 'synthetic-criteo'; a folder with MovieLens-1M or behavior sequences; Criteo logs; "
+        "or Parquet/CSV files with --schema.",
     )
-    @click.option("--schema", type=click.Path(path_type=Path), help="Schema (YAML), for Parquet and CSV files.")
+    @click.option(
+        "--schema",
+        type=click.Path(path_type=Path),
+        help="Schema (YAML), for Parquet and CSV files; for other data to read the same columns otherwise.",
+    )
     @click.option("--rows", type=click.IntRange(min=100), help="Use only this many rows (a seeded sample).")
     @click.option(
         "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of generated or sampled rows."

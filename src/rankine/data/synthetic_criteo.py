@@ -1,8 +1,8 @@
 """Synthetic interactions in the shape of Criteo's (13 numbers, 26 categories), with sides, groups, time and drift.
 
 Labels are Bernoulli; their logit is the sum of a bias, an effect of every field, products of low-rank vectors of the
-request and the item, and of the pair's fields with both, and numbers times such vectors. What a value does fades with
-its rank, so that the head of the Zipf distributions, which a model can learn, carries most of the logit.
+request and the item, and of the pair's fields with both, and numbers times such vectors, which few fields have. What a
+value does fades with its rank, so that the head of the Zipf distributions, which a model can learn, carries the logit.
 
 The effects of the fields drift: the weights turn by ``_TURN`` from the first second to the last. No feature tells the
 time, so a split by time shows what a random split hides.
@@ -29,15 +29,16 @@ _CATEGORICAL = tuple(f"C{number}" for number in range(1, 27))
 # The first 6 + 13 fields are the request's and the others the item's, but for eight that both decide.
 _PAIR = ("I6", "I7", "C11", "C12", "C13", "C24", "C25", "C26")
 _BY_USER = ("I1", "I2", "C2", "C3", "C4", "C5")  # the same in all requests of a user
+_CROSSED = ("C2", "C6", "C7", "C15", "C16", "C17", "C11", "C24")  # whose values also have effects together
 _VALUES = 20_000
 _FIRST_SECOND, _SECONDS = 1_700_000_000, 7 * 86_400
 _ROWS_PER_REQUEST = 8
-_ROWS_PER_ID = 25  # of a user, and of an item, until there are as many as values
-_ID_EXPONENT, _VALUE_EXPONENT = 0.8, 1.1
-_FADING = 200  # rank at which a value does half of what the first does
+_ROWS_PER_ID = 50  # of a user, and of an item, until there are as many as values
+_ID_EXPONENT, _VALUE_EXPONENT = 0.8, 1.5
+_FADING = 50  # rank at which a value does half of what the first does
 _RANK = 2
-_SHARES = {"fields": 0.70, "latent": 0.15, "pairs": 0.08, "numbers": 0.05, "ids": 0.02}
-_TURN = 0.8  # radians that the weights of the fields turn in all
+_SHARES = {"fields": 0.74, "latent": 0.15, "pairs": 0.05, "numbers": 0.04, "ids": 0.02}
+_TURN = 0.6  # radians that the weights of the fields turn in all
 _LOGIT_STD = 1.45  # gives a best AUC of about 0.81 at the base rate
 _BASE_RATE = 0.25
 
@@ -119,7 +120,7 @@ def make_synthetic_criteo(rows: int, *, seed: int, values: int = _VALUES) -> Dat
     pairs = _draw(rng, _names("pair"), rows, values)
     request_index = np.sort(rng.integers(requests, size=rows)).astype(np.int32)
     item_index = zipf(rng, ids, _ID_EXPONENT, rows).astype(np.int32)
-    time = np.sort(rng.integers(_SECONDS, size=requests))[request_index]  # of equal requests equal, and in their order
+    time = np.sort(rng.integers(_SECONDS, size=requests))[request_index]  # requests are in the order of their times
     by_id = rng.normal(size=ids)[user][request_index] + rng.normal(size=ids)[item_index]
     logits = _logits(rng, asked, offered, pairs, request_index, item_index, by_id, time / _SECONDS)
     labels = (rng.random(rows) < sigmoid(logits)).astype(np.float32)
@@ -169,11 +170,14 @@ def _draw(rng: np.random.Generator, names: list[str] | tuple[str, ...], count: i
         ids = draw(rng, falling(values, _VALUE_EXPONENT)[rank], count)
         columns[name] = ids
         fading = (1.0 / (1.0 + rank / _FADING))[:, None]
-        vectors = fading * rng.normal(size=(values, _RANK))
-        # Effects point along the vectors in part, as in the other planted model: gradient descent then finds the
-        # products from the effects.
-        effect += (0.7 * vectors.sum(axis=1, keepdims=True) + fading * rng.normal(size=(values, 2)))[ids]
-        latent += vectors[ids]
+        weights = fading * rng.normal(size=(values, 2))
+        if name in _CROSSED:
+            # Effects point along the vectors in part, as in the other planted model: gradient descent then finds the
+            # products from the effects.
+            vectors = fading * rng.normal(size=(values, _RANK))
+            weights += 0.7 * vectors.sum(axis=1, keepdims=True)
+            latent += vectors[ids]
+        effect += weights[ids]
     return _Drawn(columns, effect, latent, number)
 
 
