@@ -17,6 +17,7 @@ import numpy as np
 
 from rankine.data.dataset import Dataset, draw_rows
 from rankine.data.encoded import StoredBatch, move_into_place, open_rows, write_rows
+from rankine.data.remembered import ChunkEncoder
 from rankine.data.streamed_fit import StreamedFit, needs_fit
 from rankine.errors import DataError
 from rankine.models.columns import Batch, Column, Columns, row_count, take
@@ -178,8 +179,9 @@ class StreamedDataset(Dataset):
 
     def _encoded_chunks(self, transforms: Transforms) -> Iterator[Columns]:
         features = self._streamed()
+        encoder = ChunkEncoder(transforms, features)
         for _, columns in self._chunks(features):
-            yield transforms.encode(features, columns, unseen="row")
+            yield encoder.encode(columns)
 
     def _key(self, transforms: Transforms) -> str:
         decisive = [_FORM, dict(self.provenance), transforms.fingerprint()]

@@ -265,8 +265,9 @@ def _hash(values: np.ndarray, buckets: int, seed: int) -> np.ndarray:
     """BLAKE2b keyed by the seed, modulo ``buckets``: the same on every machine and in every language."""
     key = seed.to_bytes(8, "little", signed=True)
     distinct, index = _distinct(values)
-    plain = distinct.tolist()
-    raw = [value if isinstance(value, bytes) else value.to_bytes(8, "little", signed=True) for value in plain]
+    raw = distinct.tolist()
+    if distinct.dtype.kind != "S":
+        raw = [value.to_bytes(8, "little", signed=True) for value in raw]
     digests = b"".join([hashlib.blake2b(value, digest_size=8, key=key).digest() for value in raw])
     ids = (np.frombuffer(digests, "<u8") % np.uint64(buckets)).astype(np.int32)
     return ids if index is None else ids[index]
