@@ -20,17 +20,16 @@ from rankine.models.schema import MultiHotFeature
 if TYPE_CHECKING:
     from rankine.models.rewrite.walk import Walk
 
-__all__ = ["EMBEDDING_BAG", "ReferenceEmbeddingBag", "rewrite_bag"]
+__all__ = ["EMBEDDING_BAG", "EmbeddingBag", "rewrite_bag"]
 
 EMBEDDING_BAG = "rankine.EmbeddingBag"
 _REDUCTIONS: dict[str, Callable[..., Any]] = {"sum": np.sum, "mean": np.mean, "max": np.max}
 
 
-class ReferenceEmbeddingBag(OpRun):  # type: ignore[misc, unused-ignore]
-    """What the node computes, ``(bags, dim)``: ``torch.nn.functional.embedding_bag``."""
+class EmbeddingBag(OpRun):  # type: ignore[misc, unused-ignore]
+    """What the node computes, ``(bags, dim)``: ``torch.nn.functional.embedding_bag``. Named as the operator."""
 
     op_domain = "rankine"
-    op_type = "EmbeddingBag"
 
     def _run(
         self,

@@ -90,7 +90,8 @@ class _Strip:
         """The value that ``name`` is the scores of, and the link of each task in it."""
         node = self._producers.get(name)
         kept: list[Link] = ["identity"] * self._shapes.per_row(name)
-        if node is None or node.domain not in ("", "ai.onnx"):
+        # What the rewrite itself made has no shape here, and no sigmoid before it.
+        if node is None or node.domain not in ("", "ai.onnx") or node.input[0] not in self._shapes:
             return name, kept
         if node.op_type == "Sigmoid":
             return node.input[0], ["sigmoid"] * len(kept)

@@ -128,6 +128,8 @@ def _keep_names_apart(graph: Graph, schema: Schema) -> None:
     values = {name for node in graph.nodes for name in node.output} | set(graph.constants)
     names |= {name: f"value/{name}" for name in values & taken}
     graph.nodes = [renamed(node, names) for node in graph.nodes]
+    for node in graph.nodes:
+        node.domain = "" if node.domain == "ai.onnx" else node.domain  # two names of one domain
     graph.constants = {names.get(name, name): values for name, values in graph.constants.items()}
     graph.outputs = [names.get(name, name) for name in graph.outputs]
     inputs = []

@@ -11,7 +11,7 @@ from onnx.reference import ReferenceEvaluator
 
 from rankine.models.call import Argument
 from rankine.models.rewrite.atoms import Atoms, argument_pattern
-from rankine.models.rewrite.embedding_bag import ReferenceEmbeddingBag
+from rankine.models.rewrite.embedding_bag import EmbeddingBag
 from rankine.models.rewrite.errors import RewriteError, place
 from rankine.models.rewrite.graph import Graph, failures
 from rankine.models.rewrite.probe import ROWS
@@ -37,13 +37,16 @@ class Shapes:
         except failures as error:  # told where the shapes are needed: before, the rewrite may find a better reason
             self._failure = f"{type(error).__name__}: {error}"
 
+    def __contains__(self, name: str) -> bool:
+        return all(name in found for found in self._found)
+
     def of(self, name: str, node: onnx.NodeProto | None = None) -> list[tuple[int, ...]]:
         """The shape of a value, for each of ``ROWS``.
 
         Raises:
             RewriteError: the model could not be run.
         """
-        if not all(name in found for found in self._found) or self._failure:
+        if name not in self or self._failure:
             raise RewriteError(
                 "the model cannot be run on probe rows",
                 where=place(node) if node is not None else name,
@@ -76,7 +79,7 @@ def run_all(graph: Graph, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]
     outputs = [helper.make_value_info(name, onnx.TypeProto()) for name in graph.outputs]
     opsets = [helper.make_opsetid("", graph.opset), helper.make_opsetid("rankine", 1)]
     model = helper.make_model(helper.make_graph(graph.nodes, "all", given, outputs), opset_imports=opsets)
-    evaluator = ReferenceEvaluator(model, new_ops=[ReferenceEmbeddingBag])
+    evaluator = ReferenceEvaluator(model, new_ops=[EmbeddingBag])
     with np.errstate(all="ignore"):
         results: Any = evaluator.run(None, {**feeds, **graph.constants}, intermediate=True)
     return {name: np.asarray(value) for name, value in results.items() if isinstance(value, np.ndarray | np.generic)}

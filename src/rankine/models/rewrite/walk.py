@@ -329,6 +329,9 @@ class Walk:
             return
         if loops:
             what, hint = f"'{node.op_type}' depends on the ids of {numbered(ids)}", _BAG_HINT
+        elif node.op_type == "EmbeddingBag":
+            what = f"an EmbeddingBag pools the ids of {numbered(ids)}, which are no list of values"
+            hint = "Make it a multi_hot feature, given to the model as values and offsets."
         elif node.op_type in _MOVED_DATA:
             what = f"'{node.op_type}' looks up the ids of {numbered(ids)} in something that is not a constant table"
             hint = "A table must be a weight of the model: export it in eval mode, with its weights."
