@@ -9,6 +9,7 @@ import numpy as np
 
 from rankine.artifact import Artifact, Draft, refuse_existing
 from rankine.compression.recipe import Distill, Quantize, Recipe
+from rankine.config import Frozen
 from rankine.data.dataset import Dataset, Splits
 from rankine.errors import UsageError
 from rankine.events import Emit, Note, ignore, step
@@ -86,14 +87,13 @@ def _distill(
         seed=seed,
         emit=emit,
     )
-    sizes = "-".join(map(str, settings.hidden))
     put_trained(
         draft,
         student,
         student.config,
         name=name,
         parent=source,
-        steps=(f"distilled to {sizes}, {settings.cross_layers} cross layers: {result.best_epoch} epochs",),
+        steps=(f"distilled to {_sizes_text(student.config)}: {result.best_epoch} epochs",),
         validation_auc=result.validation_auc,
         details={"distill": settings.model_dump(mode="json"), "fit": result.model_dump(mode="json")},
     )
@@ -125,6 +125,15 @@ def _quantize(
     )
     draft.put_json(f"variants/{name}/variant.json", variant)
     emit(Note("quantize", "tables", {"bytes": sum(table.size_bytes for table in tables.values())}))
+
+
+def _sizes_text(config: Frozen) -> str:
+    """A model's own sizes, such as ``hidden 64-32, cross_layers 1``."""
+    sizes = config.model_dump(mode="json")
+    shown = {key: sizes[key] for key in ("hidden", "cross_layers") if key in sizes}
+    return ", ".join(
+        f"{key} {'-'.join(map(str, value)) if isinstance(value, list) else value}" for key, value in shown.items()
+    )
 
 
 def _new_name(artifact: Artifact, wanted: str) -> str:

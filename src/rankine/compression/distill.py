@@ -39,12 +39,12 @@ def distill(
     """
     import torch
 
+    torch.manual_seed(seed)
+    student = _student_of(teacher, settings)  # first: a recipe that does not fit is refused before the work
     examples = [Examples(train.batch, _mixed_targets(teacher, train, settings.teacher_weight, emit))]
     drawn = draw_rows(train.batch, round(settings.drawn_rows * train.batch.rows), seed)
     if drawn is not None and drawn.rows:
         examples.append(Examples(drawn, _teach(teacher, drawn, "teacher on drawn rows", emit)))
-    torch.manual_seed(seed)
-    student = _student_of(teacher, settings)
     config = settings.fit.model_copy(update={"seed": seed})
     result = fit(student, _join(examples), validation, config, task="distill student", emit=emit)
     return student, result

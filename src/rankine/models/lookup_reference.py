@@ -77,7 +77,8 @@ def _padded(bags: Ragged, rows: Floats, lengths: np.ndarray, length: int) -> Flo
     padded = np.zeros((len(bags), length, rows.shape[1]), rows.dtype)
     bag_of = np.repeat(np.arange(len(bags)), lengths)
     padded[bag_of, np.arange(len(rows)) - bags.offsets[bag_of]] = rows
-    return np.concatenate([padded.reshape(len(bags), -1), lengths[:, None].astype(rows.dtype)], axis=1)
+    flat = padded.reshape(len(bags), length * rows.shape[1])
+    return np.concatenate([flat, lengths[:, None].astype(rows.dtype)], axis=1)
 
 
 def _rows(table: Table, ids: np.ndarray, dtype: type[np.floating[Any]]) -> Floats:

@@ -29,14 +29,18 @@ def put_trained(
     details: Mapping[str, Any],
 ) -> Variant:
     """Put ``model`` into ``draft`` as the FP32 variant ``name``."""
+    import onnx
+
     from rankine.models.checkpoint import save_checkpoint
     from rankine.models.export import export_onnx
-    from rankine.models.zoo.base import count_macs, tables_of
+    from rankine.models.macs import count_graph_macs
+    from rankine.models.zoo.base import tables_of
 
     with tempfile.TemporaryDirectory(prefix="rankine-export-") as scratch:
         graph = Path(scratch) / "graph.onnx"
         export_onnx(model, graph)
         draft.put_file(f"variants/{name}/graph.onnx", graph)
+        macs = count_graph_macs(onnx.load(graph))
         save_checkpoint(model, config, Path(scratch) / "checkpoint")
         draft.put_folder(f"variants/{name}/checkpoint", Path(scratch) / "checkpoint")
     tables = {table: Table(weight.numpy()) for table, weight in tables_of(model).items()}
@@ -45,7 +49,7 @@ def put_trained(
         parent=parent,
         numeric="fp32",
         steps=steps,
-        macs_per_row=count_macs(model),
+        macs_per_row=macs,
         tables=write_tables(draft, name, tables),
         validation_auc=validation_auc,
         details=details,

@@ -17,7 +17,7 @@ from rankine.models.lookup_plan import input_width
 from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, MultiHotFeature, Schema, SequenceFeature
 from rankine.models.transforms import table_of
 
-__all__ = ["RankingModel", "Sizes", "count_macs", "mlp", "split_sequence", "tables_of"]
+__all__ = ["RankingModel", "Sizes", "mlp", "split_sequence", "tables_of"]
 
 Sizes = tuple[Annotated[int, Field(ge=1)], ...]
 """Widths of an MLP's hidden layers, first to last."""
@@ -123,23 +123,6 @@ def mlp(width: int, sizes: Sequence[int], dropout: float) -> nn.Sequential:
             layers.append(nn.Dropout(dropout))
         width = size
     return nn.Sequential(*layers)
-
-
-def count_macs(model: RankingModel) -> int:
-    """Multiply-adds of the dense part for one row: of all matrix products, also of those of two activations.
-
-    A layer that is applied at every position of a sequence counts once a position.
-    """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    rows = 2  # one row could be dispatched as a product with a vector, which is not counted
-    parts = [torch.zeros(rows, width) for width in model.widths]
-    was_training = model.training
-    model.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.dense(parts)
-    model.train(was_training)
-    return int(counter.get_total_flops()) // (2 * rows)
 
 
 def tables_of(model: RankingModel) -> dict[str, torch.Tensor]:
