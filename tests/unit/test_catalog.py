@@ -10,7 +10,7 @@ from rankine.artifact import Draft
 from rankine.catalog import Catalog, catalog_beside, write_catalog
 from rankine.errors import ArtifactError, DataError
 from rankine.models.columns import Ragged
-from rankine.models.schema import CategoricalFeature, MultiHotFeature, Schema
+from rankine.models.schema import CategoricalFeature, MultiHotFeature, Schema, SequenceFeature
 
 TEXT_IDS = Schema(
     features=(CategoricalFeature(name="sku", side="item", dtype="string"), MultiHotFeature(name="tags", side="item")),
@@ -108,3 +108,36 @@ def test_write_catalog_refuses_when_an_unsigned_value_does_not_fit_int64(tmp_pat
     with pytest.raises(DataError, match="brand: a value is out of int64's range"):
         write_catalog(tmp_path / "values", schema, fits, {"brand": too_large})
     assert write_catalog(tmp_path / "fits", schema, fits, {"brand": fits}).item_ids.tolist() == [1, 2**63 - 1]
+
+
+def _lists(feature: MultiHotFeature | SequenceFeature) -> Schema:
+    return Schema(features=(feature,), item_id="sku")
+
+
+def test_sequences_are_kept_whole_and_in_order_when_written(tmp_path: Path) -> None:
+    schema = _lists(SequenceFeature(name="viewers", side="item", max_length=2))
+    viewers = Ragged(np.array([5, 4, 6, 1]), np.array([0, 3, 4], np.int32), np.array([1, 2, 3, 4], np.float32))
+    kept = write_catalog(tmp_path / "c", schema, np.array([9, 8]), {"viewers": viewers}).columns["viewers"]
+    assert isinstance(kept, Ragged)
+    assert kept.values.tolist() == [1, 5, 4, 6]  # longer than max_length: the transforms cut it, not the catalog
+    assert kept.offsets.tolist() == [0, 1, 4]
+    assert kept.weights is not None
+    assert kept.weights.tolist() == [4, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("feature", "column", "message"),
+    [
+        (SequenceFeature(name="tags", side="item"), np.array([1, 2]), "tags: has the wrong form.*ragged"),
+        (
+            MultiHotFeature(name="tags", side="item", pooling="max"),
+            Ragged(np.array([1, 2]), np.array([0, 1, 2], np.int32), np.ones(2, np.float32)),
+            "tags: takes no weights",
+        ),
+    ],
+)
+def test_write_catalog_names_the_feature_when_its_lists_do_not_fit(
+    tmp_path: Path, feature: MultiHotFeature | SequenceFeature, column: np.ndarray | Ragged, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        write_catalog(tmp_path / "c", _lists(feature), np.array([9, 8]), {"tags": column})

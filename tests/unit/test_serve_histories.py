@@ -20,9 +20,10 @@ from e2e.history_served import (
     raw_batch,
     write_history_catalog,
 )
-from rankine.errors import BadRequest, PayloadTooLarge
+from rankine.errors import BadRequest, PayloadTooLarge, UsageError
 from rankine.models.columns import Ragged
 from rankine.models.schema import CategoricalFeature, Schema, Task
+from rankine.observation.sample import sample_batches
 from rankine.serving.config import ServeConfig
 from rankine.serving.describe import describe_model
 from rankine.serving.examples import example_bodies
@@ -381,6 +382,22 @@ def test_examples_name_items_when_there_is_no_catalog(plain: ServedModel) -> Non
     [body] = example_bodies(plain, count=1, candidates=4, seed=0, max_candidates=9)
     assert prepare(plain, body).work.rows == 4
     assert describe_model(plain, ServeConfig(artifact=Path("plain")))["items"] == 0
+
+
+def test_sample_batches_draw_full_histories_when_an_engine_is_timed(model: ServedModel) -> None:
+    batch = sample_batches(model.artifact, model.catalog, [4])[4]
+    history, context = batch.request["history"], batch.pair["context"]
+    assert isinstance(history, Ragged)
+    assert isinstance(context, Ragged)
+    assert history.offsets.tolist() == [0, LONGEST]
+    assert context.offsets.tolist() == [0, 3, 6, 9, 12]
+    assert expected_logits(batch, 2).shape == (4, 2)
+
+
+def test_sample_batches_need_a_catalog_only_when_the_model_reads_items(model: ServedModel, plain: ServedModel) -> None:
+    assert np.isfinite(expected_logits(sample_batches(plain.artifact, None, [5])[5])).all()
+    with pytest.raises(UsageError, match="there are no items to draw from"):
+        sample_batches(model.artifact, None, [5])
 
 
 # --- scores
