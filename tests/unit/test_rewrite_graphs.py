@@ -254,6 +254,29 @@ def test_rewrite_finds_every_field_when_columns_are_cut_and_shifted_at_random(se
         np.testing.assert_array_equal(rewritten.tables[f"c{field}"], expected)
 
 
+@pytest.mark.parametrize("guard", ["Clip(user, low, high)", "Mod(user, size)", "Max(low, user)", "Sub(user, low)"])
+def test_rewrite_drops_a_guard_when_it_changes_no_id(guard: str) -> None:
+    constants = {"low": np.array(0), "high": np.array(3), "size": np.array(4), "T": weight(4, 1)}
+    model = graph_of("(int64[rows] user) => (float[rows,1] y)", f"ids = {guard} y = Gather(T, ids)", **constants)
+    rewritten = rewrite(model, schema_of([categorical("user", 4)], [USER]))
+    np.testing.assert_array_equal(rewritten.tables["user"], weight(4, 1))
+
+
+def test_rewrite_counts_rows_from_the_end_when_ids_begin_at_one() -> None:
+    body = "ids = Sub(user, one) y = Gather(T, ids)"
+    model = graph_of("(int64[rows] user) => (float[rows,1] y)", body, one=np.array(1), T=weight(4, 1))
+    rewritten = rewrite(model, schema_of([categorical("user", 4)], [USER]))
+    np.testing.assert_array_equal(rewritten.tables["user"], np.roll(weight(4, 1), 1))
+
+
+def test_rewrite_keeps_half_precision_inside_when_the_table_has_it() -> None:
+    half = weight(4, 2).astype(np.float16)
+    body = "row = Gather(T, user) wide = Cast <to = 1> (row) y = ReduceSum(wide, axis)"
+    model = graph_of("(int64[rows] user) => (float[rows,1] y)", body, T=half, axis=np.array([1]))
+    rewritten = rewrite(model, schema_of([categorical("user", 4)], [USER]))
+    np.testing.assert_array_equal(rewritten.tables["user"], half.astype(np.float32))
+
+
 def test_check_equal_refuses_when_a_table_was_changed() -> None:
     model = graph_of("(int64[rows] user) => (float[rows,1] y)", "y = Gather(T, user)", T=weight(4, 1))
     schema = schema_of([categorical("user", 4)], [USER])

@@ -36,6 +36,7 @@ def refusal(model: onnx.ModelProto, schema: Schema) -> str:
         ("n = NonZero(user) t = Transpose(n) y = Cast <to = 1> (t)", "'NonZero' depends on the ids of 'user'"),
         ("two_ids = Mul(user, two) y = Gather(T, two_ids)", "Mul.*reads the ids of 'user' as numbers"),
         ("other = Gather(map, user) y = Gather(T, other)", "Gather.*the table 'map' holds int64"),
+        ("ids = Mod(user, two) y = Gather(T, ids)", "'Mod' changes ids of 'user' .got 2 becomes 0"),
         ("y = example.Magic(user)", "the operator 'example.Magic' is not one of ONNX"),
         ("hot = OneHot <axis = -1> (user, huge, values) y = MatMul(hot, T)", "too wide"),
         ("f = Cast <to = 1> (user) g = Unsqueeze(f, one) h = Gather(T, user) y = Concat <axis = 1> (g, h)",

@@ -15,6 +15,7 @@ from rankine.models.rewrite.embedding_bag import EMBEDDING_BAG, rewrite_bag
 from rankine.models.rewrite.errors import RewriteError
 from rankine.models.rewrite.fold import fold_batch_norms, remove_dropout
 from rankine.models.rewrite.graph import Graph, numbered
+from rankine.models.rewrite.guards import GUARDS, rewrite_guard
 from rankine.models.rewrite.link import Link, join_logits
 from rankine.models.rewrite.lookups import rewrite_gather, rewrite_gather_elements, rewrite_gather_nd
 from rankine.models.rewrite.masks import COMPARISONS, rewrite_comparison, rewrite_to_bool
@@ -38,6 +39,7 @@ _HANDLERS: dict[str, Handler] = {
     "Gemm": rewrite_gemm,
     EMBEDDING_BAG: rewrite_bag,
     **dict.fromkeys(COMPARISONS, rewrite_comparison),
+    **dict.fromkeys(GUARDS, rewrite_guard),
 }
 
 
