@@ -60,10 +60,25 @@ def load_program(path: Path) -> torch.export.ExportedProgram:
     """
     try:
         with quiet_exporter():
-            return torch.export.load(path)
+            program = torch.export.load(path)
     except Exception as error:
         hint = f"Write it with torch.export.save of this PyTorch, {torch.__version__}."
         raise ModelError("is not a readable .pt2 file", where=str(path), got=first_line(error), hint=hint) from error
+    _forget_derived_ranges(program)
+    return program
+
+
+def _forget_derived_ranges(program: torch.export.ExportedProgram) -> None:
+    """Drop the ranges of sizes such as ``rows + 1``, which follow from that of ``rows``.
+
+    Reading a program back, PyTorch 2.13 enters them as if they were symbols, and then cannot decompose it.
+    """
+    for node in program.graph.nodes:
+        mode = getattr(node.meta.get("val"), "fake_mode", None)
+        if mode is not None and mode.shape_env is not None:
+            ranges = mode.shape_env.var_to_range
+            for size in [size for size in ranges if not size.is_Symbol]:
+                del ranges[size]
 
 
 def runnable(program: torch.export.ExportedProgram) -> nn.Module:
