@@ -42,6 +42,17 @@ def test_logits_stay_right_when_the_number_of_rows_changes(case: Case) -> None:
     runner.close()
 
 
+def test_logits_stay_right_when_a_batch_is_too_large_for_the_buffers(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rankine.compilation.host_runner._MOST_BUFFER_BYTES", 10_000)
+    batch, out = small_batch(300), _out(case, 300)
+    runner = case.open()
+    runner.run(batch, out)
+    runner.close()
+    case.check(out, batch)
+
+
 def test_logits_do_not_depend_on_the_neighbors_when_rows_are_batched(case: Case) -> None:
     batch, together = small_batch(40), _out(case, 40)
     runner = case.open()

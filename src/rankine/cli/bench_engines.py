@@ -33,6 +33,7 @@ def command(artifact: Path, rows: str, threads: int, repeats: int, out: Path | N
     from rankine.catalog import Catalog, catalog_beside
     from rankine.cli.render import print_json, print_lines, print_table, watch
     from rankine.errors import UsageError
+    from rankine.models.transforms import Transforms
     from rankine.observation.engines import bench_engines
     from rankine.observation.sample import sample_batches
 
@@ -43,7 +44,9 @@ def command(artifact: Path, rows: str, threads: int, repeats: int, out: Path | N
     if min(sizes) < 1:
         raise UsageError("must be at least 1", where="--rows", got=rows)
     opened = Artifact.open(artifact)
-    batches = sample_batches(opened, Catalog.open(catalog_beside(artifact)), sizes)
+    beside = catalog_beside(artifact)
+    needed = bool(Transforms.read(opened).schema.catalog_features) or beside.exists()
+    batches = sample_batches(opened, Catalog.open(beside) if needed else None, sizes)
     with watch() as emit:
         found = bench_engines(opened, batches, rows=sizes, threads=threads, repeats=repeats, emit=emit)
     if out:

@@ -20,6 +20,8 @@ from rankine.models.columns import Batch
 __all__ = ["HostRunner", "InputBuffers", "Lane", "check_out"]
 
 _FIRST_ROWS = 64
+_MOST_BUFFER_BYTES = 256 << 20
+"""A larger batch runs in parts: long sequences over many candidates would else take gigabytes."""
 
 
 class Lane(Protocol):
@@ -45,6 +47,7 @@ class HostRunner:
         self._lookup = lookup
         self._tasks = tasks
         self._open_lane: Callable[[], Lane] | None = open_lane
+        self._most_rows = max(1, _MOST_BUFFER_BYTES // (4 * max(1, lookup.width)))
         # Last in, first out: the lane that is given next is the one whose buffers are still in the cache.
         self._free: deque[Lane] = deque()
 
@@ -61,7 +64,10 @@ class HostRunner:
         except IndexError:
             lane = open_lane()
         try:
-            self._run_on(lane, batch, out)
+            for start in range(0, batch.rows, self._most_rows):
+                stop = min(start + self._most_rows, batch.rows)
+                part = batch if stop - start == batch.rows else batch.select(slice(start, stop))
+                self._run_on(lane, part, out[start:stop])
         finally:
             if self._open_lane is not None:
                 self._free.append(lane)

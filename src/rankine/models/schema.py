@@ -166,9 +166,7 @@ class DenseFeature(_FeatureBase):
         return self
 
 
-Feature = Annotated[
-    CategoricalFeature | MultiHotFeature | SequenceFeature | DenseFeature, Field(discriminator="kind")
-]
+Feature = Annotated[CategoricalFeature | MultiHotFeature | SequenceFeature | DenseFeature, Field(discriminator="kind")]
 RaggedFeature = MultiHotFeature | SequenceFeature
 """Features that travel as ``(values, offsets, weights)``."""
 TableFeature = CategoricalFeature | MultiHotFeature | SequenceFeature
