@@ -5,7 +5,8 @@ request and the item, and of the pair's fields with both, and numbers times such
 value does fades with its rank, so that the head of the Zipf distributions, which a model can learn, carries the logit.
 
 The effects of the fields drift: the weights turn by ``_TURN`` from the first second to the last. No feature tells the
-time, so a split by time shows what a random split hides.
+time, so a split by time shows what a random split hides. Of 500,000 rows, a DCN-v2 with an MLP of 256-128 trained on the
+first 80 % reaches an AUC of 0.766 on the last tenth; the planted model has 0.808 there, and 0.795 if it does not turn.
 """
 
 from __future__ import annotations
@@ -99,8 +100,7 @@ def make_synthetic_criteo(rows: int, *, seed: int, values: int = _VALUES) -> Dat
     the values themselves, from 0, and their order says nothing about how often they occur.
 
     Args:
-        rows: interactions, at least 1,000 so that the parts of a split are of use. A DCN-v2 learns most of what is
-            planted from 500,000.
+        rows: interactions, at least 1,000 so that the parts of a split are of use.
         seed: of everything drawn.
         values: of each categorical field, at least 2; users and items are as many at most.
 
