@@ -17,10 +17,11 @@ from torch.nn import functional
 
 from rankine.models.arguments import call_arguments
 from rankine.models.call import Argument, PackedColumn
+from rankine.models.intake.program import to_onnx
 from rankine.models.rewrite import Rewritten, rewrite
 from rankine.models.rewrite.prove import random_batch
 from rankine.models.schema import Schema, Task
-from unit.rewrite_models import categorical, dense, logits_of, operators, packed, schema_of, sequence
+from unit.rewrite_models import categorical, dense, logits_of, multi_hot, operators, packed, schema_of, sequence
 
 FIELDS = {"user": 11, "item": 7, "hour": 5}
 ROWS = torch.export.Dim("rows", min=1, max=2**31 - 1)
@@ -60,12 +61,12 @@ def exported_by_tracing(model: nn.Module, schema: Schema, opset: int) -> onnx.Mo
 
 
 def examples(schema: Schema, seed: int) -> tuple[Tensor, ...]:
-    batch = random_batch(schema, dict.fromkeys([*FIELDS, "seen", "items"], 5), seed)
+    batch = random_batch(schema, dict.fromkeys([*FIELDS, "seen", "items", "tags"], 5), seed)
     return tuple(torch.from_numpy(values) for values in call_arguments(schema.call, schema, batch).values())
 
 
 def check_scores(model: nn.Module, rewritten: Rewritten, schema: Schema, seed: int = 1) -> None:
-    """The rewritten model in ONNX Runtime gives the module's own scores."""
+    """The rewritten model in ONNX Runtime gives the module's own scores, also for a single row."""
     batch = random_batch(schema, {name: len(rows) for name, rows in rewritten.tables.items()}, seed)
     given = call_arguments(schema.call, schema, batch)
     with torch.no_grad():
@@ -78,6 +79,8 @@ def check_scores(model: nn.Module, rewritten: Rewritten, schema: Schema, seed: i
         for task, link in enumerate(rewritten.links)
     ]
     np.testing.assert_allclose(np.stack(linked, axis=1), scores, rtol=1e-5, atol=1e-6)
+    alone = logits_of(rewritten, schema, batch.select(slice(3, 4)))
+    np.testing.assert_allclose(alone, logits[3:4], rtol=1e-5, atol=1e-6)
     names = [value.name for value in rewritten.graph.graph.input]
     assert names == [feature.name for feature in schema.features]
     assert {value.type.tensor_type.elem_type for value in rewritten.graph.graph.input} == {onnx.TensorProto.FLOAT}
@@ -184,6 +187,18 @@ class ManyTasks(nn.Module):
         return torch.cat([click, click * torch.sigmoid(self.buy(x))], 1), self.value(x).squeeze(1)
 
 
+class Bags(nn.Module):
+    """A weighted list, and a matrix of ids that is pooled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags, self.ids, self.head = nn.EmbeddingBag(6, 4, mode="sum"), nn.EmbeddingBag(11, 4), nn.Linear(8, 1)
+
+    def forward(self, values: Tensor, starts: Tensor, weights: Tensor, x: Tensor) -> Tensor:
+        tags = self.tags(values, starts, per_sample_weights=weights)
+        return torch.sigmoid(self.head(torch.cat([tags, self.ids(x)], 1)))
+
+
 def fields() -> list[Any]:
     return [categorical(name, size) for name, size in FIELDS.items()]
 
@@ -268,6 +283,19 @@ def test_rewrite_looks_up_rows_of_the_weight_when_ids_are_one_hot() -> None:
     assert "Equal" not in operators(rewritten)
 
 
+def test_rewrite_leaves_no_loop_when_the_module_has_embedding_bags() -> None:
+    names = {"values": "values", "starts": "offsets", "weights": "weights"}
+    arguments = [Argument(name=name, feature="tags", form=form) for name, form in names.items()]
+    tags = multi_hot("tags", 6, pooling="sum", weights="weight")
+    schema, model = schema_of([tags, *fields()], [*arguments, packed("x", *FIELDS)]), Bags().eval()
+    values = torch.export.Dim("values", min=1, max=2**31 - 1)
+    shapes = ({0: values}, {0: ROWS}, {0: values}, {0: ROWS})
+    program = torch.export.export(model, examples(schema, 24), dynamic_shapes=shapes)
+    rewritten = rewrite(to_onnx(program, schema.call, schema.task_names), schema)
+    check_scores(model, rewritten, schema)
+    assert "EmbeddingBag" not in operators(rewritten)
+
+
 def test_rewrite_gives_each_task_its_link_when_outputs_are_several() -> None:
     tasks = tuple(
         Task(name=name, label=name, link=link) for name, link in zip("abc", ["sigmoid", "identity"] * 2, strict=False)
@@ -277,11 +305,3 @@ def test_rewrite_gives_each_task_its_link_when_outputs_are_several() -> None:
     rewritten = rewrite(exported(model, schema), schema)
     check_scores(model, rewritten, schema)
     assert rewritten.links == ("sigmoid", "identity", "identity")
-
-
-def test_rewritten_graph_has_dynamic_rows_when_exported() -> None:
-    schema = schema_of(fields(), [packed("x", *FIELDS)])
-    rewritten = rewrite(exported(OneBigTable(), schema), schema)
-    batch = random_batch(schema, {name: len(rows) for name, rows in rewritten.tables.items()})
-    whole = logits_of(rewritten, schema, batch)
-    np.testing.assert_allclose(logits_of(rewritten, schema, batch.select(slice(3, 4))), whole[3:4], rtol=1e-5)
