@@ -37,6 +37,7 @@ __all__ = ["load"]
 _RANDOM_ROWS = (1, 7, 512)
 _REAL_ROWS = 2048
 _SCORE_ROWS = 8192
+_MOST_ITEMS = 0.5
 
 Logits = Callable[[Batch], np.ndarray]
 
@@ -72,6 +73,7 @@ def load(
     refuse_existing(out)
     dataset = _with_schema(dataset, schema)
     dataset.check()
+    _check_sides(dataset, emit)
     splits = dataset.splits()
     transforms = dataset.fit_transforms(splits.train)
     _note_transforms(schema, emit)
@@ -114,6 +116,25 @@ def _with_schema(dataset: Dataset, schema: Schema) -> Dataset:
             hint="Read the rows with the schema that is given for the model.",
         )
     return replace(dataset, schema=schema)
+
+
+def _check_sides(dataset: Dataset, emit: Emit) -> None:
+    """Refuse item features that are not the item's: then what is served is not what the model was trained on.
+
+    Raises:
+        DataError: most items have other values in other rows.
+    """
+    differing, items = int(dataset.provenance.get("item_conflicts", "0")), len(dataset.item_ids)
+    names = ", ".join(feature.name for feature in dataset.schema.catalog_features)
+    if differing > _MOST_ITEMS * items:
+        raise DataError(
+            "the static item features are not the same in all rows of an item",
+            where=f"{dataset.name}: {names}",
+            got=f"{differing} of {items} items differ",
+            hint="Give those that differ 'side: request' or 'side: pair', or 'freshness: live'.",
+        )
+    if differing:
+        emit(Note("sides", f"{names}: {differing} of {items} items have other values in other rows; the last are used"))
 
 
 def _note_transforms(schema: Schema, emit: Emit) -> None:

@@ -45,9 +45,9 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     except (OSError, onnx.checker.ValidationError) as error:
         raise _no_weights(path, error) from error
     except Exception as error:  # protobuf's own, which has no types
-        raise ModelError("is not a readable ONNX file", where=str(path), got=first_line(error)) from error
+        raise _unreadable(path, first_line(error)) from error
     if not model.graph.output:
-        raise ModelError("is not a readable ONNX file", where=str(path), got="a file without a graph")
+        raise _unreadable(path, "a file without a graph")
     return model
 
 
@@ -166,6 +166,11 @@ def check_inputs(model: onnx.ModelProto, call: Call, schema: Schema, path: Path)
 
 def _rows_of(form: str) -> str:
     return "ends" if form == "ends" else _ROWS
+
+
+def _unreadable(path: Path, got: str) -> ModelError:
+    hint = "Export or copy it again; `onnx.checker.check_model` shows the same."
+    return ModelError("is not a readable ONNX file", where=str(path), got=got, hint=hint)
 
 
 def _no_weights(path: Path, error: Exception) -> ModelError:

@@ -201,10 +201,12 @@ def _check_structure(program: torch.export.ExportedProgram, call: Call, path: Pa
         case "positional":
             fits, taken = len(args) == len(names) and not kwargs, f"{len(args)} positional arguments"
         case "keyword":
-            fits, taken = not args and set(kwargs) == set(names), ", ".join(kwargs) or "no keywords"
+            fits = not args and set(kwargs) == set(names)
+            taken = f"the keywords {', '.join(kwargs)}" if kwargs else f"{len(args)} positional arguments"
         case _:
             fits = len(args) == 1 and not kwargs and isinstance(args[0], dict) and set(args[0]) == set(names)
-            taken = ", ".join(args[0]) if len(args) == 1 and isinstance(args[0], dict) else "no dictionary"
+            one = len(args) == 1 and isinstance(args[0], dict)
+            taken = f"a dictionary of {', '.join(args[0])}" if one else f"{len(args) + len(kwargs)} arguments"
     if not fits or len(inputs) != len(names):
         raise ModelError(
             "takes other arguments than the schema's call has",
