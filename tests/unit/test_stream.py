@@ -360,7 +360,7 @@ def numbered(rows: int, chunk_rows: int = 1000) -> StreamedDataset:
 
 def stored(tmp_path: Path, rows: int) -> StoredBatch:
     write_rows(tmp_path, NUMBERS, Numbers(rows, 30_000).chunks(NUMBERS.features))
-    row = open_rows(tmp_path, NUMBERS)[1]
+    _, row = open_rows(tmp_path, NUMBERS)
     return StoredBatch({}, {}, row, np.zeros(rows, np.int32), np.zeros(rows, np.int32))
 
 
@@ -378,6 +378,29 @@ def test_selection_stays_in_files_when_it_is_large_and_is_read_when_small(tmp_pa
     np.testing.assert_array_equal(many.values, [1, 1, 7, 7, 7, 7])
     np.testing.assert_array_equal(odd.select(slice(2, 4)).pair["id"], [5, 7])
     np.testing.assert_array_equal(batch.select(np.arange(150_000) == 9).pair["id"], [9])
+
+
+def test_selection_has_contiguous_requests_of_its_own_when_it_is_small(tmp_path: Path) -> None:
+    dataset = stream_table(write_files(tmp_path / "data"), SCHEMA)
+    batch = dataset.encode(dataset.fit_transforms(dataset.splits().train))
+    some = batch.select(np.array([7, 300, 7]))
+    np.testing.assert_array_equal(some.request_index, [0, 1, 2])
+    for feature in SCHEMA.request_features:
+        column, whole = some.request[feature.name], batch.request[feature.name]
+        if isinstance(column, np.ndarray):
+            assert isinstance(whole, np.ndarray)
+            assert column.flags.c_contiguous
+            np.testing.assert_array_equal(column, whole[[7, 300, 7]])
+
+
+def test_pages_are_let_go_and_read_again_when_many_rows_were_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rankine.data.encoded._MAPPED_ROWS", 1000)
+    batch = stored(tmp_path, 5_000)
+    for start in range(0, 5_000, 500):
+        part = batch.select(slice(start, start + 500))
+        np.testing.assert_array_equal(part.pair["id"], np.arange(start, start + 500))
 
 
 def test_shuffle_is_by_blocks_when_many_rows_lie_in_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ Arrays are memory-mapped, so that what is not in use costs no memory that could 
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -21,7 +22,7 @@ from typing import BinaryIO
 import numpy as np
 
 from rankine.config import Frozen, parse, read_mapping
-from rankine.models.columns import Batch, Column, Columns, Ragged, row_count
+from rankine.models.columns import Batch, Column, Columns, Ragged, row_count, take
 from rankine.models.schema import DenseFeature, Feature, Schema
 
 __all__ = ["StoredBatch", "StoredColumns", "move_into_place", "open_rows", "shuffled", "write_rows"]
@@ -29,6 +30,7 @@ __all__ = ["StoredBatch", "StoredColumns", "move_into_place", "open_rows", "shuf
 _READ_AT_ONCE = 65_536
 _SHUFFLED_AT_ONCE = 2**20
 _BLOCK_ROWS = 4096
+_MAPPED_ROWS = 2**19
 _SIDES = ("request", "row")
 _RECORD_FILE = "encoded.json"
 
@@ -51,11 +53,13 @@ class StoredColumns(Mapping[str, Column]):
         records: ``(stored rows,)``, one field a plain feature.
         ragged: ``(stored rows,)`` each.
         positions: ``(rows,)`` int32 or int64 into both.
+        pages: of the files.
     """
 
     records: np.ndarray
     ragged: Mapping[str, Ragged]
     positions: np.ndarray
+    pages: _Pages
 
     def __getitem__(self, name: str) -> Column:
         if name in self.ragged:
@@ -74,22 +78,51 @@ class StoredColumns(Mapping[str, Column]):
     def read(self, index: np.ndarray | slice) -> dict[str, Column]:
         """The rows at ``index``, in memory."""
         positions = self.positions[index]
-        part = self.records.take(positions)  # many times faster than indexing, for records
-        columns: dict[str, Column] = {name: np.ascontiguousarray(part[name]) for name in part.dtype.names or ()}
-        return {**columns, **{name: column.take(positions) for name, column in self.ragged.items()}}
+        columns: dict[str, Column] = {name: column.take(positions) for name, column in self.ragged.items()}
+        if names := self.records.dtype.names:
+            part = self.records.take(positions)  # many times faster than indexing, for records
+            columns.update({name: np.ascontiguousarray(part[name]) for name in names})
+        self.pages.were_read(len(positions))
+        return columns
 
     def at(self, index: np.ndarray | slice) -> StoredColumns:
         """The rows at ``index``, still in their files."""
-        return StoredColumns(self.records, self.ragged, self.positions[index])
+        return StoredColumns(self.records, self.ragged, self.positions[index], self.pages)
+
+
+class _Pages:
+    """Maps files, and lets their pages go after every half a million rows: a page that was read counts as memory of
+    this process, though it is the kernel's cache, and reading it again costs next to nothing while it is there."""
+
+    def __init__(self) -> None:
+        self._maps: list[mmap.mmap] = []
+        self._rows = 0
+
+    def map(self, path: Path, dtype: np.dtype, length: int) -> np.ndarray:
+        """A file as a read-only array; an empty one cannot be mapped."""
+        if length == 0 or dtype.itemsize == 0:
+            return np.zeros(length, dtype)
+        with path.open("rb") as file:
+            self._maps.append(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        return np.frombuffer(self._maps[-1], dtype, count=length)
+
+    def were_read(self, rows: int) -> None:
+        """Count the rows that were read."""
+        self._rows += rows
+        if self._rows >= _MAPPED_ROWS:
+            self._rows = 0
+            for mapped in self._maps:
+                mapped.madvise(mmap.MADV_DONTNEED)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredBatch(Batch):
-    """A batch whose columns lie in files. Few rows of it are an ordinary batch; many are another of this kind, so that
-    the training rows of a large data set are chosen without being read.
+    """A batch whose columns lie in files. Few rows of it are an ordinary batch, with a request a row; many are another
+    of this kind, so that the training rows of a large data set are chosen without being read.
 
     Attributes:
-        pair: :class:`StoredColumns`.
+        request: views of the files, whose values are not side by side: engines read selections of few rows only.
+        pair: :class:`StoredColumns`, or nothing.
     """
 
     def select(self, rows: np.ndarray | slice) -> Batch:
@@ -97,11 +130,14 @@ class StoredBatch(Batch):
         if isinstance(rows, np.ndarray) and rows.dtype == bool:
             index = np.flatnonzero(rows)
         request_index, item_index = self.request_index[index], self.item_index[index]
-        if not isinstance(self.pair, StoredColumns):
-            return StoredBatch(self.request, self.item, self.pair, request_index, item_index)
-        if len(request_index) <= _READ_AT_ONCE:
-            return Batch(self.request, self.item, self.pair.read(index), request_index, item_index)
-        return StoredBatch(self.request, self.item, self.pair.at(index), request_index, item_index)
+        stored = self.pair if isinstance(self.pair, StoredColumns) else None
+        if len(request_index) > _READ_AT_ONCE:
+            pair: Columns = {} if stored is None else stored.at(index)
+            return StoredBatch(self.request, self.item, pair, request_index, item_index)
+        request = take(self.request, request_index)
+        if request:
+            request_index = np.arange(len(request_index), dtype=np.int32)
+        return Batch(request, self.item, {} if stored is None else stored.read(index), request_index, item_index)
 
 
 def shuffled(batch: Batch, order: np.random.Generator) -> np.ndarray:
@@ -144,9 +180,10 @@ def write_rows(folder: Path, schema: Schema, chunks: Iterable[Columns]) -> int:
 def open_rows(folder: Path, schema: Schema) -> tuple[dict[str, Column], StoredColumns]:
     """What :func:`write_rows` wrote, in its order: the request side as views of the files, and the rows' columns."""
     stored = parse(_Stored, read_mapping(folder / _RECORD_FILE), source=str(folder / _RECORD_FILE))
-    request, row = (_open_side(folder, name, features, stored) for name, features in _sides(schema))
+    pages = _Pages()
+    request, row = (_open_side(folder, name, features, stored, pages) for name, features in _sides(schema))
     positions = np.arange(stored.rows, dtype=np.int32 if stored.rows < 2**31 else np.int64)
-    return _views(*request), StoredColumns(*row, positions)
+    return _views(*request), StoredColumns(*row, positions, pages)
 
 
 def move_into_place(made: Path, folder: Path) -> None:
@@ -200,14 +237,14 @@ class _RaggedWriter:
 
 
 def _open_side(
-    folder: Path, name: str, features: Sequence[Feature], stored: _Stored
+    folder: Path, name: str, features: Sequence[Feature], stored: _Stored, pages: _Pages
 ) -> tuple[np.ndarray, dict[str, Ragged]]:
-    records = _map(folder / f"{name}.records", _record_type(features), stored.rows)
+    records = pages.map(folder / f"{name}.records", _record_type(features), stored.rows)
     ragged = {
         feature.name: Ragged(
-            _map(folder / f"{feature.name}.values", np.dtype(np.int32), stored.values[feature.name]),
-            _map(folder / f"{feature.name}.offsets", np.dtype(np.int64), stored.rows + 1),
-            _map(folder / f"{feature.name}.weights", np.dtype(np.float32), stored.values[feature.name])
+            pages.map(folder / f"{feature.name}.values", np.dtype(np.int32), stored.values[feature.name]),
+            pages.map(folder / f"{feature.name}.offsets", np.dtype(np.int64), stored.rows + 1),
+            pages.map(folder / f"{feature.name}.weights", np.dtype(np.float32), stored.values[feature.name])
             if stored.weighted[feature.name]
             else None,
         )
@@ -223,13 +260,6 @@ def _views(records: np.ndarray, ragged: Mapping[str, Ragged]) -> dict[str, Colum
         fits = int(column.offsets[-1]) < 2**31
         columns[name] = replace(column, offsets=column.offsets.astype(np.int32)) if fits else column
     return columns
-
-
-def _map(path: Path, dtype: np.dtype, length: int) -> np.ndarray:
-    """A file as a plain read-only array; an empty one cannot be mapped."""
-    if length == 0 or dtype.itemsize == 0:
-        return np.zeros(length, dtype)
-    return np.asarray(np.memmap(path, dtype, mode="r", shape=(length,)))
 
 
 def _sides(schema: Schema) -> tuple[tuple[str, tuple[Feature, ...]], ...]:
