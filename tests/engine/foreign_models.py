@@ -139,6 +139,38 @@ def per_feature() -> nn.Module:
     return _trained(PerFeature())
 
 
+def packed() -> nn.Module:
+    return _trained(Packed())
+
+
+def offsets() -> nn.Module:
+    return _trained(Offsets())
+
+
+def bag_sum() -> nn.Module:
+    return _trained(Bags("sum"))
+
+
+def bag_mean() -> nn.Module:
+    return _trained(Bags("mean", last=True))
+
+
+def bag_max() -> nn.Module:
+    return _trained(Bags("max"))
+
+
+def history() -> nn.Module:
+    return _trained(History())
+
+
+def normed() -> nn.Module:
+    return _trained(Normed())
+
+
+def tasks() -> nn.Module:
+    return _trained(Tasks())
+
+
 def branching() -> nn.Module:
     """Decides by its values: no graph can."""
 
@@ -216,12 +248,14 @@ def _argument(name: str, form: str = "value", feature: str | None = None, dtype:
     return {"name": name, "form": form, "feature": feature or name, "dtype": dtype}
 
 
-def _bags(mode: Literal["sum", "mean", "max"], *, last: bool = False, weighted: bool = False) -> Example:
+def _bags(
+    build: Callable[[], nn.Module], mode: Literal["sum", "mean", "max"], *, last: bool = False, weighted: bool = False
+) -> Example:
     offsets = _argument("offsets", "ends" if last else "offsets", "tags")
     arguments = [_argument("user"), _argument("values", "values", "tags"), offsets]
     arguments += [_argument("weights", "weights", "tags", "float32")] if weighted else []
     return Example(
-        lambda: _trained(Bags(mode, last=last)),
+        build,
         ("user", "tags"),
         {"arguments": arguments},
         weighted=weighted,
@@ -236,7 +270,7 @@ EXAMPLES: Mapping[str, Example] = {
         {"arguments": [_argument("user"), _argument("item"), _argument("price", dtype="float32")]},
     ),
     "packed": Example(
-        lambda: _trained(Packed()),
+        packed,
         ("user", "item", "slot", "price"),
         {
             "arguments": [
@@ -250,7 +284,7 @@ EXAMPLES: Mapping[str, Example] = {
         },
     ),
     "offsets": Example(
-        lambda: _trained(Offsets()),
+        offsets,
         ("user", "item", "slot"),
         {
             "arguments": [
@@ -259,17 +293,17 @@ EXAMPLES: Mapping[str, Example] = {
         },
         links=("identity",),
     ),
-    "bag_sum": _bags("sum"),
-    "bag_mean": _bags("mean", last=True),
-    "bag_max": _bags("max"),
-    "bag_weights": _bags("sum", weighted=True),
+    "bag_sum": _bags(bag_sum, "sum"),
+    "bag_mean": _bags(bag_mean, "mean", last=True),
+    "bag_max": _bags(bag_max, "max"),
+    "bag_weights": _bags(bag_sum, "sum", weighted=True),
     "history": Example(
-        lambda: _trained(History()),
+        history,
         ("history", "item"),
         {"arguments": [_argument("history", "padded"), _argument("item")]},
     ),
     "normed": Example(
-        lambda: _trained(Normed()),
+        normed,
         ("user", "item"),
         {
             "style": "keyword",
@@ -277,7 +311,7 @@ EXAMPLES: Mapping[str, Example] = {
         },
     ),
     "tasks": Example(
-        lambda: _trained(Tasks()),
+        tasks,
         ("user", "item"),
         {"style": "dict", "arguments": [_argument("item"), _argument("user")]},
         tasks=({"name": "click", "label": "click"}, {"name": "buy", "label": "buy"}),
