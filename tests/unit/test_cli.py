@@ -13,7 +13,20 @@ from rankine.cli import main
 from rankine.cli.render import print_table, watch
 from rankine.events import Failed, Finished, Note, Progress, Started
 
-VERBS = ["demo", "train", "inspect", "compress", "compile", "certify", "optimize", "serve", "report", "doctor"]
+VERBS = [
+    "demo",
+    "train",
+    "init",
+    "load",
+    "inspect",
+    "compress",
+    "compile",
+    "certify",
+    "optimize",
+    "serve",
+    "report",
+    "doctor",
+]
 
 
 def run(*arguments: str) -> int:
@@ -114,6 +127,8 @@ def test_table_keeps_brackets_when_cells_have_them(capsys: pytest.CaptureFixture
         (("certify", "nothing", "--margin", "-1", "--out", "x"), "--margin"),
         (("demo", "--margin", "nan"), "--margin"),
         (("train", "--train-seed", "-1", "--out", "x"), "--train-seed"),
+        (("train", "--batch-rows", "0", "--out", "x"), "--batch-rows"),
+        (("train", "--learning-rate", "nan", "--out", "x"), "learning_rate"),
         (("serve", "nothing", "--cores", "a"), "core numbers"),
     ],
 )

@@ -13,6 +13,7 @@ EPILOG = """\b
 Examples:
   rankine train --data ml-1m --out runs/movielens
   rankine train --data clicks.parquet --schema schema.yaml --model model.yaml --out runs/clicks
+  rankine train --data small.parquet --schema schema.yaml --batch-rows 256 --patience 5 --out runs/small
 """
 
 
@@ -23,6 +24,8 @@ Examples:
 @click.option("--model", type=click.Path(path_type=Path), help="Model (YAML): architecture and sizes.")
 @click.option("--max-epochs", type=click.IntRange(min=1), default=40, show_default=True, help="Upper bound.")
 @click.option("--patience", type=click.IntRange(min=1), default=2, show_default=True, help="Epochs without gain.")
+@click.option("--batch-rows", type=click.IntRange(min=1), help="Rows a step [default: 4096]; fewer for small data.")
+@click.option("--learning-rate", type=click.FloatRange(0, 1, min_open=True), help="Of Adam [default: 0.002].")
 @click.option(
     "--train-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of weights and order of rows."
 )
@@ -34,6 +37,8 @@ def command(
     model: Path | None,
     max_epochs: int,
     patience: int,
+    batch_rows: int | None,
+    learning_rate: float | None,
     train_seed: int,
     as_json: bool,
 ) -> None:
@@ -43,13 +48,17 @@ def command(
     """
     from rankine.catalog import catalog_beside, write_catalog
     from rankine.cli.render import print_json, print_lines, watch
-    from rankine.training.fit import FitConfig
+    from rankine.config import parse
+    from rankine.training.config import FitConfig
     from rankine.training.record import TRAINING_FILE, TrainingRecord
     from rankine.training.train import train
 
     check_out(out)
+    steps = {"batch_rows": batch_rows, "learning_rate": learning_rate}
+    given = {name: value for name, value in steps.items() if value is not None}
+    settings = {"max_epochs": max_epochs, "patience": patience, "seed": train_seed, **given}
+    config = parse(FitConfig, settings, source="train")
     dataset = data.open()
-    config = FitConfig(max_epochs=max_epochs, patience=patience, seed=train_seed)
     with watch() as emit:
         artifact = train(dataset, _model_config(model), config, out=out, name=name or dataset.name, emit=emit)
         write_catalog(catalog_beside(out), dataset.schema, dataset.item_ids, dataset.items)
