@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import helper
 from torch import nn
 
 from engine.foreign_models import EXAMPLES, branching, inverse, write_rows
@@ -284,3 +286,46 @@ def test_module_keeps_its_modes_when_it_is_refused(attempt: Callable[[Document, 
 
 def assert_says(error: RankineError, pattern: str) -> None:
     assert re.search(pattern, str(error)), str(error)
+
+
+def handmade(path: Path, opset: int, rows: int | None) -> Path:
+    """A graph as older exporters write it: ``Squeeze`` with its axes as an attribute; ``rows`` may be fixed inside."""
+    random = np.random.default_rng(0)
+    weights = {
+        "users": random.normal(size=(40, 4)).astype(np.float32),
+        "items": random.normal(size=(60, 4)).astype(np.float32),
+        "w": random.normal(size=(8, 1)).astype(np.float32),
+        "shape": np.array([rows or -1, 8]),
+    }
+    nodes = [
+        helper.make_node("Gather", ["users", "user"], ["u"]),
+        helper.make_node("Gather", ["items", "item"], ["i"]),
+        helper.make_node("Concat", ["u", "i"], ["joined"], axis=1),
+        helper.make_node("Reshape", ["joined", "shape"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["h"]),
+        helper.make_node("Sigmoid", ["h"], ["s"]),
+        helper.make_node("Squeeze", ["s"], ["click"], axes=[1]),
+    ]
+    inputs = [helper.make_tensor_value_info(name, onnx.TensorProto.INT64, [rows or "n"]) for name in ("user", "item")]
+    output = helper.make_tensor_value_info("click", onnx.TensorProto.FLOAT, [rows or "n"])
+    constants = [onnx.numpy_helper.from_array(values, name) for name, values in weights.items()]
+    graph = helper.make_graph(nodes, "old", inputs, [output], constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=6), str(path))
+    return path
+
+
+def without_price(document: Document) -> None:
+    document["features"] = document["features"][:2]
+    del document["call"]
+
+
+def test_graph_of_an_old_opset_is_brought_in_when_it_can_be_converted(rows: Path, tmp_path: Path) -> None:
+    bring(changed("per_feature", without_price), handmade(tmp_path / "old.onnx", 11, None), rows, tmp_path / "out")
+    assert (tmp_path / "out" / "manifest.json").is_file()
+
+
+def test_graph_is_refused_when_it_fixes_the_number_of_rows_inside(
+    attempt: Callable[[Document, Any], RankineError], tmp_path: Path
+) -> None:
+    error = attempt(changed("per_feature", without_price), handmade(tmp_path / "fixed.onnx", 11, 5))
+    assert_says(error, "rows")
