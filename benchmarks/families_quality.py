@@ -21,10 +21,10 @@ from rankine.compilation.compile import build_names, read_build
 from rankine.compression.recipe import Quantize, Recipe
 from rankine.data import Dataset, load_dataset
 from rankine.data.behavior import BEHAVIOR
-from rankine.data.movielens import MOVIELENS
+from rankine.data.movielens import MOVIELENS_TWO_TASKS
 from rankine.environment import environment
 from rankine.events import Event, Note
-from rankine.models.schema import Schema, SequenceFeature, Task
+from rankine.models.schema import Schema, SequenceFeature
 from rankine.models.variant import BASELINE, load_model, read_variant
 from rankine.planning.optimize import optimize
 from rankine.training.fit import FitConfig
@@ -34,7 +34,6 @@ from rankine.training.train import train
 RESULTS = Path(__file__).resolve().parent / "results" / "families"
 INT8 = Recipe(name="whole", passes=(Quantize(),))
 MLP = (256, 128, 64)
-TWO_TASKS = (Task(name="liked", label="rating", threshold=4.0), Task(name="loved", label="rating", threshold=5.0))
 
 
 def _shorter(schema: Schema, length: int) -> Schema:
@@ -67,10 +66,15 @@ FAMILIES = {
     ),
     "deepfm": Family("ml-1m", {"architecture": "deepfm", "hidden": MLP}),
     "wide_deep": Family("ml-1m", {"architecture": "wide_deep", "hidden": MLP}),
-    "mmoe": Family("ml-1m", {"architecture": "mmoe"}, schema=MOVIELENS.model_copy(update={"tasks": TWO_TASKS})),
-    "din": Family("s3rec-beauty", {"architecture": "din"}, schema=_shorter(BEHAVIOR, 20), margin=0.003),
-    "dcn_v2_criteo": Family("synthetic-criteo", {"architecture": "dcn_v2", "hidden": MLP}, rows=1_000_000),
-    "dlrm_criteo": Family("synthetic-criteo", {"architecture": "dlrm", "hidden": MLP}, rows=1_000_000),
+    "mmoe": Family("ml-1m", {"architecture": "mmoe"}, schema=MOVIELENS_TWO_TASKS),
+    "din": Family(
+        "s3rec-beauty",
+        {"architecture": "din", "attention": (32, 16), "hidden": (128, 64)},
+        schema=_shorter(BEHAVIOR, 20),
+        margin=0.003,
+    ),
+    "dcn_v2_criteo": Family("synthetic-criteo", {"architecture": "dcn_v2", "hidden": MLP}),
+    "dlrm_criteo": Family("synthetic-criteo", {"architecture": "dlrm", "hidden": MLP}),
 }
 
 
