@@ -68,8 +68,6 @@ def load(
         RewriteError: it reads ids in a way that cannot be moved out of the graph; names the place.
         DataError: the rows do not fit the schema.
     """
-    from rankine.models.rewrite import rewrite
-
     refuse_existing(out)
     dataset = _with_schema(dataset, schema)
     dataset.check()
@@ -82,7 +80,7 @@ def load(
         foreign = read_model(model, schema, transforms.table_rows())
     _refuse_padding(foreign.schema, rows)
     with step(emit, "rewrite") as advance:
-        rewritten = rewrite(foreign.graph, foreign.schema)
+        rewritten = _rewrite(foreign)
         advance(0, f"{len(rewritten.tables)} tables, {len(rewritten.graph.graph.node)} operators")
     tables = _tables(rewritten, transforms)
     resolved = settle_links(foreign.schema, rewritten.links, emit)
@@ -165,6 +163,22 @@ def _refuse_padding(schema: Schema, rows: Batch) -> None:
                     got=padding,
                     hint="Leave it out of the lists of the data, or set the 'pad' that the model has under 'call'.",
                 )
+
+
+def _rewrite(foreign: Foreign) -> Rewritten:
+    from rankine.models.rewrite import RewriteError, rewrite
+
+    try:
+        return rewrite(foreign.graph, foreign.schema)
+    except RewriteError as error:
+        if foreign.fixed_rows is None:
+            raise
+        raise ModelError(
+            "the graph seems to fix the number of rows inside",
+            where=foreign.fixed_rows,
+            got=error.message,
+            hint="Export it with a dynamic batch dimension (torch.onnx.export: dynamic_shapes or dynamic_axes).",
+        ) from error
 
 
 def _tables(rewritten: Rewritten, transforms: Transforms) -> dict[str, Table]:

@@ -16,6 +16,7 @@ __all__ = [
     "default_onnx_call",
     "describe_value",
     "dtype_of",
+    "fixed_inside",
     "graph_inputs",
     "read_onnx",
     "read_tables",
@@ -162,6 +163,25 @@ def check_inputs(model: onnx.ModelProto, call: Call, schema: Schema, path: Path)
         if len(shape) and shape[0].HasField("dim_value"):
             shape[0].dim_param = _ROWS
     return dynamic
+
+
+def fixed_inside(model: onnx.ModelProto) -> str | None:
+    """The first node that reshapes to the fixed number of rows of a graph's inputs; None where there is none.
+
+    It may be about something else than rows: this explains a failure, it proves none.
+    """
+    shapes = [value.type.tensor_type.shape.dim for value in graph_inputs(model).values()]
+    sizes = {dims[0].dim_value for dims in shapes if len(dims)} - {0}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            constants |= {node.output[0]: entry.t for entry in node.attribute if entry.name == "value"}
+    for node in model.graph.node:
+        if node.op_type in ("Reshape", "Expand") and node.input[1] in constants:
+            shape = onnx.numpy_helper.to_array(constants[node.input[1]]).reshape(-1).tolist()
+            if shape and shape[0] in sizes:
+                return f"{node.op_type} '{node.name or node.output[0]}' to {shape}"
+    return None
 
 
 def _rows_of(form: str) -> str:

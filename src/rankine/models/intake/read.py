@@ -29,6 +29,7 @@ class Foreign:
     Attributes:
         graph: takes the arguments of ``schema.call`` by name, ids and numbers.
         program: of PyTorch models, as its owner exported it or as it was traced; None for ONNX.
+        fixed_rows: the node that seems to fix the number of rows inside of the graph, or None.
         schema: with the ``call`` by which the program is called: a traced one takes its arguments by position.
     """
 
@@ -36,6 +37,7 @@ class Foreign:
     program: torch.export.ExportedProgram | None
     schema: Schema
     origin: Origin
+    fixed_rows: str | None = None
 
 
 def read_model(model: nn.Module | str | Path, schema: Schema, table_rows: Mapping[str, int]) -> Foreign:
@@ -100,14 +102,15 @@ def _from_pt2(path: Path, schema: Schema, table_rows: Mapping[str, int]) -> Fore
 
 def _from_onnx(path: Path, schema: Schema) -> Foreign:
     from rankine.models.arguments import check_call
-    from rankine.models.intake.onnx_file import check_inputs, default_onnx_call, read_onnx
+    from rankine.models.intake.onnx_file import check_inputs, default_onnx_call, fixed_inside, read_onnx
 
     model = read_onnx(path)
     call = schema.call or default_onnx_call(model, schema)
     schema = schema.model_copy(update={"call": call})
     check_call(call, schema)
     graph = check_inputs(model, call, schema, path)
-    return Foreign(graph, None, schema, Origin(kind="onnx", reference=path.name, sha256=sha256_of(path)))
+    origin = Origin(kind="onnx", reference=path.name, sha256=sha256_of(path))
+    return Foreign(graph, None, schema, origin, fixed_inside(model))
 
 
 def _on_cpu(module: nn.Module) -> nn.Module:
