@@ -73,6 +73,12 @@ def test_verdict_is_pass_when_the_change_is_small_against_the_margin(held_out: H
     assert found.power > 0.9
 
 
+def test_reason_names_a_bound_that_holds_when_the_change_is_tiny(held_out: HeldOut) -> None:
+    found = held_out.certify(held_out.baseline + 1e-5 * held_out.noise)
+    assert -1e-5 < found.ci_low < 0
+    assert "falls by less than 0.00001" in found.reason
+
+
 def test_verdict_is_fail_when_the_variant_is_clearly_worse(held_out: HeldOut) -> None:
     found = held_out.certify(held_out.baseline + held_out.noise)
     assert (found.verdict, found.passed) == ("fail", False)

@@ -273,6 +273,11 @@ def _compare_calibration(
     return CalibrationComparison(baseline=ratios[0], variant=ratios[1], log_delta=log_delta, log_delta_se=error)
 
 
+def _above(bound: float) -> str:
+    """A bound to five digits, rounded so that it still holds."""
+    return f"{math.ceil(bound * 1e5) / 1e5:.5f}"
+
+
 def _judge(compared: _Comparison, margin: float, minimums: Mapping[str, tuple[int, int]]) -> tuple[Verdict, str]:
     """The verdict, and one sentence that gives its reason."""
     short = [f"{count} {what} (minimum {least})" for what, (count, least) in minimums.items() if count < least]
@@ -280,7 +285,7 @@ def _judge(compared: _Comparison, margin: float, minimums: Mapping[str, tuple[in
         return "inconclusive", f"Too little data for a verdict: {', '.join(short)}."
     verdict = verdict_of(compared.ci_low, compared.ci_high, margin)
     if verdict == "pass":
-        shown = f"falls by less than {-compared.ci_low:.5f}" if compared.ci_low < 0 else "does not fall"
+        shown = f"falls by less than {_above(-compared.ci_low)}" if compared.ci_low < 0 else "does not fall"
         return verdict, f"With 95 % confidence AUC {shown}, which is within the margin of {margin:g}."
     if verdict == "fail":
         shown = f"falls by more than {-compared.ci_high:.5f}"

@@ -10,6 +10,7 @@ import click
 
 from rankine.cli.inspect_graph import GraphView, RiskView, graph_view, print_graph
 from rankine.cli.options import json_option
+from rankine.cli.render import format_bytes
 from rankine.config import Frozen
 from rankine.errors import QualityGateFailed
 
@@ -111,7 +112,7 @@ def show(artifact: Artifact, *, as_json: bool) -> None:
         return
     print_lines(
         [
-            ("artifact", f"{view.path} ({view.size_bytes / 1e6:.1f} MB)"),
+            ("artifact", f"{view.path} ({format_bytes(view.size_bytes)})"),
             ("name", f"{view.name}, version {view.version}, stage {view.stage}"),
         ]
     )
@@ -131,7 +132,7 @@ def show(artifact: Artifact, *, as_json: bool) -> None:
                 variant.numeric,
                 f"{variant.macs_per_row:,}",
                 f"{variant.bytes_per_row:,}",
-                f"{variant.size_bytes / 1e6:.2f} MB",
+                format_bytes(variant.size_bytes),
                 ", ".join(f"{engine} {error:.1e}" for engine, error in variant.engines.items()) or "not compiled",
                 _certificates_text(variant),
             )
@@ -244,7 +245,7 @@ def _table_view(table: Table) -> TableView:
 def _table_text(table: TableView | None) -> str:
     if table is None:
         return ""
-    return f"{table.rows:,} x {table.dim} {table.dtype}, {table.size_bytes / 1e6:.2f} MB"
+    return f"{table.rows:,} x {table.dim} {table.dtype}, {format_bytes(table.size_bytes)}"
 
 
 def _bytes_per_row(schema: Schema, tables: Mapping[str, Table]) -> int:

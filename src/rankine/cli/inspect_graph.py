@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from rankine.cli.render import format_bytes
 from rankine.config import Frozen
 
 __all__ = ["GraphView", "RiskView", "graph_view", "print_graph"]
@@ -72,7 +73,7 @@ def print_graph(view: GraphView) -> None:
 
     print_lines(
         [
-            ("graph", f"{view.path} ({view.size_bytes / 1e6:.1f} MB, opset {view.opset})"),
+            ("graph", f"{view.path} ({format_bytes(view.size_bytes)}, opset {view.opset})"),
             ("cost", f"{view.macs_per_row:,} MACs a row"),
             ("operators", ", ".join(f"{count} {name}" for name, count in view.operators.items())),
         ]
@@ -80,7 +81,7 @@ def print_graph(view: GraphView) -> None:
     both = [("input", view.inputs), ("output", view.outputs)]
     print_table(("", "name", "type"), [(kind, name, text) for kind, found in both for name, text in found.items()])
     if view.tables:
-        rows = [(name, f"{r:,} x {dim}", f"{size / 1e6:.2f} MB") for name, (r, dim, size) in view.tables.items()]
+        rows = [(name, f"{r:,} x {dim}", format_bytes(size)) for name, (r, dim, size) in view.tables.items()]
         print_table(("table", "rows x dim", "size"), rows)
     if view.risky_operators:
         print_table(

@@ -16,7 +16,7 @@ from rankine.events import Emit, Event, Failed, Finished, Note, Progress, Starte
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-__all__ = ["print_json", "print_lines", "print_table", "watch"]
+__all__ = ["format_bytes", "print_json", "print_lines", "print_table", "watch"]
 
 _PLAIN_INTERVAL_S = 15.0
 
@@ -36,6 +36,11 @@ def watch(*, quiet: bool = False) -> Iterator[Emit]:
 def print_json(record: Frozen) -> None:
     """A record as indented JSON on standard output."""
     click.echo(record.model_dump_json(indent=2))
+
+
+def format_bytes(size_bytes: int) -> str:
+    """A size with a decimal unit: ``0.5 kB``, ``75.31 MB``."""
+    return f"{size_bytes / 1e3:.1f} kB" if size_bytes < 100_000 else f"{size_bytes / 1e6:,.2f} MB"
 
 
 def print_lines(pairs: Sequence[tuple[str, str]]) -> None:
