@@ -174,8 +174,9 @@ def fixed_inside(model: onnx.ModelProto) -> str | None:
     sizes = {dims[0].dim_value for dims in shapes if len(dims)} - {0}
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
-        if node.op_type == "Constant":
-            constants |= {node.output[0]: entry.t for entry in node.attribute if entry.name == "value"}
+        for entry in node.attribute:
+            if node.op_type == "Constant" and entry.name == "value":
+                constants[node.output[0]] = entry.t
     for node in model.graph.node:
         if node.op_type in ("Reshape", "Expand") and node.input[1] in constants:
             shape = onnx.numpy_helper.to_array(constants[node.input[1]]).reshape(-1).tolist()
