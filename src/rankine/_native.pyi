@@ -79,7 +79,7 @@ def lookup_sequence(
     column: int,
     length: int,
 ) -> int:
-    """As :func:`lookup_bag`, not pooled: the (weighted) rows of the bag, zeros up to ``length`` rows, then their number.
+    """As :func:`lookup_bag`, not pooled: the (weighted) rows of the bag, zeros up to ``length`` rows, their number.
 
     Args:
         length: most values of a bag; ``length * dim + 1`` columns are written.

@@ -20,9 +20,9 @@ from rankine.data import load_dataset
 from rankine.data.dataset import Dataset
 from rankine.models.arguments import call_arguments
 from rankine.models.columns import Batch
+from rankine.models.exporter import quiet_exporter
 from rankine.models.intake.calling import bind
-from rankine.models.intake.exporter import quiet_exporter
-from rankine.models.intake.probe import random_batch
+from rankine.models.random_rows import random_batch
 from rankine.models.schema import Schema
 from rankine.models.transforms import Transforms
 from rankine.models.variant import BASELINE, load_model

@@ -21,7 +21,7 @@ from engine.test_load import save_onnx, save_program
 from rankine.config import parse
 from rankine.data import load_dataset
 from rankine.errors import ArtifactError, DataError, RankineError
-from rankine.models.intake.exporter import quiet_exporter
+from rankine.models.exporter import quiet_exporter
 from rankine.models.intake.refusal import ModelError
 from rankine.models.rewrite import RewriteError
 from rankine.models.schema import Schema

@@ -14,10 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from rankine.events import Event, Note
+from rankine.models.call import Argument, Call
 from rankine.models.intake.calling import task_columns
 from rankine.models.intake.embedding_bag import keep_embedding_bags
 from rankine.models.intake.links import settle_links
-from rankine.models.intake.probe import random_batch
 from rankine.models.intake.program import runnable
 from rankine.models.intake.prove import prove, without_final_sigmoids
 from rankine.models.intake.reference import is_reference, resolve
@@ -25,6 +25,7 @@ from rankine.models.intake.refusal import ModelError
 from rankine.models.intake.risks import risky_operators
 from rankine.models.intake.scorer import take_off_sigmoids
 from rankine.models.macs import count_graph_macs
+from rankine.models.random_rows import random_batch
 from rankine.models.schema import CategoricalFeature, Identity, MultiHotFeature, Schema, SequenceFeature, Task
 
 ROWS = 5
@@ -223,6 +224,13 @@ def test_random_rows_hold_the_largest_ids_and_no_padding_when_drawn() -> None:
             SequenceFeature(name="past", side="request", encoding=Identity(size=5), max_length=3),
         ),
         item_id="item",
+        call=Call(
+            arguments=(
+                Argument(name="x", feature="x"),
+                Argument(name="values", form="values", feature="tags"),
+                Argument(name="past", form="padded", feature="past", pad=0),
+            )
+        ),
     )
     batch: Any = random_batch(schema, {"x": 9, "tags": 4, "past": 5}, 200)
     assert (batch.item["x"].max(), batch.item["x"].min()) == (8, 0)

@@ -178,45 +178,6 @@ def test_lookup_one_is_exact_when_table_holds_every_half() -> None:
 
 
 @given(
-    st.lists(st.lists(st.integers(0, 9), max_size=4), min_size=1, max_size=6),
-    st.sampled_from(DTYPES),
-    st.sampled_from((3, 16, 32)),
-    st.booleans(),
-)
-def test_lookup_sequence_equals_numpy_when_ids_are_good(
-    bags: list[list[int]], dtype: str, dim: int, weighted: bool
-) -> None:
-    rng = np.random.default_rng(1)
-    table, scale, bias = make_table(rng, dtype, 10, dim)
-    values = ints(*(value for bag in bags for value in bag))
-    offsets = np.cumsum([0, *map(len, bags)]).astype(np.int32)
-    weights = rng.normal(size=len(values)).astype(np.float32) if weighted else None
-    index = np.sort(rng.integers(0, len(bags), 9)).astype(np.int32)
-    out = np.full((9, 4 * dim + 3), -7.0, np.float32)
-    assert _native.lookup_sequence(table, scale, bias, values, offsets, weights, index, out, 1, 4) == -1
-    rows = dense(table, scale, bias)
-    for r, i in enumerate(index):
-        span = slice(offsets[i], offsets[i + 1])
-        wanted = np.zeros((4, dim), np.float32)
-        factor = np.float32(1) if weights is None else weights[span][:, None]
-        wanted[: offsets[i + 1] - offsets[i]] = rows[values[span]] * factor
-        np.testing.assert_array_equal(out[r, 1:-2].reshape(4, dim), wanted)
-        assert out[r, -2] == offsets[i + 1] - offsets[i]
-    np.testing.assert_array_equal(out[:, [0, -1]], -7.0)
-
-
-def test_lookup_sequence_stops_at_bad_row_when_a_list_is_too_long_or_an_id_is_out_of_range() -> None:
-    table, out = np.ones((3, 2), np.float32), np.zeros((2, 5), np.float32)
-    values, offsets = ints(0, 1, 2, 3), ints(0, 1, 4)
-    assert _native.lookup_sequence(table, None, None, values, offsets, None, ints(0, 1), out, 0, 2) == 1
-    assert _native.lookup_sequence(table, None, None, ints(0, 3), ints(0, 1, 2), None, ints(0, 1), out, 0, 2) == 1
-    with pytest.raises(ValueError, match="length"):
-        _native.lookup_sequence(table, None, None, values, offsets, None, ints(0), out, 0, 0)
-    with pytest.raises(ValueError, match="out"):
-        _native.lookup_sequence(table, None, None, values, offsets, None, ints(0, 1), out, 0, 3)
-
-
-@given(
     st.lists(st.integers(-2, 6), max_size=8),
     st.lists(st.integers(-2, 9), max_size=40),
     st.sampled_from(DTYPES),

@@ -55,6 +55,7 @@ def test_version_equals_metadata_when_installed() -> None:
 SIGNATURES = {
     "rankine.data:load_dataset": "source, *, schema, rows, seed",
     "rankine.training.train:train": "dataset, model_config, config, *, out, name, emit",
+    "rankine.training.load:load": "model, schema, dataset, *, out, name, emit",
     "rankine.compression.compress:compress": "parent, recipe, dataset, *, out, emit",
     "rankine.compilation.compile:compile_artifact": "parent, *, engines, verify_batch, out, emit",
     "rankine.compilation.compile:open_runner": "artifact, variant, engine, *, device, threads",

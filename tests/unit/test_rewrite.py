@@ -18,8 +18,8 @@ from torch.nn import functional
 from rankine.models.arguments import call_arguments
 from rankine.models.call import Argument, PackedColumn
 from rankine.models.intake.program import to_onnx
+from rankine.models.random_rows import random_batch
 from rankine.models.rewrite import Rewritten, rewrite
-from rankine.models.rewrite.prove import random_batch
 from rankine.models.schema import Schema, Task
 from unit.rewrite_models import categorical, dense, logits_of, multi_hot, operators, packed, schema_of, sequence
 
@@ -61,13 +61,13 @@ def exported_by_tracing(model: nn.Module, schema: Schema, opset: int) -> onnx.Mo
 
 
 def examples(schema: Schema, seed: int) -> tuple[Tensor, ...]:
-    batch = random_batch(schema, dict.fromkeys([*FIELDS, "seen", "items", "tags"], 5), seed)
+    batch = random_batch(schema, dict.fromkeys([*FIELDS, "seen", "items", "tags"], 5), 24, seed=seed)
     return tuple(torch.from_numpy(values) for values in call_arguments(schema.call, schema, batch).values())
 
 
 def check_scores(model: nn.Module, rewritten: Rewritten, schema: Schema, seed: int = 1) -> None:
     """The rewritten model in ONNX Runtime gives the module's own scores, also for a single row."""
-    batch = random_batch(schema, {name: len(rows) for name, rows in rewritten.tables.items()}, seed)
+    batch = random_batch(schema, {name: len(rows) for name, rows in rewritten.tables.items()}, 24, seed=seed)
     given = call_arguments(schema.call, schema, batch)
     with torch.no_grad():
         expected = model.eval()(*(torch.from_numpy(values) for values in given.values()))

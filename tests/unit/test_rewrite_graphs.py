@@ -9,8 +9,8 @@ import pytest
 from rankine.models.arguments import call_arguments
 from rankine.models.call import Argument
 from rankine.models.columns import Batch, Ragged
+from rankine.models.random_rows import random_batch
 from rankine.models.rewrite import RewriteError, check_equal, rewrite
-from rankine.models.rewrite.prove import random_batch
 from rankine.models.schema import Schema, Task, Vocabulary
 from unit.rewrite_models import (
     categorical,
@@ -188,7 +188,7 @@ def test_rewrite_orders_outputs_by_task_when_they_have_their_names() -> None:
     schema = schema_of([categorical("user", 4)], [USER], tasks=tasks)
     rewritten = rewrite(model, schema)
     assert rewritten.links == ("sigmoid", "identity")
-    batch = random_batch(schema, {"user": 4})
+    batch = random_batch(schema, {"user": 4}, 24)
     logits = logits_of(rewritten, schema, batch)
     np.testing.assert_allclose(logits[:, 0], -logits[:, 1])
 
@@ -281,7 +281,7 @@ def test_check_equal_refuses_when_a_table_was_changed() -> None:
     model = graph_of("(int64[rows] user) => (float[rows,1] y)", "y = Gather(T, user)", T=weight(4, 1))
     schema = schema_of([categorical("user", 4)], [USER])
     rewritten = rewrite(model, schema)
-    batch = random_batch(schema, {"user": 4}, seed=3)
+    batch = random_batch(schema, {"user": 4}, 24, seed=3)
     assert check_equal(model, rewritten, schema, batch) == 0
     rewritten.tables["user"][:] += 1e-3
     with pytest.raises(RewriteError, match=r"differ from the original's \(got 0.001"):

@@ -11,6 +11,7 @@ import pytest
 
 from rankine.artifact import Artifact, Draft
 from rankine.errors import ArtifactError, DataError
+from rankine.models.call import Argument, Call
 from rankine.models.columns import Column, Ragged
 from rankine.models.schema import (
     CategoricalFeature,
@@ -202,6 +203,15 @@ def test_sequence_is_cut_at_the_asked_end_when_it_is_too_long(truncation: Any, k
     bounds = zip(found.offsets[:-1], found.offsets[1:], strict=True)
     assert [found.values[start:end].tolist() for start, end in bounds] == kept
     assert found.offsets.dtype == np.int32
+
+
+def test_sequence_is_refused_when_it_holds_the_padding_of_a_model_from_elsewhere() -> None:
+    feature = SequenceFeature(name="x", side="request", encoding=Identity(size=5))
+    call = Call(arguments=(Argument(name="ids", form="padded", feature="x", pad=3),))
+    fitted = Transforms(Schema(features=(feature,), item_id="item", call=call), {}, {})
+    assert encode(fitted, Ragged.from_lists([[1, 0], []], np.int64)).values.tolist() == [1, 0]
+    with pytest.raises(DataError, match=r"x: a list holds the id that the model takes for padding .got 3"):
+        encode(fitted, Ragged.from_lists([[1, 3]], np.int64))
 
 
 def test_sequence_is_refused_when_it_is_no_list() -> None:

@@ -30,7 +30,11 @@ recipe.yaml:
 @click.command("compress", epilog=EPILOG)
 @artifact_argument
 @data_options
-@click.option("--recipe", type=click.Path(path_type=Path), help="Recipe (YAML) [default: distill, then INT8].")
+@click.option(
+    "--recipe",
+    type=click.Path(path_type=Path),
+    help="Recipe (YAML) [default: distill, then INT8; INT8 alone for a model from elsewhere].",
+)
 @out_option
 @json_option
 def command(
@@ -46,9 +50,12 @@ def command(
     from rankine.cli.render import watch
     from rankine.compression.compress import compress
     from rankine.compression.recipe import read_recipe
+    from rankine.models.checkpoint import is_trainable
+    from rankine.models.variant import BASELINE, load_model
 
     check_out(out)
-    parent, chosen = Artifact.open(artifact), read_recipe(recipe)
+    parent = Artifact.open(artifact)
+    chosen = read_recipe(recipe, trainable=is_trainable(load_model(parent, BASELINE)))
     with watch() as emit:
         child = compress(parent, chosen, data.open(), out=out, emit=emit)
     carry_catalog(artifact, out)

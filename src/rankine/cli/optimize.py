@@ -26,7 +26,11 @@ Example:
 @click.command("optimize", epilog=EPILOG)
 @artifact_argument
 @data_options
-@click.option("--recipe", type=click.Path(path_type=Path), help="Recipe (YAML) [default: distill, then INT8].")
+@click.option(
+    "--recipe",
+    type=click.Path(path_type=Path),
+    help="Recipe (YAML) [default: distill, then INT8; INT8 alone for a model from elsewhere].",
+)
 @click.option("--engine", "engines", multiple=True, help="Engine to build for, repeatable [default: all installed].")
 @margin_option
 @out_option
@@ -49,10 +53,13 @@ def command(
     from rankine.cli.inspect import require_pass, show
     from rankine.cli.render import watch
     from rankine.compression.recipe import read_recipe
+    from rankine.models.checkpoint import is_trainable
+    from rankine.models.variant import BASELINE, load_model
     from rankine.planning.optimize import optimize
 
     check_out(out)
-    parent, chosen = Artifact.open(artifact), read_recipe(recipe)
+    parent = Artifact.open(artifact)
+    chosen = read_recipe(recipe, trainable=is_trainable(load_model(parent, BASELINE)))
     with watch() as emit:
         child = optimize(
             parent,

@@ -10,7 +10,7 @@ from pydantic import Field
 from rankine.config import Frozen, load_yaml
 from rankine.training.config import FitConfig
 
-__all__ = ["DEFAULT_RECIPE", "Distill", "Needs", "Pass", "Quantize", "Recipe", "read_recipe"]
+__all__ = ["DEFAULT_RECIPE", "GRAPH_RECIPE", "Distill", "Needs", "Pass", "Quantize", "Recipe", "read_recipe"]
 
 Needs = Literal["graph", "trainable"]
 
@@ -73,12 +73,16 @@ class Recipe(Frozen):
 
 
 DEFAULT_RECIPE = Recipe(passes=(Distill(), Quantize()))
+GRAPH_RECIPE = Recipe(passes=(Quantize(),))
+"""The default where the baseline cannot be trained: a graph, or a program from elsewhere."""
 
 
-def read_recipe(path: Path | None) -> Recipe:
-    """The recipe in a YAML file, or the default one.
+def read_recipe(path: Path | None, *, trainable: bool = True) -> Recipe:
+    """The recipe in a YAML file, or the default one for a baseline that is ``trainable`` or not.
 
     Raises:
         ConfigError: the file is missing or has a wrong key.
     """
-    return DEFAULT_RECIPE if path is None else load_yaml(Recipe, path)
+    if path is not None:
+        return load_yaml(Recipe, path)
+    return DEFAULT_RECIPE if trainable else GRAPH_RECIPE

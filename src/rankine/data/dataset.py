@@ -158,7 +158,7 @@ class Dataset:
         )
 
     def clusters(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """What makes rows dependent, for cluster-robust statistics: user and item, each where more than one is known."""
+        """What makes rows dependent, for cluster-robust statistics: user and item, where more than one is known."""
         found = {} if self.groups is None else {"user": self.groups[rows]}
         return found if len(self.item_ids) < 2 else {**found, "item": self.item_index[rows].astype(np.int64)}
 

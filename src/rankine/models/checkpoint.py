@@ -16,6 +16,7 @@ from rankine.artifact import read_record
 from rankine.config import Frozen
 from rankine.errors import ArtifactError
 from rankine.models.schema import Schema
+from rankine.models.variant import Model
 from rankine.models.zoo import build_model
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from rankine.models.columns import Batch
     from rankine.models.zoo.base import RankingModel
 
-__all__ = ["Scorer", "is_program", "load_checkpoint", "load_scorer", "save_checkpoint"]
+__all__ = ["Scorer", "is_program", "is_trainable", "load_checkpoint", "load_scorer", "save_checkpoint"]
 
 _PROGRAM_FILE = "program.pt2"
 
@@ -86,6 +87,11 @@ def load_checkpoint(folder: Path) -> RankingModel:
 def is_program(folder: Path) -> bool:
     """Whether a checkpoint is a program from elsewhere."""
     return (folder / _PROGRAM_FILE).is_file()
+
+
+def is_trainable(model: Model) -> bool:
+    """Whether a variant can be trained further: it has a checkpoint, and that is a reference model."""
+    return model.checkpoint is not None and not is_program(model.checkpoint)
 
 
 def load_scorer(folder: Path) -> Scorer:

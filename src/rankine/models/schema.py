@@ -273,6 +273,14 @@ class Schema(Frozen):
         """Names of the tasks, in the order of the model's outputs."""
         return tuple(task.name for task in self.tasks)
 
+    @property
+    def padding(self) -> dict[str, int]:
+        """By sequence feature that a model from elsewhere takes padded, the id that fills it up."""
+        arguments = () if self.call is None else self.call.arguments
+        found = {a.feature: a.pad for a in arguments if a.form == "padded" and a.feature is not None}
+        found |= {c.feature: c.pad for a in arguments for c in a.columns if c.part == "value"}
+        return {f.name: found[f.name] for f in self.features if isinstance(f, SequenceFeature) and f.name in found}
+
     def ranking_function(self) -> Ranking:
         """What candidates are sorted by: scores (after the link) by task to one number a row."""
         return parse_ranking(self.ranking or self.tasks[0].name, self.task_names)

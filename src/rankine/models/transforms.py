@@ -125,9 +125,9 @@ class Transforms:
                     raise DataError("must be a list of values a row", where=feature.name, got=str(column.dtype))
                 if isinstance(feature, SequenceFeature):
                     column = column.truncated(feature.max_length, keep_last=feature.truncation == "left")
-                return Ragged(
-                    self._ids(feature, column.values, unseen), column.offsets.astype(np.int32), column.weights
-                )
+                ids = self._ids(feature, column.values, unseen)
+                _refuse_padding(feature, ids, self.schema.padding.get(feature.name) if self.schema.call else None)
+                return Ragged(ids, column.offsets.astype(np.int32), column.weights)
             case CategoricalFeature():
                 if isinstance(column, Ragged):
                     raise DataError("must be one value a row", where=feature.name, got="a list")
@@ -192,6 +192,17 @@ class Transforms:
 def table_of(feature: TableFeature) -> str:
     """Name of the embedding table that a feature reads."""
     return feature.table or feature.name
+
+
+def _refuse_padding(feature: Feature, ids: np.ndarray, padding: int | None) -> None:
+    """A model from elsewhere takes the id that fills up its lists for no value: it would count what it must not."""
+    if padding is not None and (ids == padding).any():
+        raise DataError(
+            "a list holds the id that the model takes for padding",
+            where=feature.name,
+            got=padding,
+            hint="Leave it out of the lists, or set the 'pad' that the model has under 'call' in the schema.",
+        )
 
 
 def _check_complete(artifact: Artifact, schema: Schema, fitted: _Fitted) -> None:

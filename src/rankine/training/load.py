@@ -15,13 +15,12 @@ from rankine.data.dataset import Dataset, Splits
 from rankine.errors import DataError
 from rankine.events import Emit, Note, ignore, step
 from rankine.metrics import auc
-from rankine.models.columns import Batch, Ragged
+from rankine.models.columns import Batch
 from rankine.models.intake.links import settle_links
 from rankine.models.intake.origin import Proof
-from rankine.models.intake.probe import random_batch
 from rankine.models.intake.read import Foreign, read_model
 from rankine.models.intake.refusal import ModelError
-from rankine.models.rewrite.atoms import pads
+from rankine.models.random_rows import random_batch
 from rankine.models.schema import DenseFeature, Schema
 from rankine.models.transforms import Transforms
 from rankine.models.variant import BASELINE, Table, Variant, write_tables
@@ -75,10 +74,9 @@ def load(
     splits = dataset.splits()
     transforms = dataset.fit_transforms(splits.train)
     _note_transforms(schema, emit)
-    rows = dataset.encode(transforms)
     with step(emit, "read model"):
         foreign = read_model(model, schema, transforms.table_rows())
-    _refuse_padding(foreign.schema, rows)
+    rows = dataset.encode(replace(transforms, schema=foreign.schema))
     with step(emit, "rewrite") as advance:
         rewritten = _rewrite(foreign)
         advance(0, f"{len(rewritten.tables)} tables, {len(rewritten.graph.graph.node)} operators")
@@ -145,24 +143,6 @@ def _note_transforms(schema: Schema, emit: Emit) -> None:
     if numbered:
         hint = "write an identity encoding where the column holds the model's own ids"
         emit(Note("transforms", f"{', '.join(numbered)}: numbered anew by their sorted values; {hint}"))
-
-
-def _refuse_padding(schema: Schema, rows: Batch) -> None:
-    """Refuse lists that hold the id which fills them up: the model takes it for no value, and a lookup cannot.
-
-    Raises:
-        DataError: names the feature.
-    """
-    for name, padding in pads(schema).items():
-        for columns in (rows.request, rows.item, rows.pair):
-            column = columns.get(name)
-            if isinstance(column, Ragged) and (column.values == padding).any():
-                raise DataError(
-                    "a list holds the id that the model takes for padding",
-                    where=name,
-                    got=padding,
-                    hint="Leave it out of the lists of the data, or set the 'pad' that the model has under 'call'.",
-                )
 
 
 def _rewrite(foreign: Foreign) -> Rewritten:

@@ -15,12 +15,12 @@ from torch.utils import _pytree as pytree
 from rankine.models.arguments import call_arguments
 from rankine.models.call import Call
 from rankine.models.export import OPSET
+from rankine.models.exporter import PLACEHOLDER, name_inputs, quiet_exporter
 from rankine.models.intake.calling import bind, output_order
 from rankine.models.intake.embedding_bag import keep_embedding_bags, translation_table
-from rankine.models.intake.exporter import PLACEHOLDER, name_inputs, quiet_exporter
-from rankine.models.intake.probe import random_batch
 from rankine.models.intake.refusal import ModelError, first_line
 from rankine.models.intake.trace import check_runs
+from rankine.models.random_rows import random_batch
 from rankine.models.schema import Schema
 
 __all__ = ["load_program", "read_program", "runnable", "to_onnx"]
@@ -108,6 +108,8 @@ def to_onnx(program: torch.export.ExportedProgram, call: Call, tasks: tuple[str,
                 opset_version=OPSET,
                 input_names=[f"{PLACEHOLDER}{position}" for position in range(len(names))],
                 custom_translation_table=translation_table(),
+                # Its optimizer takes x + 1e-8 for x: the mean of an empty list would be 0 / 0.
+                optimize=False,
                 verbose=False,
             )
     except Exception as error:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from rankine.models.arguments import call_arguments
 from rankine.models.call import Call
 from rankine.models.columns import Batch, Column, Ragged
+from rankine.models.exporter import quiet_exporter
 from rankine.models.intake.calling import bind, task_columns, tensors
-from rankine.models.intake.exporter import quiet_exporter
-from rankine.models.intake.probe import random_batch
 from rankine.models.intake.refusal import ModelError, first_line, user_line
+from rankine.models.random_rows import random_batch
 from rankine.models.schema import DenseFeature, Schema
 from rankine.models.transforms import table_of
 

@@ -20,7 +20,7 @@ from rankine.models.schema import (
     SequenceFeature,
 )
 
-__all__ = ["Atom", "Atoms", "argument_pattern", "id_count", "pads"]
+__all__ = ["Atom", "Atoms", "argument_pattern", "id_count"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +99,6 @@ def id_count(feature: Feature) -> int | None:
                     return buckets
                 case _:
                     return None
-
-
-def pads(schema: Schema) -> dict[str, int]:
-    """By sequence feature, the id that the call fills it up with."""
-    found: dict[str, int] = {}
-    for argument in schema.call.arguments if schema.call else ():
-        if argument.form == "padded" and argument.feature is not None:
-            found[argument.feature] = argument.pad
-        found |= {column.feature: column.pad for column in argument.columns if column.part == "value"}
-    return {f.name: found.get(f.name, 0) for f in schema.features if isinstance(f, SequenceFeature)}
 
 
 def _atoms_of(feature: Feature) -> list[Atom]:

@@ -11,25 +11,21 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 
 from rankine.models.arguments import call_arguments
-from rankine.models.columns import Batch, Column, Ragged
+from rankine.models.columns import Batch, Ragged
 from rankine.models.export import OUTPUT
 from rankine.models.lookup_reference import reference_lookup
-from rankine.models.rewrite.atoms import pads
 from rankine.models.rewrite.errors import RewriteError
 from rankine.models.rewrite.link import Link, in_task_order, join_logits
 from rankine.models.rewrite.prepare import KNOWN_DOMAINS, prepare
 from rankine.models.rewrite.shapes import Shapes, run_all
-from rankine.models.schema import DenseFeature, Feature, Schema
-from rankine.models.transforms import table_of
+from rankine.models.schema import Schema
 from rankine.models.variant import Table
 
-__all__ = ["TOLERANCE", "largest_difference", "random_batch"]
+__all__ = ["TOLERANCE", "largest_difference"]
 
 TOLERANCE = 1e-5
 """Of logits: ``|a - b| <= TOLERANCE * max(1, |b|)``."""
 
-_REQUESTS, _ITEMS, _ROWS = 4, 9, 24
-_LONGEST_LIST = 8
 _ELEMENT_BYTES = 4
 _LARGEST_FILE_BYTES = 2**30
 """Larger models are run by the reference only: a file is limited to 2 GB."""
@@ -66,45 +62,8 @@ def largest_difference(
     return max(_difference(logits, expected), _difference(np.stack(linked, axis=1), scores))
 
 
-def random_batch(schema: Schema, table_rows: Mapping[str, int], seed: int = 0) -> Batch:
-    """Encoded rows with random ids and numbers: lists of every length from none, and the largest ids."""
-    random = np.random.default_rng(seed)
-    padding = pads(schema)
-    sides: dict[str, dict[str, Column]] = {"request": {}, "item": {}, "pair": {}}
-    sizes = {"request": _REQUESTS, "item": _ITEMS, "pair": _ROWS}
-    for feature in schema.features:
-        side = "pair" if feature.per_row else feature.side
-        size = None if isinstance(feature, DenseFeature) else table_rows[table_of(feature)]
-        sides[side][feature.name] = _random_column(feature, sizes[side], size, padding.get(feature.name), random)
-    requests = np.sort(random.integers(0, _REQUESTS, _ROWS)).astype(np.int32)
-    items = random.integers(0, _ITEMS, _ROWS).astype(np.int32)
-    return Batch(sides["request"], sides["item"], sides["pair"], requests, items)
-
-
-def _random_column(
-    feature: Feature, rows: int, size: int | None, padding: int | None, random: np.random.Generator
-) -> Column:
-    if isinstance(feature, DenseFeature) or size is None:
-        width = feature.width if isinstance(feature, DenseFeature) else 1
-        return random.standard_normal((rows, width)).astype(np.float32)
-    ids = np.arange(size)
-    if padding is not None and size > 1:
-        ids = ids[ids != padding]
-    if feature.kind == "categorical":
-        column = random.choice(ids, rows)
-        column[0] = ids[-1]
-        return column.astype(np.int32)
-    longest = feature.max_length if feature.kind == "sequence" else min(feature.max_length, _LONGEST_LIST)
-    lengths = random.integers(0, longest + 1, rows)
-    lengths[:2] = 0, longest
-    values = random.choice(ids, int(lengths.sum())).astype(np.int32)
-    weighted = feature.kind == "multi_hot" and feature.weights is not None
-    weights = random.standard_normal(len(values)).astype(np.float32) if weighted else None
-    return Ragged(values, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), weights)
-
-
 def _check_padding(schema: Schema, batch: Batch) -> None:
-    for name, padding in pads(schema).items():
+    for name, padding in schema.padding.items():
         for columns in (batch.request, batch.item, batch.pair):
             column = columns.get(name)
             if isinstance(column, Ragged) and (column.values == padding).any():

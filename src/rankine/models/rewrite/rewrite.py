@@ -11,6 +11,7 @@ from onnx import helper, numpy_helper
 
 from rankine.models.columns import Batch
 from rankine.models.export import OPSET, OUTPUT
+from rankine.models.random_rows import random_batch
 from rankine.models.rewrite.embedding_bag import EMBEDDING_BAG, rewrite_bag
 from rankine.models.rewrite.errors import RewriteError
 from rankine.models.rewrite.fold import fold_batch_norms, remove_dropout
@@ -21,12 +22,14 @@ from rankine.models.rewrite.lookups import rewrite_gather, rewrite_gather_elemen
 from rankine.models.rewrite.masks import COMPARISONS, rewrite_comparison, rewrite_to_bool
 from rankine.models.rewrite.one_hot import rewrite_concat, rewrite_gemm, rewrite_matmul, rewrite_one_hot
 from rankine.models.rewrite.prepare import prepare
-from rankine.models.rewrite.prove import TOLERANCE, largest_difference, random_batch
+from rankine.models.rewrite.prove import TOLERANCE, largest_difference
 from rankine.models.rewrite.shapes import Shapes
 from rankine.models.rewrite.walk import Handler, Walk
 from rankine.models.schema import Schema
 
 __all__ = ["Rewritten", "check_equal", "rewrite"]
+
+_PROOF_ROWS = 24
 
 _HANDLERS: dict[str, Handler] = {
     "Gather": rewrite_gather,
@@ -117,7 +120,7 @@ _LINK_NOTES: dict[Link, str] = {
 
 
 def _proved(model: onnx.ModelProto, rewritten: Rewritten, schema: Schema, guesses: list[str]) -> float:
-    batch = random_batch(schema, {name: len(rows) for name, rows in rewritten.tables.items()})
+    batch = random_batch(schema, {name: len(rows) for name, rows in rewritten.tables.items()}, _PROOF_ROWS)
     try:
         return check_equal(model, rewritten, schema, batch)
     except RewriteError as error:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from rankine.models.rewrite.atoms import Atom, id_count, pads
+from rankine.models.rewrite.atoms import Atom, id_count
 from rankine.models.rewrite.errors import RewriteError
 from rankine.models.rewrite.graph import Graph
 from rankine.models.schema import DenseFeature, Feature, Schema, SequenceFeature, TableFeature
@@ -53,7 +53,7 @@ class Sources:
 
     def __init__(self, schema: Schema, graph: Graph) -> None:
         self.features: dict[str, Feature] = {feature.name: feature for feature in schema.features}
-        self.pads = pads(schema)
+        self.pads = {name: 0 for name, f in self.features.items() if f.kind == "sequence"} | schema.padding
         self._graph = graph
         self._blocks: dict[str, dict[tuple[str, int], Block]] = {}  # by feature
         self._constants: dict[str, np.ndarray] = {}

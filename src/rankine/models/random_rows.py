@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from rankine.models.columns import Batch, Column, Ragged
-from rankine.models.rewrite.atoms import pads
 from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, MultiHotFeature, Schema
 from rankine.models.transforms import table_of
 
@@ -27,7 +26,7 @@ def random_batch(schema: Schema, table_rows: Mapping[str, int], rows: int, *, se
         table_rows: rows of every table, as :meth:`rankine.models.transforms.Transforms.table_rows` gives them.
     """
     random = np.random.default_rng(seed)
-    padding = pads(schema)
+    padding = schema.padding
     sides: dict[str, dict[str, Column]] = {"request": {}, "item": {}, "pair": {}}
     for feature in schema.features:
         side = "pair" if feature.per_row else feature.side
@@ -44,7 +43,7 @@ def _column(feature: Feature, size: int, rows: int, random: np.random.Generator,
         ids = random.integers(0, size, rows, dtype=np.int32)
         ids[:2] = [size - 1, 0][:rows]
         return ids
-    longest = min(_LONGEST_BAG, feature.max_length)
+    longest = min(_LONGEST_BAG, feature.max_length) if isinstance(feature, MultiHotFeature) else feature.max_length
     lengths = random.integers(0 if rows >= 10 else min(2, longest), longest + 1, rows)
     lengths[:2] = longest
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
