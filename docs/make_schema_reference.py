@@ -5,6 +5,8 @@ $ python docs/make_schema_reference.py
 
 from __future__ import annotations
 
+import inspect
+import re
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -12,6 +14,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from rankine.config import Frozen
+from rankine.models.call import Argument, Call, PackedColumn
+from rankine.models.call import Argument, Call, PackedColumn
 from rankine.models.schema import (
     CategoricalFeature,
     DenseFeature,
@@ -19,7 +23,9 @@ from rankine.models.schema import (
     Identity,
     MultiHotFeature,
     Schema,
+    SequenceFeature,
     Split,
+    Task,
     Vocabulary,
 )
 
@@ -27,8 +33,10 @@ PAGE = Path(__file__).parent / "reference" / "schema.md"
 _INTRODUCTION = """\
 # Schema
 
-Made from the classes in `rankine.models.schema` by `docs/make_schema_reference.py`; edit the classes, not this page.
-[Bring your own data](../how-to/bring-your-data.md) shows a whole file. Unknown keys are refused, with a suggestion.
+Made from the classes in `rankine.models.schema` and `rankine.models.call` by `docs/make_schema_reference.py`; edit the
+classes, not this page. [Bring your own data](../how-to/bring-your-data.md) shows a whole file,
+[Bring your model](../how-to/bring-your-model.md) the call of a model from elsewhere. Unknown keys are refused, with a
+suggestion.
 
 A feature's `side` says where its value comes from, and with that who sends it:
 
@@ -46,11 +54,40 @@ _SECTIONS: tuple[tuple[str, type[Frozen], str], ...] = (
     ("The file", Schema, "The keys of the file itself."),
     ("Categorical feature", CategoricalFeature, ""),
     ("Multi-hot feature", MultiHotFeature, ""),
+    ("Sequence feature", SequenceFeature, ""),
+    (
+        "Sequence feature",
+        SequenceFeature,
+        "Values in their order, oldest first, such as a behavior history. What a model reads of an empty list are zeros.",
+    ),
     ("Dense feature", DenseFeature, ""),
     ("Vocabulary encoding", Vocabulary, ""),
     ("Hash encoding", Hash, ""),
     ("Identity encoding", Identity, ""),
-    ("Split", Split, ""),
+    ("Task", Task, ""),
+    (
+        "Task",
+        Task,
+        "One output of the model. `ranking` combines the scores of tasks by their names, numbers, `+ - * / **`, and\n"
+        "`log`, `exp`, `sqrt`, `min(a, b)`, `max(a, b)`. See [several tasks](../how-to/several-tasks.md).",
+    ),
+    (
+        "Split",
+        Split,
+        "`random`: by row. `time`: the newest rows are the test. `leave_last_out`: of each group, the rows of the last\n"
+        "time are the test and those of the one before validation; a group with fewer than three times only trains.",
+    ),
+    (
+        "Call",
+        Call,
+        "How a model from elsewhere is called; `rankine init` writes it. See\n"
+        "[bring your model](../how-to/bring-your-model.md).",
+    ),
+    ("Argument", Argument, "One argument of the model, or one input of an ONNX graph."),
+    ("Packed column", PackedColumn, "Columns of a packed matrix that hold one feature, in the matrix' order."),
+    ("Call", Call, ""),
+    ("Argument", Argument, ""),
+    ("Packed column", PackedColumn, ""),
 )
 
 
@@ -58,15 +95,23 @@ def render() -> str:
     """The page."""
     parts = [_INTRODUCTION]
     for title, kind, text in _SECTIONS:
-        intro = text or " ".join((kind.__doc__ or "").split()).replace("``", "`")
-        rows = [_row(name, field) for name, field in kind.model_fields.items()]
+        summary, told = _docstring(kind)
+        intro = text or summary
+        rows = [_row(name, field, told.get(name)) for name, field in kind.model_fields.items()]
         table = ["| key | type | default | |", "| --- | --- | --- | --- |", *rows]
         parts.append("\n".join([f"## {title}", "", intro, "", *table, ""]))
     return "\n".join(parts)
 
 
-def _row(name: str, field: FieldInfo) -> str:
-    text = ", ".join(part for part in (field.description, _bounds(field)) if part)
+def _docstring(kind: type[Frozen]) -> tuple[str, dict[str, str]]:
+    """A class' docstring in Markdown, and what its ``Attributes:`` say of each field."""
+    text, _, attributes = inspect.cleandoc(kind.__doc__ or "").replace("``", "`").partition("Attributes:")
+    entries = re.findall(r"^    (\w+): (.*(?:\n      .*)*)", attributes, re.MULTILINE)
+    return " ".join(text.split()), {name: " ".join(said.split()).removesuffix(".") for name, said in entries}
+
+
+def _row(name: str, field: FieldInfo, told: str | None) -> str:
+    text = ", ".join(part for part in (field.description or told, _bounds(field)) if part)
     return f"| `{name}` | {_type(field.annotation)} | {_default(field)} | {text} |"
 
 
@@ -92,7 +137,7 @@ def _type(annotation: Any) -> str:
         return "list of " + (_type(arguments[0]) if arguments[-1] is Ellipsis else f"{len(arguments)} numbers")
     if isinstance(annotation, type):
         if issubclass(annotation, Frozen):
-            return f"[{_title(annotation)}](#{_title(annotation).lower().replace(' ', '-')})"
+            return _link(annotation)
         return {"str": "text", "int": "integer", "float": "number"}.get(annotation.__name__, annotation.__name__)
     kinds = [_type(part) for part in arguments if (isinstance(part, type) and part is not type(None)) or get_args(part)]
     return " or ".join(dict.fromkeys(kinds))
@@ -102,13 +147,19 @@ def _title(kind: type[Frozen]) -> str:
     return next(title for title, known, _ in _SECTIONS if known is kind)
 
 
+def _link(kind: type[Frozen]) -> str:
+    return f"[{_title(kind)}](#{_title(kind).lower().replace(' ', '-')})"
+
+
 def _default(field: FieldInfo) -> str:
     if field.default is PydanticUndefined:
         return "required"
     if field.default is None:
         return "none"
+    if isinstance(field.default, tuple) and field.default and isinstance(field.default[0], Frozen):
+        return ", ".join(f"one {_link(type(value))}" for value in field.default)
     if isinstance(field.default, Frozen):
-        return f"[{_title(type(field.default))}](#{_title(type(field.default)).lower().replace(' ', '-')})"
+        return _link(type(field.default))
     return f"`{list(field.default) if isinstance(field.default, tuple) else field.default}`"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
 import runpy
@@ -23,16 +24,32 @@ from conftest import ROOT, is_ci
 from rankine.cli import LazyGroup, _rankine
 from rankine.compression.recipe import Recipe
 from rankine.config import Frozen, parse
+from rankine.models.call import Call
 from rankine.models.schema import Schema
 from rankine.models.zoo.dcn_v2 import DcnV2Config
+from rankine.models.zoo.din import DinConfig
 from rankine.observation.result import CertificateSummary, DemoResult, Measured, Ratios
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 FENCE = re.compile(r"^```(?P<kind>\w*)(?: title=(?P<title>\S+))?\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"(?<!\!)\[[^\]]*\]\(([^)\s]+)\)|\!\[[^\]]*\]\(([^)\s]+)\)")
 NAME = re.compile(r"`(rankine(?:\.\w+)+)`")
-FILES: dict[str, type[Frozen]] = {"schema.yaml": Schema, "recipe.yaml": Recipe, "model.yaml": DcnV2Config}
-TUTORIAL = ROOT / "docs" / "tutorials" / "first-service.md"
+
+
+class CallSection(Frozen):
+    """The part of a schema that says how a model is called."""
+
+    call: Call
+
+
+FILES: dict[str, type[Frozen]] = {
+    "schema.yaml": Schema,
+    "recipe.yaml": Recipe,
+    "model.yaml": DcnV2Config,
+    "din.yaml": DinConfig,
+    "call.yaml": CallSection,
+}
+TUTORIALS = sorted(ROOT.glob("docs/tutorials/*.md"))
 RESULT = ROOT / "benchmarks" / "results" / "demo-movielens.json"
 
 
@@ -130,7 +147,7 @@ def test_every_field_is_described_when_result_json_has_it() -> None:
 
 @pytest.mark.parametrize(
     "block",
-    [block for block in blocks(*PAGES) if block.title],
+    [block for block in blocks(*PAGES) if block.title.endswith(".yaml")],
     ids=lambda block: f"{relative(block.page)}:{block.title}",
 )
 def test_configuration_is_accepted_when_a_page_shows_it(block: Block) -> None:
@@ -172,42 +189,69 @@ def test_readme_results_are_current_when_results_are_committed() -> None:
 
 
 def environment() -> dict[str, str]:
-    """This environment, with the installed ``rankine`` first on the path."""
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    """This environment, with the installed ``rankine`` first on the path.
+
+    PyTorch's threads wait without spinning: other tests and the server may want the cores.
+    """
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "OMP_WAIT_POLICY": "PASSIVE"}
 
 
-def run(command: list[str], folder: Path) -> None:
-    """Run to the end; the test fails with all that was printed."""
+def run(command: list[str], folder: Path) -> str:
+    """Run to the end, and return what was printed; the test fails with all of it."""
     done = subprocess.run(
         command, cwd=folder, env=environment(), capture_output=True, text=True, check=False, timeout=240
     )
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
 
 
-@pytest.mark.e2e
-@pytest.mark.slow
-def test_tutorial_works_when_followed(tmp_path: Path) -> None:
+def follow(tutorial: Path, folder: Path) -> str:
+    """Write a tutorial's files, run its commands one after the other, and return what they printed.
+
+    With fewer epochs and a shorter load than a reader has, on a free port.
+    """
     if shutil.which("curl") is None:
-        reason = "the tutorial's commands need curl"
+        reason = "the tutorials' commands need curl"
         if is_ci():
             pytest.fail(reason)
         pytest.skip(reason)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    page = blocks(TUTORIAL)
+    page = blocks(tutorial)
     for block in page:
-        if block.title:  # fewer epochs than a reader runs
-            (tmp_path / block.title).write_text(re.sub(r"max_epochs: \d+", "max_epochs: 3", block.text))
+        if block.title:
+            (folder / block.title).write_text(re.sub(r"max_epochs: \d+", "max_epochs: 3", block.text))
     lines = [line for block in page if block.kind == "console" for line in commands(block.text)]
     script = "\n".join(lines).replace("8080", port)
     script = re.sub(r"--max-epochs \d+", "--max-epochs 2", script).replace("--duration 5", "--duration 2")
     script = script.replace("curl -s", "curl -sS --fail-with-body")
-    (tmp_path / "tutorial.sh").write_text(
+    (folder / "tutorial.sh").write_text(
         f"set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}\n"
     )
-    run(["bash", "tutorial.sh"], tmp_path)
+    return run(["bash", "tutorial.sh"], folder)
+
+
+def answers(printed: str) -> list[tuple[list[int], list[float]]]:
+    """Ids and scores of every answer among what was printed."""
+    found = [json.loads(text) for text in re.findall(r'\{"ids":\[[^]]*\],"scores":.*?\}', printed)]
+    return [(answer["ids"], answer["scores"]) for answer in found]
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
+def test_tutorial_works_when_followed(tutorial: Path, tmp_path: Path) -> None:
+    printed = follow(tutorial, tmp_path)
     assert (tmp_path / "small" / "files" / "plan.json").exists()
+    found = answers(printed)
+    assert found
+    assert all(len(ids) == len(scores) == 3 and scores == sorted(scores, reverse=True) for ids, scores in found)
+    if tutorial.stem == "behavior-sequence":
+        some, empty, long, last = found
+        assert some != empty
+        assert long == last
 
 
 @pytest.mark.e2e
