@@ -15,7 +15,6 @@ from pydantic_core import PydanticUndefined
 
 from rankine.config import Frozen
 from rankine.models.call import Argument, Call, PackedColumn
-from rankine.models.call import Argument, Call, PackedColumn
 from rankine.models.schema import (
     CategoricalFeature,
     DenseFeature,
@@ -55,36 +54,12 @@ _SECTIONS: tuple[tuple[str, type[Frozen], str], ...] = (
     ("Categorical feature", CategoricalFeature, ""),
     ("Multi-hot feature", MultiHotFeature, ""),
     ("Sequence feature", SequenceFeature, ""),
-    (
-        "Sequence feature",
-        SequenceFeature,
-        "Values in their order, oldest first, such as a behavior history. What a model reads of an empty list are zeros.",
-    ),
     ("Dense feature", DenseFeature, ""),
     ("Vocabulary encoding", Vocabulary, ""),
     ("Hash encoding", Hash, ""),
     ("Identity encoding", Identity, ""),
     ("Task", Task, ""),
-    (
-        "Task",
-        Task,
-        "One output of the model. `ranking` combines the scores of tasks by their names, numbers, `+ - * / **`, and\n"
-        "`log`, `exp`, `sqrt`, `min(a, b)`, `max(a, b)`. See [several tasks](../how-to/several-tasks.md).",
-    ),
-    (
-        "Split",
-        Split,
-        "`random`: by row. `time`: the newest rows are the test. `leave_last_out`: of each group, the rows of the last\n"
-        "time are the test and those of the one before validation; a group with fewer than three times only trains.",
-    ),
-    (
-        "Call",
-        Call,
-        "How a model from elsewhere is called; `rankine init` writes it. See\n"
-        "[bring your model](../how-to/bring-your-model.md).",
-    ),
-    ("Argument", Argument, "One argument of the model, or one input of an ONNX graph."),
-    ("Packed column", PackedColumn, "Columns of a packed matrix that hold one feature, in the matrix' order."),
+    ("Split", Split, ""),
     ("Call", Call, ""),
     ("Argument", Argument, ""),
     ("Packed column", PackedColumn, ""),
