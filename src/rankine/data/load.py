@@ -109,7 +109,7 @@ def _table(path: Path, /, *, schema: Schema | None, rows: int | None, seed: int)
     if not path.exists():
         raise DataError("no such file", where=str(path))
     if schema is None:
-        hint = "Give a schema with --schema FILE.yaml."
+        hint = "Give a schema with --schema FILE.yaml; for a model that you have, `rankine init` drafts one."
         raise UsageError("Parquet and CSV need a schema", where=str(path), hint=hint)
     files = [path] if path.is_file() else [file for file in path.iterdir() if file.suffix in _SUFFIXES]
     large = sum(file.stat().st_size for file in files) > _STREAMED_BYTES
