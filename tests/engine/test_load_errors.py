@@ -150,6 +150,18 @@ def test_schema_is_refused_when_it_does_not_fit_the_model(
     assert_says(error, mistake.message)
 
 
+class _Squeezing(nn.Module):
+    """Drops the dimension of the rows where there is one of them."""
+
+    def forward(self, user: torch.Tensor, item: torch.Tensor, price: torch.Tensor) -> torch.Tensor:
+        return torch.cat([price.squeeze(), price], dim=1).sum(dim=1)
+
+
+def test_line_is_named_when_a_module_fails_on_a_single_row(attempt: Callable[[Document, Any], RankineError]) -> None:
+    error = attempt(EXAMPLES["per_feature"].document(), _Squeezing())
+    assert_says(error, r"test_load_errors.py:\d+: .*the model fails on a single row.*squeeze\(\)")
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [

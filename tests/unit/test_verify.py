@@ -91,6 +91,19 @@ def test_reference_rounds_half_to_even_and_saturates_when_it_quantizes() -> None
     assert result.tolist() == [0.0, 1.0, 0.0, -1.0, 63.5, 63.5, 63.5, -64.0, -64.0, -64.0]
 
 
+def test_reference_computes_in_float64_when_a_constant_is_made_without_its_value() -> None:
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),  # float32 zeros, says ONNX
+        helper.make_node("Add", ["x", "zeros"], ["y"]),
+    ]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [None]) for name in "xy")
+    graph = helper.make_model(helper.make_graph(nodes, "zeros", [x], [y]))
+    (result,) = ReferenceEvaluator(widen(graph)).run(None, {"x": np.array([0.1, 2.0])})
+    assert result.dtype == np.float64
+    assert result.tolist() == [0.1, 2.0]
+
+
 def test_reference_names_the_graph_when_an_operator_is_unknown(model: Model, tmp_path: Path) -> None:
     graph = onnx.load(model.graph)
     graph.graph.node[0].op_type = "NoSuchOperator"

@@ -96,6 +96,9 @@ def widen(model: onnx.ModelProto) -> onnx.ModelProto:
         value.type.tensor_type.elem_type = TensorProto.DOUBLE
     del wide.graph.value_info[:]
     for node in wide.graph.node:
+        if node.op_type == "ConstantOfShape" and not node.attribute:
+            zero = numpy_helper.from_array(np.zeros(1, np.float64))  # what it is made of is float32 unless it is said
+            node.attribute.append(onnx.helper.make_attribute("value", zero))
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.TENSOR:
                 attribute.t.CopyFrom(_widened(attribute.t))

@@ -12,10 +12,10 @@ from rankine.errors import UsageError
 
 __all__ = ["ModelError", "first_line", "user_line"]
 
-_NOT_THE_USERS = (
-    *(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")),
-    Path(rankine.__file__).resolve().parent,
-)
+_INSTALLED = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib"))
+_NOT_THE_USERS = (Path(sysconfig.get_path("stdlib")).resolve(), Path(rankine.__file__).resolve().parent)
+_MACHINERY = ("functorch", "mpmath", "numpy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "sympy", "torch")
+"""Installed packages that run and export models, as against those that a model is made of."""
 
 
 class ModelError(UsageError):
@@ -25,15 +25,19 @@ class ModelError(UsageError):
 
 
 def user_line(traceback: TracebackType | None) -> str | None:
-    """The innermost line of the user's own code in a traceback, as ``file.py:12: code``; None where there is none."""
-    found = None
+    """The innermost line of the model's code in a traceback, as ``file.py:12: code``; None where there is none.
+
+    That is the user's own code, or else that of the installed library that the model is from, with its path in there.
+    """
+    found: dict[bool, str] = {}
     while traceback is not None:
-        path = traceback.tb_frame.f_code.co_filename
-        if _is_users(path):
-            line = linecache.getline(path, traceback.tb_lineno).strip()
-            found = f"{Path(path).name}:{traceback.tb_lineno}: {line}".rstrip(": ")
+        path, number = traceback.tb_frame.f_code.co_filename, traceback.tb_lineno
+        installed = _in_library(path)
+        if installed is not None or _is_users(path):
+            line = linecache.getline(path, number).strip()
+            found[installed is None] = f"{installed or Path(path).name}:{number}: {line}".rstrip(": ")
         traceback = traceback.tb_next
-    return found
+    return found.get(True, found.get(False))
 
 
 def first_line(error: BaseException) -> str:
@@ -47,4 +51,14 @@ def _is_users(path: str) -> bool:
     if path.startswith("<"):  # generated code
         return False
     resolved = Path(path).resolve()
-    return not any(resolved.is_relative_to(root) for root in _NOT_THE_USERS)
+    return not any(resolved.is_relative_to(root) for root in (*_NOT_THE_USERS, *_INSTALLED))
+
+
+def _in_library(path: str) -> str | None:
+    """The path in the installed packages, where it is of one that models are made of."""
+    resolved = Path(path).resolve()
+    for root in _INSTALLED:
+        if resolved.is_relative_to(root):
+            within = resolved.relative_to(root)
+            return None if within.parts[0] in _MACHINERY else within.as_posix()
+    return None

@@ -72,7 +72,7 @@ def check_runs(run: Callable[..., Any], schema: Schema, table_rows: Mapping[str,
         run: takes the arguments of the call one by one.
 
     Raises:
-        ModelError: it fails; names the feature where an id is past the end of a table.
+        ModelError: it fails, on several rows or on one; names the feature where an id is past the end of a table.
     """
     call, batch = _call(schema), random_batch(schema, table_rows, _ROWS)
 
@@ -93,10 +93,28 @@ def check_runs(run: Callable[..., Any], schema: Schema, table_rows: Mapping[str,
             f"the model has no row for the largest id of feature '{blamed}'",
             where=user_line(error.__traceback__),
             got=f"size {table_rows[_table(schema, blamed)]} in the schema",
-            hint="Give its encoding in the schema the size of the model's embedding table.",
+            hint="Give its encoding the size of the model's table, or correct the order of features or of 'call'.",
         ) from error
     except Exception as error:
         raise _failure(error) from error
+    _check_single_row(lambda: attempt(random_batch(schema, table_rows, 1)))
+
+
+def _check_single_row(attempt: Callable[[], None]) -> None:
+    """Refuse a model that takes several rows only: a request may have one candidate.
+
+    Raises:
+        ModelError: it fails.
+    """
+    try:
+        attempt()
+    except Exception as error:
+        raise ModelError(
+            "the model fails on a single row, and not on several",
+            where=user_line(error.__traceback__),
+            got=first_line(error),
+            hint="Look for squeeze() without a dimension: where there is one row it drops the rows too.",
+        ) from error
 
 
 def count_outputs(module: nn.Module, schema: Schema, table_rows: Mapping[str, int]) -> int:
