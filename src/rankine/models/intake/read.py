@@ -62,8 +62,8 @@ def read_model(model: nn.Module | str | Path, schema: Schema, table_rows: Mappin
         if path.suffix in (".pt", ".pth", ".ckpt", ".bin", ".safetensors"):
             hint = "Weights alone are no model: write a function that builds the module and loads them."
         if path.suffix == ".py":
-            module = ".".join(path.with_suffix("").parts)
-            hint = f"Name the function in it that returns the trained module: {module}:build, if it is called 'build'."
+            call = f"{path.stem}:build"
+            hint = f"Name the function in it that returns the trained module: {call}, if it is called 'build'."
         raise ModelError("is no model that can be read", where=str(model), allowed=allowed, hint=hint)
     if not path.is_file():
         raise ModelError("no such file", where=str(path))
