@@ -277,6 +277,26 @@ def test_rewrite_keeps_half_precision_inside_when_the_table_has_it() -> None:
     np.testing.assert_array_equal(rewritten.tables["user"], half.astype(np.float32))
 
 
+def test_rewrite_reads_no_ids_when_a_value_is_cast_to_the_type_of_their_matrix() -> None:
+    body = """
+        shape = Shape <start: int = 0, end: int = 1> (x)
+        target = Concat <axis = 0> (shape, one)
+        made = ConstantOfShape(target)
+        zeros = CastLike(made, x)
+        column = Slice(x, zero, one, one)
+        user = Cast <to = 7> (column)
+        row = Gather(T, user)
+        found = Squeeze(row, one)
+        y = Add(zeros, found)"""
+    model = graph_of(
+        "(float[rows,2] x) => (float[rows,1] y)", body, one=np.array([1]), zero=np.array([0]), T=weight(4, 1)
+    )
+    argument = packed("x", "user", "item", dtype="float32")
+    rewritten = rewrite(model, schema_of([categorical("user", 4), categorical("item", 5)], [argument]))
+    assert "CastLike" not in operators(rewritten)
+    np.testing.assert_array_equal(rewritten.tables["user"], weight(4, 1))
+
+
 def test_check_equal_refuses_when_a_table_was_changed() -> None:
     model = graph_of("(int64[rows] user) => (float[rows,1] y)", "y = Gather(T, user)", T=weight(4, 1))
     schema = schema_of([categorical("user", 4)], [USER])

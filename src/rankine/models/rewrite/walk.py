@@ -14,7 +14,7 @@ from rankine.models.arguments import argument_dtype
 from rankine.models.call import Argument
 from rankine.models.rewrite.atoms import Atom, Atoms, argument_pattern, id_count
 from rankine.models.rewrite.errors import RewriteError, place
-from rankine.models.rewrite.graph import Graph, attribute, evaluate, failures, numbered, reads
+from rankine.models.rewrite.graph import Graph, attribute, evaluate, failures, numbered, reads, renamed
 from rankine.models.rewrite.probe import LARGEST_EXACT, PROBES, ROWS, Probes, Selection
 from rankine.models.rewrite.shapes import Shapes
 from rankine.models.rewrite.sources import Column, Sources
@@ -204,6 +204,7 @@ class Walk:
         self.settle(value.name, dtype)
 
     def _step(self, node: onnx.NodeProto) -> None:
+        node = self._without_likeness(node)
         names = list(reads(node))
         index = [name for name in names if name in self.index]
         ragged = [name for name in names if name in self.ragged]
@@ -217,6 +218,17 @@ class Walk:
             self._step_sink(node, index)
         else:
             self._step_other(node)
+
+    def _without_likeness(self, node: onnx.NodeProto) -> onnx.NodeProto:
+        """``CastLike`` as a ``Cast`` where it takes the type of index work: it reads nothing else of it."""
+        if node.op_type != "CastLike" or node.input[1] not in self.index:
+            return node
+        cast = renamed(node, {})
+        cast.op_type = "Cast"
+        del cast.input[1:]
+        to = int(helper.np_dtype_to_tensor_dtype(self.index[node.input[1]].dtype))
+        cast.attribute.append(helper.make_attribute("to", to))
+        return cast
 
     def _step_other(self, node: onnx.NodeProto) -> None:
         if node.op_type == "Gather" and attribute(node, "axis", 0) == 0 and node.input[0] in self.graph.constants:
