@@ -73,8 +73,10 @@ def prepare(folder: Path, rows: int, *, seed: int = 0) -> Prepared:
     columns[DENSE] = ((years - years[train].min()) / np.ptp(years[train])).astype(np.float32)
     genres, sizes[GENRES] = _genres(movies["genres"].to_pylist())
     columns[GENRES] = genres[at_movie]
-    columns[HISTORY_LENGTH] = np.array([len(history[each]) for each in user], np.int64)
-    columns[HISTORY] = _padded([_encoded(history[each], known["movie"]) for each in user], _HISTORY)
+    # Movies without a training row are left out: their id, 0, is also what fills lists up.
+    kept_history = {each: seen[np.isin(seen, known["movie"])] for each, seen in history.items()}
+    columns[HISTORY_LENGTH] = np.array([len(kept_history[each]) for each in user], np.int64)
+    columns[HISTORY] = _padded([_encoded(kept_history[each], known["movie"]) for each in user], _HISTORY)
     return Prepared(
         fields=Fields(sizes, genres.shape[1], _HISTORY),
         columns=columns,

@@ -119,12 +119,12 @@ def _introduction(result: ForeignResult, equal: int) -> list[str]:
         f"**{equal} of {models} give the library's own scores** on every engine and over HTTP: held against its",
         f"`predict`, no score differs by more than {TOLERANCE:g}, and candidates come in the model's own order. AUC is",
         f"that of the model's own predictions on {result.held_out_rows:,} rows that it was not trained on: it says",
-        "that the model learned, not how good it can be.",
+        "that the model learned, not how good it can be. The last three columns are the largest differences.",
     ]
 
 
 def _table(models: tuple[ForeignModel, ...]) -> list[str]:
-    head = ["model", "reads", "AUC", "ends in", "tables", "MACs a row", "result", "logits", "scores", "served scores"]
+    head = ["model", "reads", "AUC", "ends in", "MACs a row", "result", "certificate", "logits", "scores", "served"]
     return [_line(head), _line(["---"] * len(head)), *(_line(_row(model)) for model in models)]
 
 
@@ -139,9 +139,9 @@ def _row(model: ForeignModel) -> list[str]:
         model.inputs,
         ", ".join(f"{value:.3f}" for value in model.auc.values()),
         ", ".join(links if len(set(links)) > 1 else links[:1]),
-        "" if model.tables is None else str(model.tables),
         "" if model.macs_per_row is None else f"{model.macs_per_row:,}",
         outcome,
+        "" if model.refused else "passed" if model.certified else "**none**",
         worst([found.logit_difference for found in model.engines]),
         worst([found.score_difference for found in model.engines]),
         worst([found.served_score_difference for found in model.engines]),
