@@ -14,6 +14,7 @@ from rankine.certification.plan import (
     PLAN_FILE,
     certified_pairs,
     parity_certificates,
+    parity_file,
     quality_certificates,
     quality_file,
     task_certificates,
@@ -117,10 +118,12 @@ def test_gate_fails_when_the_margin_cannot_be_shown(baseline: Artifact, dataset:
     certified = certify(compiled, dataset, margin=1e-6, out=tmp_path / "certified")
     with pytest.raises(QualityGateFailed, match="no compressed variant passed"):
         require_pass(certified)
+    with pytest.raises(QualityGateFailed, match="no certificate for"):
+        require_pass(compiled)
 
 
 def test_every_task_is_certified_and_the_worst_decides_when_there_are_two(dataset: Dataset, tmp_path: Path) -> None:
-    tasks = (Task(name="click"), Task(name="stay", weight=0.5))
+    tasks = (Task(name="click"), Task(name="stay", weight=0.5, link="identity"))
     noise = np.random.default_rng(0).random((dataset.rows, 1)) < 0.1
     two = replace(
         dataset,
@@ -131,6 +134,9 @@ def test_every_task_is_certified_and_the_worst_decides_when_there_are_two(datase
     recipe = Recipe(
         name="small", passes=(Distill(hidden=(4,), drawn_rows=0.1, fit=FIT), Quantize(calibration_rows=512))
     )
+    # As a user's schema reads the data: without the links that were found when the model was made.
+    unlinked = tuple(task.model_copy(update={"link": "sigmoid"}) for task in tasks)
+    two = replace(two, schema=two.schema.model_copy(update={"tasks": unlinked}))
     optimized = optimize(baseline, (recipe,), two, margin=0.2, out=tmp_path / "optimized")
     by_task = task_certificates(optimized)
     worst = quality_certificates(optimized)
@@ -139,6 +145,8 @@ def test_every_task_is_certified_and_the_worst_decides_when_there_are_two(datase
         assert list(found) == ["click", "stay"]
         assert {certificate.task for certificate in found.values()} == {"click", "stay"}
         assert worst[pair].ci_low == min(certificate.ci_low for certificate in found.values())
+        assert found["click"].log_loss is not None
+        assert found["stay"].log_loss is None, "its output is no probability"
     for parity in parity_certificates(optimized).values():
         assert set(parity.tasks) == {"click", "stay"}
     assert choose(optimized).certified
@@ -148,6 +156,19 @@ def test_every_task_is_certified_and_the_worst_decides_when_there_are_two(datase
     partial = draft.commit(tmp_path / "partial")
     assert pair in certified_pairs(optimized)
     assert pair not in certified_pairs(partial), "a task without a certificate is not certified"
+
+
+def test_parity_certifies_nothing_when_it_leaves_out_a_task(
+    baseline: Artifact, dataset: Dataset, tmp_path: Path
+) -> None:
+    rows = verification_rows(baseline, dataset)
+    compiled = compile_artifact(baseline, engines=["eager", "onnxruntime"], verify_batch=rows, out=tmp_path / "built")
+    certified = certify(compiled, dataset, margin=0.2, out=tmp_path / "certified")
+    [(pair, parity)] = parity_certificates(certified).items()
+    assert pair in certified_pairs(certified)
+    draft = Draft("partial", parent=certified)
+    draft.put_json(parity_file(*pair), parity.model_copy(update={"tasks": {"another": 0.0}}))
+    assert pair not in certified_pairs(draft.commit(tmp_path / "partial"))
 
 
 def test_certify_refuses_when_only_the_oracle_was_built(baseline: Artifact, dataset: Dataset, tmp_path: Path) -> None:

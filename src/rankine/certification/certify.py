@@ -14,12 +14,12 @@ from rankine.certification.plan import PLAN_FILE, SERVED, Pair, Plan, deciding, 
 from rankine.certification.quality import QualityCertificate, certify_quality, check_margin
 from rankine.compilation.compile import build_names, open_runner, read_build
 from rankine.compilation.engines import load_engine
-from rankine.compilation.fastest import median_ms
+from rankine.compilation.fastest import median_ms, task_count
 from rankine.data.dataset import Dataset
 from rankine.errors import ArtifactError
 from rankine.events import Emit, Note, ignore, step
 from rankine.models.columns import Batch
-from rankine.models.schema import Schema, Task
+from rankine.models.schema import Task
 from rankine.models.transforms import Transforms
 from rankine.models.variant import BASELINE, variant_names
 from rankine.training.record import check_same_data
@@ -81,7 +81,7 @@ def certify(parent: Artifact, dataset: Dataset, *, margin: float = 0.001, out: P
 def score(artifact: Artifact, variant: str, engine: str, batch: Batch) -> np.ndarray:
     """Logits as this engine computes them, float32 ``(rows, tasks)``."""
     runner = open_runner(artifact, variant, engine)
-    logits = np.empty((batch.rows, len(artifact.read_json("schema.json", Schema).tasks)), np.float32)
+    logits = np.empty((batch.rows, task_count(artifact)), np.float32)
     try:
         for start in range(0, batch.rows, _SCORE_ROWS):
             part = batch.select(slice(start, start + _SCORE_ROWS))
@@ -187,8 +187,10 @@ def _test_rows(artifact: Artifact, dataset: Dataset) -> _TestRows:
         "split": dataset.schema.split.model_dump_json(),
         **{f"data.{key}": value for key, value in dataset.provenance.items()},
     }
-    batch = dataset.encode(Transforms.read(artifact)).select(test)
-    return _TestRows(batch, dataset.labels[test], dataset.schema.tasks, dataset.clusters(test), provenance)
+    transforms = Transforms.read(artifact)
+    batch = dataset.encode(transforms).select(test)
+    # The artifact's tasks, not the data set's: only they have the links that were found when a model was brought in.
+    return _TestRows(batch, dataset.labels[test], transforms.schema.tasks, dataset.clusters(test), provenance)
 
 
 def _baseline_engine(artifact: Artifact) -> str:
@@ -215,11 +217,10 @@ def _timings(artifact: Artifact, variant: str, batch: Batch, emit: Emit) -> dict
             where=str(artifact.path),
             hint="Run `rankine compile` without --engine, or name another one.",
         )
-    tasks = len(artifact.read_json("schema.json", Schema).tasks)
     runners = {name: open_runner(artifact, variant, name) for name in served}
     try:
         with step(emit, f"time engines of {variant}"):
-            timings = median_ms({name: (runner, some) for name, runner in runners.items()}, tasks)
+            timings = median_ms({name: (runner, some) for name, runner in runners.items()}, task_count(artifact))
     finally:
         for runner in runners.values():
             runner.close()

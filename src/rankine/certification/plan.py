@@ -104,11 +104,12 @@ def deciding(certificates: Sequence[QualityCertificate]) -> QualityCertificate:
 
 
 def parity_certificates(artifact: Artifact) -> dict[Pair, ParityCertificate]:
-    """Parity certificates that cover what the artifact holds, by (variant, engine)."""
+    """Parity certificates that cover what the artifact holds, all of its tasks too, by (variant, engine)."""
+    tasks = artifact.read_json("schema.json", Schema).task_names
     found = {}
     for variant, engine in _built(artifact):
         certificate = _covering(artifact, parity_file(variant, engine), ParityCertificate, variant, engine)
-        if certificate is not None:
+        if certificate is not None and _compares(certificate, tasks):
             found[variant, engine] = certificate
     return found
 
@@ -139,6 +140,11 @@ def aucs(artifact: Artifact) -> dict[Pair, float]:
         if primary is not None:
             found[variant, engine] = primary + parity.tasks.get(task, parity.auc_difference)
     return found
+
+
+def _compares(parity: ParityCertificate, tasks: Sequence[str]) -> bool:
+    """Whether the certificate speaks of every task; one that names none is of a model with one."""
+    return parity.tasks.keys() == set(tasks) or (not parity.tasks and len(tasks) == 1)
 
 
 def _built(artifact: Artifact) -> list[Pair]:

@@ -77,7 +77,7 @@ class ArtifactView(Frozen):
 @click.command("inspect", epilog=EPILOG)
 @click.argument("artifact", type=click.Path(path_type=Path), metavar="ARTIFACT|MODEL.onnx")
 @click.option("--verify", is_flag=True, help="Check the SHA-256 of every content.")
-@click.option("--certificates", is_flag=True, help="Show every quality certificate in full.")
+@click.option("--certificates", is_flag=True, help="Show every quality certificate in full, one a task.")
 @json_option
 def command(artifact: Path, verify: bool, certificates: bool, as_json: bool) -> None:
     """Show what an artifact holds: features, tables, variants, builds, certificates; or what an ONNX file does.
@@ -89,7 +89,7 @@ def command(artifact: Path, verify: bool, certificates: bool, as_json: bool) -> 
         return
     from rankine.artifact import Artifact
     from rankine.certification import quality_rows
-    from rankine.certification.plan import quality_certificates
+    from rankine.certification.plan import task_certificates
     from rankine.cli.render import print_lines
 
     opened = Artifact.open(artifact)
@@ -97,9 +97,10 @@ def command(artifact: Path, verify: bool, certificates: bool, as_json: bool) -> 
         opened.verify()
     show(opened, as_json=as_json)
     if certificates and not as_json:
-        for certificate in quality_certificates(opened).values():
-            click.echo()
-            print_lines(quality_rows(certificate))
+        for by_task in task_certificates(opened).values():
+            for certificate in by_task.values():
+                click.echo()
+                print_lines(quality_rows(certificate))
 
 
 def show(artifact: Artifact, *, as_json: bool) -> None:
@@ -203,15 +204,16 @@ def require_pass(artifact: Artifact) -> None:
         QualityGateFailed: none has; says why for each.
     """
     from rankine.certification.plan import quality_certificates
-    from rankine.models.variant import BASELINE
+    from rankine.models.variant import BASELINE, variant_names
 
     compressed = {pair: c for pair, c in quality_certificates(artifact).items() if pair[0] != BASELINE}
-    if compressed and not any(certificate.passed for certificate in compressed.values()):
+    others = [name for name in variant_names(artifact) if name != BASELINE]
+    if others and not any(certificate.passed for certificate in compressed.values()):
         reasons = " ".join(f"{variant} on {engine}: {c.reason}" for (variant, engine), c in compressed.items())
         raise QualityGateFailed(
             "no compressed variant passed its certificate",
             where=str(artifact.path),
-            got=reasons,
+            got=reasons or f"no certificate for {', '.join(others)}",
             hint="Use a wider student, more data, or accept a larger --margin.",
         )
 
