@@ -58,4 +58,4 @@ def command(model: str, data: DataOptions, out: Path, name: str | None, as_json:
         lines.append(("equal to the original", f"logits within {record.proof.max_error:.1e} on {rows} rows"))
     if variant.validation_auc is not None:
         lines.append(("validation AUC", f"{variant.validation_auc:.5f}"))
-    print_lines([*lines, ("next", f"rankine compile {out} {data} --out {out}-compiled")])
+    print_lines([*lines, ("next", f"rankine optimize {out} {data} --out {out}-small")])

@@ -83,10 +83,11 @@ def _default_variant(artifact: Artifact, plan: Plan | None, allow_uncertified: b
     if not names:
         raise ArtifactError("has no variants", where=str(artifact.path), hint="Train or compile a model first.")
     if not allow_uncertified:
+        verb = "certify" if any(build_names(artifact, name) for name in names) else "optimize"
         raise CertificateRequired(
             "the artifact has no plan: nothing in it was certified yet",
             where=str(artifact.path),
-            hint=f"Run `rankine certify {artifact.path} --data … --out …`, "
+            hint=f"Run `rankine {verb} {artifact.path} --data … --out …`, "
             "or name --variant and --engine with --allow-uncertified.",
         )
     if len(names) > 1:

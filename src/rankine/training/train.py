@@ -56,7 +56,7 @@ def train(
         emit=emit,
     )
     if not result.converged:
-        emit(Note("train baseline", "max_epochs ended the training: validation was still improving"))
+        emit(Note("train baseline", "max_epochs ended the training before patience did: validation may still improve"))
     draft = Draft("train", name=name)
     transforms.write(draft)
     put_trained(

@@ -95,7 +95,7 @@ class BodyDecoder:
             expected, _, got = what.partition(", got ")
             return BadRequest(
                 "has the wrong type or value", where=path or "body", got=got.strip("`") or None,
-                allowed=expected.removeprefix("Expected ").replace("`", ""),
+                allowed=_in_words(expected.removeprefix("Expected ").replace("`", "")),
             )  # fmt: skip
         where = f"{path}.{field['name']}" if path else field["name"]
         if "unknown" in what:
@@ -105,6 +105,11 @@ class BodyDecoder:
                 hint=did_you_mean(field["name"], self._fields.get(path, WeightedList.__struct_fields__)),
             )
         return BadRequest("required field is missing", where=where)
+
+
+def _in_words(expected: str) -> str:
+    """A type of JSON as clients call it."""
+    return "a list, or {values, weights}" if expected in ("object | array", "array | object") else expected
 
 
 def _struct(name: str, typed: Sequence[tuple[Feature, Any]]) -> Any:
