@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from engine.small_model import small_batch
 from rankine.compilation.engine import Runner, Target
 from rankine.compilation.engines import load_engine
 from rankine.compilation.verify import verify
-from rankine.errors import EngineMissing
+from rankine.errors import BadRequest, EngineMissing
+from rankine.models.checkpoint import save_checkpoint
+from rankine.models.columns import Ragged
 from rankine.models.inputs import torch_inputs
 from rankine.models.macs import count_graph_macs
 from rankine.models.variant import Numeric
@@ -84,6 +87,25 @@ def test_family_equals_the_reference_when_run_in_int8(built: Build, tmp_path: Pa
     runner = opened(family, "int8", engine, tmp_path)
     for rows in ROWS:
         verify(family.int8, runner, small_batch(rows))
+    runner.close()
+
+
+@pytest.mark.parametrize("engine", [*ENGINES, "eager", "reference"])
+@pytest.mark.parametrize(
+    ("offsets", "reason"), [([0, 1, 7], "a sequence is too long"), ([0, 3, 2], "offsets are out of order")]
+)
+def test_a_history_is_refused_when_no_model_could_read_it(
+    built: Build, tmp_path: Path, engine: str, offsets: list[int], reason: str
+) -> None:
+    family = built("din")
+    save_checkpoint(family.module, family.module.config, tmp_path / "checkpoint")
+    family = replace(family, fp32=replace(family.fp32, checkpoint=tmp_path / "checkpoint"))
+    runner = opened(family, "fp32", engine, tmp_path)
+    batch = small_batch(100)  # of two requests
+    history = Ragged(np.ones(max(offsets), np.int32), np.array(offsets, np.int32))
+    row = int(np.argmax(batch.request_index == 1))
+    with pytest.raises(BadRequest, match=rf"history \(row {row} of the batch\): {reason}"):
+        runner.run(replace(batch, request={**batch.request, "history": history}), np.empty((100, 1), np.float32))
     runner.close()
 
 

@@ -206,6 +206,28 @@ def test_examples_are_valid_and_have_histories_when_asked(model: ServedModel) ->
     assert all(prepare(model, body).work.rows == 5 for body in bodies)
 
 
+def test_examples_hold_no_padding_when_the_model_takes_lists_padded(tmp_path: Path) -> None:
+    schema = Schema.model_validate(
+        {
+            "features": [
+                {"kind": "sequence", "name": "history", "side": "request", "encoding": {"type": "identity", "size": 3}},
+                {"kind": "categorical", "name": "slot", "side": "pair", "encoding": {"type": "identity", "size": 2}},
+            ],
+            "item_id": "item",
+            "call": {
+                "arguments": [
+                    {"name": "ids", "form": "padded", "feature": "history", "pad": 1},
+                    {"name": "slot", "feature": "slot"},
+                ]
+            },
+        }
+    )
+    padded = served_by_numpy(tmp_path / "padded", type(history_transforms())(schema, {}, {}), None)
+    bodies = example_bodies(padded, count=20, candidates=5, seed=1, max_candidates=50)
+    assert {value for body in bodies for value in body["request"]["history"]} == {0, 2}
+    assert all(prepare(padded, body).work.rows == 5 for body in bodies)
+
+
 def test_unknown_item_has_an_empty_history_when_it_is_of_the_item() -> None:
     schema = Schema.model_validate(
         {

@@ -214,6 +214,24 @@ def test_sequence_is_refused_when_it_holds_the_padding_of_a_model_from_elsewhere
         encode(fitted, Ragged.from_lists([[1, 3]], np.int64))
 
 
+def test_list_is_refused_when_its_weights_would_not_reach_the_model() -> None:
+    features = (
+        MultiHotFeature(name="x", side="request", pooling="sum", encoding=Identity(size=5)),
+        MultiHotFeature(name="y", side="request", pooling="sum", encoding=Identity(size=5)),
+    )
+    forms = {"x": ("values", "offsets", "weights"), "y": ("values", "offsets")}
+    arguments = tuple(
+        Argument(name=f"{name}_{form}", form=form, feature=name)  # type: ignore[arg-type]
+        for name, parts in forms.items()
+        for form in parts
+    )
+    fitted = Transforms(Schema(features=features, item_id="item", call=Call(arguments=arguments)), {}, {})
+    weighted = Ragged(np.array([1, 2]), np.array([0, 2], np.int32), np.array([0.5, 2.0], np.float32))
+    assert fitted.encode(features[:1], {"x": weighted})["x"].weights is weighted.weights  # type: ignore[union-attr]
+    with pytest.raises(DataError, match="y: the model takes no weights of this list"):
+        fitted.encode(features[1:], {"y": weighted})
+
+
 def test_sequence_is_refused_when_it_is_no_list() -> None:
     feature = SequenceFeature(name="x", side="request")
     with pytest.raises(DataError, match="x: must be a list of values a row"):

@@ -14,7 +14,7 @@ from rankine.models.schema import DenseFeature, Feature, MultiHotFeature, Schema
 from rankine.models.transforms import table_of
 from rankine.models.variant import Table
 
-__all__ = ["Source", "bad_row", "input_width", "plan_sources"]
+__all__ = ["Source", "bad_row", "input_width", "plan_sources", "wrong_lists"]
 
 _TABLE_DTYPES = ("float32", "float16", "uint8")
 
@@ -99,6 +99,17 @@ def input_width(feature: Feature, dim: int) -> int:
             return length * dim + 1
         case _:
             return dim
+
+
+def wrong_lists(source: Source, column: Ragged, index: np.ndarray) -> np.ndarray:
+    """Rows whose list has offsets out of order or range, or is longer than its sequence; bool ``(rows,)``.
+
+    Args:
+        index: ``(rows,)`` within the column.
+    """
+    starts, ends = column.offsets[index], column.offsets[index + 1]
+    wrong: np.ndarray = (starts < 0) | (ends < starts) | (ends > len(column.values))
+    return wrong if source.length is None else wrong | (ends.astype(np.int64) - starts > source.length)
 
 
 def bad_row(source: Source, values: Column, index: np.ndarray, row: int) -> BadRequest:

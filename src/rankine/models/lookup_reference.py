@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rankine.models.columns import Batch, Column, Ragged
-from rankine.models.lookup_plan import Source, bad_row, plan_sources
+from rankine.models.lookup_plan import Source, bad_row, plan_sources, wrong_lists
 from rankine.models.schema import Schema
 from rankine.models.variant import Table
 
@@ -47,8 +47,7 @@ def _look_up(source: Source, batch: Batch, dtype: type[np.floating[Any]]) -> Flo
 
 
 def _pool(source: Source, column: Ragged, index: np.ndarray, dtype: type[np.floating[Any]]) -> Floats:
-    starts, ends = column.offsets[index], column.offsets[index + 1]
-    _check(source, column, index, (starts < 0) | (ends < starts) | (ends > len(column.values)))
+    _check(source, column, index, wrong_lists(source, column, index))
     bags = column.take(index)
     lengths = np.diff(bags.offsets)
     bag_of = np.repeat(np.arange(len(bags)), lengths)
@@ -61,7 +60,6 @@ def _pool(source: Source, column: Ragged, index: np.ndarray, dtype: type[np.floa
     if bags.weights is not None:
         rows = rows * bags.weights.astype(dtype)[:, None]
     if source.length is not None:
-        _check(source, column, index, lengths > source.length)
         return _padded(bags, rows, lengths, source.length)
     pooled = np.zeros((len(bags), source.width), dtype)
     if source.pooling == "max":

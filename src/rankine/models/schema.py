@@ -281,6 +281,14 @@ class Schema(Frozen):
         found |= {c.feature: c.pad for a in arguments for c in a.columns if c.part == "value"}
         return {f.name: found[f.name] for f in self.features if isinstance(f, SequenceFeature) and f.name in found}
 
+    def takes_weights(self, feature: RaggedFeature) -> bool:
+        """Whether the model reads weights of the values: not where it takes their maximum, nor where a model from
+        elsewhere is called without them."""
+        if isinstance(feature, MultiHotFeature) and feature.pooling == "max":
+            return False
+        arguments = () if self.call is None else self.call.arguments
+        return self.call is None or any(a.form == "weights" and a.feature == feature.name for a in arguments)
+
     def ranking_function(self) -> Ranking:
         """What candidates are sorted by: scores (after the link) by task to one number a row."""
         return parse_ranking(self.ranking or self.tasks[0].name, self.task_names)

@@ -126,6 +126,9 @@ class Transforms:
                 if isinstance(feature, SequenceFeature):
                     column = column.truncated(feature.max_length, keep_last=feature.truncation == "left")
                 ids = self._ids(feature, column.values, unseen)
+                if column.weights is not None and not self.schema.takes_weights(feature):
+                    hint = "Give the values alone; in data, leave out 'weights' of the feature in the schema."
+                    raise DataError("the model takes no weights of this list", where=feature.name, hint=hint)
                 _refuse_padding(feature, ids, self.schema.padding.get(feature.name) if self.schema.call else None)
                 return Ragged(ids, column.offsets.astype(np.int32), column.weights)
             case CategoricalFeature():

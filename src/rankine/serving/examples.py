@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from rankine.models.columns import Ragged
 from rankine.models.schema import (
     DenseFeature,
     Feature,
@@ -16,6 +18,7 @@ from rankine.models.schema import (
     TableFeature,
 )
 from rankine.models.transforms import Transforms, table_of
+from rankine.serving.inputs import column_of
 from rankine.serving.model import ServedModel
 
 __all__ = ["example_bodies"]
@@ -81,7 +84,18 @@ def _lists(
     transforms: Transforms, feature: TableFeature, rows: int, longest: int, random: np.random.Generator
 ) -> list[Any]:
     lengths = random.integers(1, longest + 1, rows)
-    return [_draw(transforms, feature, int(length), random) for length in lengths]
+    drawn = [_draw(transforms, feature, int(length), random) for length in lengths]
+    padding = transforms.schema.padding.get(feature.name)
+    return drawn if padding is None else [_without(transforms, feature, padding, values) for values in drawn]
+
+
+def _without(transforms: Transforms, feature: TableFeature, padding: int, values: list[Any]) -> list[Any]:
+    """The values but those whose id a model from elsewhere takes for padding, which the transforms refuse."""
+    plain = replace(transforms, schema=transforms.schema.model_copy(update={"call": None}))
+    ids = plain.encode((feature,), {feature.name: column_of(feature, [values], feature.name)})[feature.name]
+    if not isinstance(ids, Ragged):
+        raise TypeError(f"{feature.name}: only lists are padded")
+    return [value for value, number in zip(values, ids.values.tolist(), strict=True) if number != padding]
 
 
 def _dense(transforms: Transforms, feature: DenseFeature, rows: int, random: np.random.Generator) -> list[Any]:

@@ -33,7 +33,6 @@ __all__ = [
     "default_column",
     "encode",
     "ids_array",
-    "is_weighable",
     "longest_list",
     "type_of",
 ]
@@ -79,18 +78,13 @@ def longest_list(feature: RaggedFeature) -> int:
     return feature.max_length
 
 
-def is_weighable(feature: RaggedFeature) -> bool:
-    """Whether weights mean anything: not where the maximum is taken."""
-    return not (isinstance(feature, MultiHotFeature) and feature.pooling == "max")
-
-
 def check_weighable(feature: RaggedFeature, where: str) -> None:
     """Refuse weights where they mean nothing.
 
     Raises:
         BadRequest: the feature is pooled by max.
     """
-    if not is_weighable(feature):
+    if isinstance(feature, MultiHotFeature) and feature.pooling == "max":
         raise BadRequest("takes no weights: it is pooled by max", where=where, hint="Give the values alone, as a list.")
 
 

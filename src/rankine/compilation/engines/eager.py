@@ -13,7 +13,7 @@ from rankine.compilation.host_runner import check_out
 from rankine.errors import EngineError
 from rankine.models.checkpoint import Scorer, load_scorer
 from rankine.models.columns import Batch, Ragged
-from rankine.models.lookup_plan import Source, bad_row, plan_sources
+from rankine.models.lookup_plan import Source, bad_row, plan_sources, wrong_lists
 from rankine.models.variant import Model
 
 __all__ = ["Eager", "EagerRunner", "engine"]
@@ -76,6 +76,9 @@ def _check(source: Source, batch: Batch) -> None:
     """PyTorch reads whatever a wrong id points at, or ends the process: refuse it before."""
     index, column = source.index(batch), source.values(batch)
     bad = _native.check_ids(index, len(column))
+    if bad < 0 and isinstance(column, Ragged):  # too long a list would go on in the next row's
+        wrong = wrong_lists(source, column, index)
+        bad = int(np.argmax(wrong)) if wrong.any() else -1
     if bad < 0 and source.table is not None:
         taken = column.take(index) if isinstance(column, Ragged) else column[index]
         ids = taken.values if isinstance(taken, Ragged) else taken

@@ -19,7 +19,7 @@ from msgspec import UNSET
 from rankine.errors import BadRequest, PayloadTooLarge, did_you_mean
 from rankine.models.columns import Column, Columns
 from rankine.models.schema import DenseFeature, Feature, RaggedFeature
-from rankine.serving.inputs import default_column, encode, is_weighable, longest_list
+from rankine.serving.inputs import default_column, encode, longest_list
 from rankine.serving.model import ServedModel
 from rankine.serving.protocols.oip_columns import (
     column_from_tensors,
@@ -218,7 +218,7 @@ class OipModel:
         if isinstance(feature, RaggedFeature):
             offsets = 2 if rows == 1 else -1
             parts: list[tuple[str, str, int]] = [("values", datatype, -1), ("offsets", "INT32", offsets)]
-            parts += [("weights", "FP32", -1)] if is_weighable(feature) else []
+            parts += [("weights", "FP32", -1)] if self._model.schema.takes_weights(feature) else []
             return [{"name": f"{feature.name}.{part}", "datatype": kind, "shape": [n]} for part, kind, n in parts]
         return [{"name": feature.name, "datatype": datatype, "shape": [rows]}]
 
