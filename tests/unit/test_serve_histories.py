@@ -115,7 +115,7 @@ def test_reply_ranks_by_the_expression_and_tells_each_task_when_there_are_two(mo
 
 WRONG: dict[str, tuple[tuple[str, ...], object, str]] = {
     "history of texts": (("request", "history"), ["a"], r"request\.history\[0\]: .*got str"),
-    "one value": (("request", "history"), 101, r"request\.history: .*got int; allowed: .*array"),
+    "one value": (("request", "history"), 101, r"request\.history: .*got int; allowed: a list, or {values, weights}"),
     "far too long": (("request", "history"), [101] * (LONGEST_SENT + 1), r"request\.history: .*length <= 1024"),
     "weighted, far too long": (
         ("request", "history"),
