@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -235,6 +235,24 @@ def test_schema_can_change_encodings_but_not_the_split_when_given(tmp_path: Path
     assert list(data.items) == ["item"]
     with pytest.raises(UsageError, match=r"split.*got random; allowed: leave_last_out"):
         load_dataset(tmp_path, schema=BEHAVIOR.model_copy(update={"split": Split()}))
+
+
+@pytest.mark.parametrize(("truncation", "most"), [("left", 3), ("left", 100), ("right", 2)])
+def test_history_is_as_long_as_the_schema_reads_when_one_is_given(
+    tmp_path: Path, truncation: Literal["left", "right"], most: int
+) -> None:
+    count = 70
+    columns = {"user": np.zeros(count, np.int64), "pos": np.arange(count), "item": 100 + 2 * np.arange(count)}
+    write_log(tmp_path, items=200)
+    parquet.write_table(pa.table(columns), tmp_path / "Shop_seq.parquet")
+    history = BEHAVIOR.features[0].model_copy(update={"max_length": most, "truncation": truncation})
+    schema = BEHAVIOR.model_copy(update={"features": (history, *BEHAVIOR.features[1:])})
+    encoded = load_dataset(tmp_path, schema=schema)
+    found = encoded.encode(encoded.fit_transforms(np.arange(encoded.rows))).request["history"]
+    assert isinstance(found, Ragged)
+    last = found.values[found.offsets[-2] :].tolist()
+    before = list(range(1, count))  # ids of the items, all of which were seen
+    assert last == (before[-most:] if truncation == "left" else before[:most])
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,17 @@ def test_fit_learns_both_tasks_when_there_are_two() -> None:
     assert result.validation_auc == pytest.approx(float(np.mean(aucs)), abs=1e-9)
 
 
+def test_fit_names_the_task_before_it_begins_when_validation_has_one_class() -> None:
+    dataset, transforms, train, validation = prepared(1000)
+    schema = dataset.schema.model_copy(update={"tasks": (Task(name="click"), Task(name="buy"))})
+    both = [replace(part, targets=np.hstack([part.targets, 0 * part.targets])) for part in (train, validation)]
+    model = build_model(schema, transforms.table_rows(), SMALL)
+    with pytest.raises(
+        DataError, match=r"task 'buy': the validation rows have one class only .got 0 positives of 100 "
+    ):
+        fit(model, *both, FitConfig())
+
+
 def test_train_refuses_labels_when_not_binary(tmp_path) -> None:
     from rankine.training.train import train
 

@@ -14,7 +14,7 @@ from rankine.data import Dataset, load_dataset, load_movielens
 from rankine.data.movielens import MOVIELENS, MOVIELENS_TWO_TASKS
 from rankine.errors import DataError, UsageError
 from rankine.models.columns import Ragged
-from rankine.models.schema import CategoricalFeature, DenseFeature, Hash, Schema, Split, Task
+from rankine.models.schema import CategoricalFeature, DenseFeature, Hash, MultiHotFeature, Schema, Split, Task
 
 RATINGS = [(1, 20, 5, 978300760), (1, 10, 3, 978302109), (2, 10, 4, 978301968), (9, 30, 1, 978300275)]
 USERS = [(1, "F", 1, 10, "48067"), (2, "M", 56, 16, "70072"), (9, "M", 25, 15, "02460-1234")]
@@ -154,6 +154,10 @@ def test_split_is_by_time_when_the_schema_asks_for_it_and_the_ratings_have_one(t
         ),
         ({"features": (CategoricalFeature(name="user", side="item"),)}, r"'user': side: .*got item; allowed: request"),
         ({"features": (DenseFeature(name="age", side="request"),)}, r"'age': kind: .*got dense; allowed: categorical"),
+        (
+            {"features": (MultiHotFeature(name="genres", side="item", dtype="string", weights="shares"),)},
+            r"'genres': weights: .*got shares; allowed: None",
+        ),
         ({"group": None}, r"schema: group: .*got None; allowed: user"),
         ({"item_id": "year"}, r"schema: item_id: .*got year; allowed: movie"),
         ({"tasks": (Task(name="a", label="stars"),)}, r"schema: tasks: a: label: .*got stars; allowed: rating"),

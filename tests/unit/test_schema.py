@@ -134,6 +134,8 @@ def test_default_is_refused_when_no_request_could_hold_it(settings: dict[str, An
         ({"ranking": "__import__('os')"}, "allowed are names of tasks"),
         ({"ranking": "log(label, label)"}, "log takes 1 value"),
         ({"ranking": "9" * 400}, "too large"),
+        ({"ranking": "-" * 900 + "label"}, "nested too deeply"),
+        ({"ranking": "label" + " + label" * 110}, "nested too deeply"),
         ({"split": {"by": "time"}}, "needs 'timestamp'"),
         ({"split": {"by": "leave_last_out"}, "timestamp": "when"}, "needs 'group'"),
         ({"call": {"arguments": [{"name": "x", "feature": "user"}]}}, "no argument holds feature 'item'"),
@@ -145,6 +147,12 @@ def test_default_is_refused_when_no_request_could_hold_it(settings: dict[str, An
 def test_schema_is_refused_with_the_reason_when_parts_do_not_fit(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         schema(USER, ITEM, **settings)
+
+
+def test_weights_are_refused_when_they_are_the_label() -> None:
+    tags = {"kind": "multi_hot", "name": "tags", "side": "item", "weights": "clicked"}
+    with pytest.raises(ConfigError, match="the weights of feature 'tags' are the label"):
+        schema(tags, tasks=[{"label": "clicked"}])
 
 
 def test_ranking_combines_scores_when_it_is_an_expression() -> None:

@@ -16,6 +16,7 @@ from rankine.compilation.compile import build_names, open_runner, read_build
 from rankine.compilation.engines import load_engine
 from rankine.compilation.fastest import median_ms, task_count
 from rankine.data.dataset import Dataset
+from rankine.data.labels import check_classes
 from rankine.errors import ArtifactError
 from rankine.events import Emit, Note, ignore, step
 from rankine.models.columns import Batch
@@ -55,6 +56,11 @@ def certify(parent: Artifact, dataset: Dataset, *, margin: float = 0.001, out: P
     Args:
         dataset: the one that the baseline was trained on; its test rows decide.
         margin: the largest loss of AUC that is accepted.
+
+    Raises:
+        DataError: ``dataset`` is another one, or its test rows have one class only.
+        ArtifactError: a variant was not compiled.
+        UsageError: the margin is no difference of AUC.
     """
     check_margin(margin)
     refuse_existing(out)
@@ -189,6 +195,7 @@ def _test_rows(artifact: Artifact, dataset: Dataset) -> _TestRows:
     }
     transforms = Transforms.read(artifact)
     batch = dataset.encode(transforms).select(test)
+    check_classes(transforms.schema.tasks, dataset.labels[test], "test")
     # The artifact's tasks, not the data set's: only they have the links that were found when a model was brought in.
     return _TestRows(batch, dataset.labels[test], transforms.schema.tasks, dataset.clusters(test), provenance)
 

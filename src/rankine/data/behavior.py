@@ -63,7 +63,13 @@ def has_behavior(folder: Path) -> bool:
 
 
 def load_behavior(
-    folder: Path | str, *, negatives: int = 4, test_negatives: int = 50, rows: int | None = None, seed: int = 0
+    folder: Path | str,
+    *,
+    negatives: int = 4,
+    test_negatives: int = 50,
+    longest_history: int | None = _LONGEST_HISTORY,
+    rows: int | None = None,
+    seed: int = 0,
 ) -> Dataset:
     """One request for every interaction but a user's first: which item comes next?
 
@@ -82,6 +88,7 @@ def load_behavior(
     Args:
         negatives: a request in training. Four, as DIN takes about that many; more make an epoch longer, few harder.
         test_negatives: a request in validation and test.
+        longest_history: most items of a history, the newest; None for all of them.
         rows: keep whole users, chosen at random, with at most this many rows together; items stay as they are.
         seed: of the negatives and of that choice.
 
@@ -111,7 +118,7 @@ def load_behavior(
     dataset = Dataset(
         name=f"s3rec-{log_path.name.removesuffix(_LOG).lower()}",
         schema=BEHAVIOR,
-        requests={"history": _histories(log, targets, item_ids)},
+        requests={"history": _histories(log, targets, item_ids, longest_history)},
         items={"item": item_ids, "attributes": attributes},
         item_ids=item_ids,
         pairs={},
@@ -243,9 +250,10 @@ def _check_enough(log: _Log, targets: np.ndarray, free: np.ndarray, where: str) 
         raise DataError("had too many of the items", where=place, got=f"{int(free[row])} left", hint=hint)
 
 
-def _histories(log: _Log, targets: np.ndarray, item_ids: np.ndarray) -> Ragged:
+def _histories(log: _Log, targets: np.ndarray, item_ids: np.ndarray, longest: int | None) -> Ragged:
     """The last items before each of the targets, oldest first."""
-    lengths = np.minimum(log.position[targets], _LONGEST_HISTORY)
+    before = log.position[targets]
+    lengths = before if longest is None else np.minimum(before, longest)
     offsets = np.zeros(len(targets) + 1, np.int32)
     np.cumsum(lengths, out=offsets[1:])
     at = np.repeat(targets - lengths - offsets[:-1], lengths) + np.arange(offsets[-1])

@@ -9,7 +9,7 @@ import numpy as np
 from rankine.errors import DataError
 from rankine.models.schema import Task
 
-__all__ = ["read_labels"]
+__all__ = ["check_classes", "read_labels"]
 
 
 def read_labels(tasks: Sequence[Task], columns: Mapping[str, np.ndarray], where: Callable[[Task], str]) -> np.ndarray:
@@ -23,6 +23,27 @@ def read_labels(tasks: Sequence[Task], columns: Mapping[str, np.ndarray], where:
         DataError: names the first row that is neither 0 nor 1 in the column of a task without a threshold.
     """
     return np.stack([_of_task(task, columns[task.label], where(task)) for task in tasks], axis=1)
+
+
+def check_classes(tasks: Sequence[Task], labels: np.ndarray, what: str) -> None:
+    """Refuse rows on which there is no AUC.
+
+    Args:
+        labels: ``(rows, tasks)``, 0 or 1.
+        what: the rows, for the message: ``validation``.
+
+    Raises:
+        DataError: a task has one class only.
+    """
+    for task, values in zip(tasks, labels.T, strict=True):
+        if len(values) and values.min() < values.max():
+            continue
+        raise DataError(
+            f"the {what} rows have one class only",
+            where=f"task '{task.name}'",
+            got=f"{int(values.sum())} positives of {len(values)} rows",
+            hint="Take more rows, check the task's threshold, or split otherwise.",
+        )
 
 
 def _of_task(task: Task, values: np.ndarray, where: str) -> np.ndarray:

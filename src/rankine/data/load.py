@@ -19,7 +19,7 @@ from rankine.data.synthetic_criteo import make_synthetic_criteo
 from rankine.data.table_stream import stream_table
 from rankine.data.tabular import load_table
 from rankine.errors import DataError, UsageError
-from rankine.models.schema import Schema
+from rankine.models.schema import Schema, SequenceFeature
 
 __all__ = ["load_dataset"]
 
@@ -102,7 +102,16 @@ def _behavior(path: Path, /, *, schema: Schema | None, rows: int | None, seed: i
         raise UsageError(
             "does not suit behavior sequences", where="schema: split: by", got=got, allowed=allowed, hint=hint
         )
-    return with_schema(load_behavior(path, rows=rows, seed=seed), schema)
+    longest = _history_length(BEHAVIOR if schema is None else schema)
+    return with_schema(load_behavior(path, longest_history=longest, rows=rows, seed=seed), schema)
+
+
+def _history_length(schema: Schema) -> int | None:
+    """Items of a history that the schema reads: None for all, where it keeps the oldest."""
+    histories = [feature for feature in schema.features if isinstance(feature, SequenceFeature)]
+    if any(feature.truncation == "right" for feature in histories):
+        return None
+    return max((feature.max_length for feature in histories), default=1)
 
 
 def _table(path: Path, /, *, schema: Schema | None, rows: int | None, seed: int) -> Dataset:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from rankine.data.dataset import Dataset
 from rankine.data.labels import read_labels
 from rankine.errors import UsageError, did_you_mean
-from rankine.models.schema import DenseFeature, Feature, Schema
+from rankine.models.schema import DenseFeature, Feature, MultiHotFeature, Schema
 
 __all__ = ["adopt_schema", "with_schema"]
 
@@ -37,8 +37,8 @@ def adopt_schema(wanted: Schema | None, own: Schema, *, name: str) -> Schema:
     """``wanted``, if it reads the columns that ``own`` reads; ``own`` where none is wanted.
 
     Features can be left out and put into another order; encoding, table, default, pooling and length are free, and so
-    are tasks, ranking, split and call. What the columns are is not: name, side, freshness, kind, dtype and width of a
-    feature, the columns of item, group and time, and the labels that there are.
+    are tasks, ranking, split and call. What the columns are is not: name, side, freshness, kind, dtype, width and
+    weights of a feature, the columns of item, group and time, and the labels that there are.
 
     Args:
         own: has every feature and every label column of the data set.
@@ -71,6 +71,8 @@ def _check_alike(name: str, wanted: Feature, own: Feature) -> None:
         got, allowed = getattr(wanted, key), getattr(own, key)
         if got != allowed:
             raise _differs(name, f"schema: feature '{own.name}': {key}", str(got), str(allowed))
+    if isinstance(wanted, MultiHotFeature) and isinstance(own, MultiHotFeature) and wanted.weights != own.weights:
+        raise _differs(name, f"schema: feature '{own.name}': weights", str(wanted.weights), str(own.weights))
     if isinstance(wanted, DenseFeature) and isinstance(own, DenseFeature) and wanted.width != own.width:
         raise _differs(name, f"schema: feature '{own.name}': width", str(wanted.width), str(own.width))
 

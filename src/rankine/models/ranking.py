@@ -14,6 +14,7 @@ Ranking = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 
 _LONGEST = 1000
 _LARGEST = 1e300
+_DEEPEST = 100
 _BINARY: dict[type[ast.operator], np.ufunc] = {
     ast.Add: np.add,
     ast.Sub: np.subtract,
@@ -48,7 +49,9 @@ def parse_ranking(text: str, tasks: tuple[str, ...]) -> Ranking:
     return rank
 
 
-def _compile(node: ast.expr, tasks: tuple[str, ...], text: str) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
+def _compile(node: ast.expr, tasks: tuple[str, ...], text: str, depth: int = 1) -> Ranking:
+    if depth > _DEEPEST:  # each level is a call, here and for every request
+        raise ValueError(f"'{text[:40]}...' is nested too deeply: at most {_DEEPEST} operators, one in another")
     match node:
         case ast.Constant(value=bool()):
             pass
@@ -62,15 +65,16 @@ def _compile(node: ast.expr, tasks: tuple[str, ...], text: str) -> Callable[[Map
                 raise ValueError(f"'{text}' names '{name}', which is no task: the tasks are {', '.join(tasks)}")
             return lambda scores: scores[name]
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            inner = _compile(operand, tasks, text)
+            inner = _compile(operand, tasks, text, depth + 1)
             return lambda scores: -inner(scores)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-            function, first, second = _BINARY[type(op)], _compile(left, tasks, text), _compile(right, tasks, text)
+            function = _BINARY[type(op)]
+            first, second = (_compile(part, tasks, text, depth + 1) for part in (left, right))
             return lambda scores: np.asarray(function(first(scores), second(scores)))
         case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _FUNCTIONS:
             called = _FUNCTIONS[name]
             if len(arguments) != called.nin:
                 raise ValueError(f"'{text}': {name} takes {called.nin} value{'s' if called.nin > 1 else ''}")
-            parts = [_compile(argument, tasks, text) for argument in arguments]
+            parts = [_compile(argument, tasks, text, depth + 1) for argument in arguments]
             return lambda scores: np.asarray(called(*(part(scores) for part in parts)))
     raise ValueError(f"'{text}' has '{ast.unparse(node)}' in it: allowed are {_ALLOWED}")

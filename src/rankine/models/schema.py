@@ -228,8 +228,6 @@ class Schema(Frozen):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"feature '{name}' is given twice")
-            if name in {task.label for task in self.tasks}:
-                raise ValueError(f"feature '{name}' is the label: a model must not read what it predicts")
             if name == self.timestamp:
                 hint = "it orders the rows; give features of the time (hour, weekday) columns of their own"
                 raise ValueError(f"feature '{name}' is the timestamp: {hint}")
@@ -246,6 +244,16 @@ class Schema(Frozen):
             raise ValueError(f"a split by {self.split.by} needs 'timestamp', the column that holds the time")
         if self.split.by == "leave_last_out" and self.group is None:
             raise ValueError("a split by leave_last_out needs 'group', the column that holds the user")
+        return self
+
+    @model_validator(mode="after")
+    def _reads_no_label(self) -> Schema:
+        labels = {task.label for task in self.tasks}
+        for feature in self.features:
+            if feature.name in labels:
+                raise ValueError(f"feature '{feature.name}' is the label: a model must not read what it predicts")
+            if isinstance(feature, MultiHotFeature) and feature.weights in labels:
+                raise ValueError(f"the weights of feature '{feature.name}' are the label, which it must not read")
         return self
 
     @model_validator(mode="after")

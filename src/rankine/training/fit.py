@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rankine.data.encoded import shuffled
+from rankine.data.labels import check_classes
 from rankine.errors import UsageError
 from rankine.events import Emit, Note, ignore, step
 from rankine.metrics import auc
@@ -67,7 +68,9 @@ def fit(
 
     Raises:
         UsageError: the loss became infinite or NaN.
+        DataError: the validation rows of a task have one class only.
     """
+    check_classes(model.schema.tasks, validation.targets, "validation")
     begin = perf_counter()
     torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
     torch.manual_seed(config.seed)
