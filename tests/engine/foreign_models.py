@@ -135,6 +135,32 @@ class Tasks(nn.Module):
         return {"buy": torch.sigmoid(self.buy(joined)).squeeze(1), "click": self.click(joined).squeeze(1)}
 
 
+class Flat(nn.Module):
+    """Two embeddings and their product; the one number comes as a vector, and a column would broadcast."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.user, self.item = nn.Embedding(USERS, _DIM), nn.Embedding(ITEMS, _DIM)
+
+    def forward(self, user: Tensor, item: Tensor, price: Tensor) -> Tensor:
+        return (self.user(user) * self.item(item)).sum(-1) - 0.1 * price
+
+
+class Mixing(Flat):
+    """Divides by the largest number of the batch."""
+
+    def forward(self, user: Tensor, item: Tensor, price: Tensor) -> Tensor:
+        return super().forward(user, item, price / price.max())
+
+
+def flat() -> nn.Module:
+    return _trained(Flat())
+
+
+def mixing() -> nn.Module:
+    return _trained(Mixing())
+
+
 def per_feature() -> nn.Module:
     return _trained(PerFeature())
 

@@ -6,13 +6,18 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pyarrow
 import pytest
+import torch
 import yaml
+from pyarrow import parquet
 
-from engine.foreign_models import EXAMPLES, write_rows
+from engine.foreign_models import EXAMPLES, flat, write_rows
 from engine.test_load import save_onnx, save_program
 from rankine.cli import main
 from rankine.config import load_yaml
+from rankine.models.exporter import quiet_exporter
 from rankine.models.schema import Schema
 from rankine.training.facts import read_table
 from rankine.training.roles import guess_roles, guess_side
@@ -67,6 +72,67 @@ def test_draft_brings_a_file_in_when_it_is_not_edited(
     printed = run("load", path, "--schema", schema, "--data", rows, "--out", tmp_path / "model", "--json")
     origin = json.loads(printed)["origin"]
     assert (origin["kind"], origin["reference"]) == (suffix, path.name)
+
+
+@pytest.fixture(scope="module")
+def plain_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows whose price is one number, no list."""
+    random = np.random.default_rng(0)
+    user, item = random.integers(0, 40, 500), random.integers(0, 60, 500)
+    price = random.random(60, np.float32)[item]
+    columns = {"user": user, "item": item, "price": price, "click": random.integers(0, 2, 500)}
+    path = tmp_path_factory.mktemp("plain") / "rows.parquet"
+    parquet.write_table(pyarrow.table(columns), path)
+    return path
+
+
+def test_draft_takes_numbers_as_vectors_when_a_column_would_broadcast(
+    plain_rows: Path, run: Callable[..., str], tmp_path: Path
+) -> None:
+    schema = tmp_path / "schema.yaml"
+    run("init", f"{MODULE}:flat", "--data", plain_rows, "--out", schema)
+    call = load_yaml(Schema, schema).call
+    assert call is not None
+    assert [argument.form for argument in call.arguments] == ["value", "value", "flat"]
+    run("load", f"{MODULE}:flat", "--schema", schema, "--data", plain_rows, "--out", tmp_path / "model")
+
+
+def test_draft_takes_numbers_as_vectors_when_the_graph_says_so(
+    plain_rows: Path, run: Callable[..., str], tmp_path: Path
+) -> None:
+    ids, path, schema = torch.zeros(3, dtype=torch.long), tmp_path / "model.onnx", tmp_path / "schema.yaml"
+    rows = {0: torch.export.Dim("rows")}
+    with quiet_exporter():
+        torch.onnx.export(
+            flat().eval(), (ids, ids.clone(), torch.zeros(3)), path, dynamic_shapes=(rows, rows, rows), verbose=False
+        )
+    run("init", path, "--data", plain_rows, "--out", schema)
+    run("load", path, "--schema", schema, "--data", plain_rows, "--out", tmp_path / "drafted")
+    schema.write_text(schema.read_text(encoding="utf-8").split("call:")[0], encoding="utf-8")
+    run("load", path, "--schema", schema, "--data", plain_rows, "--out", tmp_path / "without_call")
+
+
+def test_load_refuses_when_a_score_depends_on_the_other_rows(
+    plain_rows: Path, run: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schema = tmp_path / "schema.yaml"
+    run("init", f"{MODULE}:mixing", "--data", plain_rows, "--out", schema)
+    with pytest.raises(SystemExit) as ended:
+        main(
+            [
+                "load",
+                f"{MODULE}:mixing",
+                "--schema",
+                str(schema),
+                "--data",
+                str(plain_rows),
+                "--out",
+                str(tmp_path / "m"),
+            ]
+        )
+    assert ended.value.code == 2
+    assert "depends on the other rows" in capsys.readouterr().err
+    assert not (tmp_path / "m").exists()
 
 
 def test_every_guess_has_a_reason_when_a_draft_is_printed(rows: Path, run: Callable[..., str]) -> None:

@@ -25,6 +25,7 @@ SCHEMA = Schema(
     features=(
         CategoricalFeature(name="user", side="request", encoding=IDS),
         CategoricalFeature(name="item", side="item", encoding=IDS),
+        DenseFeature(name="age", side="request", normalization="none"),
         DenseFeature(name="price", side="item", width=2, normalization="none"),
         MultiHotFeature(name="tags", side="pair", encoding=IDS),
         SequenceFeature(name="history", side="request", encoding=IDS, max_length=3),
@@ -34,6 +35,7 @@ SCHEMA = Schema(
 BATCH = Batch(
     request={
         "user": np.array([5, 6], np.int32),
+        "age": np.array([[30], [40]], np.float32),
         "history": Ragged(np.array([1, 2, 3, 4, 9], np.int32), np.array([0, 4, 5], np.int32)),
     },
     item={"item": np.array([7, 8, 9], np.int32), "price": np.arange(6, dtype=np.float32).reshape(3, 2) + 0.5},
@@ -53,6 +55,8 @@ def build(schema: Schema = SCHEMA, batch: Batch = BATCH, **argument: Any) -> np.
     [
         ({"feature": "user"}, [5, 5, 6], "int64"),
         ({"feature": "item", "form": "column", "dtype": "int32"}, [[9], [7], [8]], "int32"),
+        ({"feature": "age", "form": "flat"}, [30, 30, 40], "float32"),
+        ({"feature": "user", "form": "flat"}, [5, 5, 6], "int64"),
         ({"feature": "price"}, [[4.5, 5.5], [0.5, 1.5], [2.5, 3.5]], "float32"),
         ({"feature": "tags", "form": "values"}, [10, 11, 12], "int64"),
         ({"feature": "tags", "form": "offsets"}, [0, 2, 2], "int64"),
@@ -122,3 +126,8 @@ def test_missing_column_is_named_when_the_batch_lacks_it() -> None:
     batch = Batch({}, BATCH.item, BATCH.pair, BATCH.request_index, BATCH.item_index)
     with pytest.raises(BadRequest, match="user: the batch lacks this column"):
         build(batch=batch, feature="user")
+
+
+def test_call_is_refused_when_a_flat_argument_has_several_numbers() -> None:
+    with pytest.raises(ConfigError, match=r"'price' has 2 numbers a row.*Write form 'value'"):
+        build(feature="price", form="flat")

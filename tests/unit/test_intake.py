@@ -24,6 +24,7 @@ from rankine.models.intake.reference import is_reference, resolve
 from rankine.models.intake.refusal import ModelError
 from rankine.models.intake.risks import risky_operators
 from rankine.models.intake.scorer import take_off_sigmoids
+from rankine.models.intake.trace import check_runs
 from rankine.models.macs import count_graph_macs
 from rankine.models.random_rows import random_batch
 from rankine.models.schema import CategoricalFeature, Identity, MultiHotFeature, Schema, SequenceFeature, Task
@@ -253,3 +254,25 @@ def test_worst_row_is_shown_when_a_proof_fails() -> None:
     assert prove(same, same, [("real", batch)]).rows == {"real": 50}
     with pytest.raises(ModelError, match=r"row \d+: x=3: .*logits differ by 0\.1.* on real rows"):
         prove(same, other, [("real", batch)])
+
+
+def test_proof_fails_when_a_score_depends_on_the_other_rows() -> None:
+    batch: Any = random_batch(schema_of(), {"x": 9}, 50)
+
+    def mixed(rows: Any) -> Any:
+        ids = rows.item["x"][rows.item_index][:, None].astype(np.float32)
+        return ids - ids.mean()
+
+    with pytest.raises(ModelError, match=r"depends on the other rows .* where half of the rows are scored"):
+        prove(mixed, mixed, [("random", batch)])
+
+
+def test_model_is_refused_when_it_is_random_in_evaluation() -> None:
+    schema = schema_of().model_copy(update={"call": Call(arguments=(Argument(name="x", feature="x"),))})
+
+    def noisy(ids: Tensor) -> Tensor:
+        return torch.nn.functional.dropout(ids.float() + 1, 0.5)
+
+    torch.manual_seed(0)
+    with pytest.raises(ModelError, match=r"run again on the same rows .*training=self\.training"):
+        check_runs(noisy, schema, {"x": 9})

@@ -16,6 +16,7 @@ __all__ = ["argument_dtype", "call_arguments", "check_call"]
 _KINDS: Mapping[str, tuple[str, ...]] = {
     "value": ("categorical", "dense"),
     "column": ("categorical", "dense"),
+    "flat": ("categorical", "dense"),
     "values": ("multi_hot",),
     "offsets": ("multi_hot",),
     "ends": ("multi_hot",),
@@ -77,7 +78,14 @@ def check_call(call: Call, schema: Schema) -> None:
                 )
         if argument.feature is None:
             continue
-        kind = features[argument.feature].kind
+        feature = features[argument.feature]
+        if argument.form == "flat" and isinstance(feature, DenseFeature) and feature.width > 1:
+            raise ConfigError(
+                f"feature '{feature.name}' has {feature.width} numbers a row, and form 'flat' one",
+                where=where,
+                hint="Write form 'value', which is (rows, width).",
+            )
+        kind = feature.kind
         if kind not in _KINDS[argument.form]:
             forms = ", ".join(form for form, kinds in _KINDS.items() if kind in kinds)
             raise ConfigError(
@@ -113,6 +121,8 @@ def _build(
 
 def _form(argument: Argument, feature: Feature, column: Column) -> np.ndarray:
     if not isinstance(column, Ragged):
+        if argument.form == "flat":
+            return column.reshape(len(column))
         return column[:, None] if argument.form == "column" and column.ndim == 1 else column
     match argument.form:
         case "values":

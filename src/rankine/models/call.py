@@ -10,6 +10,8 @@ from rankine.config import Frozen
 
 __all__ = ["Argument", "Call", "PackedColumn"]
 
+Form = Literal["value", "column", "flat", "values", "offsets", "ends", "weights", "padded", "length", "mask", "packed"]
+
 
 class PackedColumn(Frozen):
     """Columns of a packed matrix that hold one feature, in the matrix' order.
@@ -29,18 +31,17 @@ class Argument(Frozen):
     Attributes:
         name: of the parameter; for ONNX of the graph's input.
         form: ``value``: ids ``(rows,)`` of a categorical feature, or numbers ``(rows, width)`` of a dense one;
-            ``column``: the ids as ``(rows, 1)``. ``values``, ``offsets``, ``weights``: the parts of a multi-hot feature
-            as ``EmbeddingBag`` takes them, ``offsets`` as ``(rows,)`` starts, ``ends`` as ``(rows + 1,)`` with the last
-            end. ``padded``: ids ``(rows, max_length)`` of a sequence, ``pad`` after its values; ``length``: its number
-            of values ``(rows,)``; ``mask``: ``(rows, max_length)``, true where there is a value.
+            ``column``: the ids as ``(rows, 1)``; ``flat``: one number a row as ``(rows,)``. ``values``, ``offsets``,
+            ``weights``: the parts of a multi-hot feature as ``EmbeddingBag`` takes them, ``offsets`` as ``(rows,)``
+            starts, ``ends`` as ``(rows + 1,)`` with the last end. ``padded``: ids ``(rows, max_length)`` of a
+            sequence, ``pad`` after its values; ``length``: its number of values ``(rows,)``; ``mask``:
+            ``(rows, max_length)``, true where there is a value.
             ``packed``: a matrix ``(rows, columns)`` of several features.
         dtype: in which the model expects it.
     """
 
     name: str
-    form: Literal["value", "column", "values", "offsets", "ends", "weights", "padded", "length", "mask", "packed"] = (
-        "value"
-    )
+    form: Form = "value"
     feature: str | None = Field(default=None, description="the feature it holds; left out for packed")
     columns: tuple[PackedColumn, ...] = ()
     pad: int = Field(default=0, description="id that fills a padded sequence")

@@ -25,6 +25,8 @@ def quiet_exporter() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"torch\.|copyreg|onnxscript\.")
+            # Of recurrent layers, whose list of weights is rebuilt in export; blamed on contextlib.
+            warnings.filterwarnings("ignore", message="The tensor attributes .* were assigned during export")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

@@ -158,7 +158,7 @@ class _Guess:
             return self._sequence(slot, column)
         if column.kind in ("float", "floats") or (slot.dtype == "float32" and self._table_of(slot, column) is None):
             feature = self._dense(column, slot.shape)
-            self._argument(slot, "value", feature.name, "float32")
+            self._argument(slot, "flat" if slot.shape == () else "value", feature.name, "float32")
             return feature
         feature = self._categorical(column, self._table_of(slot, column))
         self._argument(slot, "column" if slot.shape == (1,) else "value", feature.name, slot.dtype or "int64")

@@ -12,7 +12,7 @@ from rankine.models.intake.refusal import ModelError
 from rankine.models.intake.signature import Signature
 from rankine.models.schema import DenseFeature, Hash, Identity, Schema
 from rankine.models.transforms import table_of
-from rankine.training.draft import Draft
+from rankine.training.draft import Draft, DraftFeature
 
 __all__ = ["settle_by_running"]
 
@@ -20,7 +20,10 @@ _VOCABULARY_ROWS = 2
 
 
 def settle_by_running(draft: Draft, signature: Signature) -> None:
-    """Run the module with the drafted call and, where it fails, with other forms of it; keeps the first that works.
+    """Run the module with the drafted call and with other forms of it; keeps the one that works.
+
+    Of several it is the first of those with the fewest outputs: a vector taken for a column broadcasts to a number for
+    every pair of rows, which is no failure.
 
     The tasks become as many as the module has outputs, as far as there are labels. Where no form works, the draft says
     so. A model that is no module has told its forms before, and is not run.
@@ -31,6 +34,7 @@ def settle_by_running(draft: Draft, signature: Signature) -> None:
     from rankine.models.intake.trace import count_outputs
 
     first: Exception | None = None
+    best: tuple[int, list[dict[str, Any]], list[DraftFeature]] | None = None
     for arguments in _forms(draft):
         features = [feature for feature in draft.features if feature.name in _held(arguments)]
         document = draft.document() | {"call": {"style": draft.style, "arguments": arguments}}
@@ -41,40 +45,47 @@ def settle_by_running(draft: Draft, signature: Signature) -> None:
         except (ModelError, ConfigError) as error:
             first = first or error
             continue
-        draft.arguments, draft.features = arguments, features
-        labels = draft.roles.labels
-        draft.tasks = labels[: max(outputs, 1)] or draft.tasks
-        draft.notes.append("the model ran on random rows with this call")
-        if outputs > len(draft.tasks):
-            draft.notes.append(f"the model has {outputs} outputs: add tasks with their labels, in its order")
+        if best is None or outputs < best[0]:
+            best = outputs, arguments, features
+    if best is None:
+        draft.notes.append(f"the model did NOT run with this call: {first}")
         return
-    draft.notes.append(f"the model did NOT run with this call: {first}")
+    outputs, draft.arguments, draft.features = best
+    draft.tasks = draft.roles.labels[: max(outputs, 1)] or draft.tasks
+    draft.notes.append("the model ran on random rows with this call")
+    if outputs > len(draft.tasks):
+        draft.notes.append(f"the model has {outputs} outputs: add tasks with their labels, in its order")
 
 
 def _forms(draft: Draft) -> Iterator[list[dict[str, Any]]]:
-    """The arguments as drafted; with ids as columns; and a matrix without numbers, or of floats."""
-    arguments = draft.arguments
-    yield arguments
-    columns = copy.deepcopy(arguments)
-    for argument in columns:
+    """As drafted; with numbers as vectors; with ids as columns; and a matrix without numbers, or of floats."""
+    numbers = {feature.name for feature in draft.features if feature.keys["kind"] == "dense"}
+    single = {feature.name for feature in draft.features if feature.keys.get("width", 1) == 1} & numbers
+
+    def flat(argument: dict[str, Any]) -> None:
+        if argument["form"] == "value" and argument["feature"] in single:
+            argument["form"] = "flat"
+
+    def column(argument: dict[str, Any]) -> None:
         if argument["form"] == "value" and argument["dtype"] != "float32":
             argument["form"] = "column"
-    if columns != arguments:
-        yield columns
-    ids = copy.deepcopy(arguments)
-    numbers = {feature.name for feature in draft.features if feature.keys["kind"] == "dense"}
-    for argument in ids:
+
+    def ids(argument: dict[str, Any]) -> None:
         if argument["form"] == "packed":
-            argument["columns"] = [column for column in argument["columns"] if column["feature"] not in numbers]
+            argument["columns"] = [part for part in argument["columns"] if part["feature"] not in numbers]
             argument["dtype"] = "int64"
-    if ids != arguments and all(argument.get("columns", True) for argument in ids):
-        yield ids
-    floats = copy.deepcopy(arguments)
-    for argument in floats:
+
+    def floats(argument: dict[str, Any]) -> None:
         if argument["form"] == "packed":
             argument["dtype"] = "float32"
-    if floats != arguments:
-        yield floats
+
+    yield draft.arguments
+    for change in (flat, column, ids, floats):
+        changed = copy.deepcopy(draft.arguments)
+        for argument in changed:
+            change(argument)
+        if changed != draft.arguments and all(argument.get("columns", True) for argument in changed):
+            yield changed
 
 
 def _held(arguments: list[dict[str, Any]]) -> set[str]:

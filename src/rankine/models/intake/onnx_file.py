@@ -99,10 +99,8 @@ def default_onnx_call(model: onnx.ModelProto, schema: Schema) -> Call:
         )
     arguments = []
     for name, value in inputs.items():
-        column = len(value.type.tensor_type.shape.dim) == 2
-        arguments.append(
-            {"name": name, "feature": name, "form": "column" if column else "value", "dtype": dtype_of(value)}
-        )
+        form = {1: "flat", 2: "column"}.get(len(value.type.tensor_type.shape.dim), "value")
+        arguments.append({"name": name, "feature": name, "form": form, "dtype": dtype_of(value)})
     return Call.model_validate({"arguments": arguments})
 
 

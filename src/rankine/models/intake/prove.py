@@ -21,6 +21,9 @@ __all__ = ["LIMIT", "DenseScorer", "OriginalScorer", "prove"]
 LIMIT = 1e-5
 """Largest ``|a - b| / max(1, |b|)`` on logits."""
 
+_MIXED = 1e-4
+"""Above it a row's logit depends on other rows; below may be the order of sums, which engines choose by size."""
+
 _SHAPE_ONLY = ("Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze", "Concat")
 _SHOWN_FEATURES = 12
 
@@ -70,14 +73,14 @@ class OriginalScorer:
 
 
 def prove(expected: Logits, found: Logits, batches: Sequence[tuple[str, Batch]]) -> Proof:
-    """Hold ``found`` to ``expected`` on every batch.
+    """Hold ``found`` to ``expected`` on every batch, and to itself on other batches of the same rows.
 
     Args:
         batches: by kind; on those called ``random`` both may be NaN where a random number is outside of what the model
             has a value for.
 
     Raises:
-        ModelError: logits differ by more than the limit; shows the worst row.
+        ModelError: logits differ by more than the limit; shows the worst row. Or those of a row depend on the others.
     """
     rows: dict[str, int] = {}
     worst = 0.0
@@ -97,9 +100,34 @@ def prove(expected: Logits, found: Logits, batches: Sequence[tuple[str, Batch]])
                 allowed=f"{wanted[row].tolist()} within {LIMIT:g}",
                 hint="Check 'call' and the features' encodings in the schema; if they are right, please report it.",
             )
+        _check_rows_apart(found, batch, got)
         rows[kind] = rows.get(kind, 0) + batch.rows
         worst = max(worst, float(by_row[row]))
     return Proof(rows=rows, max_error=worst, limit=LIMIT)
+
+
+def _check_rows_apart(found: Logits, batch: Batch, logits: np.ndarray) -> None:
+    """Refuse a model that mixes rows, such as by a normalization over the batch: a score would change with the others.
+
+    Args:
+        logits: ``(rows, tasks)`` of the whole batch.
+
+    Raises:
+        ModelError: rows that are scored without the others get other logits.
+    """
+    halves = (slice(0, batch.rows // 2), slice(batch.rows // 2, batch.rows))
+    if batch.rows < len(halves):
+        return
+    apart = np.concatenate([np.asarray(found(batch.select(half)), np.float64) for half in halves])
+    with np.errstate(invalid="ignore"):
+        errors = np.abs(apart - logits) / np.maximum(1.0, np.abs(logits))
+    if np.nanmax(errors, initial=0.0) > _MIXED:
+        raise ModelError(
+            "the score of a row depends on the other rows of the batch",
+            got=f"logits differ by {np.nanmax(errors):.3g} where half of the rows are scored",
+            hint="When served, batches change with the load. Look for max, mean, sum or softmax over dimension 0, and "
+            "for shapes that broadcast (rows,) with (rows, 1).",
+        )
 
 
 def without_final_sigmoids(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import numpy as np
@@ -55,12 +56,13 @@ def trace(module: nn.Module, schema: Schema, table_rows: Mapping[str, int]) -> t
     with _evaluating(module), quiet_exporter():
         check_runs(bound, schema, table_rows)
         try:
-            return torch.export.export(
-                bound,
-                tuple(tensors(call_arguments(call, schema, batch))),
-                dynamic_shapes={"arguments": _dynamic_shapes(call)},
-                strict=False,
-            )
+            with redirect_stderr(io.StringIO()):  # where it fails, it prints the whole graph so far
+                return torch.export.export(
+                    bound,
+                    tuple(tensors(call_arguments(call, schema, batch))),
+                    dynamic_shapes={"arguments": _dynamic_shapes(call)},
+                    strict=False,
+                )
         except Exception as error:
             raise _refusal(error) from error
 
@@ -76,13 +78,13 @@ def check_runs(run: Callable[..., Any], schema: Schema, table_rows: Mapping[str,
     """
     call, batch = _call(schema), random_batch(schema, table_rows, _ROWS)
 
-    def attempt(batch: Batch) -> None:
+    def attempt(batch: Batch) -> Tensor:
         with torch.inference_mode():
             outputs = run(*tensors(call_arguments(call, schema, batch)))
-        task_columns(outputs, schema.task_names, batch.rows)
+        return task_columns(outputs, schema.task_names, batch.rows)
 
     try:
-        attempt(batch)
+        _check_repeats(attempt(batch), attempt(batch))
     except ModelError:
         raise
     except IndexError as error:
@@ -100,7 +102,21 @@ def check_runs(run: Callable[..., Any], schema: Schema, table_rows: Mapping[str,
     _check_single_row(lambda: attempt(random_batch(schema, table_rows, 1)))
 
 
-def _check_single_row(attempt: Callable[[], None]) -> None:
+def _check_repeats(first: Tensor, second: Tensor) -> None:
+    """Refuse a model that draws numbers.
+
+    Raises:
+        ModelError: the same rows got other outputs.
+    """
+    if not torch.allclose(first, second, rtol=1e-4, atol=1e-4, equal_nan=True):
+        raise ModelError(
+            "the model gives other outputs when it is run again on the same rows",
+            got=f"a difference of {(first - second).abs().max().item():.3g}",
+            hint="Take out what is random in eval(): F.dropout needs training=self.training, torch.rand a constant.",
+        )
+
+
+def _check_single_row(attempt: Callable[[], Tensor]) -> None:
     """Refuse a model that takes several rows only: a request may have one candidate.
 
     Raises:
@@ -182,14 +198,14 @@ def _refusal(error: Exception) -> ModelError:
         hint = "Use torch.where or a mask instead of `if`, `while`, `int()`, `.item()` or indexing by a condition."
     elif "specialized" in text or "constraints violated" in text.lower():
         what = "the code fixes the number of rows"
-        hint = "Take it from a tensor (x.shape[0], or -1 in a reshape) instead of writing or storing a number."
+        hint = "Take it from a tensor (x.shape[0], or -1 in a reshape), and write no Python loop over rows."
     else:
         what = "PyTorch cannot export the model"
         hint = "Change this line; `torch.export.export(model, arguments)` shows the same error in full."
     return ModelError(what, where=user_line(error.__traceback__), got=first_line(error), hint=hint)
 
 
-def _blame(attempt: Callable[[Batch], None], schema: Schema, batch: Batch) -> str | None:
+def _blame(attempt: Callable[[Batch], object], schema: Schema, batch: Batch) -> str | None:
     """The feature whose ids are too large: the one that fails while all others have id 0."""
     for name in [feature.name for feature in schema.features if not isinstance(feature, DenseFeature)]:
         try:

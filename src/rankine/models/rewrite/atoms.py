@@ -83,7 +83,8 @@ def argument_pattern(argument: Argument, schema: Schema, number: Callable[[Atom]
     if argument.form == "mask":
         found = [Atom("mask", feature.name, atom.position) for atom in found]
     pattern = np.array([number(atom) for atom in found], np.int64)
-    return pattern[0] if isinstance(feature, CategoricalFeature) and argument.form == "value" else pattern
+    flat = argument.form == "flat" or (argument.form == "value" and isinstance(feature, CategoricalFeature))
+    return pattern[0] if flat else pattern
 
 
 def id_count(feature: Feature) -> int | None:

@@ -196,7 +196,7 @@ class Walk:
             raise RewriteError(
                 f"the graph's input has {given} dimensions, the call gives it {pattern.ndim + 1}",
                 where=f"call: argument '{argument.name}'",
-                hint="'value' of a categorical feature is (rows,), 'column' is (rows, 1).",
+                hint="'flat', and 'value' of ids, is (rows,); 'column' is (rows, 1), 'value' of numbers (rows, width).",
             )
         element = value.type.tensor_type.elem_type
         dtype = helper.tensor_dtype_to_np_dtype(element) if element else argument_dtype(argument, self.schema)
