@@ -18,6 +18,8 @@ from rankine.artifact import Artifact
 from rankine.compilation.compile import build_names, compile_artifact, open_runner
 from rankine.data import load_dataset
 from rankine.data.dataset import Dataset
+from rankine.data.table_stream import stream_table
+from rankine.events import Note
 from rankine.models.arguments import call_arguments
 from rankine.models.columns import Batch
 from rankine.models.exporter import quiet_exporter
@@ -95,6 +97,23 @@ def test_graph_has_no_loop_and_no_sequence_when_a_model_has_embedding_bags(
     operators = {node.op_type for node in graph.graph.node}
     assert operators <= {"Concat", "Gemm", "MatMul", "Add", "Relu", "Identity"}
     assert {value.type.tensor_type.elem_type for value in graph.graph.input} == {onnx.TensorProto.FLOAT}
+
+
+def test_model_is_the_same_and_sides_are_said_to_be_unchecked_when_rows_are_streamed(
+    rows: Path, bring: Callable[..., tuple[Artifact, Dataset]], tmp_path: Path
+) -> None:
+    loaded, dataset = bring("history", EXAMPLES["history"].build())
+    schema, events = EXAMPLES["history"].schema, []
+    streamed = stream_table(rows, schema, chunk_rows=100)
+    artifact = load(
+        EXAMPLES["history"].build(), schema, streamed, out=tmp_path / "out", name="history", emit=events.append
+    )
+    fitted = [Transforms.read(found) for found in (loaded, artifact)]
+    assert fitted[0].fingerprint() == fitted[1].fingerprint()
+    assert load_model(artifact, BASELINE).graph.read_bytes() == load_model(loaded, BASELINE).graph.read_bytes()
+    notes = [event.text for event in events if isinstance(event, Note) and event.task == "sides"]
+    assert len(notes) == 1
+    assert "not checked to be the item's" in notes[0]
 
 
 def test_record_says_where_a_model_came_from_when_loaded(bring: Callable[..., tuple[Artifact, Dataset]]) -> None:

@@ -16,6 +16,7 @@ from rankine.data.movielens import has_movielens, load_movielens
 from rankine.data.own_schema import with_schema
 from rankine.data.synthetic import make_synthetic
 from rankine.data.synthetic_criteo import make_synthetic_criteo
+from rankine.data.table_files import SUFFIXES, table_files
 from rankine.data.table_stream import stream_table
 from rankine.data.tabular import load_table
 from rankine.errors import DataError, UsageError
@@ -25,7 +26,6 @@ __all__ = ["load_dataset"]
 
 _SYNTHETIC_ROWS = 200_000
 _SYNTHETIC_CRITEO_ROWS = 500_000
-_SUFFIXES = (".parquet", ".csv")
 _STREAMED_BYTES = 512 * 2**20
 """Tables of more bytes than this stay on disk: in memory they would take several times as much."""
 _ALLOWED = (
@@ -120,8 +120,7 @@ def _table(path: Path, /, *, schema: Schema | None, rows: int | None, seed: int)
     if schema is None:
         hint = "Give a schema with --schema FILE.yaml; for a model that you have, `rankine init` drafts one."
         raise UsageError("Parquet and CSV need a schema", where=str(path), hint=hint)
-    files = [path] if path.is_file() else [file for file in path.iterdir() if file.suffix in _SUFFIXES]
-    large = sum(file.stat().st_size for file in files) > _STREAMED_BYTES
+    large = sum(file.stat().st_size for file in table_files(path)) > _STREAMED_BYTES
     return (stream_table if large else load_table)(path, schema, rows=rows, seed=seed)
 
 
@@ -134,7 +133,7 @@ def _criteo(path: Path, /, *, schema: Schema | None, rows: int | None, seed: int
 
 
 def _has_table(path: Path) -> bool:
-    return path.suffix in _SUFFIXES or (path.is_dir() and any(file.suffix in _SUFFIXES for file in path.iterdir()))
+    return path.suffix in SUFFIXES or (path.is_dir() and any(file.suffix in SUFFIXES for file in path.iterdir()))
 
 
 _GENERATED: Mapping[str, _Generate] = {"synthetic": _synthetic, "synthetic-criteo": _synthetic_criteo}

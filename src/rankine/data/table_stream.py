@@ -15,6 +15,7 @@ from rankine.data import arrow
 from rankine.data.dataset import draw_rows, split_rows
 from rankine.data.flat import Flat, column_roles, read_flat
 from rankine.data.stream import DEFAULT_CHUNK_ROWS, StreamedDataset
+from rankine.data.table_files import table_files, table_name
 from rankine.errors import DataError
 from rankine.models.columns import Column, concat, take
 from rankine.models.schema import Feature, Schema
@@ -48,7 +49,7 @@ def stream_table(
     Raises:
         DataError: a file cannot be read, or names the column (and where it can, the row) that does not fit the schema.
     """
-    paths = _files(source)
+    paths = table_files(source)
     files = _TableFiles(tuple(paths), schema, chunk_rows)
     ids, users = _Numbers(), _Numbers()
     labels, times = [np.zeros((0, len(schema.tasks)), np.float32)], []
@@ -70,7 +71,7 @@ def stream_table(
     train = kept[split_rows(schema.split, len(kept), time_of, group_of).train]
     dataset = StreamedDataset.of_source(
         files,
-        name=paths[0].resolve().stem if not _is_folder(source) else Path(str(source)).resolve().stem,
+        name=table_name(source),
         schema=schema,
         labels=np.concatenate(labels),
         item_ids=item_ids,
@@ -205,22 +206,3 @@ def _moved(error: DataError, start: int) -> DataError:
     """The same complaint with its row counted from the file's first, not the chunk's."""
     where = _ROW.sub(lambda found: f"row {int(found[1]) + start}", error.where or "")
     return DataError(error.message, where=where or None, got=error.got, allowed=error.allowed, hint=error.hint)
-
-
-def _is_folder(source: Path | str | Sequence[Path | str]) -> bool:
-    return isinstance(source, str | Path) and Path(source).is_dir()
-
-
-def _files(source: Path | str | Sequence[Path | str]) -> list[Path]:
-    if not isinstance(source, str | Path):
-        paths = [Path(path) for path in source]
-    elif Path(source).is_dir():
-        paths = sorted(path for path in Path(source).iterdir() if path.suffix in (".parquet", ".csv"))
-    else:
-        paths = [Path(source)]
-    kinds = {path.suffix for path in paths}
-    if len(kinds) != 1 or not kinds <= {".parquet", ".csv"}:
-        got = ", ".join(sorted(path.name for path in paths)) or "nothing"
-        allowed = ".parquet files, or .csv files, of one kind"
-        raise DataError("is no table", where=str(source), got=got, allowed=allowed)
-    return paths

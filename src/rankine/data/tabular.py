@@ -11,6 +11,7 @@ from rankine.artifact import sha256_of
 from rankine.data import arrow
 from rankine.data.dataset import Dataset, draw_rows, split_rows
 from rankine.data.flat import Flat, column_roles, read_flat
+from rankine.data.table_files import table_files, table_name
 from rankine.errors import DataError
 from rankine.models.columns import Column, Columns, Ragged, concat, take
 from rankine.models.schema import Schema
@@ -37,7 +38,7 @@ def load_table(
     Raises:
         DataError: a file cannot be read, or names the column (and where it can, the row) that does not fit the schema.
     """
-    paths = _files(source)
+    paths = table_files(source)
     flat = [_read(path, schema) for path in paths]
     ids = np.concatenate([part.item_ids for part in flat])
     if not len(ids):
@@ -52,7 +53,7 @@ def load_table(
     of_requests = {feature.name: features[feature.name] for feature in schema.request_features}
     first, request_index = _requests(of_requests, groups, len(ids))
     dataset = Dataset(
-        name=_name(source),
+        name=table_name(source),
         schema=schema,
         requests=take(of_requests, first),
         items=items,
@@ -74,27 +75,6 @@ def load_table(
     )
     dataset.check()
     return dataset.subset(rows, seed)
-
-
-def _files(source: Path | str | Sequence[Path | str]) -> list[Path]:
-    if not isinstance(source, str | Path):
-        paths = [Path(path) for path in source]
-        where = ", ".join(map(str, paths)) or "no files"
-    elif Path(source).is_dir():
-        paths = sorted(path for path in Path(source).iterdir() if path.suffix in (".parquet", ".csv"))
-        where = str(source)
-    else:
-        paths, where = [Path(source)], str(source)
-    kinds = {path.suffix for path in paths}
-    if len(kinds) != 1 or not kinds <= {".parquet", ".csv"}:
-        got = ", ".join(sorted(path.name for path in paths)) or "nothing"
-        raise DataError("is no table", where=where, got=got, allowed=".parquet files, or .csv files, of one kind")
-    return paths
-
-
-def _name(source: Path | str | Sequence[Path | str]) -> str:
-    path = Path(source) if isinstance(source, str | Path) else Path(source[0])
-    return path.resolve().stem
 
 
 def _read(path: Path, schema: Schema) -> Flat:

@@ -12,6 +12,7 @@ import numpy as np
 
 from rankine.artifact import Artifact, Draft, refuse_existing
 from rankine.data.dataset import Dataset, Splits
+from rankine.data.stream import StreamedDataset
 from rankine.errors import DataError
 from rankine.events import Emit, Note, ignore, step
 from rankine.metrics import auc
@@ -120,8 +121,10 @@ def _check_sides(dataset: Dataset, emit: Emit) -> None:
     Raises:
         DataError: most items have other values in other rows.
     """
-    differing, items = int(dataset.provenance.get("item_conflicts", "0")), len(dataset.item_ids)
     names = ", ".join(feature.name for feature in dataset.schema.catalog_features)
+    if isinstance(dataset, StreamedDataset) and names:
+        emit(Note("sides", f"{names}: not checked to be the item's, as the rows stay on disk; the last are used"))
+    differing, items = int(dataset.provenance.get("item_conflicts", "0")), len(dataset.item_ids)
     if differing > _MOST_ITEMS * items:
         raise DataError(
             "the static item features are not the same in all rows of an item",
