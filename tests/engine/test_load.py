@@ -102,7 +102,7 @@ def test_graph_has_no_loop_and_no_sequence_when_a_model_has_embedding_bags(
 def test_model_is_the_same_and_sides_are_said_to_be_unchecked_when_rows_are_streamed(
     rows: Path, bring: Callable[..., tuple[Artifact, Dataset]], tmp_path: Path
 ) -> None:
-    loaded, dataset = bring("history", EXAMPLES["history"].build())
+    loaded, _ = bring("history", EXAMPLES["history"].build())
     schema, events = EXAMPLES["history"].schema, []
     streamed = stream_table(rows, schema, chunk_rows=100)
     artifact = load(
