@@ -33,6 +33,8 @@ def refusal(model: onnx.ModelProto, schema: Schema) -> str:
     [
         ("n = Cast <to = 1> (user) m = Mul(n, s) y = Unsqueeze(m, one)", "Mul.*reads the ids of 'user' as numbers"),
         ("big = Greater(user, two) c = Cast <to = 1> (big) y = Unsqueeze(c, one)", "Greater.*reads the ids of 'user'"),
+        ("f = Cast <to = 1> (user) e = Equal(f, half) c = Cast <to = 1> (e) u = Unsqueeze(c, one) y = Sigmoid(u)",
+         "Equal.*reads the ids of 'user'"),
         ("n = NonZero(user) t = Transpose(n) y = Cast <to = 1> (t)", "'NonZero' depends on the ids of 'user'"),
         ("two_ids = Mul(user, two) y = Gather(T, two_ids)", "Mul.*reads the ids of 'user' as numbers"),
         ("other = Gather(map, user) y = Gather(T, other)", "Gather.*the table 'map' holds int64"),
@@ -44,7 +46,14 @@ def refusal(model: onnx.ModelProto, schema: Schema) -> str:
     ],
 )  # fmt: skip
 def test_rewrite_names_the_operator_when_it_reads_ids_in_an_unknown_way(body: str, told: str) -> None:
-    constants = {"s": np.float32(3), "one": np.array([1]), "two": np.array(2), "map": np.array([3, 1, 2, 0]), "T": T}
+    constants = {
+        "s": np.float32(3),
+        "one": np.array([1]),
+        "two": np.array(2),
+        "half": np.float32(1.5),
+        "map": np.array([3, 1, 2, 0]),
+        "T": T,
+    }
     constants |= {"huge": np.array(10**6), "values": np.array([0, 1], np.float32)}
     model = graph_of("(int64[rows] user) => (float[rows,1] y)", body, **constants)
     for position, node in enumerate(model.graph.node):

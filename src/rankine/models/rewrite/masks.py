@@ -62,7 +62,7 @@ def _rewrite(walk: Walk, node: onnx.NodeProto, name: str, other: np.ndarray, com
         return True
     if node.op_type != "Equal" or other.dtype.kind not in "iuf":
         return False
-    return define_hot(walk, node, name, other.astype(np.int64), None, np.dtype(np.bool_))
+    return define_hot(walk, node, name, other.astype(np.float64), None, np.dtype(np.bool_))
 
 
 def _is_sequence(walk: Walk, name: str) -> bool:

@@ -60,8 +60,8 @@ def define_hot(
         else:
             along = wanted
         found, row, ids = np.broadcast_arrays(found, row, along - offsets)
-        if (found < 0).any():
-            return False
+        if (found < 0).any() or (ids != np.floor(ids)).any() or not np.isfinite(ids).all():
+            return False  # no id is 7.5: what compares with it is not understood
         hot = [walk.hot(int(n), int(i)) for n, i in zip(found.ravel(), ids.ravel(), strict=True)]
         numbers.append(np.array(hot, np.int64).reshape(found.shape))
         rows.append(row)
