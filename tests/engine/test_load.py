@@ -77,6 +77,18 @@ def test_program_scores_as_its_module_when_brought_in_as_pt2(
     check_engines(artifact, dataset, EXAMPLES[name], module, tmp_path, eager=True)
 
 
+def test_program_is_brought_in_when_its_dictionary_has_another_order(
+    bring: Callable[..., tuple[Artifact, Dataset]], tmp_path: Path
+) -> None:
+    """The schema's call has the item first; the sizes and types of both are the same, so that a mix-up would run."""
+    module, path = EXAMPLES["tasks"].build().eval(), tmp_path / "model.pt2"
+    ids, rows = torch.zeros(5, dtype=torch.long), {0: torch.export.Dim("rows")}
+    given = ({"user": ids, "item": ids.clone()},)
+    torch.export.save(torch.export.export(module, given, dynamic_shapes=({"user": rows, "item": rows},)), path)
+    artifact, dataset = bring("tasks", path)
+    check_engines(artifact, dataset, EXAMPLES["tasks"], module, tmp_path, eager=True)
+
+
 @pytest.mark.engine
 @pytest.mark.parametrize("name", AS_ONNX)
 def test_graph_scores_as_its_module_when_brought_in_as_onnx(

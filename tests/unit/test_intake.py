@@ -276,3 +276,19 @@ def test_model_is_refused_when_it_is_random_in_evaluation() -> None:
     torch.manual_seed(0)
     with pytest.raises(ModelError, match=r"run again on the same rows .*training=self\.training"):
         check_runs(noisy, schema, {"x": 9})
+
+
+@pytest.mark.parametrize(("operator", "gates"), [("RNN", 1), ("GRU", 3), ("LSTM", 4)])
+def test_macs_count_every_step_when_a_layer_is_recurrent(operator: str, gates: int) -> None:
+    steps, width, hidden = 7, 4, 5
+    weights = {
+        "W": np.ones((1, gates * hidden, width), np.float32),
+        "R": np.ones((1, gates * hidden, hidden), np.float32),
+    }
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["by_step"], perm=[1, 0, 2]),
+        helper.make_node(operator, ["by_step", "W", "R"], ["y"], hidden_size=hidden),
+    ]
+    assert count_graph_macs(graph(nodes, weights, {"x": ["rows", steps, width]})) == steps * gates * hidden * (
+        width + hidden
+    )

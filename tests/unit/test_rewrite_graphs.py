@@ -318,3 +318,44 @@ def test_check_equal_refuses_when_a_list_holds_its_padding() -> None:
     assert call_arguments(schema.call, schema, batch)["seen"].tolist() == [[1, 0, 0]]
     with pytest.raises(RewriteError, match="seen: a list holds the id 0"):
         check_equal(model, rewritten, schema, batch)
+
+
+@pytest.mark.parametrize(("dim", "expected"), [(1, "Relu"), (4, "Neg")])
+def test_rewrite_takes_the_branch_when_an_if_asks_for_a_shape(dim: int, expected: str) -> None:
+    body = """
+    u = Gather(T, user)
+    sizes = Shape(u)
+    axis = Constant <value = int64[1] {1}> ()
+    size = Gather(sizes, axis)
+    one = Constant <value = int64[1] {1}> ()
+    same = Equal(size, one)
+    v = If (same) <
+      then_branch = narrow () => (thin) { thin = Relu(u) },
+      else_branch = keeps () => (wide) { wide = Neg(u) }
+    >
+    y = MatMul(v, W)
+    """
+    schema = schema_of([categorical("user", 5)], [USER])
+    rewritten = rewrite(
+        graph_of("(int64[rows] user) => (float[rows,1] y)", body, T=weight(5, dim), W=weight(dim, 1)), schema
+    )
+    assert operators(rewritten) == [expected, "MatMul"]
+
+
+def test_rewrite_keeps_an_if_when_it_asks_for_values() -> None:
+    body = """
+    u = Gather(T, user)
+    top = ReduceMax <keepdims = 0> (u)
+    zero = Constant <value = float {0.0}> ()
+    some = Greater(top, zero)
+    v = If (some) <
+      then_branch = doubles () => (twice) { twice = Add(u, u) },
+      else_branch = keeps () => (once) { once = Identity(u) }
+    >
+    y = MatMul(v, W)
+    """
+    schema = schema_of([categorical("user", 5)], [USER])
+    rewritten = rewrite(
+        graph_of("(int64[rows] user) => (float[rows,1] y)", body, T=weight(5, 4), W=weight(4, 1)), schema
+    )
+    assert operators(rewritten).count("If") == 1

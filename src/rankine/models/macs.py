@@ -11,9 +11,13 @@ __all__ = ["count_graph_macs"]
 _ROWS = 64
 """The count is taken at this many rows and divided: what does not grow with them weighs little."""
 
+_RECURRENT = ("GRU", "LSTM", "RNN")
+
 
 def count_graph_macs(model: onnx.ModelProto) -> int:
-    """Multiply-adds a row of the MatMul, Gemm and Conv nodes of ``model``, whose rows are the inputs' first dimension.
+    """Multiply-adds a row of the products in ``model`` (MatMul, Gemm, Conv, and every step of GRU, LSTM and RNN).
+
+    Rows are the inputs' first dimension.
 
     Products of two activations (attention, dot interactions) count like those with weights. Where a shape cannot be
     inferred, the size of the node's weights counts.
@@ -22,6 +26,8 @@ def count_graph_macs(model: onnx.ModelProto) -> int:
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     total = 0.0
     for node in model.graph.node:
+        if node.op_type in _RECURRENT:
+            total += _recurrent(node, shapes | weights) / _ROWS
         if node.op_type not in ("MatMul", "Gemm", "Conv"):
             continue
         output = shapes.get(node.output[0])
@@ -31,6 +37,13 @@ def count_graph_macs(model: onnx.ModelProto) -> int:
         else:
             total += max((math.prod(weights[name]) for name in node.input[:2] if name in weights), default=0)
     return round(total)
+
+
+def _recurrent(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
+    """Multiply-adds of all steps: both products of every gate; one step of one row where shapes are not known."""
+    given, *weights = (shapes.get(name) for name in node.input[:3])
+    one = sum(math.prod(shape) for shape in weights if shape is not None)
+    return one * (_ROWS if given is None else math.prod(given[:2]))
 
 
 def _inner(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int | None:

@@ -13,7 +13,7 @@ from rankine.models.call import Call
 from rankine.models.intake.refusal import ModelError
 from rankine.models.schema import DenseFeature, MultiHotFeature, Schema, SequenceFeature
 
-__all__ = ["bind", "default_call", "output_order", "task_columns", "tensors"]
+__all__ = ["bind", "default_call", "in_order", "output_order", "task_columns", "tensors"]
 
 
 def default_call(schema: Schema) -> Call:
@@ -53,6 +53,12 @@ def bind(call: Call, given: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, A
             return (named,), {}
         case _:
             return tuple(given), {}
+
+
+def in_order(call: Call, names: Sequence[str]) -> Call:
+    """The same call with its arguments in the order of ``names``, which are theirs."""
+    by_name = {argument.name: argument for argument in call.arguments}
+    return call.model_copy(update={"arguments": tuple(by_name[name] for name in names)})
 
 
 def task_columns(outputs: Any, tasks: Sequence[str], rows: int) -> Tensor:

@@ -16,14 +16,14 @@ from rankine.models.arguments import call_arguments
 from rankine.models.call import Call
 from rankine.models.export import OPSET
 from rankine.models.exporter import PLACEHOLDER, name_inputs, quiet_exporter
-from rankine.models.intake.calling import bind, output_order
+from rankine.models.intake.calling import bind, in_order, output_order
 from rankine.models.intake.embedding_bag import keep_embedding_bags, translation_table
 from rankine.models.intake.refusal import ModelError, first_line
 from rankine.models.intake.trace import check_runs
 from rankine.models.random_rows import random_batch
 from rankine.models.schema import Schema
 
-__all__ = ["load_program", "read_program", "runnable", "to_onnx"]
+__all__ = ["in_program_order", "load_program", "read_program", "runnable", "to_onnx"]
 
 _EXPORT_HINT = (
     "Export it with dynamic rows: torch.export.export(model.eval(), arguments, dynamic_shapes={...: {0: Dim('rows')}})."
@@ -42,6 +42,7 @@ def read_program(path: Path, schema: Schema, table_rows: Mapping[str, int]) -> t
     program = load_program(path)
     _check_evaluates(program, path)
     _check_arguments(program, schema, table_rows, path)
+    schema = in_program_order(program, schema)
     run = runnable(program)
 
     def call(*given: Any) -> Any:
@@ -50,6 +51,16 @@ def read_program(path: Path, schema: Schema, table_rows: Mapping[str, int]) -> t
 
     check_runs(call, schema, table_rows)
     return program
+
+
+def in_program_order(program: torch.export.ExportedProgram, schema: Schema) -> Schema:
+    """The schema with the arguments of a dictionary in the program's order: a program takes no other."""
+    call = _call(schema)
+    if call.style != "dict":
+        return schema
+    inputs = program.graph_signature.user_inputs
+    args, _ = pytree.tree_unflatten(range(len(inputs)), program.call_spec.in_spec)
+    return schema.model_copy(update={"call": in_order(call, list(args[0]))})
 
 
 def load_program(path: Path) -> torch.export.ExportedProgram:

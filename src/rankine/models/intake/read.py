@@ -93,13 +93,14 @@ def _from_module(module: nn.Module, reference: str, schema: Schema, table_rows: 
 def _from_pt2(path: Path, schema: Schema, table_rows: Mapping[str, int]) -> Foreign:
     from rankine.models.arguments import check_call
     from rankine.models.intake.calling import default_call
-    from rankine.models.intake.program import read_program, to_onnx
+    from rankine.models.intake.program import in_program_order, read_program, to_onnx
 
     call = schema.call or default_call(schema)
     schema = schema.model_copy(update={"call": call})
     check_call(call, schema)
     program = read_program(path, schema, table_rows)
-    graph = to_onnx(program, call, schema.task_names)
+    schema = in_program_order(program, schema)
+    graph = to_onnx(program, schema.call or call, schema.task_names)
     return Foreign(graph, program, schema, Origin(kind="pt2", reference=path.name, sha256=sha256_of(path)))
 
 

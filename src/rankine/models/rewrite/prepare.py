@@ -10,6 +10,7 @@ from rankine.errors import did_you_mean
 from rankine.models.arguments import check_call
 from rankine.models.call import Argument
 from rankine.models.export import OPSET, OUTPUT
+from rankine.models.rewrite.branches import settle_branches
 from rankine.models.rewrite.errors import RewriteError, place
 from rankine.models.rewrite.graph import Graph, numbered, reads, renamed
 from rankine.models.schema import Schema
@@ -41,6 +42,7 @@ def prepare(model: onnx.ModelProto, schema: Schema) -> Graph:
     _check_inputs(graph, {argument.name: argument for argument in schema.call.arguments})
     _keep_names_apart(graph, schema)
     graph.fold()
+    settle_branches(graph, schema)
     return graph
 
 

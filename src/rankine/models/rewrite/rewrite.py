@@ -173,8 +173,10 @@ def _simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     from onnx_ir import serde
 
     simple = serde.deserialize_model(model)
+    # The output of a subgraph must be made inside of it, if only by an Identity.
+    nested = any(entry.HasField("g") for node in model.graph.node for entry in node.attribute)
     for simplify in (
-        passes.IdentityEliminationPass(),
+        *(() if nested else (passes.IdentityEliminationPass(),)),
         passes.DeduplicateInitializersPass(),
         passes.CommonSubexpressionEliminationPass(),
         passes.RemoveUnusedNodesPass(),

@@ -17,7 +17,7 @@ from rankine.models.rewrite.graph import Graph, failures
 from rankine.models.rewrite.probe import ROWS
 from rankine.models.schema import Schema
 
-__all__ = ["Shapes", "run_all"]
+__all__ = ["Shapes", "probe_feeds", "run_all"]
 
 
 class Shapes:
@@ -27,11 +27,9 @@ class Shapes:
         self._found: list[dict[str, tuple[int, ...]]] = []
         self.dtypes: dict[str, np.dtype] = {}
         self._failure = ""
-        arguments = {f"argument/{a.name}": a for a in (schema.call.arguments if schema.call else ())}
         try:
             for rows in ROWS:
-                feeds = {v.name: _feed(v, arguments[v.name], schema, rows) for v in graph.inputs}
-                values = run_all(graph, feeds)
+                values = run_all(graph, probe_feeds(graph, schema, rows))
                 self._found.append({name: np.shape(value) for name, value in values.items()})
                 self.dtypes = {name: np.asarray(value).dtype for name, value in values.items()}
         except failures as error:  # told where the shapes are needed: before, the rewrite may find a better reason
@@ -58,6 +56,12 @@ class Shapes:
     def per_row(self, name: str) -> int:
         """Elements of a value for each row."""
         return int(np.prod(self.of(name)[0])) // ROWS[0]
+
+
+def probe_feeds(graph: Graph, schema: Schema, rows: int) -> dict[str, np.ndarray]:
+    """Values for the inputs of a prepared graph: of the right shapes, and inside of every table."""
+    arguments = {f"argument/{a.name}": a for a in (schema.call.arguments if schema.call else ())}
+    return {value.name: _feed(value, arguments[value.name], schema, rows) for value in graph.inputs}
 
 
 def _feed(value: onnx.ValueInfoProto, argument: Argument, schema: Schema, rows: int) -> np.ndarray:
