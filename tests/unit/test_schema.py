@@ -142,6 +142,7 @@ def test_default_is_refused_when_no_request_could_hold_it(settings: dict[str, An
         ({"call": {"arguments": [{"name": "x", "feature": "usr"}]}}, "'usr' is no feature"),
         ({"call": {"arguments": [{"name": "x", "form": "packed"}]}}, "'columns' are needed"),
         ({"call": {"arguments": [{"name": "x"}]}}, "'feature' is needed"),
+        ({"call": {"arguments": [{"name": "x", "feature": "user"}] * 2}}, "argument 'x' is given twice"),
     ],
 )
 def test_schema_is_refused_with_the_reason_when_parts_do_not_fit(settings: dict[str, Any], message: str) -> None:

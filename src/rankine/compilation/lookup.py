@@ -95,41 +95,24 @@ def _writer(source: Source) -> Write:
     rows = np.asarray(table.rows)
     scale, bias = (None if part is None else np.asarray(part) for part in (table.scale, table.bias))
     if source.length is not None:
-        return partial(_write_sequence, rows, scale, bias, source.length)
-    if source.pooling is None:
-        return partial(_native.lookup_one, rows, scale, bias)
-    return partial(_write_bag, rows, scale, bias, source.pooling)
+        return partial(_write_lists, _native.lookup_sequence, rows, scale, bias, source.length)
+    if source.pooling is not None:
+        return partial(_write_lists, _native.lookup_bag, rows, scale, bias, source.pooling)
+    return partial(_native.lookup_one, rows, scale, bias)
 
 
-def _write_bag(
+def _write_lists(
+    kernel: Write,
     rows: np.ndarray,
     scale: np.ndarray | None,
     bias: np.ndarray | None,
-    pooling: str,
+    how: str | int,
     ragged: Column,
     index: np.ndarray,
     out: np.ndarray,
     column: int,
 ) -> int:
+    """``how``: the pooling of a bag, the length of a sequence; the last argument of either kernel."""
     if not isinstance(ragged, Ragged):
         raise TypeError("values: must be ragged, one list a row")
-    return _native.lookup_bag(
-        rows, scale, bias, ragged.values, ragged.offsets, ragged.weights, index, out, column, pooling
-    )
-
-
-def _write_sequence(
-    rows: np.ndarray,
-    scale: np.ndarray | None,
-    bias: np.ndarray | None,
-    length: int,
-    ragged: Column,
-    index: np.ndarray,
-    out: np.ndarray,
-    column: int,
-) -> int:
-    if not isinstance(ragged, Ragged):
-        raise TypeError("values: must be ragged, one list a row")
-    return _native.lookup_sequence(
-        rows, scale, bias, ragged.values, ragged.offsets, ragged.weights, index, out, column, length
-    )
+    return kernel(rows, scale, bias, ragged.values, ragged.offsets, ragged.weights, index, out, column, how)

@@ -66,3 +66,11 @@ class Call(Frozen):
 
     style: Literal["positional", "keyword", "dict"] = "positional"
     arguments: tuple[Argument, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _arguments_are_distinct(self) -> Call:
+        names = [argument.name for argument in self.arguments]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"argument '{name}' is given twice: one that holds several features is 'packed'")
+        return self
