@@ -132,7 +132,8 @@ def same_form(artifact: Artifact, parity: ParityCertificate) -> bool:
 
 
 def aucs(artifact: Artifact) -> dict[Pair, float]:
-    """Test AUC of the first task for every certified (variant, engine); with parity it follows from the primary's."""
+    """Test AUC of the first task for every (variant, engine) with a certificate, passed or not; with parity it follows
+    from the primary's."""
     task = artifact.read_json("schema.json", Schema).task_names[0]
     found = {pair: by_task[task].variant_value for pair, by_task in task_certificates(artifact).items()}
     for (variant, engine), parity in parity_certificates(artifact).items():

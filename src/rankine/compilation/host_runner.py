@@ -8,7 +8,7 @@ lanes as there were calls at the same moment.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +17,7 @@ from rankine.compilation.lookup import HostLookup
 from rankine.errors import EngineError
 from rankine.models.columns import Batch
 
-__all__ = ["HostRunner", "InputBuffers", "Lane", "check_out"]
+__all__ = ["HostRunner", "InputBuffers", "Lane", "check_out", "parts_of"]
 
 _FIRST_ROWS = 64
 _MOST_BUFFER_BYTES = 256 << 20
@@ -47,7 +47,6 @@ class HostRunner:
         self._lookup = lookup
         self._tasks = tasks
         self._open_lane: Callable[[], Lane] | None = open_lane
-        self._most_rows = max(1, _MOST_BUFFER_BYTES // (4 * max(1, lookup.width)))
         # Last in, first out: the lane that is given next is the one whose buffers are still in the cache.
         self._free: deque[Lane] = deque()
 
@@ -64,10 +63,8 @@ class HostRunner:
         except IndexError:
             lane = open_lane()
         try:
-            for start in range(0, batch.rows, self._most_rows):
-                stop = min(start + self._most_rows, batch.rows)
-                part = batch if stop - start == batch.rows else batch.select(slice(start, stop))
-                self._run_on(lane, part, out[start:stop])
+            for rows, part in parts_of(batch, self._lookup.width):
+                self._run_on(lane, part, out[rows])
         finally:
             if self._open_lane is not None:
                 self._free.append(lane)
@@ -102,6 +99,14 @@ class InputBuffers:
             self._buffers = tuple(np.zeros((capacity, buffer.shape[1]), np.float32) for buffer in self._buffers)
         self._views = tuple(buffer[:rows] for buffer in self._buffers)
         return self._views
+
+
+def parts_of(batch: Batch, width: int) -> Iterator[tuple[slice, Batch]]:
+    """A batch in parts whose values, float32 ``(rows, width)``, stay within bounded memory; mostly it is one."""
+    most = max(1, _MOST_BUFFER_BYTES // (4 * max(1, width)))
+    for start in range(0, batch.rows, most):
+        rows = slice(start, min(start + most, batch.rows))
+        yield rows, batch if most >= batch.rows else batch.select(rows)
 
 
 def check_out(out: np.ndarray, batch: Batch, tasks: int) -> None:

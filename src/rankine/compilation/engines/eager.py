@@ -9,7 +9,7 @@ import torch
 
 from rankine import _native
 from rankine.compilation.engine import Capabilities, Target
-from rankine.compilation.host_runner import check_out
+from rankine.compilation.host_runner import check_out, parts_of
 from rankine.errors import EngineError
 from rankine.models.checkpoint import Scorer, load_scorer
 from rankine.models.columns import Batch, Ragged
@@ -51,10 +51,12 @@ class EagerRunner:
             return
         for source in self._sources:
             _check(source, batch)
-        with torch.inference_mode():
-            logits = scorer.logits(batch).numpy()
-        check_out(out, batch, logits.shape[1])
-        np.copyto(out, logits)
+        width = sum(source.width for source in self._sources)
+        for rows, part in parts_of(batch, width):
+            with torch.inference_mode():
+                logits = scorer.logits(part).numpy()
+            check_out(out[rows], part, logits.shape[1])
+            np.copyto(out[rows], logits)
 
     def close(self) -> None:
         self._scorer = None
