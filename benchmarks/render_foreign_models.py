@@ -95,11 +95,7 @@ def render(result: ForeignResult) -> str:
     lines = [*_introduction(result, len(equal)), "", *_table(result.models)]
     if refused:
         lines += ["", "## Refused, and why", ""]
-        lines += [
-            f"* **{model.name}**, by `{model.refused.stage}`: {model.refused.error}"
-            for model in refused
-            if model.refused
-        ]
+        lines += [f"* **{name}**, by `{refusal.stage}`: {refusal.error}" for name, refusal in refused]
     lines += ["", f"Made on {_environment(result)}, by `python benchmarks/foreign_models.py`."]
     return "\n".join(lines) + "\n"
 
@@ -124,7 +120,7 @@ def _introduction(result: ForeignResult, equal: int) -> list[str]:
 
 
 def _table(models: tuple[ForeignModel, ...]) -> list[str]:
-    head = ["model", "reads", "AUC", "ends in", "MACs a row", "result", "certificate", "logits", "scores", "served"]
+    head = ["model", "reads", "AUC", "ends in", "result", "certificate", "logits", "scores", "served"]
     return [_line(head), _line(["---"] * len(head)), *(_line(_row(model)) for model in models)]
 
 
@@ -139,7 +135,6 @@ def _row(model: ForeignModel) -> list[str]:
         model.inputs,
         ", ".join(f"{value:.3f}" for value in model.auc.values()),
         ", ".join(links if len(set(links)) > 1 else links[:1]),
-        "" if model.macs_per_row is None else f"{model.macs_per_row:,}",
         outcome,
         "" if model.refused else "passed" if model.certified else "**none**",
         worst([found.logit_difference for found in model.engines]),
