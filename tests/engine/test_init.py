@@ -112,6 +112,36 @@ def test_draft_takes_numbers_as_vectors_when_the_graph_says_so(
     run("load", path, "--schema", schema, "--data", plain_rows, "--out", tmp_path / "without_call")
 
 
+def test_load_refuses_the_classes_of_a_softmax_when_they_are_taken_for_tasks(
+    plain_rows: Path, run: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schema = tmp_path / "schema.yaml"
+    run("init", f"{MODULE}:classes", "--data", plain_rows, "--out", schema)
+    call = load_yaml(Schema, schema).call
+    assert call is not None
+    assert [(argument.name, argument.form) for argument in call.arguments] == [
+        ("user", "value"), ("item", "value"), ("price", "flat"),
+    ]  # fmt: skip
+    document = yaml.safe_load(schema.read_text(encoding="utf-8"))
+    document["tasks"] = [{"name": name, "label": "click"} for name in ("leaves", "likes")]
+    schema.write_text(yaml.safe_dump(document), encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        main(
+            [
+                "load",
+                f"{MODULE}:classes",
+                "--schema",
+                str(schema),
+                "--data",
+                str(plain_rows),
+                "--out",
+                str(tmp_path / "m"),
+            ]
+        )
+    assert ended.value.code == 2
+    assert "classes of one softmax" in capsys.readouterr().err
+
+
 def test_load_refuses_when_a_score_depends_on_the_other_rows(
     plain_rows: Path, run: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -197,6 +197,19 @@ def test_everything_is_kept_when_more_rows_are_asked_for_than_there_are(tmp_path
     assert load_dataset(write_csv(tmp_path), schema=TABLE, rows=1000).rows == 30
 
 
+@pytest.mark.parametrize(
+    ("have", "lacks"),
+    [
+        ("Beauty_seq.parquet", "Beauty_item_attributes.parquet"),
+        ("Beauty_item_attributes.parquet", "Beauty_seq.parquet"),
+    ],
+)
+def test_missing_file_is_named_when_behavior_sequences_are_half_there(tmp_path: Path, have: str, lacks: str) -> None:
+    (tmp_path / have).touch()
+    with pytest.raises(DataError, match=rf"has one of two files .got {have}; allowed: {lacks}"):
+        load_dataset(tmp_path)
+
+
 def test_source_is_refused_with_what_was_looked_for_when_nothing_is_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no data found .*'synthetic'.*ratings\.dat.*\.parquet"):
         load_dataset(tmp_path)

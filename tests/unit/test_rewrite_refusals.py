@@ -31,12 +31,12 @@ def refusal(model: onnx.ModelProto, schema: Schema) -> str:
 @pytest.mark.parametrize(
     ("body", "told"),
     [
-        ("n = Cast <to = 1> (user) m = Mul(n, s) y = Unsqueeze(m, one)", "Mul.*reads the ids of 'user' as numbers"),
+        ("n = Cast <to = 1> (user) m = Mul(n, s) y = Unsqueeze(m, one)", "Mul.*computes with the ids of 'user'"),
         ("big = Greater(user, two) c = Cast <to = 1> (big) y = Unsqueeze(c, one)", "Greater.*reads the ids of 'user'"),
         ("f = Cast <to = 1> (user) e = Equal(f, half) c = Cast <to = 1> (e) u = Unsqueeze(c, one) y = Sigmoid(u)",
          "Equal.*reads the ids of 'user'"),
         ("n = NonZero(user) t = Transpose(n) y = Cast <to = 1> (t)", "'NonZero' depends on the ids of 'user'"),
-        ("two_ids = Mul(user, two) y = Gather(T, two_ids)", "Mul.*reads the ids of 'user' as numbers"),
+        ("two_ids = Mul(user, two) y = Gather(T, two_ids)", "Mul.*computes with the ids of 'user'"),
         ("other = Gather(map, user) y = Gather(T, other)", "Gather.*the table 'map' holds int64"),
         ("ids = Mod(user, two) y = Gather(T, ids)", "'Mod' changes ids of 'user' .got 2 becomes 0"),
         ("y = example.Magic(user)", "the operator 'example.Magic' is not one of ONNX"),

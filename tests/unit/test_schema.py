@@ -132,6 +132,8 @@ def test_default_is_refused_when_no_request_could_hold_it(settings: dict[str, An
         ({"ranking": "label +"}, "is not an expression"),
         ({"ranking": "label.real"}, r"has 'label\.real' in it: allowed are names of tasks"),
         ({"ranking": "__import__('os')"}, "allowed are names of tasks"),
+        ({"ranking": "label / (label - label)"}, "no finite value for any scores: does it divide by zero"),
+        ({"ranking": "1 / 0 + label"}, "no finite value for any scores"),
         ({"ranking": "log(label, label)"}, "log takes 1 value"),
         ({"ranking": "9" * 400}, "too large"),
         ({"ranking": "-" * 900 + "label"}, "nested too deeply"),

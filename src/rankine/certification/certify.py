@@ -137,7 +137,8 @@ def _certify_variant(
             provenance=_provenance(parent, variant, engine, rows),
         )
         draft.put_json(parity_file(variant, engine), parity)
-        emit(Note("parity", f"{variant} on {engine}: {'admitted' if parity.admitted else 'NOT admitted'}"))
+        verdict = "admitted" if parity.admitted else f"NOT admitted: {parity.reason}"
+        emit(Note("parity", f"{variant} on {engine}: {verdict}"))
     return qualities
 
 

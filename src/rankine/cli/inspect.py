@@ -197,6 +197,11 @@ def view_of(artifact: Artifact) -> ArtifactView:
     )
 
 
+_TOO_FEW = "Too little data"
+_MORE_ROWS = "Take more rows, or a larger share of them for the test: 'split: {fractions: ...}' in the schema."
+_GENTLER = "Compress less, by another --recipe; take more rows; or accept a larger --margin."
+
+
 def require_pass(artifact: Artifact) -> None:
     """Raise unless a compressed variant has a passed certificate.
 
@@ -214,7 +219,7 @@ def require_pass(artifact: Artifact) -> None:
             "no compressed variant passed its certificate",
             where=str(artifact.path),
             got=reasons or f"no certificate for {', '.join(others)}",
-            hint="Use a wider student, more data, or accept a larger --margin.",
+            hint=_MORE_ROWS if all(_TOO_FEW in c.reason for c in compressed.values()) and compressed else _GENTLER,
         )
 
 

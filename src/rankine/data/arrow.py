@@ -306,7 +306,7 @@ def _numbers(column: Any, where: str, rows: np.ndarray, default: float | None) -
         raise _first_bad(column, _is_float, where, rows, allowed="a number") from None
     missing = np.isnan(values)
     if missing.any() and default is None:
-        hint = "Give the feature a default in the schema, or fill the column."
+        hint = "Fill the column or leave such rows out; a feature can have a default in the schema."
         raise DataError("is missing or NaN", where=at(where, rows[np.argmax(missing)]), allowed="a number", hint=hint)
     with np.errstate(over="ignore"):  # what overflows is reported as infinite just below
         numbers = np.where(missing, default or 0.0, values).astype(np.float32)

@@ -118,10 +118,26 @@ def _table(path: Path, /, *, schema: Schema | None, rows: int | None, seed: int)
     if not path.exists():
         raise DataError("no such file", where=str(path))
     if schema is None:
+        _check_whole_behavior(path)
         hint = "Give a schema with --schema FILE.yaml; for a model that you have, `rankine init` drafts one."
         raise UsageError("Parquet and CSV need a schema", where=str(path), hint=hint)
     large = sum(file.stat().st_size for file in table_files(path)) > _STREAMED_BYTES
     return (stream_table if large else load_table)(path, schema, rows=rows, seed=seed)
+
+
+def _check_whole_behavior(path: Path) -> None:
+    """Refuse a folder that has one of the two files of behavior sequences.
+
+    Raises:
+        DataError: names the missing file.
+    """
+    names = {file.name for file in path.iterdir()} if path.is_dir() else set()
+    for have, lacks in (("_seq.parquet", "_item_attributes.parquet"), ("_item_attributes.parquet", "_seq.parquet")):
+        for name in sorted(name for name in names if name.endswith(have)):
+            missing = name.removesuffix(have) + lacks
+            if missing not in names:
+                hint = f"Behavior sequences are two files: put {missing} beside {name}. Other tables need a --schema."
+                raise DataError("has one of two files", where=str(path), got=name, allowed=missing, hint=hint)
 
 
 def _has_criteo(path: Path) -> bool:

@@ -14,6 +14,7 @@ Ranking = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 
 _LONGEST = 1000
 _LARGEST = 1e300
+_TRIALS = 64
 _DEEPEST = 100
 _BINARY: dict[type[ast.operator], np.ufunc] = {
     ast.Add: np.add,
@@ -46,7 +47,18 @@ def parse_ranking(text: str, tasks: tuple[str, ...]) -> Ranking:
         with np.errstate(all="ignore"):  # what is not finite is refused where it is served
             return np.broadcast_to(compute(wide), (rows,))
 
+    if not any(np.isfinite(rank(trial)).any() for trial in _trials(tasks)):
+        raise ValueError(f"'{text}' has no finite value for any scores: does it divide by zero?")
     return rank
+
+
+def _trials(tasks: tuple[str, ...]) -> list[dict[str, np.ndarray]]:
+    """Scores that are probabilities, and scores of any size and sign: ``(rows,)`` by task."""
+    random = np.random.default_rng(0)
+    return [
+        {task: random.uniform(0.01, 0.99, _TRIALS) for task in tasks},
+        {task: random.normal(0, 10, _TRIALS) for task in tasks},
+    ]
 
 
 def _compile(node: ast.expr, tasks: tuple[str, ...], text: str, depth: int = 1) -> Ranking:

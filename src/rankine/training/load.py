@@ -36,6 +36,7 @@ __all__ = ["load"]
 
 _RANDOM_ROWS = (1, 7, 512)
 _REAL_ROWS = 2048
+_ONE = 1e-3
 _SCORE_ROWS = 8192
 _MOST_ITEMS = 0.5
 
@@ -88,6 +89,7 @@ def load(
         expected, probabilities = _original(foreign, resolved, rewritten)
         proof = _prove(expected, found, resolved, transforms, rows, splits)
         advance(0, f"largest difference of logits {proof.max_error:.1e} on {sum(proof.rows.values())} rows")
+    _check_tasks(found, rows, resolved, splits)
     draft = Draft("load", name=name)
     replace(transforms, schema=resolved).write(draft)
     validation_auc = _validation_auc(found, rows, dataset.labels, splits)
@@ -215,6 +217,24 @@ def _prove(
     sample = np.random.default_rng(0).choice(seen, min(_REAL_ROWS, len(seen)), replace=False)
     batches = [("random", random_batch(schema, sizes, count, seed=count)) for count in _RANDOM_ROWS]
     return prove(expected, found, [*batches, ("real", rows.select(np.sort(sample)))])
+
+
+def _check_tasks(found: Logits, rows: Batch, schema: Schema, splits: Splits) -> None:
+    """Refuse the classes of a softmax that are taken for tasks: the first would be the score, often the wrong class.
+
+    Raises:
+        ModelError: the outputs of every row sum to one.
+    """
+    if len(schema.tasks) == 1 or any(task.link == "sigmoid" for task in schema.tasks):
+        return
+    outputs = found(rows.select(splits.train[:_SCORE_ROWS])).astype(np.float64)
+    if outputs.min() >= 0 and np.abs(outputs.sum(axis=1) - 1).max() < _ONE:
+        raise ModelError(
+            "the outputs of every row sum to 1: they are the classes of one softmax, not tasks",
+            where="tasks",
+            got=", ".join(schema.task_names),
+            hint="Return the probability of one class: wrap the model in a module whose forward ends in [:, 1].",
+        )
 
 
 def _validation_auc(found: Logits, rows: Batch, labels: np.ndarray, splits: Splits) -> float | None:

@@ -79,7 +79,7 @@ def task_columns(outputs: Any, tasks: Sequence[str], rows: int) -> Tensor:
             "the model's outputs are not the schema's tasks",
             got=f"{joined.shape[1]} numbers a row",
             allowed=f"one for each of the tasks {', '.join(tasks)}",
-            hint="Name every output under 'tasks' in the schema, in their order.",
+            hint="Name every output under 'tasks' in the schema, in their order; of a softmax return one class alone.",
         )
     return joined
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,8 +96,9 @@ def _of_module(module: nn.Module) -> Signature:
     parameters = list(inspect.signature(module.forward).parameters.values())
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.POSITIONAL_ONLY, p.KEYWORD_ONLY)]
     style: Style = "positional"
+    keys: tuple[Slot, ...] = ()
     if len(named) == 1 and _is_mapping(named[0].annotation):
-        style, named = "dict", []
+        style, keys, named = "dict", _keys_read(module, named[0].name), []
     elif any(parameter.kind is parameter.KEYWORD_ONLY for parameter in named):
         style = "keyword"
     tables = []
@@ -107,7 +110,26 @@ def _of_module(module: nn.Module) -> Signature:
             rows, last = part.num_embeddings, part.include_last_offset
             tables.append(TableInfo(name, rows, part.embedding_dim, mode, last, part.padding_idx))
     required = [p for p in named if p.default is p.empty] or named
-    return Signature(style, tuple(Slot(parameter.name) for parameter in required), tuple(tables), module)
+    slots = keys or tuple(Slot(parameter.name) for parameter in required)
+    return Signature(style, slots, tuple(tables), module)
+
+
+def _keys_read(module: nn.Module, argument: str) -> tuple[Slot, ...]:
+    """The keys of a dictionary, as its ``forward`` writes them: ``batch["user"]`` or ``batch.get("user")``."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(module.forward)))
+    except (OSError, TypeError, SyntaxError):  # made without a source file
+        return ()
+    found: dict[str, None] = {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str(key))) if name == argument:
+                found[key] = None
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id=name), attr="get"), args=[ast.Constant(value=str(key)), *_]
+            ):
+                found |= {key: None} if name == argument else {}
+    return tuple(Slot(key) for key in found)
 
 
 def _is_mapping(annotation: Any) -> bool:

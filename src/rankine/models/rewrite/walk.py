@@ -28,6 +28,7 @@ _LAYOUT = ("Concat", "Expand", "Flatten", "Identity", "Reshape", "Slice", "Split
 INDEX_WORK = frozenset((*_MOVED_DATA, *_ARITHMETIC, *_LAYOUT, "Cast", "Unsqueeze"))
 """Operators that move ids about, or add a constant to them; whether they do nothing else, probes show."""
 
+_HASHING = ("Add", "Sub", "Mul", "Div", "Mod", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor")
 _LOOPS = ("Loop", "Scan", "If", "SequenceAt", "SequenceInsert", "SequenceConstruct", "SplitToSequence", "NonZero")
 _ONE_TERM = ("Add", "Sub")
 _SOME_IDS = 1000
@@ -347,6 +348,9 @@ class Walk:
         elif node.op_type in _MOVED_DATA:
             what = f"'{node.op_type}' looks up the ids of {numbered(ids)} in something that is not a constant table"
             hint = "A table must be a weight of the model: export it in eval mode, with its weights."
+        elif node.op_type in _HASHING:
+            what = f"'{node.op_type}' computes with the ids of {numbered(ids)}"
+            hint = "Compute hashed and crossed ids in the data, as features of their own; numbers as dense features."
         else:
             what = f"'{node.op_type}' reads the ids of {numbered(ids)} as numbers"
             hint = "Look the ids up in an nn.Embedding, or give the values as a dense feature of their own."
