@@ -112,7 +112,7 @@ def _quantize(
         advance(0, f"calibrating on {sample.rows} training rows")
         inputs = reference_lookup(model.schema, model.tables, sample, np.float32)
         graph = Path(scratch) / "graph.onnx"
-        quantize_graph(model.graph, inputs, graph, method=settings.method)
+        quantize_graph(model.graph, inputs, graph, method=settings.method, equalize=settings.equalize)
         draft.put_file(f"variants/{name}/graph.onnx", graph)
     variant = Variant(
         name=name,

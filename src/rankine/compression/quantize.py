@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from rankine.compression.equalize import equalize_inputs
 from rankine.models.variant import Table
 
 if TYPE_CHECKING:
@@ -40,7 +41,12 @@ def quantize_table(table: Table, form: Literal["int8", "float16", "float32"]) ->
 
 
 def quantize_graph(
-    graph: Path, inputs: Mapping[str, np.ndarray], out: Path, *, method: Literal["minmax", "percentile", "entropy"]
+    graph: Path,
+    inputs: Mapping[str, np.ndarray],
+    out: Path,
+    *,
+    method: Literal["minmax", "percentile", "entropy"],
+    equalize: bool = True,
 ) -> None:
     """Write the canonical QDQ form of an FP32 graph.
 
@@ -53,6 +59,9 @@ def quantize_graph(
         graph: ONNX file, FP32.
         inputs: float32 ``(rows, width)`` per graph input.
         out: ONNX file to write.
+        method: of calibration.
+        equalize: bring the input columns of a layer to like ranges first, where they differ much (see
+            :mod:`rankine.compression.equalize`).
     """
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
@@ -66,6 +75,9 @@ def quantize_graph(
     _constants_as_initializers(model)
     _name_linear_layers(model)
     kept = _kept_in_float(model)
+    if equalize:
+        linear = [node.name for node in model.graph.node if node.op_type in _LINEAR and node.name not in kept]
+        equalize_inputs(model, linear, inputs)
     with tempfile.TemporaryDirectory(prefix="rankine-quantize-") as scratch, _quiet_quantizer():
         source = Path(scratch) / "graph.onnx"
         onnx.save(onnx.shape_inference.infer_shapes(model), source)

@@ -49,6 +49,8 @@ class Quantize(Frozen):
     Attributes:
         calibration_rows: training rows on which the ranges of activations are taken.
         method: of calibration; ``percentile`` clips outliers.
+        equalize: bring the input columns of a layer to like ranges first, where they differ much; exact in FP32
+            (SmoothQuant, arXiv 2211.10438).
         tables: row type of the embedding tables.
     """
 
@@ -57,6 +59,7 @@ class Quantize(Frozen):
     type: Literal["quantize"] = "quantize"
     calibration_rows: int = Field(8192, ge=1)
     method: Literal["minmax", "percentile", "entropy"] = "minmax"
+    equalize: bool = True
     tables: Literal["int8", "float16", "float32"] = "int8"
 
 
