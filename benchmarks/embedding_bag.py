@@ -33,7 +33,7 @@ from rankine.data.dataset import Dataset
 from rankine.environment import environment
 from rankine.models.arguments import call_arguments
 from rankine.models.columns import Batch, Ragged
-from rankine.models.intake.exporter import quiet_exporter
+from rankine.models.exporter import quiet_exporter
 from rankine.models.schema import Schema
 from rankine.models.variant import BASELINE, load_model
 from rankine.training.load import load
