@@ -14,6 +14,8 @@ from rankine.cli.options import (
     data_options,
     json_option,
     out_option,
+    recipe_for,
+    recipe_option,
 )
 
 EPILOG = """\b
@@ -30,11 +32,7 @@ recipe.yaml:
 @click.command("compress", epilog=EPILOG)
 @artifact_argument
 @data_options
-@click.option(
-    "--recipe",
-    type=click.Path(path_type=Path),
-    help="Recipe (YAML) [default: distill, then INT8; INT8 alone for a model from elsewhere].",
-)
+@recipe_option
 @out_option
 @json_option
 def command(
@@ -49,13 +47,10 @@ def command(
     from rankine.cli.inspect import show
     from rankine.cli.render import watch
     from rankine.compression.compress import compress
-    from rankine.compression.recipe import read_recipe
-    from rankine.models.checkpoint import is_trainable
-    from rankine.models.variant import BASELINE, load_model
 
     check_out(out)
     parent = Artifact.open(artifact)
-    chosen = read_recipe(recipe, trainable=is_trainable(load_model(parent, BASELINE)))
+    chosen = recipe_for(parent, recipe)
     with watch() as emit:
         child = compress(parent, chosen, data.open(), out=out, emit=emit)
     carry_catalog(artifact, out)

@@ -15,6 +15,8 @@ from rankine.cli.options import (
     json_option,
     margin_option,
     out_option,
+    recipe_for,
+    recipe_option,
 )
 
 EPILOG = """\b
@@ -26,11 +28,7 @@ Example:
 @click.command("optimize", epilog=EPILOG)
 @artifact_argument
 @data_options
-@click.option(
-    "--recipe",
-    type=click.Path(path_type=Path),
-    help="Recipe (YAML) [default: distill, then INT8; INT8 alone for a model from elsewhere].",
-)
+@recipe_option
 @click.option("--engine", "engines", multiple=True, help="Engine to build for, repeatable [default: all installed].")
 @margin_option
 @out_option
@@ -52,14 +50,11 @@ def command(
     from rankine.artifact import Artifact
     from rankine.cli.inspect import require_pass, show
     from rankine.cli.render import watch
-    from rankine.compression.recipe import read_recipe
-    from rankine.models.checkpoint import is_trainable
-    from rankine.models.variant import BASELINE, load_model
     from rankine.planning.optimize import optimize
 
     check_out(out)
     parent = Artifact.open(artifact)
-    chosen = read_recipe(recipe, trainable=is_trainable(load_model(parent, BASELINE)))
+    chosen = recipe_for(parent, recipe)
     with watch() as emit:
         child = optimize(
             parent,

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from rankine.artifact import Artifact
+    from rankine.compression.recipe import Recipe
     from rankine.data.dataset import Dataset
 
 __all__ = [
@@ -25,6 +27,8 @@ __all__ = [
     "json_option",
     "margin_option",
     "out_option",
+    "recipe_for",
+    "recipe_option",
     "result_option",
 ]
 
@@ -51,6 +55,22 @@ margin_option = click.option(
     show_default=True,
     help="Largest loss of AUC that is accepted.",
 )
+
+
+recipe_option = click.option(
+    "--recipe",
+    type=click.Path(path_type=Path),
+    help="Recipe (YAML) [default: distill, then INT8; INT8 alone for a model from elsewhere].",
+)
+
+
+def recipe_for(artifact: Artifact, path: Path | None) -> Recipe:
+    """The recipe that ``--recipe`` names, or the default one for what the artifact holds."""
+    from rankine.compression.recipe import read_recipe
+    from rankine.models.checkpoint import is_trainable
+    from rankine.models.variant import BASELINE, load_model
+
+    return read_recipe(path, trainable=is_trainable(load_model(artifact, BASELINE)))
 
 
 @dataclass(frozen=True)
