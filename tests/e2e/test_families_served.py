@@ -96,6 +96,7 @@ def test_family_ranks_as_its_reference_when_trained_quantized_certified_and_serv
             reply = server.ask("POST", "/v1/rank", {**body, "top_k": CANDIDATES})
             assert reply.status == 200, reply.body
             _check(artifact, dataset, body, reply.json)
+        _check_page(server.ask("GET", "/").body.decode(), server.ask("GET", f"/v1/models/{name}").json)
     finally:
         assert server.stop() == 0
 
@@ -108,6 +109,15 @@ def _check(artifact: Artifact, dataset: Dataset, body: Any, reply: Any) -> None:
     assert sorted(reply["ids"]) == sorted(body["candidates"]["ids"])
     assert reply["scores"] == sorted(reply["scores"], reverse=True)
     assert reply["scores"] == pytest.approx([by_id[item] for item in reply["ids"]], abs=0.03)
+
+
+def _check_page(page: str, described: Any) -> None:
+    """With several tasks the page names them, their ranking, and the task whose certificate it shows."""
+    tasks = [task["name"] for task in described["tasks"]]
+    several = len(tasks) > 1
+    assert (f"<td>{', '.join(tasks)}</td>" in page) == several
+    assert (f"<td>ranked by</td><td>{described['ranking']}</td>" in page) == several
+    assert (f"AUC change of the worst task, {described['certificate']['task']}," in page) == several
 
 
 def _scores(artifact: Artifact, dataset: Dataset, body: Any) -> dict[str, np.ndarray]:

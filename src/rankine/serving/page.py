@@ -39,11 +39,13 @@ def home_page(model: ServedModel, example: dict[str, Any], host: str) -> bytes:
     """The page; ``example`` is a rank body, ``host`` what the client called the server."""
     choice = model.choice
     quality = choice.quality
-    certificate = "none" if quality is None else _in_words(quality)
+    tasks = [task.name for task in model.schema.tasks]
+    certificate = "none" if quality is None else _in_words(quality, tasks)
     facts = {
         "variant": choice.variant,
         "engine": choice.engine,
         "certificate": certificate if choice.certified else f"{certificate} (served uncertified)",
+        **({"tasks": ", ".join(tasks), "ranked by": model.schema.ranking or tasks[0]} if len(tasks) > 1 else {}),
         "items in the catalog": f"{model.item_count:,}",
         "artifact": model.artifact.digest[:16],
     }
@@ -57,8 +59,10 @@ def home_page(model: ServedModel, example: dict[str, Any], host: str) -> bytes:
     return page.encode()
 
 
-def _in_words(quality: QualityCertificate) -> str:
+def _in_words(quality: QualityCertificate, tasks: list[str]) -> str:
+    """The certificate; with several tasks it is the worst task's, so it says whose."""
+    task = f" of the worst task, {quality.task}," if len(tasks) > 1 else ""
     return (
-        f"{quality.verdict}: AUC change {quality.delta:+.5f}, lower bound {quality.ci_low:+.5f} (95 %), "
+        f"{quality.verdict}: AUC change{task} {quality.delta:+.5f}, lower bound {quality.ci_low:+.5f} (95 %), "
         f"margin {quality.margin:g}"
     )
