@@ -91,6 +91,21 @@ def test_fit_names_the_task_before_it_begins_when_validation_has_one_class() -> 
         fit(model, *both, FitConfig())
 
 
+def test_loss_is_weighted_by_task_when_weights_differ() -> None:
+    import torch
+
+    dataset, transforms, train, validation = prepared()
+    losses = []
+    for weight in (1.0, 0.25):
+        schema = dataset.schema.model_copy(update={"tasks": (Task(name="click"), Task(name="skip", weight=weight))})
+        both = [replace(part, targets=np.hstack([part.targets, 1 - part.targets])) for part in (train, validation)]
+        torch.manual_seed(0)
+        model = build_model(schema, transforms.table_rows(), SMALL)
+        still = FitConfig(batch_rows=512, learning_rate=1e-12, embedding_l2=0, max_epochs=1)
+        losses.append(fit(model, *both, still).history[0].train_loss)
+    assert losses[0] - losses[1] == pytest.approx(0.75 * losses[0] / 2, rel=0.1), "untrained, both tasks cost the same"
+
+
 def test_train_refuses_labels_when_not_binary(tmp_path) -> None:
     from rankine.training.train import train
 

@@ -1,4 +1,4 @@
-"""Columns of a linear layer's input brought to like ranges, exactly, before they share one INT8 scale.
+"""Columns of a linear layer's input brought to like ranges before they share one INT8 scale.
 
 SmoothQuant (Xiao et al., ICML 2023, arXiv 2211.10438): ``x W = (x / s) (diag(s) W)`` with one factor a column. A layer
 that reads a concatenation gets columns of very different ranges (dot products beside a bottom MLP's output, a sum over
@@ -27,7 +27,7 @@ _TINY = 1e-6
 
 
 def equalize_inputs(model: onnx.ModelProto, layers: Sequence[str], inputs: Mapping[str, np.ndarray]) -> list[str]:
-    """Scale the input columns of those ``layers`` whose ranges differ much; the model's function stays the same.
+    """Scale the input columns of those ``layers`` whose ranges differ much; the function stays the same up to rounding.
 
     Args:
         model: changed in place; FP32, weights as initializers.

@@ -49,8 +49,8 @@ class Quantize(Frozen):
     Attributes:
         calibration_rows: training rows on which the ranges of activations are taken.
         method: of calibration; ``percentile`` clips outliers.
-        equalize: bring the input columns of a layer to like ranges first, where they differ much; exact in FP32
-            (SmoothQuant, arXiv 2211.10438).
+        equalize: bring the input columns of a layer to like ranges first, where they differ much; the same
+            function up to rounding (SmoothQuant, arXiv 2211.10438).
         tables: row type of the embedding tables.
     """
 

@@ -145,7 +145,8 @@ class Transforms:
                 bad = (ids < 0) | (ids >= size)
                 if bad.any():
                     got, allowed = int(ids[bad][0]), f"0..{size - 1}"
-                    raise DataError("id out of range", where=feature.name, got=got, allowed=allowed)
+                    hint = "Set the encoding's 'size' to the rows of the model's table, or leave such ids out."
+                    raise DataError("id out of range", where=feature.name, got=got, allowed=allowed, hint=hint)
                 return ids.astype(np.int32)
             case encoding:
                 known = self.vocabularies[table_of(feature)]

@@ -36,9 +36,9 @@ __all__ = ["load"]
 
 _RANDOM_ROWS = (1, 7, 512)
 _REAL_ROWS = 2048
-_ONE = 1e-3
+_SUM_TOLERANCE = 1e-3
 _SCORE_ROWS = 8192
-_MOST_ITEMS = 0.5
+_MOST_DIFFERING_SHARE = 0.5
 
 Logits = Callable[[Batch], np.ndarray]
 
@@ -127,7 +127,7 @@ def _check_sides(dataset: Dataset, emit: Emit) -> None:
     if isinstance(dataset, StreamedDataset) and names:
         emit(Note("sides", f"{names}: not checked to be the item's, as the rows stay on disk; the last are used"))
     differing, items = int(dataset.provenance.get("item_conflicts", "0")), len(dataset.item_ids)
-    if differing > _MOST_ITEMS * items:
+    if differing > _MOST_DIFFERING_SHARE * items:
         raise DataError(
             "the static item features are not the same in all rows of an item",
             where=f"{dataset.name}: {names}",
@@ -228,7 +228,7 @@ def _check_tasks(found: Logits, rows: Batch, schema: Schema, splits: Splits) -> 
     if len(schema.tasks) == 1 or any(task.link == "sigmoid" for task in schema.tasks):
         return
     outputs = found(rows.select(splits.train[:_SCORE_ROWS])).astype(np.float64)
-    if outputs.min() >= 0 and np.abs(outputs.sum(axis=1) - 1).max() < _ONE:
+    if outputs.min() >= 0 and np.abs(outputs.sum(axis=1) - 1).max() < _SUM_TOLERANCE:
         raise ModelError(
             "the outputs of every row sum to 1: they are the classes of one softmax, not tasks",
             where="tasks",
