@@ -1,8 +1,9 @@
-"""What all tests share: where the real data sets lie, and that their absence is never silent in CI."""
+"""What all tests share: where the real data sets lie (their absence is never silent in CI), and a state of their own."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,15 @@ ROOT = Path(__file__).resolve().parent.parent
 def is_ci() -> bool:
     """Whether this run is continuous integration, where nothing that a test needs may be missing."""
     return os.environ.get("CI", "").lower() in ("1", "true")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where tests, and the processes that they start, count uses of test splits: not in the user's own ledger."""
+    folder = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RANKINE_STATE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,118 @@
+"""How often a test split was used: every look at it makes a pass by luck more likely.
+
+The 5 % of a certificate are those of one look. Two counts are kept, since neither sees everything: a file of this user
+on this machine, one line a use, whatever artifact it was for; and a record in the artifact, which its children carry to
+other machines. What is told is the larger of the two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import AwareDatetime, Field
+
+from rankine.artifact import Artifact
+from rankine.config import Frozen
+from rankine.events import Emit, Note, ignore
+
+__all__ = ["USES_FILE", "SplitUse", "SplitUses", "read_uses", "record_use", "split_key", "state_folder"]
+
+USES_FILE = "certification/uses.json"
+"""Name in an artifact of the record of uses in its lineage."""
+
+
+class SplitUse(Frozen):
+    """One look at a test split: when, for which artifact (its digest), which variants, at which margins.
+
+    ``margins`` is by metric; None where a metric was reported and not judged.
+    """
+
+    created: AwareDatetime
+    artifact: str
+    variants: tuple[str, ...]
+    margins: dict[str, float | None]
+
+
+class SplitUses(Frozen):
+    """How often the test split with the hash ``split`` had been used when this was written, as far as was known.
+
+    ``uses`` are those of the artifact's own lineage, oldest first: there can be fewer than ``count``.
+    """
+
+    schema_version: int = 1
+    split: str
+    count: int = Field(ge=1)
+    uses: tuple[SplitUse, ...]
+
+
+def split_key(provenance: Mapping[str, str], policy: str) -> str:
+    """What identifies a test split: hash of where the data came from and of how it is split.
+
+    Args:
+        provenance: of the data set.
+        policy: the split's policy, as text.
+    """
+    decisive = json.dumps([dict(provenance), policy], sort_keys=True)
+    return hashlib.sha256(decisive.encode()).hexdigest()[:32]
+
+
+def state_folder() -> Path:
+    """Where this user's ledger lies: ``$RANKINE_STATE``, else ``$XDG_STATE_HOME/rankine``, else the XDG default.
+
+    Raises:
+        RuntimeError: none of them is set, and the user has no home folder.
+    """
+    if chosen := os.environ.get("RANKINE_STATE"):
+        return Path(chosen)
+    if shared := os.environ.get("XDG_STATE_HOME"):
+        return Path(shared) / "rankine"
+    return Path.home() / ".local" / "state" / "rankine"
+
+
+def read_uses(artifact: Artifact, split: str | None = None) -> SplitUses | None:
+    """The record that an artifact carries; None where it has none, or is of another split than ``split``."""
+    if USES_FILE not in artifact:
+        return None
+    found = artifact.read_json(USES_FILE, SplitUses)
+    return found if split in (None, found.split) else None
+
+
+def record_use(split: str, use: SplitUse, lineage: SplitUses | None = None, emit: Emit = ignore) -> SplitUses:
+    """Count one more use of a test split, in this user's ledger and beyond what the lineage knows.
+
+    A ledger that cannot be written never stops a certificate: a note says so, and only the lineage counts.
+
+    Returns:
+        The record for the new artifact; its ``count`` has this use in it.
+    """
+    known = (lineage.count if lineage else 0) + 1
+    try:
+        path = state_folder() / "test-splits" / f"{split}.jsonl"
+        known = max(known, _append(path, use))
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        told = f"the ledger of test splits cannot be written ({reason}): uses of other artifacts are not counted"
+        emit(Note("test split", f"{told}. Set RANKINE_STATE to a folder that can be."))
+    if known > 1:
+        emit(Note("test split", f"this test split has now been used {known} times"))
+    return SplitUses(split=split, count=known, uses=(*(lineage.uses if lineage else ()), use))
+
+
+def _append(path: Path, use: SplitUse) -> int:
+    """Add one line to a ledger; returns the number of its lines, this one included.
+
+    One write to a file opened for appending: two processes that certify at the same time both add theirs. Each then
+    counts what is there, so that neither counts too few.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = use.model_dump_json().encode() + b"\n"
+    ledger = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(ledger, line)
+    finally:
+        os.close(ledger)
+    return path.read_bytes().count(b"\n")
