@@ -1,4 +1,4 @@
-"""What all tests share: where the real data sets lie (their absence is never silent in CI), and a state of their own."""
+"""What all tests share: where the real data sets lie, whose absence is never silent in CI, and a state of their own."""
 
 from __future__ import annotations
 
