@@ -5,7 +5,8 @@ The only module that imports pyarrow, and only when a file is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +16,19 @@ import numpy as np
 from rankine.errors import DataError, did_you_mean
 from rankine.models.columns import Ragged
 
-__all__ = ["at", "dense", "factorize", "integers", "lists", "read_columns", "refuse_missing", "strings", "times"]
+__all__ = [
+    "at",
+    "column_names",
+    "dense",
+    "factorize",
+    "integers",
+    "lists",
+    "numbers",
+    "read_columns",
+    "refuse_missing",
+    "strings",
+    "times",
+]
 
 
 def read_columns(path: Path, names: Sequence[str], *, roles: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -28,16 +41,27 @@ def read_columns(path: Path, names: Sequence[str], *, roles: Mapping[str, str] |
     Raises:
         DataError: pyarrow is not installed, the file is missing or malformed, or it lacks a column.
     """
-    arrow = _pyarrow(path)
-    try:
-        read = _read_csv if path.suffix == ".csv" else _read_parquet
+    read = _read_csv if path.suffix == ".csv" else _read_parquet
+    with _readable(path):
         table = read(path, names, roles or {})
-    except FileNotFoundError:
-        raise DataError("no such file", where=str(path), allowed="a .parquet or .csv file") from None
-    except (arrow.ArrowInvalid, OSError) as error:
-        kind = "CSV with a header" if path.suffix == ".csv" else "Parquet"
-        raise DataError(f"not readable as {kind}", where=str(path), got=" ".join(str(error).split())) from None
     return {name: table.column(name).combine_chunks() for name in names}
+
+
+def column_names(path: Path) -> list[str]:
+    """Names of the columns of a ``.parquet`` or ``.csv`` file.
+
+    Raises:
+        DataError: pyarrow is not installed, or the file is missing or malformed.
+    """
+    with _readable(path):
+        if path.suffix == ".csv":
+            from pyarrow import csv
+
+            with csv.open_csv(path) as reader:
+                return list(reader.schema.names)
+        from pyarrow import parquet
+
+        return list(parquet.read_schema(path).names)
 
 
 def integers(column: Any, where: str, *, default: int | None = None, rows: np.ndarray | None = None) -> np.ndarray:
@@ -159,6 +183,16 @@ def dense(column: Any, where: str, *, width: int, default: float | None) -> np.n
     return numbers.reshape(-1, width)
 
 
+def numbers(column: Any, where: str) -> np.ndarray:
+    """A column of numbers, or of strings that spell them, as float64 ``(n,)``; they can be infinite.
+
+    Raises:
+        DataError: a value is missing, NaN or no number; names the first such row.
+    """
+    column = _plain(column)
+    return _doubles(column, where, np.arange(len(column)), None)
+
+
 def times(column: Any, where: str) -> np.ndarray:
     """A column of times as sortable numbers ``(n,)``: what integers and floats say, else microseconds since 1970.
 
@@ -215,6 +249,19 @@ def _pyarrow(where: Path | str) -> ModuleType:
         raise DataError("reading Parquet and CSV needs pyarrow", where=str(where), hint=hint) from None
     module: ModuleType = pyarrow
     return module
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what pyarrow says of a file into a DataError."""
+    arrow = _pyarrow(path)
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError("no such file", where=str(path), allowed="a .parquet or .csv file") from None
+    except (arrow.ArrowInvalid, OSError) as error:
+        kind = "CSV with a header" if path.suffix == ".csv" else "Parquet"
+        raise DataError(f"not readable as {kind}", where=str(path), got=" ".join(str(error).split())) from None
 
 
 def _compute() -> ModuleType:
@@ -294,6 +341,16 @@ def _list_weights(column: Any, where: str, lengths: np.ndarray, rows: np.ndarray
 
 def _numbers(column: Any, where: str, rows: np.ndarray, default: float | None) -> np.ndarray:
     """Finite float32 ``(n,)``; ``rows`` are those of the values."""
+    values = _doubles(column, where, rows, default)
+    with np.errstate(over="ignore"):  # what overflows is reported as infinite just below
+        numbers = values.astype(np.float32)
+    if not np.isfinite(numbers).all():
+        raise DataError("is infinite", where=at(where, rows[np.argmin(np.isfinite(numbers))]), allowed="a number")
+    return np.asarray(numbers)
+
+
+def _doubles(column: Any, where: str, rows: np.ndarray, default: float | None) -> np.ndarray:
+    """Float64 ``(n,)``, none NaN; ``rows`` are those of the values."""
     import pyarrow
 
     compute, types = _compute(), pyarrow.types
@@ -308,11 +365,7 @@ def _numbers(column: Any, where: str, rows: np.ndarray, default: float | None) -
     if missing.any() and default is None:
         hint = "Fill the column or leave such rows out; a feature can have a default in the schema."
         raise DataError("is missing or NaN", where=at(where, rows[np.argmax(missing)]), allowed="a number", hint=hint)
-    with np.errstate(over="ignore"):  # what overflows is reported as infinite just below
-        numbers = np.where(missing, default or 0.0, values).astype(np.float32)
-    if not np.isfinite(numbers).all():
-        raise DataError("is infinite", where=at(where, rows[np.argmin(np.isfinite(numbers))]), allowed="a number")
-    return np.asarray(numbers)
+    return np.where(missing, default or 0.0, values)
 
 
 def _kind_hint(column: Any) -> str | None:
