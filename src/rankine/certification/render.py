@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from rankine.certification.metric_tests import MetricTest
 from rankine.certification.parity import ParityCertificate
-from rankine.certification.quality import CalibrationComparison, LossComparison, QualityCertificate
+from rankine.certification.quality import QualityCertificate
+from rankine.certification.reasons import TITLES
 
 __all__ = ["parity_rows", "quality_rows"]
-
-_NO_PROBABILITY = "not defined: the output is no probability (its link is the identity)"
 
 
 def quality_rows(certificate: QualityCertificate) -> list[tuple[str, str]]:
     """What a reader asks of a quality certificate, in the order in which it is asked."""
-    loss, calibration = certificate.log_loss, certificate.calibration_ratio
     clusters = [f"{count:,} by {name}" for name, count in certificate.clusters.items()]
     return [
         ("verdict", certificate.verdict),
@@ -25,28 +24,19 @@ def quality_rows(certificate: QualityCertificate) -> list[tuple[str, str]]:
         ("95 % bounds", f"{certificate.ci_low:+.5f} … {certificate.ci_high:+.5f}, each one-sided"),
         ("margin", f"{certificate.margin:g}"),
         ("power", f"{certificate.power:.0%} if there is no difference"),
-        ("method", certificate.method),
+        ("method", certificate.auc.method),
         ("rows", f"{certificate.rows:,} ({certificate.positives:,} positive)"),
         ("clusters", ", ".join(clusters) or "none: rows taken as independent"),
-        ("log loss", _loss_text(loss)),
-        ("calibration", _calibration_text(calibration)),
+        *((TITLES[test.name], _metric_text(test)) for test in certificate.metrics[1:]),
         ("logit difference", f"at most {certificate.score_difference_max:.3g}"),
         ("identical scores", f"{certificate.identical_score_share:.1%} of rows"),
         ("created", certificate.created.isoformat(timespec="seconds")),
     ]
 
 
-def _loss_text(loss: LossComparison | None) -> str:
-    if loss is None:
-        return _NO_PROBABILITY
-    bound = "" if loss.ci_high is None else f" (95 % bound {loss.ci_high:+.5f})"
-    return f"{loss.baseline:.5f} → {loss.variant:.5f}, change {loss.delta:+.5f}{bound}"
-
-
-def _calibration_text(calibration: CalibrationComparison | None) -> str:
-    if calibration is None:
-        return _NO_PROBABILITY
-    return f"{calibration.baseline:.4f} → {calibration.variant:.4f} (predicted over observed)"
+def _metric_text(test: MetricTest) -> str:
+    values = f"{test.baseline:.5f} → {test.variant:.5f}, change {test.delta:+.5f}, bound {test.ci_low:+.5f}"
+    return f"{values}, margin {test.margin:g}: {test.verdict}" if test.judged else f"{values}, not judged"
 
 
 def parity_rows(certificate: ParityCertificate) -> list[tuple[str, str]]:

@@ -112,7 +112,10 @@ def _ratios(measured: Mapping[Role, Measured], http: HttpFigures) -> Ratios:
 
 
 def _summary(certificate: QualityCertificate) -> CertificateSummary:
-    return CertificateSummary.model_validate(certificate.model_dump(mode="json"))
+    # AUC's figures stand beside what the certificate has: the summary is of one metric.
+    names = ("metric", "delta", "ci_low", "ci_high", "margin", "baseline_value", "variant_value", "se", "power")
+    of_auc = {name: getattr(certificate, name) for name in names}
+    return CertificateSummary.model_validate(certificate.model_dump(mode="json") | of_auc)
 
 
 def _points(artifact: Artifact, bench: EngineBench) -> tuple[Point, ...]:
