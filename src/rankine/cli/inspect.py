@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rankine.artifact import Artifact
     from rankine.certification.plan import Plan
     from rankine.models.schema import Schema
-    from rankine.models.variant import Table
+    from rankine.models.tables import AnyTable
 
 __all__ = ["command", "require_pass", "show"]
 
@@ -34,7 +34,7 @@ class TableView(Frozen):
 
     rows: int
     dim: int
-    dtype: str
+    form: str
     size_bytes: int
 
 
@@ -244,18 +244,17 @@ def _print_risks(view: ArtifactView) -> None:
         print_table(("variant", "operator", "count", "needs care"), rows)
 
 
-def _table_view(table: Table) -> TableView:
-    rows, dim = table.rows.shape
-    return TableView(rows=rows, dim=dim, dtype=str(table.rows.dtype), size_bytes=table.size_bytes)
+def _table_view(table: AnyTable) -> TableView:
+    return TableView(rows=table.count, dim=table.dim, form=table.form, size_bytes=table.size_bytes)
 
 
 def _table_text(table: TableView | None) -> str:
     if table is None:
         return ""
-    return f"{table.rows:,} x {table.dim} {table.dtype}, {format_bytes(table.size_bytes)}"
+    return f"{table.rows:,} x {table.dim} {table.form}, {format_bytes(table.size_bytes)}"
 
 
-def _bytes_per_row(schema: Schema, tables: Mapping[str, Table]) -> int:
+def _bytes_per_row(schema: Schema, tables: Mapping[str, AnyTable]) -> int:
     from rankine.models.schema import DenseFeature, SequenceFeature
     from rankine.models.transforms import table_of
 
@@ -265,8 +264,7 @@ def _bytes_per_row(schema: Schema, tables: Mapping[str, Table]) -> int:
             total += 4 * feature.width
             continue
         table = tables[table_of(feature)]
-        one = table.rows.shape[1] * table.rows.itemsize + (8 if table.scale is not None else 0)
-        total += one * (feature.max_length if isinstance(feature, SequenceFeature) else 1)
+        total += table.read_bytes * (feature.max_length if isinstance(feature, SequenceFeature) else 1)
     return total
 
 

@@ -17,7 +17,7 @@ from rankine.errors import EngineError
 from rankine.models.columns import Batch, Column, Ragged
 from rankine.models.lookup_plan import Source, bad_row, plan_sources
 from rankine.models.schema import Schema
-from rankine.models.variant import Table
+from rankine.models.tables import AnyTable, Table
 
 __all__ = ["HostLookup"]
 
@@ -42,7 +42,7 @@ class HostLookup:
         EngineError: a feature has no table, or a table has a wrong type or shape.
     """
 
-    def __init__(self, schema: Schema, tables: Mapping[str, Table]) -> None:
+    def __init__(self, schema: Schema, tables: Mapping[str, AnyTable]) -> None:
         self._steps = tuple(_Step(source, _writer(source)) for source in plan_sources(schema, tables))
         self.widths = tuple(step.source.width for step in self._steps)
         self.width = sum(self.widths)
@@ -91,9 +91,11 @@ def _writer(source: Source) -> Write:
     if source.table is None:
         return _native.gather_dense
     table = source.table
+    if not isinstance(table, Table) or table.columns is not None:
+        raise EngineError("the host cannot look up this form yet", where=source.name, got=table.form)
     # Views without np.memmap's own methods, which cost more than a small lookup.
     rows = np.asarray(table.rows)
-    scale, bias = (None if part is None else np.asarray(part) for part in (table.scale, table.bias))
+    scale, bias = (None if part is None else np.asarray(part, np.float32) for part in (table.scale, table.bias))
     if source.length is not None:
         return partial(_write_lists, _native.lookup_sequence, rows, scale, bias, source.length)
     if source.pooling is not None:

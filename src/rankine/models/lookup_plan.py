@@ -11,12 +11,10 @@ import numpy as np
 from rankine.errors import BadRequest, EngineError, did_you_mean
 from rankine.models.columns import Batch, Column, Ragged
 from rankine.models.schema import DenseFeature, Feature, MultiHotFeature, Schema, SequenceFeature
+from rankine.models.tables import AnyTable
 from rankine.models.transforms import table_of
-from rankine.models.variant import Table
 
 __all__ = ["Source", "bad_row", "input_width", "plan_sources", "wrong_lists"]
-
-_TABLE_DTYPES = ("float32", "float16", "uint8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +33,7 @@ class Source:
 
     name: str
     side: Literal["request", "item", "pair"]
-    table: Table | None
+    table: AnyTable | None
     pooling: Literal["mean", "sum", "max"] | None
     length: int | None
     column: int
@@ -64,7 +62,7 @@ class Source:
             ) from None
 
 
-def plan_sources(schema: Schema, tables: Mapping[str, Table]) -> tuple[Source, ...]:
+def plan_sources(schema: Schema, tables: Mapping[str, AnyTable]) -> tuple[Source, ...]:
     """The features of a schema in its order.
 
     Raises:
@@ -83,7 +81,7 @@ def plan_sources(schema: Schema, tables: Mapping[str, Table]) -> tuple[Source, .
                 pooling=feature.pooling if isinstance(feature, MultiHotFeature) else None,
                 length=length,
                 column=column,
-                width=input_width(feature, 0 if table is None else table.rows.shape[1]),
+                width=input_width(feature, 0 if table is None else table.dim),
             )
         )
         column += sources[-1].width
@@ -121,7 +119,7 @@ def bad_row(source: Source, values: Column, index: np.ndarray, row: int) -> BadR
         return BadRequest(f"the row's {source.side} index is out of range", where=where, got=position, allowed=allowed)
     if source.table is None:
         return BadRequest("the row's values are not readable", where=where)
-    allowed = f"0..{len(source.table.rows) - 1}"
+    allowed = f"0..{source.table.count - 1}"
     if isinstance(values, Ragged):
         first, last = (int(offset) for offset in values.offsets[position : position + 2])
         if not 0 <= first <= last <= len(values.values):
@@ -132,26 +130,16 @@ def bad_row(source: Source, values: Column, index: np.ndarray, row: int) -> BadR
         ids = values.values[first:last]
     else:
         ids = values[position : position + 1]
-    wrong = ids[(ids < 0) | (ids >= len(source.table.rows))]
+    wrong = ids[(ids < 0) | (ids >= source.table.count)]
     return BadRequest("id out of range", where=where, got=int(wrong[0]) if len(wrong) else None, allowed=allowed)
 
 
-def _checked_table(feature: Feature, tables: Mapping[str, Table]) -> Table:
+def _checked_table(feature: Feature, tables: Mapping[str, AnyTable]) -> AnyTable:
     if isinstance(feature, DenseFeature):
         raise TypeError("a dense feature has no table")
     name = table_of(feature)
     if name not in tables:
         raise EngineError("has no table", where=feature.name, got=name, hint=did_you_mean(name, tables))
     table = tables[name]
-    if table.rows.ndim != 2 or str(table.rows.dtype) not in _TABLE_DTYPES:
-        got = f"{table.rows.dtype} {table.rows.shape}"
-        allowed = f"(vocabulary, dim) of {', '.join(_TABLE_DTYPES)}"
-        raise EngineError("a table of this form cannot be read", where=name, got=got, allowed=allowed)
-    quantized = table.rows.dtype == np.uint8
-    for part, values in (("scale", table.scale), ("bias", table.bias)):
-        if (values is not None) != quantized:
-            raise EngineError(f"a {table.rows.dtype} table has {'no' if quantized else 'a'} {part}", where=name)
-        if values is not None and (values.shape != table.rows.shape[:1] or values.dtype != np.float32):
-            got = f"{values.dtype} {values.shape}"
-            raise EngineError(f"{part} does not fit the table", where=name, got=got, allowed="one float32 a row")
+    table.check(name)
     return table

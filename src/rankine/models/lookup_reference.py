@@ -10,15 +10,13 @@ import numpy as np
 from rankine.models.columns import Batch, Column, Ragged
 from rankine.models.lookup_plan import Source, bad_row, plan_sources, wrong_lists
 from rankine.models.schema import Schema
-from rankine.models.variant import Table
+from rankine.models.tables import AnyTable, Floats
 
 __all__ = ["reference_lookup"]
 
-Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
-
 
 def reference_lookup(
-    schema: Schema, tables: Mapping[str, Table], batch: Batch, dtype: type[np.floating[Any]] = np.float64
+    schema: Schema, tables: Mapping[str, AnyTable], batch: Batch, dtype: type[np.floating[Any]] = np.float64
 ) -> dict[str, Floats]:
     """Every feature's values as ``dtype (rows, width)``, by name, in the schema's order.
 
@@ -42,8 +40,8 @@ def _look_up(source: Source, batch: Batch, dtype: type[np.floating[Any]]) -> Flo
         values: Floats = np.asarray(column, dtype)[index]
         return values
     ids = column[index]
-    _check(source, column, index, (ids < 0) | (ids >= len(source.table.rows)))
-    return _rows(source.table, ids, dtype)
+    _check(source, column, index, (ids < 0) | (ids >= source.table.count))
+    return source.table.take(ids, dtype)
 
 
 def _pool(source: Source, column: Ragged, index: np.ndarray, dtype: type[np.floating[Any]]) -> Floats:
@@ -54,9 +52,9 @@ def _pool(source: Source, column: Ragged, index: np.ndarray, dtype: type[np.floa
     table = source.table
     if table is None:
         raise TypeError(f"{source.name}: a ragged feature needs a table")
-    wrong = (bags.values < 0) | (bags.values >= len(table.rows))
+    wrong = (bags.values < 0) | (bags.values >= table.count)
     _check(source, column, index, np.bincount(bag_of[wrong], minlength=len(bags)) > 0)
-    rows = _rows(table, bags.values, dtype)
+    rows = table.take(bags.values, dtype)
     if bags.weights is not None:
         rows = rows * bags.weights.astype(dtype)[:, None]
     if source.length is not None:
@@ -77,15 +75,6 @@ def _padded(bags: Ragged, rows: Floats, lengths: np.ndarray, length: int) -> Flo
     padded[bag_of, np.arange(len(rows)) - bags.offsets[bag_of]] = rows
     flat = padded.reshape(len(bags), length * rows.shape[1])
     return np.concatenate([flat, lengths[:, None].astype(rows.dtype)], axis=1)
-
-
-def _rows(table: Table, ids: np.ndarray, dtype: type[np.floating[Any]]) -> Floats:
-    """Rows ``ids`` of a table; only these are converted."""
-    rows: Floats = np.asarray(table.rows[ids], dtype)
-    if table.scale is None or table.bias is None:
-        return rows
-    scaled: Floats = rows * table.scale[ids].astype(dtype)[:, None] + table.bias[ids].astype(dtype)[:, None]
-    return scaled
 
 
 def _check(source: Source, column: Column, index: np.ndarray, wrong: np.ndarray) -> None:

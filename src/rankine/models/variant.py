@@ -7,18 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import Field
 
 from rankine.artifact import Artifact, Draft
 from rankine.config import Frozen
 from rankine.errors import ArtifactError, did_you_mean
 from rankine.models.schema import Schema
+from rankine.models.table_files import read_table, write_table
+from rankine.models.tables import AnyTable, MixedTable, QuotientRemainderTable, Table
 
 __all__ = [
     "BASELINE",
+    "AnyTable",
+    "MixedTable",
     "Model",
     "Numeric",
+    "QuotientRemainderTable",
     "Table",
     "Variant",
     "load_model",
@@ -32,37 +36,12 @@ Numeric = Literal["fp32", "int8"]
 
 
 @dataclass(frozen=True)
-class Table:
-    """An embedding table: rows of float32 or float16, or of uint8 with a scale and bias a row.
-
-    Attributes:
-        rows: ``(vocabulary, dim)`` float32, float16 or uint8.
-        scale, bias: ``(vocabulary,)`` float32 for uint8 (``value = rows * scale + bias``), else None.
-    """
-
-    rows: np.ndarray
-    scale: np.ndarray | None = None
-    bias: np.ndarray | None = None
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(part.nbytes for part in (self.rows, self.scale, self.bias) if part is not None)
-
-    def dequantized(self, dtype: type[np.floating] = np.float32) -> np.ndarray:
-        """All rows as floats, ``(vocabulary, dim)``."""
-        rows = self.rows.astype(dtype)
-        if self.scale is None or self.bias is None:
-            return rows
-        return rows * self.scale.astype(dtype)[:, None] + self.bias.astype(dtype)[:, None]
-
-
-@dataclass(frozen=True)
 class Model:
     """One variant of a model, in the form that engines build from.
 
     Attributes:
         name: of the variant.
-        schema: gives the features in the order of the graph's inputs.
+        schema: gives the features in the order of the graph's inputs; those that a pass has left out are missing.
         graph: ONNX file; one float32 input ``(rows, width)`` per feature, named after it; output ``logits``
             ``(rows, tasks)``. Quantized graphs are in the canonical QDQ form.
         tables: by table name (a feature's ``table``, or its own name).
@@ -73,7 +52,7 @@ class Model:
     name: str
     schema: Schema
     graph: Path
-    tables: Mapping[str, Table]
+    tables: Mapping[str, AnyTable]
     numeric: Numeric = "fp32"
     checkpoint: Path | None = None
 
@@ -86,7 +65,8 @@ class Variant(Frozen):
         parent: the variant it was made from; None for the baseline.
         steps: what was done to it, one line a pass, with its settings.
         macs_per_row: multiply-adds of the dense graph for one row.
-        tables: row type of each table, e.g. ``{"user": "float32"}``.
+        features: what the graph reads, in its order; None for all of the schema's.
+        tables: form of each table in words, e.g. ``{"user": "float32", "item": "mixed int8/int4"}``.
         validation_auc: AUC on the validation split (never the test split), where known.
     """
 
@@ -96,6 +76,7 @@ class Variant(Frozen):
     numeric: Numeric
     steps: tuple[str, ...] = ()
     macs_per_row: int
+    features: tuple[str, ...] | None = None
     tables: Mapping[str, str]
     validation_auc: float | None = None
     details: Mapping[str, Any] = Field(default_factory=dict)
@@ -127,27 +108,25 @@ def load_model(artifact: Artifact, name: str) -> Model:
     checkpoint = f"{root}/checkpoint"
     return Model(
         name=name,
-        schema=artifact.read_json("schema.json", Schema),
+        schema=_schema_of(artifact, variant),
         graph=artifact.file(f"{root}/graph.onnx"),
-        tables={table: _read_table(artifact, f"{root}/tables/{table}") for table in variant.tables},
+        tables={table: read_table(artifact, f"{root}/tables/{table}") for table in variant.tables},
         numeric=variant.numeric,
         checkpoint=artifact.folder(checkpoint) if artifact.names(checkpoint + "/") else None,
     )
 
 
-def write_tables(draft: Draft, variant: str, tables: Mapping[str, Table]) -> dict[str, str]:
-    """Put a variant's tables into an artifact; returns their row types, as :class:`Variant` keeps them."""
+def _schema_of(artifact: Artifact, variant: Variant) -> Schema:
+    """The artifact's schema, with the features that the variant reads."""
+    schema = artifact.read_json("schema.json", Schema)
+    if variant.features is None:
+        return schema
+    features = tuple(feature for feature in schema.features if feature.name in variant.features)
+    return schema.model_copy(update={"features": features})
+
+
+def write_tables(draft: Draft, variant: str, tables: Mapping[str, AnyTable]) -> dict[str, str]:
+    """Put a variant's tables into an artifact; returns their forms, as :class:`Variant` keeps them."""
     for name, table in tables.items():
-        for part in ("rows", "scale", "bias"):
-            values = getattr(table, part)
-            if values is not None:
-                draft.put_array(f"variants/{variant}/tables/{name}.{part}.npy", values)
-    return {name: str(table.rows.dtype) for name, table in tables.items()}
-
-
-def _read_table(artifact: Artifact, prefix: str) -> Table:
-    scale, bias = (
-        artifact.array(f"{prefix}.{part}.npy") if f"{prefix}.{part}.npy" in artifact else None
-        for part in ("scale", "bias")
-    )
-    return Table(artifact.array(f"{prefix}.rows.npy"), scale, bias)
+        write_table(draft, f"variants/{variant}/tables/{name}", table)
+    return {name: table.form for name, table in tables.items()}

@@ -84,7 +84,7 @@ def _check(source: Source, batch: Batch) -> None:
     if bad < 0 and source.table is not None:
         taken = column.take(index) if isinstance(column, Ragged) else column[index]
         ids = taken.values if isinstance(taken, Ragged) else taken
-        bad = _native.check_ids(ids, len(source.table.rows))
+        bad = _native.check_ids(ids, source.table.count)
         if bad >= 0 and isinstance(taken, Ragged):
             bad = int(np.searchsorted(taken.offsets, bad, side="right")) - 1
     if bad >= 0:
