@@ -29,7 +29,7 @@ from rankine.compilation.verify import reference_logits as reference_of
 from rankine.compression.quantize import quantize_graph, quantize_table
 from rankine.errors import EngineError
 from rankine.models.columns import Batch, Column, Ragged
-from rankine.models.export import export_onnx
+from rankine.models.export import export_model
 from rankine.models.inputs import torch_inputs
 from rankine.models.lookup_reference import reference_lookup
 from rankine.models.macs import count_graph_macs
@@ -138,7 +138,7 @@ def check(name: str, engines: Sequence[str], rows: Sequence[int]) -> int:
 
 def _forms(name: str, module: RankingModel, folder: Path) -> tuple[Model, Model]:
     """The model in FP32 and in INT8."""
-    export_onnx(module, folder / "fp32.onnx")
+    onnx.save(export_model(module), folder / "fp32.onnx")
     tables = {table: Table(weight.numpy()) for table, weight in tables_of(module).items()}
     model = Model(name=name, schema=module.schema, graph=folder / "fp32.onnx", tables=tables)
     inputs = reference_lookup(module.schema, tables, batch_of(module.schema, CALIBRATION_ROWS, seed=1), np.float32)

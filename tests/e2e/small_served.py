@@ -118,7 +118,7 @@ def write_untrained(path: Path, name: str, fitted: Transforms, verify_batch: Bat
     import torch
 
     from rankine.compilation.compile import compile_artifact
-    from rankine.models.package import put_trained
+    from rankine.models.network import network_of, put_network
     from rankine.models.variant import BASELINE
     from rankine.models.zoo.dcn_v2 import DcnV2, DcnV2Config
 
@@ -129,7 +129,8 @@ def write_untrained(path: Path, name: str, fitted: Transforms, verify_batch: Bat
         torch.nn.init.normal_(table.weight, std=0.5)
     draft = Draft("train", name=name)
     fitted.write(draft)
-    put_trained(draft, model.eval(), config, name=BASELINE, parent=None, steps=(), validation_auc=0.5, details={})
+    network = network_of(model.eval())
+    put_network(draft, network, name=BASELINE, parent=None, steps=(), validation_auc=0.5, details={})
     trained = draft.commit(path.parent / f"{path.name}.trained")
     return compile_artifact(trained, engines=[ENGINE], verify_batch=verify_batch, out=path)
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 
 from engine.small_model import small_batch, small_schema
 from rankine.compression.quantize import quantize_graph, quantize_table
-from rankine.models.export import export_onnx
+from rankine.models.export import export_model
 from rankine.models.lookup_reference import reference_lookup
 from rankine.models.schema import Schema, Task
 from rankine.models.variant import Model, Numeric, Table
@@ -65,7 +66,7 @@ def family_module(name: str, schema: Schema | None = None) -> RankingModel:
 def build_family(name: str, folder: Path) -> Built:
     """Export and quantize it as the stages do."""
     module = family_module(name)
-    export_onnx(module, folder / "fp32.onnx")
+    onnx.save(export_model(module), folder / "fp32.onnx")
     tables = {table: Table(weight.numpy()) for table, weight in tables_of(module).items()}
     fp32 = Model(name=name, schema=module.schema, graph=folder / "fp32.onnx", tables=tables)
     inputs = reference_lookup(module.schema, tables, small_batch(1000, seed=5), np.float32)

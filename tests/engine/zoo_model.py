@@ -19,7 +19,7 @@ def zoo_artifact(folder: Path) -> Artifact:
     """Variants ``baseline`` (FP32, with a checkpoint) and ``int8`` over the schema of the small model."""
     import torch
 
-    from rankine.models.package import put_trained
+    from rankine.models.network import network_of, put_network
     from rankine.models.zoo.dcn_v2 import DcnV2, DcnV2Config
 
     torch.manual_seed(3)
@@ -30,9 +30,8 @@ def zoo_artifact(folder: Path) -> Artifact:
         torch.nn.init.normal_(table.weight, std=0.5)
     draft = Draft("trained", name="zoo")
     draft.put_json("schema.json", schema)
-    put_trained(
-        draft, model.eval(), config, name=BASELINE, parent=None, steps=(), validation_auc=0.5, details={"seed": 3}
-    )
+    network = network_of(model.eval())
+    put_network(draft, network, name=BASELINE, parent=None, steps=(), validation_auc=0.5, details={"seed": 3})
     baseline = draft.commit(folder / "trained")
     return _quantized(baseline, folder)
 

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rankine.compression.distill import draw_rows
+from rankine.compression.context import draw_rows
 from rankine.compression.quantize import quantize_graph, quantize_table
 from rankine.compression.recipe import DEFAULT_RECIPE, Recipe, read_recipe
 from rankine.config import dump_yaml, parse
 from rankine.data.synthetic import make_synthetic
 from rankine.errors import ConfigError
-from rankine.models.export import export_onnx
+from rankine.models.export import export_model
 from rankine.models.variant import Table
 from rankine.models.zoo import build_model
 
@@ -80,7 +80,7 @@ def test_quantized_graph_is_canonical_when_written(tmp_path: Path) -> None:
     transforms = dataset.fit_transforms(np.arange(2000))
     settings = {"architecture": "dcn_v2", "hidden": (16, 8), "cross_layers": 2, "embedding_dim": 4}
     model = build_model(dataset.schema, transforms.table_rows(), settings)
-    export_onnx(model, tmp_path / "fp32.onnx")
+    onnx.save(export_model(model), tmp_path / "fp32.onnx")
     generator = np.random.default_rng(0)
     inputs = {
         feature.name: generator.normal(size=(64, width)).astype(np.float32)

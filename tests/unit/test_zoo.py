@@ -14,7 +14,7 @@ import torch
 from rankine.config import parse
 from rankine.errors import ArtifactError, ConfigError
 from rankine.models.checkpoint import load_checkpoint, save_checkpoint
-from rankine.models.export import OUTPUT, export_onnx
+from rankine.models.export import OUTPUT, export_model
 from rankine.models.schema import CategoricalFeature, DenseFeature, Schema
 from rankine.models.zoo import ARCHITECTURES, build_model
 from rankine.models.zoo.base import RankingModel, tables_of
@@ -43,7 +43,7 @@ def inputs_of(model: RankingModel) -> dict[str, torch.Tensor]:
 def test_model_is_built_and_exported_when_features_have_ordinary_names(tmp_path: Path) -> None:
     model = build(ORDINARY)
     assert list(tables_of(model)) == list(ORDINARY)
-    export_onnx(model, tmp_path / "graph.onnx")
+    onnx.save(export_model(model), tmp_path / "graph.onnx")
     graph = onnx.load(tmp_path / "graph.onnx").graph
     assert [value.name for value in graph.input] == [*ORDINARY, "price"]
     assert [value.name for value in graph.output] == [OUTPUT]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rankine.compression.distill import _student_of
+from rankine.compression.distill import student_of
 from rankine.compression.recipe import Distill
 from rankine.errors import ConfigError, UsageError
 from rankine.metrics import auc
@@ -236,7 +236,7 @@ def test_dice_is_defined_when_a_batch_has_one_row() -> None:
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
 def test_student_is_smaller_and_of_the_teachers_kind_when_distilled(architecture: str) -> None:
     teacher = build(architecture, hidden=(16, 12))
-    student = _student_of(teacher, Distill(hidden=(6, 5)))
+    student = student_of(teacher, Distill(hidden=(6, 5)))
     assert type(student) is type(teacher)
     assert student.config.model_dump()["hidden"] == (6, 5)
     kept = {key: value for key, value in teacher.config.model_dump().items() if key not in ("hidden", "cross_layers")}
@@ -245,5 +245,5 @@ def test_student_is_smaller_and_of_the_teachers_kind_when_distilled(architecture
 
 
 def test_student_is_refused_when_a_setting_is_not_the_architectures() -> None:
-    with pytest.raises(UsageError, match=r"distill: cross_layers: a deepfm has no .*allowed: hidden, dropout"):
-        _student_of(build("deepfm"), Distill(cross_layers=1))
+    with pytest.raises(UsageError, match=r"distill: cross_layers: a deepfm has no .*allowed: embedding_dim, hidden, dropout"):
+        student_of(build("deepfm"), Distill(cross_layers=1))

@@ -1,139 +1,185 @@
-"""``compress``: one recipe applied to an artifact; every pass adds a variant."""
+"""``compress``: one recipe applied to an artifact's baseline."""
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 
 from rankine.artifact import Artifact, Draft, refuse_existing
-from rankine.compression.recipe import Distill, Quantize, Recipe
-from rankine.config import Frozen
-from rankine.data.dataset import Dataset, Splits
+from rankine.compression.context import Context, CostModel
+from rankine.compression.outcome import Measured, Outcome, PassReport, measure
+from rankine.compression.recipe import (
+    Distill,
+    LowRank,
+    Pass,
+    Prune,
+    Quantize,
+    QuotientRemainder,
+    Recipe,
+    ShrinkTables,
+)
+from rankine.data.dataset import Dataset
 from rankine.errors import UsageError
-from rankine.events import Emit, Note, ignore, step
-from rankine.models.checkpoint import load_checkpoint
-from rankine.models.columns import Batch
-from rankine.models.lookup_reference import reference_lookup
-from rankine.models.package import put_trained
+from rankine.events import Emit, Note, ignore
+from rankine.models.network import Network, load_network, put_network
 from rankine.models.transforms import Transforms
-from rankine.models.variant import BASELINE, Variant, load_model, read_variant, variant_names, write_tables
+from rankine.models.variant import BASELINE, variant_names
 from rankine.training.fit import Examples
 from rankine.training.record import check_same_data
 
-__all__ = ["RECIPE_FILE", "compress"]
+__all__ = ["RECIPE_FILE", "apply_passes", "compress", "open_context"]
 
 RECIPE_FILE = "recipe.json"
 
 
-def compress(parent: Artifact, recipe: Recipe, dataset: Dataset, *, out: Path, emit: Emit = ignore) -> Artifact:
-    """Apply the passes of ``recipe``, each to the variant before it, and write a child artifact.
+def compress(
+    parent: Artifact,
+    recipe: Recipe,
+    dataset: Dataset,
+    *,
+    out: Path,
+    cost: CostModel | None = None,
+    emit: Emit = ignore,
+) -> Artifact:
+    """Apply the passes of ``recipe`` to the baseline, and write a child artifact.
 
-    Training and validation rows are used, the test rows are not.
+    It has the variant ``<recipe>-fp32``, where there are passes before the quantization, and ``<recipe>-int8``, where
+    there is one. Training and validation rows are used, the test rows are not.
+
+    Args:
+        cost: measured on this machine, for passes that have a budget of time.
 
     Raises:
         DataError: ``dataset`` is not the one that the baseline was trained on.
-        UsageError: a pass needs a trainable model and there is only a graph.
+        UsageError: a pass needs more than there is: a reference model, a graph that can be trained, a cost model.
     """
     refuse_existing(out)
-    check_same_data(parent, dataset)
-    transforms = Transforms.read(parent)
-    rows, splits = dataset.encode(transforms), dataset.splits()
-    source, artifact = BASELINE, parent
-    with tempfile.TemporaryDirectory(prefix="rankine-compress-") as scratch:
-        for number, step_of in enumerate(recipe.passes, start=1):
-            draft = Draft("compress", parent=artifact)
-            match step_of:
-                case Distill():
-                    name = _new_name(artifact, f"{recipe.name}-fp32")
-                    _distill(draft, artifact, source, name, step_of, (dataset, rows, splits), recipe.seed, emit)
-                case Quantize():
-                    name = _new_name(artifact, f"{recipe.name}-int8")
-                    sample = np.random.default_rng(recipe.seed).permutation(splits.train)[: step_of.calibration_rows]
-                    _quantize(draft, artifact, source, name, step_of, rows.select(np.sort(sample)), emit)
-            if number == len(recipe.passes):
-                draft.put_json(RECIPE_FILE, recipe)
-                return draft.commit(out)
-            source, artifact = name, draft.commit(Path(scratch) / f"pass-{number}")
-    raise UsageError("a recipe needs at least one pass")
-
-
-def _distill(
-    draft: Draft,
-    artifact: Artifact,
-    source: str,
-    name: str,
-    settings: Distill,
-    data: tuple[Dataset, Batch, Splits],
-    seed: int,
-    emit: Emit,
-) -> None:
-    from rankine.compression.distill import distill
-
-    model = load_model(artifact, source)
-    if model.checkpoint is None:
-        raise UsageError(
-            "distillation needs a trainable model, and this variant is a graph only",
-            where=source,
-            hint="Put 'distill' before 'quantize' in the recipe.",
+    draft = Draft("compress", parent=parent)
+    context = open_context(parent, dataset, seed=recipe.seed, cost=cost, emit=emit)
+    network, source = context.baseline, BASELINE
+    reports: tuple[PassReport, ...] = ()
+    for passes, form in _stages(recipe):
+        network, more = apply_passes(network, passes, context)
+        reports = (*reports, *more)
+        name = _new_name(parent, f"{recipe.name}-{form}")
+        put_network(
+            draft,
+            network,
+            name=name,
+            parent=source,
+            steps=tuple(report.text for report in reports),
+            validation_auc=reports[-1].after.validation_auc,
+            details={"passes": [report.model_dump(mode="json") for report in reports]},
         )
-    dataset, rows, splits = data
-    student, result = distill(
-        load_checkpoint(model.checkpoint),
-        Examples(rows.select(splits.train), dataset.labels[splits.train]),
-        Examples(rows.select(splits.validation), dataset.labels[splits.validation]),
-        settings,
+        source = name
+    draft.put_json(RECIPE_FILE, recipe)
+    return draft.commit(out)
+
+
+def open_context(
+    parent: Artifact, dataset: Dataset, *, seed: int, cost: CostModel | None = None, emit: Emit = ignore
+) -> Context:
+    """The rows of ``dataset`` as ``parent`` encodes them, and its baseline.
+
+    Raises:
+        DataError: ``dataset`` is not the one that the baseline was trained on.
+    """
+    check_same_data(parent, dataset)
+    rows, splits = dataset.encode(Transforms.read(parent)), dataset.splits()
+    return Context(
+        train=Examples(rows.select(splits.train), dataset.labels[splits.train].astype(np.float32)),
+        validation=Examples(rows.select(splits.validation), dataset.labels[splits.validation]),
+        baseline=load_network(parent, BASELINE),
         seed=seed,
         emit=emit,
-    )
-    put_trained(
-        draft,
-        student,
-        student.config,
-        name=name,
-        parent=source,
-        steps=(f"distilled to {_sizes_text(student.config)}: {result.best_epoch} epochs",),
-        validation_auc=result.validation_auc,
-        details={"distill": settings.model_dump(mode="json"), "fit": result.model_dump(mode="json")},
+        cost=cost,
     )
 
 
-def _quantize(
-    draft: Draft, artifact: Artifact, source: str, name: str, settings: Quantize, sample: Batch, emit: Emit
-) -> None:
-    from rankine.compression.quantize import quantize_graph, quantize_table
+def apply_passes(network: Network, passes: Sequence[Pass], context: Context) -> tuple[Network, tuple[PassReport, ...]]:
+    """The network after ``passes``, and a report of each.
 
-    parent, model = read_variant(artifact, source), load_model(artifact, source)
-    if model.numeric != "fp32":
-        raise UsageError("the variant is INT8 already", where=source, hint="Leave the second 'quantize' out.")
-    with step(emit, "quantize", total=None, unit="rows") as advance, tempfile.TemporaryDirectory() as scratch:
-        tables = {table: quantize_table(values, settings.tables) for table, values in model.tables.items()}
-        advance(0, f"calibrating on {sample.rows} training rows")
-        inputs = reference_lookup(model.schema, model.tables, sample, np.float32)
-        graph = Path(scratch) / "graph.onnx"
-        quantize_graph(model.graph, inputs, graph, method=settings.method, equalize=settings.equalize)
-        draft.put_file(f"variants/{name}/graph.onnx", graph)
-    variant = Variant(
-        name=name,
-        parent=source,
-        numeric="int8",
-        steps=(*parent.steps, f"INT8, {settings.method} ranges of {sample.rows} rows, tables {settings.tables}"),
-        macs_per_row=parent.macs_per_row,
-        tables=write_tables(draft, name, tables),
-        details={"quantize": settings.model_dump(mode="json")},
-    )
-    draft.put_json(f"variants/{name}/variant.json", variant)
-    emit(Note("quantize", "tables", {"bytes": sum(table.size_bytes for table in tables.values())}))
+    Raises:
+        UsageError: a pass needs more than there is.
+    """
+    before, reports = measure(network, context), []
+    for settings in passes:
+        begin = perf_counter()
+        outcome = _apply(network, settings, context)
+        network = outcome.network
+        after = measure(network, context)
+        reports.append(
+            PassReport(
+                type=settings.type,
+                settings=settings.model_dump(mode="json"),
+                text=outcome.text,
+                before=before,
+                after=after,
+                seconds=round(perf_counter() - begin, 2),
+                details=outcome.details,
+            )
+        )
+        context.emit(Note(settings.type, outcome.text, _figures(before, after)))
+        before = after
+    return network, tuple(reports)
 
 
-def _sizes_text(config: Frozen) -> str:
-    """A model's own sizes, such as ``hidden 64-32, cross_layers 1``."""
-    sizes = config.model_dump(mode="json")
-    shown = {key: sizes[key] for key in ("hidden", "cross_layers") if key in sizes}
-    return ", ".join(
-        f"{key} {'-'.join(map(str, value)) if isinstance(value, list) else value}" for key, value in shown.items()
-    )
+def _apply(network: Network, settings: Pass, context: Context) -> Outcome:
+    """One pass; each is imported when it is asked for."""
+    if network.numeric != "fp32":
+        raise UsageError(
+            f"'{settings.type}' comes after 'quantize'",
+            where="recipe",
+            got="a graph that is INT8 already",
+            hint="Put 'quantize' last, once.",
+        )
+    match settings:
+        case Distill():
+            from rankine.compression.distill import distill
+
+            return distill(network, settings, context)
+        case LowRank():
+            from rankine.compression.low_rank import low_rank
+
+            return low_rank(network, settings, context)
+        case ShrinkTables():
+            from rankine.compression.shrink_tables import shrink_tables
+
+            return shrink_tables(network, settings, context)
+        case QuotientRemainder():
+            from rankine.compression.quotient_remainder import quotient_remainder
+
+            return quotient_remainder(network, settings, context)
+        case Prune():
+            from rankine.compression.prune import prune
+
+            return prune(network, settings, context)
+        case Quantize():
+            from rankine.compression.quantize import quantize
+
+            return quantize(network, settings, context)
+
+
+def _stages(recipe: Recipe) -> list[tuple[tuple[Pass, ...], str]]:
+    """The passes up to each variant that is kept, and its numeric form."""
+    wanted = [(position, step) for position, step in enumerate(recipe.passes) if step.type == "quantize"]
+    if wanted and (len(wanted) > 1 or wanted[0][0] != len(recipe.passes) - 1):
+        raise UsageError("'quantize' must be the last pass, and there may be one", where=f"recipe '{recipe.name}'")
+    before = recipe.passes[: len(recipe.passes) - len(wanted)]
+    stages: list[tuple[tuple[Pass, ...], str]] = [(before, "fp32")] if before else []
+    return [*stages, (recipe.passes[-1:], "int8")] if wanted else stages
+
+
+def _figures(before: Measured, after: Measured) -> dict[str, float]:
+    return {
+        "MACs": after.macs_per_row / max(before.macs_per_row, 1),
+        "bytes": after.bytes / before.bytes,
+        "validation AUC": after.validation_auc,
+        "change": after.validation_auc - before.validation_auc,
+    }
 
 
 def _new_name(artifact: Artifact, wanted: str) -> str:

@@ -1,113 +1,122 @@
-"""Distillation: a narrower student learns from the labels and from the teacher's probabilities."""
+"""Distillation: a smaller student of the same architecture learns from the labels and from the baseline."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rankine.compression.context import Context
+from rankine.compression.outcome import Outcome
 from rankine.compression.recipe import Distill
 from rankine.errors import UsageError
-from rankine.events import Emit, step
-from rankine.metrics import sigmoid
-from rankine.models.columns import Batch
-from rankine.models.zoo import build_model
-from rankine.training.fit import Examples, FitResult, fit, predict_logits
+from rankine.models.network import Network, network_of
+from rankine.training.fit import fit
 
 if TYPE_CHECKING:
     from rankine.models.zoo.base import RankingModel
 
 __all__ = ["distill"]
 
-_CHUNK_ROWS = 65536
-_STUDENT_SETTINGS = ("hidden", "cross_layers", "dropout")
+_SHORTHAND = ("hidden", "cross_layers", "dropout")
+"""Settings of the pass that are sizes of most architectures; one that an architecture lacks is only refused where it
+was given."""
 
 
-def distill(
-    teacher: RankingModel, train: Examples, validation: Examples, settings: Distill, *, seed: int, emit: Emit
-) -> tuple[RankingModel, FitResult]:
-    """Train a student of ``teacher``.
+def distill(network: Network, settings: Distill, context: Context) -> Outcome:
+    """Train a student of the reference model that ``network`` is.
 
-    Args:
-        train: training rows and labels.
-        validation: validation rows and labels; decides when to stop.
-        seed: of initial weights, drawn rows and order.
-
-    Returns:
-        The student with its best weights, and the history of its training.
+    Raises:
+        UsageError: it is none, or a size was given that its architecture does not have.
     """
     import torch
 
-    torch.manual_seed(seed)
-    student = _student_of(teacher, settings)  # first: a recipe that does not fit is refused before the work
-    examples = [Examples(train.batch, _mixed_targets(teacher, train, settings.teacher_weight, emit))]
-    drawn = draw_rows(train.batch, round(settings.drawn_rows * train.batch.rows), seed)
-    if drawn is not None and drawn.rows:
-        examples.append(Examples(drawn, _teach(teacher, drawn, "teacher on drawn rows", emit)))
-    config = settings.fit.model_copy(update={"seed": seed})
-    result = fit(student, _join(examples), validation, config, task="distill student", emit=emit)
-    return student, result
+    teacher = network.module
+    if teacher is None:
+        raise UsageError(
+            "distillation to a smaller student needs a reference model, whose architecture is known",
+            where="recipe: distill",
+            got="a graph",
+            hint="Put 'distill' first; for a model from elsewhere use 'prune' and 'low_rank', which read its graph.",
+        )
+    torch.manual_seed(context.seed)
+    student = student_of(teacher, settings)  # first: a recipe that does not fit is refused before the work
+    config = settings.fit.model_copy(update={"seed": context.seed})
+    examples = context.examples(settings.teacher_weight, settings.drawn_rows)
+    hints = None
+    if settings.hidden_weight:
+        from rankine.compression.hints import Hints
+
+        hints = Hints(teacher, student, settings.hidden_weight)
+    result = fit(
+        student, examples, context.validation, config, task="distill student", extra_loss=hints, emit=context.emit
+    )
+    if hints is not None:
+        hints.remove()
+    return Outcome(
+        network_of(student),
+        f"distilled to {_sizes_text(teacher, student)}: {result.best_epoch} epochs",
+        {"sizes": student.config.model_dump(mode="json"), "fit": result.model_dump(mode="json")},
+    )
 
 
-def draw_rows(batch: Batch, rows: int, seed: int) -> Batch | None:
-    """Requests and items of ``batch``, recombined at random, each as often as it occurs; None where there are
-    features of the (request, candidate) row, which cannot be recombined."""
-    if batch.pair:
-        return None
-    generator = np.random.default_rng(seed)
-    requests = batch.request_index[generator.integers(0, batch.rows, rows)]
-    items = batch.item_index[generator.integers(0, batch.rows, rows)]
-    return replace(batch, request_index=requests, item_index=items)
-
-
-def _student_of(teacher: RankingModel, settings: Distill) -> RankingModel:
+def student_of(teacher: RankingModel, settings: Distill) -> RankingModel:
     """The teacher's architecture in the sizes of ``settings``, as far as it has them; untrained.
 
     Raises:
         UsageError: a size was given that the architecture does not have.
     """
+    from rankine.models.zoo import build_model
+
     config = teacher.config.model_dump(mode="json")
-    config |= {key: getattr(settings, key) for key in _STUDENT_SETTINGS if key in config}
-    for key in _STUDENT_SETTINGS:
-        if key not in config and key in settings.model_fields_set:
+    given = {key: getattr(settings, key) for key in _SHORTHAND if key in settings.model_fields_set} | dict(
+        settings.sizes
+    )
+    for key in given:
+        if key not in config or key == "architecture":
             raise UsageError(
                 f"a {config['architecture']} has no setting '{key}'",
                 where=f"distill: {key}",
-                allowed=", ".join(known for known in _STUDENT_SETTINGS if known in config),
+                allowed=", ".join(known for known in config if known != "architecture"),
                 hint="Leave it out of the recipe.",
             )
-    student = build_model(teacher.schema, teacher.table_rows, config)
+    defaults = {key: getattr(settings, key) for key in _SHORTHAND if key in config}
+    student = build_model(teacher.schema, teacher.table_rows, config | defaults | given)
     if settings.warm_start:
-        student.tables.load_state_dict(teacher.tables.state_dict())
+        _warm_start(teacher, student)
     return student
 
 
-def _mixed_targets(teacher: RankingModel, train: Examples, teacher_weight: float, emit: Emit) -> np.ndarray:
-    if not teacher_weight:
-        return train.targets.astype(np.float32)
-    probabilities = _teach(teacher, train.batch, "teacher on training rows", emit)
-    return (teacher_weight * probabilities + (1 - teacher_weight) * train.targets).astype(np.float32)
+def _warm_start(teacher: RankingModel, student: RankingModel) -> None:
+    """Give the student the teacher's embeddings; in fewer columns their principal ones, common to all tables, so that
+    dot products between tables stay what they were as far as they can. Columns beside the embedding (first-order
+    weights) are taken over as they are."""
+    import torch
+
+    from rankine.models.zoo.base import tables_of
+
+    beside = teacher.columns - int(getattr(teacher.config, "embedding_dim", teacher.columns))
+    wide, narrow = teacher.columns - beside, student.columns - beside
+    source, target = tables_of(teacher), tables_of(student)
+    basis = np.eye(wide, dtype=np.float32)
+    if narrow < wide:
+        rows = np.concatenate([table[:, :wide].numpy() for table in source.values()]).astype(np.float64)
+        _, _, directions = np.linalg.svd(rows, full_matrices=False)
+        basis = directions.T.astype(np.float32)
+    kept = min(narrow, wide)
+    with torch.no_grad():
+        for name, table in source.items():
+            target[name][:, :kept] = table[:, :wide] @ torch.from_numpy(basis[:, :kept].copy())
+            if beside:
+                target[name][:, narrow:] = table[:, wide:]
 
 
-def _teach(teacher: RankingModel, batch: Batch, task: str, emit: Emit) -> np.ndarray:
-    """The teacher's probabilities, float32 ``(rows, tasks)``."""
-    parts = []
-    with step(emit, task, total=batch.rows, unit="rows") as advance:
-        for start in range(0, batch.rows, _CHUNK_ROWS):
-            parts.append(predict_logits(teacher, batch.select(slice(start, start + _CHUNK_ROWS))))
-            advance(min(start + _CHUNK_ROWS, batch.rows), "")
-    return sigmoid(np.concatenate(parts)).astype(np.float32)
+def _sizes_text(teacher: RankingModel, student: RankingModel) -> str:
+    """The settings in which a student differs, such as ``hidden 64-32, cross_layers 1``."""
+    before, after = teacher.config.model_dump(mode="json"), student.config.model_dump(mode="json")
+    shown = {key: value for key, value in after.items() if value != before[key] and key != "dropout"}
+    return ", ".join(f"{key} {_text(value)}" for key, value in shown.items()) or "the same sizes"
 
 
-def _join(examples: list[Examples]) -> Examples:
-    """Examples over the same request and item columns, one after the other."""
-    first = examples[0].batch
-    batch = replace(
-        first,
-        request_index=np.concatenate([part.batch.request_index for part in examples]),
-        item_index=np.concatenate([part.batch.item_index for part in examples]),
-    )
-    if len(examples) == 1:
-        batch = first
-    return Examples(batch, np.concatenate([part.targets for part in examples]))
+def _text(value: Any) -> str:
+    return "-".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -6,20 +6,26 @@ import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from rankine.compression.context import Context
 from rankine.compression.equalize import equalize_inputs
-from rankine.models.variant import Table
+from rankine.compression.outcome import Outcome
+from rankine.compression.recipe import Quantize
+from rankine.compression.table_forms import quantize_table
+from rankine.events import step
+from rankine.models.lookup_reference import reference_lookup
+from rankine.models.network import Network
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["quantize_graph", "quantize_table"]
+__all__ = ["quantize", "quantize_graph", "quantize_table"]
 
-_LEVELS = 255
 _CALIBRATION_BATCH_ROWS = 1024
 _LINEAR = ("Gemm", "MatMul")
 _QUANTIZATION = ("QuantizeLinear", "DequantizeLinear")
@@ -28,16 +34,24 @@ _FEWEST_COLUMNS = 8
 and save nothing."""
 
 
-def quantize_table(table: Table, form: Literal["int8", "float16", "float32"]) -> Table:
-    """Rows as uint8 with a scale and a bias each (as in FBGEMM: ``value = q * scale + bias``), or as floats."""
-    rows = table.dequantized()
-    if form != "int8":
-        return Table(rows.astype(form))
-    low, high = rows.min(axis=1), rows.max(axis=1)
-    scale = ((high - low) / _LEVELS).astype(np.float32)
-    safe = np.where(scale > 0, scale, 1.0).astype(np.float32)
-    quantized = np.clip(np.rint((rows - low[:, None]) / safe[:, None]), 0, _LEVELS).astype(np.uint8)
-    return Table(quantized, safe, low.astype(np.float32))
+def quantize(network: Network, settings: Quantize, context: Context) -> Outcome:
+    """The canonical QDQ form of ``network``, and its tables row by row."""
+    import onnx
+
+    method = "minmax" if settings.method in ("auto", "mse") else settings.method
+    sample = context.calibration(settings.calibration_rows)
+    with step(context.emit, "quantize", total=None, unit="rows") as advance, tempfile.TemporaryDirectory() as scratch:
+        tables = {name: quantize_table(table, settings.tables) for name, table in network.tables.items()}
+        advance(0, f"calibrating on {sample.rows} training rows")
+        inputs = reference_lookup(network.schema, network.tables, sample, np.float32)
+        source, out = Path(scratch) / "fp32.onnx", Path(scratch) / "int8.onnx"
+        onnx.save(network.graph, source)
+        quantize_graph(source, inputs, out, method=method, equalize=settings.equalize)
+        graph = onnx.load(out)
+    return Outcome(
+        replace(network, graph=graph, tables=tables, numeric="int8", module=None),
+        f"INT8, {settings.method} ranges of {sample.rows} rows, tables {settings.tables}",
+    )
 
 
 def quantize_graph(

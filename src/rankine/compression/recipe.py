@@ -2,72 +2,216 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from rankine.config import Frozen, load_yaml
 from rankine.training.config import FitConfig
 
-__all__ = ["DEFAULT_RECIPE", "GRAPH_RECIPE", "Distill", "Needs", "Pass", "Quantize", "Recipe", "read_recipe"]
+__all__ = [
+    "DEFAULT_RECIPE",
+    "GRAPH_RECIPE",
+    "Distill",
+    "LowRank",
+    "Needs",
+    "Pass",
+    "Prune",
+    "Quantize",
+    "QuotientRemainder",
+    "Recipe",
+    "ShrinkTables",
+    "Tuning",
+    "read_recipe",
+]
 
-Needs = Literal["graph", "trainable"]
+Needs = Literal["graph", "trainable", "reference"]
+"""What a pass reads: any graph; one whose every operator has a gradient here; a reference model, whose architecture is
+known."""
+
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
-class Distill(Frozen):
-    """Train a narrower student on the labels and on the teacher's probabilities (Hinton et al., arXiv 1503.02531).
+class Tuning(Frozen):
+    """How a model learns again from the baseline what a pass took from it (Hinton et al., arXiv 1503.02531).
 
     Attributes:
-        hidden, cross_layers: sizes of the student; other settings are the teacher's.
-        teacher_weight: target of a training row is this much teacher and the rest label.
+        teacher_weight: target of a training row is this much baseline and the rest label.
         drawn_rows: further rows without labels, as a multiple of the training rows: requests and items of the
-            training rows, recombined at random and labeled by the teacher alone. Only for models without features
-            that differ per (request, candidate) row, since those cannot be recombined.
-        warm_start: begin from the teacher's embeddings.
+            training rows, recombined at random and labeled by the baseline alone. None are drawn for models with
+            features that differ per (request, candidate) row, since those cannot be recombined.
         fit: a teacher's probabilities are not noisy as labels are, so embeddings need far less holding back.
     """
 
-    needs: ClassVar[Needs] = "trainable"
+    teacher_weight: float = Field(default=1.0, ge=0, le=1)
+    drawn_rows: float = Field(0.5, ge=0, le=100)
+    fit: FitConfig = FitConfig(learning_rate=1e-3, embedding_l2=2e-4, max_epochs=6, patience=1, min_improvement=2e-5)
+
+
+class Distill(Frozen):
+    """Train a smaller student of the same architecture on the labels and on the baseline's probabilities.
+
+    Attributes:
+        hidden, cross_layers, dropout: sizes of the student, as far as its architecture has them.
+        sizes: any other setting of the architecture, such as ``{embedding_dim: 8, low_rank: 16, bottom: [64]}``; what is
+            named nowhere is the baseline's.
+        teacher_weight, drawn_rows: see :class:`Tuning`.
+        hidden_weight: how much the student also learns to predict, by a linear map, the baseline's last hidden layer
+            (Romero et al., "FitNets", arXiv 1412.6550).
+        warm_start: begin from the baseline's embeddings; in fewer columns from their principal ones.
+    """
+
+    needs: ClassVar[Needs] = "reference"
 
     type: Literal["distill"] = "distill"
+    version: Literal[1] = 1
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = (64, 32)
     cross_layers: int = Field(1, ge=0)
     dropout: float = Field(0.0, ge=0, lt=1)
+    sizes: Mapping[str, Any] = Field(default_factory=dict)
     teacher_weight: float = Field(default=1.0, ge=0, le=1)
     drawn_rows: float = Field(0.5, ge=0, le=100)
+    hidden_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     warm_start: bool = True
     fit: FitConfig = FitConfig(learning_rate=3e-3, embedding_l2=2e-4, min_improvement=2e-5)
 
 
+class LowRank(Frozen):
+    """Large linear and cross layers as products of two thin ones, ``W = U V``, by a singular value decomposition that
+    is weighted by what the layer reads.
+
+    Attributes:
+        energy: share of the variance of a layer's output, on calibration rows, that its rank keeps.
+        macs: instead: share of the multiply-adds of the graph to arrive at; ranks are then chosen layer by layer, the
+            cheapest loss of energy first.
+        calibration_rows: training rows on which layers are looked at.
+        tune: how the model learns again; None leaves it as decomposed.
+    """
+
+    needs: ClassVar[Needs] = "trainable"
+
+    type: Literal["low_rank"] = "low_rank"
+    version: Literal[1] = 1
+    energy: Share = 0.99
+    macs: Share | None = None
+    calibration_rows: int = Field(8192, ge=1)
+    tune: Tuning | None = Tuning()
+
+
+class ShrinkTables(Frozen):
+    """Fewer columns for embedding tables, each as many as it needs (Ginart et al., "Mixed dimension embeddings",
+    arXiv 1909.11810): principal columns by how often rows are read, and a linear map back, which is merged into the
+    layer that reads them where there is one.
+
+    Attributes:
+        energy: share of a table's variance, weighted by reads, that its columns keep.
+        bytes: instead: share of the tables' bytes to arrive at, the cheapest loss of energy first.
+        tune: how the model learns again; None leaves it as projected.
+    """
+
+    needs: ClassVar[Needs] = "trainable"
+
+    type: Literal["shrink_tables"] = "shrink_tables"
+    version: Literal[1] = 1
+    energy: Share = 0.98
+    bytes: Share | None = None
+    tune: Tuning | None = Tuning()
+
+
+class QuotientRemainder(Frozen):
+    """Giant tables as two small ones: a row is the product of its quotient's and its remainder's (Shi et al., KDD 2020,
+    arXiv 1909.02107).
+
+    Attributes:
+        smallest: tables of fewer rows stay whole.
+        buckets: remainders; None for about the square root of twice the rows.
+        combine: of the two rows.
+        tune: how the model learns again; None leaves it as fitted.
+    """
+
+    needs: ClassVar[Needs] = "trainable"
+
+    type: Literal["quotient_remainder"] = "quotient_remainder"
+    version: Literal[1] = 1
+    smallest: int = Field(100_000, ge=4)
+    buckets: int | None = Field(default=None, ge=2)
+    combine: Literal["product", "sum"] = "product"
+    tune: Tuning | None = Tuning()
+
+
+Prunable = Literal["neurons", "dimensions", "fields"]
+
+
+class Prune(Frozen):
+    """Take whole channels out of the graph, the least important for what they cost first (Molchanov et al., CVPR 2019,
+    arXiv 1906.10771), and fine-tune between steps.
+
+    Channels that depend on each other go together: through concatenations, residuals, products, factorization
+    machines, dot interactions and gates, all found on the graph.
+
+    Attributes:
+        macs: share of the multiply-adds to arrive at.
+        latency: share of the measured latency at 512 rows to arrive at, by the cost model of this machine; the pruning
+            ends when both budgets are met.
+        steps: of pruning and fine-tuning, in equal ratios.
+        importance: ``taylor`` is the first-order change of the loss, ``fisher`` its square's mean.
+        what: neurons (of MLPs, experts, attention units; ranks of cross layers), dimensions (columns of tables), and
+            fields (whole features).
+        calibration_rows: training rows on which importance is measured.
+        tune: how the model learns again after each step, the last one until validation stops improving.
+    """
+
+    needs: ClassVar[Needs] = "trainable"
+
+    type: Literal["prune"] = "prune"
+    version: Literal[1] = 1
+    macs: Share = 0.5
+    latency: Share | None = None
+    steps: int = Field(3, ge=1)
+    importance: Literal["taylor", "fisher"] = "taylor"
+    what: tuple[Prunable, ...] = Field(("neurons", "dimensions", "fields"), min_length=1)
+    calibration_rows: int = Field(16384, ge=1)
+    tune: Tuning | None = Tuning()
+
+
 class Quantize(Frozen):
-    """Static INT8 of the linear layers (canonical QDQ form) and row-wise INT8 of the tables.
+    """Static INT8 of the linear layers (canonical QDQ form) and row-wise INT8 or INT4 of the tables.
 
     Activations u8, asymmetric, per tensor, calibrated; weights s8, symmetric, per channel. The head keeps FP32: it
     is one column wide, and its quantization would leave 256 distinct scores.
 
     Attributes:
         calibration_rows: training rows on which the ranges of activations are taken.
-        method: of calibration; ``percentile`` clips outliers.
+        method: of calibration; ``auto`` takes for each layer the one with the smallest measured error of its output.
         equalize: bring the input columns of a layer to like ranges first, where they differ much; the same
             function up to rounding (SmoothQuant, arXiv 2211.10438).
-        tables: row type of the embedding tables.
+        sensitivity: largest loss of validation AUC that INT8 may cost over all layers; the layers that cost most, each
+            measured alone, stay in FP32 until it holds. None quantizes all.
+        only_where_faster: keep a layer in FP32 where INT8 does not pay in time on this machine, by the cost model.
+        tune: quantization-aware fine-tuning, run only where the loss is still above ``sensitivity``.
+        tables: row type of the embedding tables; ``mixed`` keeps the most read rows in INT8 and the rest in INT4.
     """
 
     needs: ClassVar[Needs] = "graph"
 
     type: Literal["quantize"] = "quantize"
+    version: Literal[1] = 1
     calibration_rows: int = Field(8192, ge=1)
-    method: Literal["minmax", "percentile", "entropy"] = "minmax"
+    method: Literal["auto", "minmax", "percentile", "entropy", "mse"] = "minmax"
     equalize: bool = True
-    tables: Literal["int8", "float16", "float32"] = "int8"
+    sensitivity: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    only_where_faster: bool = False
+    tune: Tuning | None = None
+    tables: Literal["int4", "mixed", "int8", "float16", "float32"] = "int8"
 
 
-Pass = Annotated[Distill | Quantize, Field(discriminator="type")]
+Pass = Annotated[Distill | LowRank | ShrinkTables | QuotientRemainder | Prune | Quantize, Field(discriminator="type")]
 
 
 class Recipe(Frozen):
-    """Passes in order; each makes a variant from the one before, and the first from the baseline."""
+    """Passes in order; each goes on from what the one before left, and the first from the baseline."""
 
     schema_version: Literal[1] = 1
     name: str = Field("small", pattern=r"^[a-z0-9][a-z0-9-]*$", description="prefix of the variants' names")
@@ -77,11 +221,11 @@ class Recipe(Frozen):
 
 DEFAULT_RECIPE = Recipe(passes=(Distill(), Quantize()))
 GRAPH_RECIPE = Recipe(passes=(Quantize(),))
-"""The default where the baseline cannot be trained: a graph, or a program from elsewhere."""
+"""The default where the baseline is no reference model: a graph, or a program from elsewhere."""
 
 
 def read_recipe(path: Path | None, *, trainable: bool = True) -> Recipe:
-    """The recipe in a YAML file, or the default one for a baseline that is ``trainable`` or not.
+    """The recipe in a YAML file, or the default one for a baseline that is a reference model or not.
 
     Raises:
         ConfigError: the file is missing or has a wrong key.

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import onnx
+
     from rankine.models.zoo.base import RankingModel
 
-__all__ = ["OPSET", "OUTPUT", "export_onnx"]
+__all__ = ["OPSET", "OUTPUT", "export_model"]
 
 OPSET = 21
 OUTPUT = "logits"
 
 
-def export_onnx(model: RankingModel, path: Path) -> None:
-    """Write the dense part of ``model`` to ``path``.
+def export_model(model: RankingModel) -> onnx.ModelProto:
+    """The dense part of ``model``.
 
     One float32 input ``(rows, width)`` per feature, named after it, in the order of the schema; output ``logits``
     ``(rows, tasks)``. ``rows`` is dynamic.
@@ -49,9 +50,9 @@ def export_onnx(model: RankingModel, path: Path) -> None:
             dynamic_shapes={"parts": tuple({0: rows} for _ in parts)},
             verbose=False,
         )
-    proto = program.model_proto
+    proto: onnx.ModelProto = program.model_proto
     # The exporter leaves shapes of its own tracing behind, which later rewrites would contradict.
     del proto.graph.value_info[:]
     name_inputs(proto.graph, names)
     onnx.checker.check_model(proto, full_check=True)
-    onnx.save(proto, path)
+    return proto

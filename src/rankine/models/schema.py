@@ -277,6 +277,11 @@ class Schema(Frozen):
         return self
 
     @property
+    def feature_names(self) -> tuple[str, ...]:
+        """In the schema's order."""
+        return tuple(feature.name for feature in self.features)
+
+    @property
     def task_names(self) -> tuple[str, ...]:
         """Names of the tasks, in the order of the model's outputs."""
         return tuple(task.name for task in self.tasks)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -21,16 +21,37 @@ from rankine.errors import UsageError
 from rankine.events import Emit, Note, ignore, step
 from rankine.metrics import auc
 from rankine.models.columns import Batch
-from rankine.models.inputs import torch_inputs
+from rankine.models.inputs import TorchInputs, torch_inputs
 from rankine.training.config import Epoch, FitConfig, FitResult
 
 if TYPE_CHECKING:
+    from rankine.models.torch_graph import GraphModel
     from rankine.models.zoo.base import RankingModel
 
-__all__ = ["Epoch", "Examples", "FitConfig", "FitResult", "fit", "predict_logits", "task_aucs"]
+    Trainable = RankingModel | GraphModel
+    """What has a schema, and tables before a dense part: ``model(inputs) = dense(embed(inputs))``."""
+
+__all__ = [
+    "Epoch",
+    "Examples",
+    "ExtraLoss",
+    "FitConfig",
+    "FitResult",
+    "Trainable",
+    "fit",
+    "predict_logits",
+    "task_aucs",
+]
 
 _PREDICT_ROWS = 8192
 _TELL_EVERY = 20
+
+
+class ExtraLoss(Protocol):
+    """A further loss of the rows that the model has just scored."""
+
+    def __call__(self, inputs: TorchInputs) -> Tensor: ...
+    def parameters(self) -> Iterator[Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -50,12 +71,14 @@ class Examples:
 
 
 def fit(
-    model: RankingModel,
+    model: Trainable,
     train: Examples,
     validation: Examples,
     config: FitConfig,
     *,
     task: str = "train",
+    start: bool = False,
+    extra_loss: ExtraLoss | None = None,
     emit: Emit = ignore,
 ) -> FitResult:
     """Train ``model`` in place until validation AUC stops improving, and leave it with its best weights.
@@ -65,6 +88,8 @@ def fit(
     Args:
         train: rows and targets; targets may be soft (a teacher's probabilities).
         validation: rows and labels.
+        start: the weights are trained already: they are epoch 0, and are kept where no epoch is better.
+        extra_loss: added to the loss of each step; its own weights are trained too.
 
     Raises:
         UsageError: the loss became infinite or NaN.
@@ -75,15 +100,19 @@ def fit(
     torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
     torch.manual_seed(config.seed)
     order = np.random.default_rng(config.seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    weights = [*model.parameters(), *(extra_loss.parameters() if extra_loss is not None else ())]
+    optimizer = torch.optim.Adam(weights, lr=config.learning_rate)
     average = _Average(model, config.average_decay)
     history: list[Epoch] = []
     best_auc, best_epoch, best_weights = -1.0, 0, _copy_weights(model)
+    if start:
+        best_auc = _validation_auc(model, validation)
     with step(emit, task, total=None, unit="epochs") as advance:
         for number in range(1, config.max_epochs + 1):
             epoch_begin = perf_counter()
-            loss = _run_epoch(model, average, optimizer, train, config, order, partial(_tell, advance, number))
-            score = float(np.mean(task_aucs(validation.targets, predict_logits(average.model, validation.batch))))
+            tell = partial(_tell, advance, number)
+            loss = _run_epoch(model, average, optimizer, train, config, order, extra_loss, tell)
+            score = _validation_auc(average.model, validation)
             seconds = perf_counter() - epoch_begin
             history.append(Epoch(epoch=number, train_loss=loss, validation_auc=score, seconds=seconds))
             emit(Note(task, f"epoch {number}", {"loss": loss, "validation AUC": score}))
@@ -103,7 +132,7 @@ def fit(
     )
 
 
-def predict_logits(model: RankingModel, batch: Batch, rows_at_once: int = _PREDICT_ROWS) -> np.ndarray:
+def predict_logits(model: Trainable, batch: Batch, rows_at_once: int = _PREDICT_ROWS) -> np.ndarray:
     """Logits, float32 ``(rows, tasks)``."""
     was_training = model.training
     model.eval()
@@ -125,10 +154,14 @@ def task_aucs(labels: np.ndarray, logits: np.ndarray) -> list[float]:
     return [auc(labels[:, task], logits[:, task]) for task in range(labels.shape[1])]
 
 
+def _validation_auc(model: Trainable, validation: Examples) -> float:
+    return float(np.mean(task_aucs(validation.targets, predict_logits(model, validation.batch))))
+
+
 class _Average:
     """The moving average of a model's weights, in a model of its own."""
 
-    def __init__(self, model: RankingModel, decay: float) -> None:
+    def __init__(self, model: Trainable, decay: float) -> None:
         self.model = copy.deepcopy(model)
         self._decay, self._steps = decay, 0
         self._averaged: list[Tensor] = list(self.model.parameters())
@@ -143,12 +176,13 @@ class _Average:
 
 
 def _run_epoch(
-    model: RankingModel,
+    model: Trainable,
     average: _Average,
     optimizer: torch.optim.Optimizer,
     train: Examples,
     config: FitConfig,
     order: np.random.Generator,
+    extra_loss: ExtraLoss | None,
     tell: Callable[[int, int, float], None],
 ) -> float:
     """One pass over the training rows in a new order; returns the mean loss."""
@@ -157,7 +191,7 @@ def _run_epoch(
     losses = []
     for at, start in enumerate(starts):
         part = train.select(rows[start : start + config.batch_rows])
-        losses.append(_step(model, optimizer, part, config))
+        losses.append(_step(model, optimizer, part, config, extra_loss))
         average.update()
         if at % _TELL_EVERY == 0:
             tell(at, len(starts), losses[-1])
@@ -170,22 +204,31 @@ def _tell(advance: Callable[[int, str], None], epoch: int, at: int, steps: int, 
     advance(epoch - 1, f"epoch {epoch}, step {at}/{steps}, loss {loss:.4f}")
 
 
-def _step(model: RankingModel, optimizer: torch.optim.Optimizer, part: Examples, config: FitConfig) -> float:
+def _step(
+    model: Trainable,
+    optimizer: torch.optim.Optimizer,
+    part: Examples,
+    config: FitConfig,
+    extra_loss: ExtraLoss | None,
+) -> float:
     model.train()
     optimizer.zero_grad(set_to_none=True)
-    embedded = model.embed(torch_inputs(part.batch, model.schema))
+    inputs = torch_inputs(part.batch, model.schema)
+    embedded = model.embed(inputs)
     logits, targets = model.dense(embedded), torch.from_numpy(part.targets)
     by_task = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=0)
     loss = (by_task * torch.tensor([task.weight for task in model.schema.tasks])).sum()
     total = loss
     if config.embedding_l2:
         total = loss + config.embedding_l2 * _mean_square_norm(model, embedded)
+    if extra_loss is not None:
+        total = total + extra_loss(inputs)
     total.backward()
     optimizer.step()
     return float(loss.detach())
 
 
-def _mean_square_norm(model: RankingModel, embedded: list[Tensor]) -> Tensor:
+def _mean_square_norm(model: Trainable, embedded: list[Tensor]) -> Tensor:
     """Squared norm of the embeddings of a row, over all features but the dense ones, averaged over rows; of a sequence
     the mean over its values, so that a long history does not outweigh everything else."""
     total = torch.zeros(())
@@ -197,5 +240,5 @@ def _mean_square_norm(model: RankingModel, embedded: list[Tensor]) -> Tensor:
     return total
 
 
-def _copy_weights(model: RankingModel) -> dict[str, Tensor]:
+def _copy_weights(model: Trainable) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -10,7 +10,7 @@ import numpy as np
 from rankine.artifact import Artifact, Draft, refuse_existing
 from rankine.data.dataset import Dataset
 from rankine.events import Emit, Note, ignore
-from rankine.models.package import put_trained
+from rankine.models.network import network_of, put_network
 from rankine.models.variant import BASELINE
 from rankine.models.zoo import build_model
 from rankine.training.fit import Examples, FitConfig, fit
@@ -59,10 +59,9 @@ def train(
         emit(Note("train baseline", "max_epochs ended the training before patience did: validation may still improve"))
     draft = Draft("train", name=name)
     transforms.write(draft)
-    put_trained(
+    put_network(
         draft,
-        model,
-        model.config,
+        network_of(model),
         name=BASELINE,
         parent=None,
         steps=(f"trained on {dataset.name}: {result.best_epoch} epochs of {len(result.history)} run",),

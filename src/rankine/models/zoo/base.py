@@ -9,12 +9,12 @@ from typing import Annotated, cast
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from rankine.config import Frozen
 from rankine.models.inputs import TorchInput, TorchInputs
 from rankine.models.lookup_plan import input_width
-from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, MultiHotFeature, Schema, SequenceFeature
+from rankine.models.schema import DenseFeature, Feature, Schema, SequenceFeature
+from rankine.models.torch_lookup import look_up
 from rankine.models.transforms import table_of
 
 __all__ = ["RankingModel", "Sizes", "mlp", "split_sequence", "tables_of"]
@@ -77,25 +77,9 @@ class RankingModel(nn.Module, ABC):
         ]
 
     def _embed(self, feature: Feature, value: TorchInput) -> Tensor:
-        match feature:
-            case DenseFeature():
-                return cast(Tensor, value)
-            case CategoricalFeature():
-                return cast(Tensor, self.tables[_key(table_of(feature))](value))
-            case SequenceFeature(max_length=length):
-                values, offsets, weights = cast(tuple[Tensor, Tensor, Tensor | None], value)
-                rows = cast(Tensor, self.tables[_key(table_of(feature))](values))
-                return _padded(rows if weights is None else rows * weights[:, None], offsets, length)
-            case MultiHotFeature(pooling=pooling):
-                values, offsets, weights = cast(tuple[Tensor, Tensor, Tensor | None], value)
-                weight = cast(nn.Embedding, self.tables[_key(table_of(feature))]).weight
-                mode = pooling if weights is None else "sum"
-                pooled = functional.embedding_bag(
-                    values, weight, offsets, mode=mode, per_sample_weights=weights, include_last_offset=True
-                )
-                if weights is not None and pooling == "mean":
-                    pooled = pooled / (offsets[1:] - offsets[:-1]).clamp(min=1)[:, None]
-                return pooled
+        if isinstance(feature, DenseFeature):
+            return look_up(feature, value, None)
+        return look_up(feature, value, cast(nn.Embedding, self.tables[_key(table_of(feature))]).weight)
 
     @abstractmethod
     def dense(self, parts: Sequence[Tensor]) -> Tensor:
@@ -134,15 +118,6 @@ def _mean_of_sequence(part: Tensor, columns: int) -> Tensor:
     """``(rows, columns)``. No mask is needed: what comes after the last value is zero."""
     values, count = part[:, :-1], part[:, -1:]
     return values.reshape(-1, values.shape[1] // columns, columns).sum(dim=1) / count.clamp(min=1)
-
-
-def _padded(rows: Tensor, offsets: Tensor, length: int) -> Tensor:
-    """``(bags, length * columns + 1)``: the rows of each bag, zeros, and the number of rows."""
-    counts = (offsets[1:] - offsets[:-1]).long()
-    bag_of = torch.repeat_interleave(torch.arange(len(counts)), counts)
-    at = bag_of * length + torch.arange(len(rows)) - offsets[:-1].long()[bag_of]
-    padded = rows.new_zeros(len(counts) * length, rows.shape[1]).index_copy(0, at, rows)
-    return torch.cat([padded.reshape(len(counts), length * rows.shape[1]), counts[:, None].to(rows.dtype)], dim=1)
 
 
 def _key(table: str) -> str:
