@@ -85,29 +85,33 @@ def main() -> None:
         family = FAMILIES[name]
         key = (family.data, family.rows, family.schema)
         if key not in datasets:
-            datasets = {key: _load(family, arguments.data_root)}  # one at a time is kept
+            datasets = {key: open_data(family, arguments.data_root)}  # one at a time is kept
         result = _run(name, family, datasets[key], arguments.work / name)
         RESULTS.mkdir(parents=True, exist_ok=True)
         (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-def _load(family: Family, root: Path) -> Dataset:
+def open_data(family: Family, root: Path) -> Dataset:
+    """The rows of a family; ``root`` has the real data sets."""
     source = family.data if family.data.startswith("synthetic") else root / family.data
     return load_dataset(source, rows=family.rows, schema=family.schema)
 
 
+def baseline_of(name: str, family: Family, dataset: Dataset, work: Path) -> Artifact:
+    """The family's baseline in its work folder, trained until validation stops improving if it is not there yet."""
+    out = work / "baseline"
+    if out.exists():
+        return Artifact.open(out)
+    return train(dataset, family.model, family.fit, out=out, name=name, emit=tell)
+
+
 def _run(name: str, family: Family, dataset: Dataset, work: Path) -> dict[str, Any]:
-    baseline = work / "baseline"
-    trained = (
-        Artifact.open(baseline)
-        if baseline.exists()
-        else train(dataset, family.model, family.fit, out=baseline, name=name, emit=_tell)
-    )
+    trained = baseline_of(name, family, dataset, work)
     certified = work / "certified"
     artifact = (
         Artifact.open(certified)
         if certified.exists()
-        else optimize(trained, (INT8,), dataset, margin=family.margin, out=certified, emit=_tell)
+        else optimize(trained, (INT8,), dataset, margin=family.margin, out=certified, emit=tell)
     )
     return describe(name, artifact, dataset)
 
@@ -147,7 +151,8 @@ def describe(name: str, artifact: Artifact, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _tell(event: Event) -> None:
+def tell(event: Event) -> None:
+    """Print notes as they come."""
     if isinstance(event, Note):
         figures = ", ".join(f"{key} {value:.5f}" for key, value in (event.figures or {}).items())
         print(f"{event.task}: {event.text} {figures}", flush=True)

@@ -1,0 +1,148 @@
+"""Small networks of each family, trained from scratch and distilled from the baseline, in the same sizes.
+
+$ python benchmarks/compression_sizes.py --work /tmp/compression --only dcn_v2,dlrm --data-root ../shared/data
+
+The question: how small may a network of the family be, with and without a teacher? Everything here is told by training
+and validation rows; the certificates are `compression.py`'s. A size that is in the work folder already is not done
+again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from families_quality import FAMILIES, baseline_of, open_data, tell
+
+from rankine.artifact import Artifact
+from rankine.compression.compress import compress
+from rankine.compression.recipe import Distill, Recipe
+from rankine.data import Dataset
+from rankine.models.network import NetworkScorer, load_network, size_of
+from rankine.models.transforms import Transforms
+from rankine.models.variant import BASELINE
+from rankine.stats import paired_delong
+from rankine.training.config import FitConfig
+from rankine.training.train import train
+
+SCRATCH, DISTILLED = "scratch", "distilled"
+_MLP: Sequence[Mapping[str, Any]] = (
+    {"hidden": [32, 16]},
+    {"hidden": [16]},
+    {"hidden": [16], "embedding_dim": 8},
+    {"hidden": [8], "embedding_dim": 8},
+    {"hidden": [8], "embedding_dim": 4},
+    {"hidden": [2], "embedding_dim": 1},
+)
+SIZES: Mapping[str, Sequence[Mapping[str, Any]]] = {
+    "dcn_v2": (
+        {"hidden": [64, 32], "cross_layers": 1, "low_rank": 16},
+        {"hidden": [32, 16], "cross_layers": 1, "low_rank": 8},
+        {"hidden": [16], "cross_layers": 1, "low_rank": 4},
+        {"hidden": [16], "cross_layers": 1, "low_rank": 4, "embedding_dim": 8},
+        {"hidden": [8], "cross_layers": 1, "low_rank": 2, "embedding_dim": 8},
+        {"hidden": [8], "cross_layers": 0, "embedding_dim": 4},
+        {"hidden": [2], "cross_layers": 0, "embedding_dim": 1},
+    ),
+    "dlrm": _MLP,
+    "deepfm": _MLP,
+    "wide_deep": _MLP,
+    "mmoe": (
+        {"experts": 4, "hidden": [32, 16], "tower": [16]},
+        {"experts": 2, "hidden": [32, 16], "tower": [8]},
+        {"experts": 2, "hidden": [16], "tower": [8], "embedding_dim": 8},
+        {"experts": 2, "hidden": [8], "tower": [4], "embedding_dim": 8},
+        {"experts": 2, "hidden": [8], "tower": [4], "embedding_dim": 4},
+        {"experts": 1, "hidden": [2], "tower": [2], "embedding_dim": 1},
+    ),
+    "din": (
+        {"attention": [8], "hidden": [32]},
+        {"attention": [4], "hidden": [16]},
+        {"attention": [4], "hidden": [16], "embedding_dim": 8},
+        {"attention": [2], "hidden": [8], "embedding_dim": 4},
+        {"attention": [1], "hidden": [2], "embedding_dim": 1},
+    ),
+    "dcn_v2_criteo": (
+        {"hidden": [64, 32], "cross_layers": 1, "low_rank": 32},
+        {"hidden": [32, 16], "cross_layers": 1, "low_rank": 16},
+        {"hidden": [32], "cross_layers": 1, "low_rank": 8, "embedding_dim": 8},
+        {"hidden": [16], "cross_layers": 1, "low_rank": 4, "embedding_dim": 4},
+        {"hidden": [2], "cross_layers": 0, "embedding_dim": 1},
+    ),
+    "dlrm_criteo": (
+        {"bottom": [64], "hidden": [64, 32]},
+        {"bottom": [32], "hidden": [32]},
+        {"bottom": [32], "hidden": [32], "embedding_dim": 8},
+        {"bottom": [16], "hidden": [16], "embedding_dim": 4},
+        {"bottom": [2], "hidden": [2], "embedding_dim": 1},
+    ),
+}
+
+
+def main() -> None:
+    arguments = _arguments()
+    for name in arguments.only.split(",") if arguments.only else SIZES:
+        dataset = open_data(FAMILIES[name], arguments.data_root)
+        baseline = baseline_of(name, FAMILIES[name], dataset, arguments.work / name)
+        for number, sizes in enumerate(SIZES[name]):
+            for how in (SCRATCH, DISTILLED) if arguments.how is None else (arguments.how,):
+                made = artifact_of(arguments.work / name, baseline, dataset, number, sizes, how)
+                print(name, how, dict(sizes), json.dumps(validation_figures(made, how, baseline, dataset)), flush=True)
+
+
+def artifact_of(
+    work: Path, baseline: Artifact, dataset: Dataset, number: int, sizes: Mapping[str, Any], how: str
+) -> Artifact:
+    """The network of these sizes: trained on labels alone, or by the baseline."""
+    out = work / f"size-{number}-{how}"
+    if out.exists():
+        return Artifact.open(out)
+    module = load_network(baseline, BASELINE).module
+    if module is None:
+        raise SystemExit("the baseline has no checkpoint")
+    if how == SCRATCH:
+        config = module.config.model_dump(mode="json") | {"dropout": 0.0} | dict(sizes)
+        return train(dataset, config, FitConfig(), out=out, name=f"size-{number}", emit=tell)
+    recipe = Recipe(name=f"size-{number}", passes=(Distill(sizes=sizes),))
+    return compress(baseline, recipe, dataset, out=out, emit=tell)
+
+
+def validation_figures(made: Artifact, how: str, baseline: Artifact, dataset: Dataset) -> dict[str, Any]:
+    """Size, and the paired difference of validation AUC from the baseline, the worst task's."""
+    variant = BASELINE if how == SCRATCH else f"{made.path.name.removesuffix(f'-{how}')}-fp32"
+    rows = dataset.splits().validation
+    scores = {}
+    for key, artifact, name in (("baseline", baseline, BASELINE), ("small", made, variant)):
+        network = load_network(artifact, name)
+        scores[key] = NetworkScorer(network).logits(dataset.encode(Transforms.read(artifact)).select(rows))
+    clusters = tuple(dataset.clusters(rows).values())
+    found = [
+        paired_delong(dataset.labels[rows, task], scores["baseline"][:, task], scores["small"][:, task], clusters)
+        for task in range(dataset.labels.shape[1])
+    ]
+    worst = min(found, key=lambda one: one.delta)
+    size = size_of(network)
+    return {
+        "macs_per_row": size.macs_per_row,
+        "bytes_fp32": size.bytes,
+        "validation_auc": round(float(np.mean([one.auc_b for one in found])), 6),
+        "delta": round(worst.delta, 6),
+        "se": round(worst.se, 6),
+    }
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder for the artifacts")
+    parser.add_argument("--data-root", type=Path, default=Path("../shared/data"), help="folder with ml-1m, ...")
+    parser.add_argument("--only", help="families, separated by commas")
+    parser.add_argument("--how", choices=(SCRATCH, DISTILLED), help="only one of both")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
