@@ -22,9 +22,12 @@ __all__ = [
     "PairedAuc",
     "PairedMean",
     "Spread",
+    "clustered_variance",
+    "encode_clusters",
     "lower_bound",
     "median_spread",
     "minimum_detectable",
+    "p_value_below",
     "paired_delong",
     "paired_log_ratio",
     "paired_mean",
@@ -110,7 +113,7 @@ def paired_delong(labels: ArrayLike, a: ArrayLike, b: ArrayLike, clusters: Seque
     for chosen, count in ((positive, positives), (~positive, negatives)):
         influence[chosen] = (difference[chosen] - difference[chosen].mean()) / count
         row_variance += count / (count - 1) * float(np.square(influence[chosen]).sum())
-    variance, method, counts = _variance(influence, clusters, row_variance)
+    variance, method, counts = clustered_variance(influence, clusters, row_variance)
     return PairedAuc(auc_a, auc_b, auc_b - auc_a, math.sqrt(variance), method, counts)
 
 
@@ -158,6 +161,13 @@ def power_at_zero(se: float, margin: float, confidence: float = 0.95) -> float:
     if se == 0:
         return 1.0
     return NormalDist().cdf(margin / se - _quantile(confidence, "confidence"))
+
+
+def p_value_below(estimate: float, se: float, threshold: float) -> float:
+    """One-sided p-value of the null "the truth is ``threshold`` or less", under a normal approximation."""
+    if se == 0:
+        return 0.0 if estimate > threshold else 1.0
+    return NormalDist().cdf((threshold - estimate) / se)
 
 
 def minimum_detectable(se: float, power: float = 0.8, confidence: float = 0.95) -> float:
@@ -216,19 +226,29 @@ def _from_influence(estimate: float, deviations: Floats, clusters: Sequence[Arra
         raise DataError("a variance needs two rows", got=f"{rows} rows")
     influence = deviations / rows
     row_variance = rows / (rows - 1) * float(np.square(influence).sum())
-    variance, method, counts = _variance(influence, clusters, row_variance)
+    variance, method, counts = clustered_variance(influence, clusters, row_variance)
     return PairedMean(estimate, math.sqrt(variance), method, counts)
 
 
-def _variance(
+def clustered_variance(
     influence: Floats, clusters: Sequence[ArrayLike], row_variance: float
 ) -> tuple[float, str, tuple[int, ...]]:
-    """Variance of the sum of ``influence``, the name of the method, and the number of clusters in each dimension."""
+    """Variance of the sum of ``influence``, the name of the method, and the number of clusters in each dimension.
+
+    Args:
+        influence: how much each row moves the estimate, shape ``(rows,)``; it sums to zero.
+        clusters: as in :func:`paired_delong`.
+        row_variance: the variance where there are no clusters.
+
+    Raises:
+        DataError: ids of another shape or kind, or fewer than two clusters in a dimension.
+        UsageError: more than two cluster dimensions.
+    """
     if len(clusters) > 2:
         raise UsageError("too many cluster dimensions", where="clusters", got=len(clusters), allowed="0, 1 or 2")
     if not clusters:
         return row_variance, "row-wise", ()
-    encoded = [_encode(ids, len(influence), position) for position, ids in enumerate(clusters)]
+    encoded = [encode_clusters(ids, len(influence), position) for position, ids in enumerate(clusters)]
     counts = tuple(count for _, count in encoded)
     one_way = [_cluster_variance(influence, codes, count) for codes, count in encoded]
     if len(encoded) == 1:
@@ -246,8 +266,12 @@ def _cluster_variance(influence: Floats, codes: Codes, count: int) -> float:
     return count / (count - 1) * float(np.square(sums).sum())
 
 
-def _encode(ids: ArrayLike, rows: int, position: int) -> tuple[Codes, int]:
-    """Cluster ids of any sortable kind as codes from 0, and the number of clusters."""
+def encode_clusters(ids: ArrayLike, rows: int, position: int = 0) -> tuple[Codes, int]:
+    """Cluster ids of any sortable kind as codes from 0, shape ``(rows,)``, and the number of clusters.
+
+    Raises:
+        DataError: another shape, ids of different kinds, NaN, or fewer than two clusters.
+    """
     values = np.asarray(ids)
     where = f"clusters[{position}]"
     if values.shape != (rows,):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from rankine.certification import QualityCertificate, certify_quality, quality_rows, verdict_of
+from rankine.certification import QualityCertificate, certify_quality, verdict_of
 from rankine.config import parse
 from rankine.errors import ConfigError, DataError, UsageError
 from rankine.metrics import auc, sigmoid
@@ -147,7 +147,6 @@ def test_bounds_are_trivial_when_there_is_one_cluster(held_out: HeldOut) -> None
     assert found.verdict == "inconclusive"
     assert (found.ci_low, found.ci_high, found.se) == (-1.0, 1.0, 1.0)
     assert QualityCertificate.model_validate_json(found.model_dump_json()) == found
-    assert ("verdict", "inconclusive") in quality_rows(found)
 
 
 def test_certificate_is_equal_when_read_back_from_json(held_out: HeldOut) -> None:
@@ -190,15 +189,6 @@ def test_certificate_states_time_and_environment_when_none_are_passed(held_out: 
     assert before <= found.created <= datetime.now(UTC)
     assert found.environment["numpy"] == np.__version__
     assert found.margin == 0.001
-
-
-def test_rows_of_the_table_show_the_figures_when_rendered(held_out: HeldOut) -> None:
-    found = held_out.certify(held_out.baseline + 0.1 * held_out.noise)
-    rows = dict(quality_rows(found))
-    assert rows["variant"] == "student-int8 on onnxruntime"
-    assert rows["AUC, variant"] == f"{found.variant_value:.5f}"
-    assert rows["clusters"] == "200 by user, 80 by item"
-    assert all(text for text in rows.values())
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rankine.certification.certificate import QualityCertificate, overall
+from rankine.certification.judging import PairedRows, auc_without_variance, judge
 from rankine.certification.margins import Margins, check_margin
-from rankine.certification.metric_tests import MetricTest, Verdict, auc_test, verdict_of
+from rankine.certification.metric_tests import Verdict, verdict_of
 from rankine.certification.provenance import created_at, this_environment
 from rankine.certification.reasons import reason_of
-from rankine.certification.slices import Slice
+from rankine.certification.slices import Slice, harm_tests
 from rankine.errors import DataError, UsageError
+from rankine.grouped import top_overlap
 from rankine.metrics import check_both_classes, check_finite, check_labels
 
 __all__ = ["QualityCertificate", "Verdict", "certify_quality", "check_margin", "verdict_of"]
@@ -91,17 +93,27 @@ def certify_quality(
         f"{count} {what} (minimum {least})" for what, (count, least) in minimums.items() if count < least
     )
     estimable = min(positives, negatives, *counts.values()) >= 2
-    tests: list[MetricTest] = [auc_test(positive, baseline, scores, clusters if estimable else None, margins.auc)]
-    verdict = "inconclusive" if shortfalls else overall([test.verdict for test in tests if test.verdict])
+    rows = PairedRows(positive, baseline, scores, clusters, groups)
+    tests = (
+        judge(rows, margins, probabilities=link == "sigmoid", resamples=resamples, seed=seed)
+        if estimable
+        else [auc_without_variance(rows, margins.auc)]
+    )
+    sliced = harm_tests(rows, slices, margins.auc) if estimable else ()
+    harmed = [test for test in sliced if test.harmed] if fail_on_harm else []
+    settled = overall([test.verdict for test in tests if test.verdict], harmed=bool(harmed))
+    verdict: Verdict = "inconclusive" if shortfalls else settled
     difference = np.abs(scores - baseline)
     return QualityCertificate(
         variant=variant,
         engine=engine,
         task=task,
         verdict=verdict,
-        reason=reason_of(verdict, tests, shortfalls),
+        reason=reason_of(verdict, tests, shortfalls, harmed),
         metrics=tuple(tests),
+        slices=sliced,
         fail_on_harm=fail_on_harm,
+        top_10_overlap=None if groups is None else top_overlap(baseline, scores, groups),
         split_uses=split_uses,
         shortfalls=shortfalls,
         rows=len(positive),

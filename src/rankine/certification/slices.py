@@ -1,16 +1,29 @@
-"""Slices: is some part of the rows harmed where the whole is not?"""
+"""Slices: is some part of the rows harmed where the whole is not?
+
+The certificate tests the whole *for safety*: without evidence it does not pass. Hundreds of slices cannot all be shown
+to be safe, so each is tested *for harm*: without evidence it is let be. The null hypothesis is "the slice loses no more
+AUC than the margin", the loss that the operator accepted; were it "loses nothing", every slice of a variant that uses
+some of its margin would be called harmed as soon as it is large enough.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import Field, model_validator
 
+from rankine.certification.judging import PairedRows
+from rankine.certification.multiplicity import holm
 from rankine.config import Frozen
+from rankine.errors import DataError, UsageError
 from rankine.metrics import Bools
+from rankine.stats import p_value_below, paired_delong
 
-__all__ = ["Slice", "SliceTest"]
+__all__ = ["Slice", "SliceTest", "harm_tests", "slices_of"]
 
 _LEVEL = 0.05
 
@@ -55,3 +68,93 @@ class SliceTest(Frozen):
         if self.harmed != (self.p_adjusted is not None and self.p_adjusted <= _LEVEL):
             raise ValueError(f"slice {self.name}: 'harmed' does not follow from its adjusted p-value")
         return self
+
+
+def harm_tests(
+    rows: PairedRows, slices: Sequence[Slice], margin: float, *, minimum_rows: int = 50, minimum_clusters: int = 10
+) -> tuple[SliceTest, ...]:
+    """Test each slice for harm, Holm-corrected; harmed ones first, then by p-value, then those not tested.
+
+    Args:
+        margin: of AUC, the loss that is accepted.
+        minimum_rows: of each class, for a slice to be tested.
+        minimum_clusters: in each dimension with more than one, for a slice to be tested. A slice of one value of a
+            dimension (one item) has one cluster there: nothing within it speaks of others, so that dimension is left.
+
+    Raises:
+        DataError: a mask has another shape.
+        UsageError: two slices have one name.
+    """
+    names = [one.name for one in slices]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError("two slices have one name", where="slices", got=twice)
+    found = [_test(rows, one, margin, minimum_rows, minimum_clusters) for one in slices]
+    tested = [test for test in found if test.p_value is not None]
+    adjusted = holm([test.p_value or 0.0 for test in tested]).p_adjusted
+    settled = [
+        test.model_copy(update={"p_adjusted": p, "harmed": p <= _LEVEL})
+        for test, p in zip(tested, adjusted, strict=True)
+    ]
+    settled.sort(key=lambda test: test.p_value or 0.0)
+    return (*settled, *(test for test in found if test.p_value is None))
+
+
+def slices_of(
+    columns: Mapping[str, ArrayLike],
+    *,
+    train_counts: Mapping[str, ArrayLike] | None = None,
+    largest: int = 3,
+    rare_below: int = 10,
+) -> list[Slice]:
+    """Slices of the ``largest`` values of each column, and of what training saw seldom or never.
+
+    Args:
+        columns: values of a field, shape ``(rows,)``, by its name.
+        train_counts: how often training saw each row's value of a field, shape ``(rows,)``, by the field's name.
+        largest: how many values of a column.
+        rare_below: a value seen in training, but fewer times than this, is rare; one never seen is new.
+
+    Slices without rows are left out, and so is a value that all rows have.
+
+    Raises:
+        DataError: columns of different lengths.
+    """
+    counts = {} if train_counts is None else train_counts
+    lengths = {name: np.shape(values) for name, values in (*columns.items(), *counts.items())}
+    for name, shape in lengths.items():
+        if len(shape) != 1 or shape != next(iter(lengths.values())):
+            raise DataError("must have one value a row", where=name, got=f"shape {shape}")
+    found: list[Slice] = []
+    for name, values in columns.items():
+        distinct, codes, sizes = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
+        places = np.argsort(-sizes, kind="stable")[:largest]
+        found += [Slice(f"{name}={distinct[place]}", np.asarray(codes == place)) for place in places]
+    for name, seen in counts.items():
+        times = np.asarray(seen)
+        found.append(Slice(f"{name} new", np.asarray(times == 0)))
+        found.append(Slice(f"{name} rare (seen 1 to {rare_below - 1} times)", (times > 0) & (times < rare_below)))
+    return [one for one in found if one.rows.any() and not one.rows.all()]
+
+
+def _test(rows: PairedRows, one: Slice, margin: float, minimum_rows: int, minimum_clusters: int) -> SliceTest:
+    mask = np.asarray(one.rows, dtype=np.bool_)
+    if mask.shape != rows.positive.shape:
+        allowed = f"({len(rows.positive)},)"
+        raise DataError("must be one mask of rows", where=f"slices.{one.name}", got=str(mask.shape), allowed=allowed)
+    positive = rows.positive[mask]
+    positives, negatives = int(positive.sum()), int((~positive).sum())
+    base = SliceTest(name=one.name, rows=len(positive), positives=positives, negatives=negatives, margin=margin)
+    if min(positives, negatives) < minimum_rows:
+        return base.model_copy(update={"note": f"not tested: under {minimum_rows} rows of a class"})
+    within = {name: np.asarray(ids)[mask] for name, ids in rows.clusters.items()}
+    counts = {name: len(np.unique(ids)) for name, ids in within.items()}
+    few = [f"{count} clusters by {name}" for name, count in counts.items() if 1 < count < minimum_clusters]
+    several = [ids for name, ids in within.items() if counts[name] > 1]
+    if few or (within and not several):
+        return base.model_copy(update={"note": f"not tested: {', '.join(few) or 'one cluster'}"})
+    found = paired_delong(positive, rows.a[mask], rows.b[mask], several)
+    # For harm the roles change: small is a difference that a slice at minus the margin would seldom show.
+    p_value = 1.0 - p_value_below(found.delta, found.se, -margin)
+    figures = {"baseline": found.auc_a, "variant": found.auc_b, "delta": found.delta, "se": found.se}
+    return base.model_copy(update=figures | {"p_value": p_value})

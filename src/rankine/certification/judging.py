@@ -1,0 +1,216 @@
+"""The tests of a certificate: each metric of two models on the same rows, by the method that suits it.
+
+| metric | difference | bounds |
+| --- | --- | --- |
+| AUC | ``b - a`` | paired DeLong, cluster-robust, normal |
+| normalized entropy | ``(NE_a - NE_b) / NE_a`` | studentized bootstrap by cluster |
+| calibration | ``abs(log c_a) - abs(log c_b)`` | two linear comparisons, studentized bootstrap by cluster |
+| group AUC, NDCG@10 | ``b - a`` | groups as clusters, crossed with items, normal |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rankine.bootstrap import Bootstrapped, bootstrap_t, log_product, relative_fall
+from rankine.certification.margins import Margins, MetricName
+from rankine.certification.metric_tests import MetricTest, verdict_of
+from rankine.grouped import PairedGroups, paired_group_auc, paired_ndcg
+from rankine.metrics import Bools, Floats, auc, calibration_ratio, normalized_entropy, row_log_loss, sigmoid
+from rankine.stats import lower_bound, p_value_below, paired_delong, power_at_zero, upper_bound
+
+__all__ = ["PairedRows", "auc_test", "auc_without_variance", "calibration_test", "entropy_test", "group_tests", "judge"]
+
+_HALF = 0.975
+_TINY = 1e-12
+"""Added to each row's loss and probability, so that a model that is never wrong, or always 0, has a logarithm."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairedRows:
+    """What two models said of the same rows: labels and logits, each ``(rows,)``, and what makes rows dependent."""
+
+    positive: Bools
+    a: Floats
+    b: Floats
+    clusters: Mapping[str, ArrayLike]
+    groups: ArrayLike | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A metric before its margin is known: values, signed difference, error and bounds."""
+
+    name: MetricName
+    values: tuple[float, float]
+    delta: float
+    se: float
+    bounds: tuple[float, float]
+    method: str
+    groups: int | None = None
+
+
+def judge(
+    rows: PairedRows,
+    margins: Margins,
+    *,
+    probabilities: bool,
+    minimum_groups: int = 30,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> list[MetricTest]:
+    """All metrics that the rows have, AUC first; rows and clusters are known to be enough for a variance.
+
+    Args:
+        probabilities: whether the scores are logits of probabilities: only they have an entropy and a calibration.
+        minimum_groups: with fewer groups of both classes the metrics within groups are reported and not judged.
+    """
+    tests = [auc_test(rows, margins.auc)]
+    if probabilities:
+        tests.append(entropy_test(rows, margins.normalized_entropy, resamples=resamples, seed=seed))
+        tests.append(calibration_test(rows, margins.calibration, resamples=resamples, seed=seed))
+    return tests + group_tests(rows, margins, minimum_groups)
+
+
+def auc_test(rows: PairedRows, margin: float) -> MetricTest:
+    """AUC by paired DeLong."""
+    found = paired_delong(rows.positive, rows.a, rows.b, tuple(rows.clusters.values()))
+    method = f"paired DeLong, {_by(found.method, rows.clusters)}"
+    return _normal("auc", (found.auc_a, found.auc_b), found.se, method, margin)
+
+
+def auc_without_variance(rows: PairedRows, margin: float) -> MetricTest:
+    """AUC where there are too few rows or clusters for a variance.
+
+    A difference of AUC lies in [-1, 1], so 1 bounds its standard error and [-1, 1] is a true, if useless, interval.
+    """
+    values = auc(rows.positive, rows.a), auc(rows.positive, rows.b)
+    method = "none: fewer than two rows of a class or two clusters"
+    found = _Found("auc", values, values[1] - values[0], 1.0, (-1.0, 1.0), method)
+    return _judged(found, margin, 1.0, power_at_zero(1.0, margin))
+
+
+def entropy_test(rows: PairedRows, margin: float | None, *, resamples: int = 2000, seed: int = 0) -> MetricTest:
+    """Relative fall of normalized entropy; the entropy of the base rate cancels, so it is that of the log loss."""
+    losses = np.stack([row_log_loss(rows.positive, scores) + _TINY for scores in (rows.a, rows.b)], axis=1)
+    found = bootstrap_t(losses, relative_fall(), tuple(rows.clusters.values()), resamples=resamples, seed=seed)
+    values = normalized_entropy(rows.positive, rows.a), normalized_entropy(rows.positive, rows.b)
+    bounds = found.lower(), found.upper()
+    method = f"studentized bootstrap, {_by(found.method, rows.clusters)}"
+    result = _Found("normalized_entropy", values, found.estimate, found.se, bounds, method)
+    if margin is None:
+        return _judged(result, None, None, None)
+    return _judged(result, margin, found.p_at_most(-margin), power_at_zero(found.se, margin))
+
+
+def calibration_test(rows: PairedRows, margin: float | None, *, resamples: int = 2000, seed: int = 0) -> MetricTest:
+    """Fall of ``|log c|``, c the mean prediction over the observed rate, by two linear comparisons.
+
+    With ``x = log c_a`` and ``y = log c_b``, the growth of the error is ``|y| - |x| = max(min(d, s), min(-d, -s))`` of
+    the difference ``d = y - x``, in which the observed rate cancels, and the sum ``s = y + x``, in which it counts
+    twice. Both are smooth, so each has honest bounds. "Worse by the margin" is ``d >= m and s >= m`` or
+    ``-d >= m and -s >= m``; each half is refuted by either of its two parts, at half the level (Bonferroni), and both
+    halves have to be. That holds at the kink, where ``|log c|`` itself is not normal, and is conservative away from it.
+    """
+    rate, first, second = rows.positive + _TINY, sigmoid(rows.a) + _TINY, sigmoid(rows.b) + _TINY
+    columns = np.stack([first, second, rate], axis=1)
+    clusters = tuple(rows.clusters.values())
+    difference, total = (
+        bootstrap_t(columns, log_product(powers), clusters, resamples=resamples, seed=seed)
+        for powers in ((-1.0, 1.0, 0.0), (1.0, 1.0, -2.0))
+    )
+    growth = _growth((difference.estimate, difference.estimate), (total.estimate, total.estimate))
+    high, low = _growth_bounds(difference, total)
+    nearer = difference if abs(growth) == abs(difference.estimate) else total
+    values = calibration_ratio(rows.positive, rows.a), calibration_ratio(rows.positive, rows.b)
+    method = f"studentized bootstrap of two linear comparisons, {_by(difference.method, rows.clusters)}"
+    found = _Found("calibration", values, -growth, nearer.se, (-high, -low), method)
+    if margin is None:
+        return _judged(found, None, None, None)
+    return _judged(found, margin, _growth_p_value(difference, total, margin), _two_sided_power(difference.se, margin))
+
+
+def group_tests(rows: PairedRows, margins: Margins, minimum_groups: int = 30) -> list[MetricTest]:
+    """Group AUC and NDCG@10; none where there are no groups."""
+    if rows.groups is None:
+        return []
+    groups = np.asarray(rows.groups)
+    others = tuple(ids for ids in rows.clusters.values() if not np.array_equal(np.asarray(ids), groups))[:1]
+    found = {
+        "group_auc": paired_group_auc(rows.positive, rows.a, rows.b, groups, others),
+        "ndcg_at_10": paired_ndcg(rows.positive, rows.a, rows.b, groups, others),
+    }
+    return [
+        _of_groups("group_auc", found["group_auc"], margins.group_auc, minimum_groups),
+        _of_groups("ndcg_at_10", found["ndcg_at_10"], margins.ndcg_at_10, minimum_groups),
+    ]
+
+
+def _of_groups(name: MetricName, found: PairedGroups, margin: float | None, minimum: int) -> MetricTest:
+    few = found.groups < minimum
+    note = f"not judged: {found.groups} groups with both classes (minimum {minimum})" if few and margin else ""
+    test = _normal(name, (found.mean_a, found.mean_b), found.se, found.method, None if few else margin)
+    return test.model_copy(update={"groups": found.groups, "note": note})
+
+
+def _normal(name: MetricName, values: tuple[float, float], se: float, method: str, margin: float | None) -> MetricTest:
+    """The test of a difference whose estimate is close to normal."""
+    delta = values[1] - values[0]
+    found = _Found(name, values, delta, se, (lower_bound(delta, se), upper_bound(delta, se)), method)
+    if margin is None:
+        return _judged(found, None, None, None)
+    return _judged(found, margin, p_value_below(delta, se, -margin), power_at_zero(se, margin))
+
+
+def _judged(found: _Found, margin: float | None, p_value: float | None, power: float | None) -> MetricTest:
+    return MetricTest(
+        name=found.name,
+        baseline=found.values[0],
+        variant=found.values[1],
+        delta=found.delta,
+        se=found.se,
+        ci_low=found.bounds[0],
+        ci_high=found.bounds[1],
+        margin=margin,
+        verdict=None if margin is None else verdict_of(*found.bounds, margin),
+        p_value=p_value,
+        power=power,
+        method=found.method,
+        groups=found.groups,
+    )
+
+
+def _by(method: str, clusters: Mapping[str, ArrayLike]) -> str:
+    return method + (f" by {' and '.join(clusters)}" if clusters else "")
+
+
+def _growth(difference: tuple[float, float], total: tuple[float, float]) -> float:
+    """``max(min(d, s), min(-d, -s))`` of intervals ``(low, high)``: its largest value."""
+    return max(min(difference[1], total[1]), min(-difference[0], -total[0]))
+
+
+def _growth_bounds(difference: Bootstrapped, total: Bootstrapped) -> tuple[float, float]:
+    """One-sided 95 % upper and lower bounds of the growth; each of its four parts at 97.5 %."""
+    d_low, d_high = difference.lower(_HALF), difference.upper(_HALF)
+    s_low, s_high = total.lower(_HALF), total.upper(_HALF)
+    return _growth((d_low, d_high), (s_low, s_high)), max(min(d_low, s_low), min(-d_high, -s_high))
+
+
+def _growth_p_value(difference: Bootstrapped, total: Bootstrapped, margin: float) -> float:
+    """Of the null "the growth is the margin or more", at the same halves of the level as the bounds."""
+    up = min(difference.p_at_least(margin), total.p_at_least(margin))
+    down = min(difference.p_at_most(-margin), total.p_at_most(-margin))
+    return min(1.0, 2 * max(up, down))
+
+
+def _two_sided_power(se: float, margin: float) -> float:
+    """Chance that ``|d|`` is shown to be below the margin where there is truly no difference."""
+    if se == 0:
+        return 1.0
+    normal = NormalDist()
+    return max(0.0, 2 * normal.cdf(margin / se - normal.inv_cdf(_HALF)) - 1)
