@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,18 +13,15 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from rankine.errors import UsageError
-from rankine.models.inputs import TorchInputs
+from rankine.models.inputs import TorchInput, TorchInputs
 from rankine.models.network import Network
-from rankine.models.schema import DenseFeature
+from rankine.models.schema import DenseFeature, Feature
 from rankine.models.torch_graph.operators import OPERATORS, Operator
+from rankine.models.torch_graph.trained_table import PlainTable, Tap, TrainedTable, trained_table
 from rankine.models.torch_lookup import look_up
 from rankine.models.transforms import table_of
-from rankine.models.variant import Table
 
 __all__ = ["GraphModel", "Tap", "untrainable"]
-
-Tap = Callable[[Tensor], Tensor]
-"""What a value of the graph is replaced by while it runs: a gate, a fake quantization."""
 
 _WEIGHTED = frozenset(
     ("Add", "BatchNormalization", "Conv", "Einsum", "Gemm", "LayerNormalization", "MatMul", "Mul", "PRelu", "Sub")
@@ -60,6 +57,8 @@ class GraphModel(nn.Module):
     Attributes:
         schema: of the network.
         taps: by name of a value of the graph, what it is replaced by while the graph runs; also names of inputs.
+        weight_taps: by name of a constant of the graph that is trained.
+        table_taps: by name of a table: what all its rows are replaced by; of a quotient-remainder table both parts.
 
     Raises:
         UsageError: an operator has no gradient here.
@@ -78,12 +77,9 @@ class GraphModel(nn.Module):
         self.network = network
         self.schema = network.schema
         self.taps: dict[str, Tap] = {}
-        self.tables = nn.ParameterDict(
-            {
-                _key(name): nn.Parameter(torch.from_numpy(np.array(table.dequantized())))
-                for name, table in network.tables.items()
-            }
-        )
+        self.weight_taps: dict[str, Tap] = {}
+        self.table_taps: dict[str, Tap] = {}
+        self.tables = nn.ModuleDict({_key(name): trained_table(table) for name, table in network.tables.items()})
         constants = _constants(network.graph)
         trained = _trained(network.graph, constants)
         self._weight_names = {name: f"weight_{position}" for position, name in enumerate(trained)}
@@ -98,26 +94,19 @@ class GraphModel(nn.Module):
 
     def embed(self, inputs: TorchInputs) -> list[Tensor]:
         """Float32 ``(rows, width)`` per feature, in the order of the schema."""
-        return [
-            look_up(
-                feature,
-                inputs[feature.name],
-                None if isinstance(feature, DenseFeature) else self.tables[_key(table_of(feature))],
-            )
-            for feature in self.schema.features
-        ]
+        return [self._embed(feature, inputs[feature.name]) for feature in self.schema.features]
 
     def dense(self, parts: Sequence[Tensor]) -> Tensor:
         """Logits ``(rows, tasks)`` from one float32 ``(rows, width)`` tensor per feature."""
         values: dict[str, Tensor | None] = dict(self._constants)
-        values |= {name: self.weights[key] for name, key in self._weight_names.items()}
+        values |= {name: _tapped(self.weight_taps, name, self.weights[key]) for name, key in self._weight_names.items()}
         for feature, part in zip(self.schema.features, parts, strict=True):
-            values[feature.name] = self._tapped(feature.name, part)
+            values[feature.name] = _tapped(self.taps, feature.name, part)
         for number, step in enumerate(self._steps):
             given = [values[name] if name else None for name in step.inputs]
             found = step.run(step.attributes, *given)
             for name, value in zip(step.outputs, found if isinstance(found, tuple) else (found,), strict=False):
-                values[name] = self._tapped(name, value)
+                values[name] = _tapped(self.taps, name, value)
             for name in self._last_use.get(number, ()):
                 values[name] = None
         return cast(Tensor, values["logits"])
@@ -131,9 +120,7 @@ class GraphModel(nn.Module):
         graph.CopyFrom(self.network.graph)
         trained = {name: self.weights[key].detach().numpy() for name, key in self._weight_names.items()}
         _set_constants(graph, trained)
-        tables = {
-            name: Table(np.ascontiguousarray(self.tables[_key(name)].detach().numpy())) for name in self.network.tables
-        }
+        tables = {name: self._table(name).to_table() for name in self.network.tables}
         return self.network.changed(graph=graph, tables=tables)
 
     def weight(self, name: str) -> nn.Parameter | None:
@@ -142,12 +129,35 @@ class GraphModel(nn.Module):
         return None if key is None else self.weights[key]
 
     def table(self, name: str) -> nn.Parameter:
-        """The parameter behind a table."""
-        return self.tables[_key(name)]
+        """The parameter behind a table ``(vocabulary, dim)``.
 
-    def _tapped(self, name: str, value: Tensor) -> Tensor:
-        tap = self.taps.get(name)
-        return value if tap is None else tap(value)
+        Raises:
+            UsageError: the table has no rows of its own, it is put together from two.
+        """
+        table = self._table(name)
+        if isinstance(table, PlainTable):
+            return table.rows
+        raise UsageError(
+            "has no rows of its own",
+            where=f"table '{name}'",
+            got="quotient-remainder",
+            allowed="a table of one row an id",
+            hint="Put the pass before 'quotient_remainder' in the recipe.",
+        )
+
+    def _table(self, name: str) -> TrainedTable:
+        return cast(TrainedTable, self.tables[_key(name)])
+
+    def _embed(self, feature: Feature, value: TorchInput) -> Tensor:
+        if isinstance(feature, DenseFeature):
+            return look_up(feature, value, None)
+        name = table_of(feature)
+        return self._table(name).look_up(feature, value, self.table_taps.get(name))
+
+
+def _tapped(taps: Mapping[str, Tap], name: str, value: Tensor) -> Tensor:
+    tap = taps.get(name)
+    return value if tap is None else tap(value)
 
 
 def _step(node: onnx.NodeProto) -> _Step:

@@ -30,7 +30,7 @@ def _gemm(attributes: Attributes, a: Tensor, b: Tensor, c: Tensor | None = None)
     alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
     if c is not None and c.dim() == 1 and attributes.get("transB") and alpha == beta == 1.0:
         return functional.linear(a, b, c)
-    product = alpha * (a @ (b.t() if attributes.get("transB") else b))
+    product: Tensor = alpha * (a @ (b.t() if attributes.get("transB") else b))
     return product if c is None else product + beta * c
 
 
@@ -73,7 +73,7 @@ def _gather(attributes: Attributes, data: Tensor, indices: Tensor) -> Tensor:
 def _split(attributes: Attributes, data: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
     axis = attributes.get("axis", 0)
     if sizes is not None:
-        return data.split(_ints(sizes), dim=axis)
+        return torch.split(data, _ints(sizes), dim=axis)
     return tuple(data.tensor_split(attributes["num_outputs"], dim=axis))
 
 
