@@ -12,6 +12,7 @@
 #include "array.h"
 #include "ids.h"
 #include "lookup.h"
+#include "table.h"
 #include "top_k.h"
 
 namespace nb = nanobind;
@@ -68,57 +69,12 @@ class Slice {
   std::size_t column_ = 0;
 };
 
-// A table with its row-wise scale and bias, which uint8 needs and the others must not have.
-class TableArgument {
- public:
-  TableArgument(nb::handle table, nb::handle scale, nb::handle bias)
-      : cells_(table, "table", {Dtype::kFloat32, Dtype::kFloat16, Dtype::kUint8}, 2) {
-    take("scale", scale, scale_);
-    take("bias", bias, bias_);
-  }
-
-  std::size_t dim() const { return cells_.size(1); }
-
-  // Calls kernel with the typed table; without the GIL.
-  template <class Kernel>
-  std::int64_t run(Kernel&& kernel) const {
-    nb::gil_scoped_release released;
-    switch (cells_.dtype()) {
-      case Dtype::kUint8: return kernel(typed<std::uint8_t>());
-      case Dtype::kFloat16: return kernel(typed<Half>());
-      default: return kernel(typed<float>());
-    }
-  }
-
- private:
-  void take(const char* name, nb::handle given, std::optional<Array>& taken) {
-    const bool quantized = cells_.dtype() == Dtype::kUint8;
-    if (quantized == given.is_none())
-      throw nb::value_error((std::string(name) + (quantized ? ": a uint8 table needs one float32 per row"
-                                                            : ": must be None unless the table is uint8")).c_str());
-    if (!quantized) return;
-    taken.emplace(given, name, std::initializer_list<Dtype>{Dtype::kFloat32}, 1);
-    taken->require(0, cells_.size(0), "one for each row of table");
-  }
-
-  template <class T>
-  Table<T> typed() const {
-    return {cells_.data<const T>(), scale_ ? scale_->data<const float>() : nullptr,
-            bias_ ? bias_->data<const float>() : nullptr, cells_.size(0), cells_.size(1)};
-  }
-
-  Array cells_;
-  std::optional<Array> scale_;
-  std::optional<Array> bias_;
-};
-
-std::int64_t py_lookup_one(nb::handle table_object, nb::handle scale, nb::handle bias, nb::handle values_object,
-                           nb::handle index, nb::handle out, std::int64_t column) {
-  const TableArgument table(table_object, scale, bias);
+std::int64_t py_lookup_one(const Table& table, nb::handle values_object, nb::handle index, nb::handle out,
+                           std::int64_t column) {
   const Array values(values_object, "values", {Dtype::kInt32}, 1);
   const Slice slice(index, out, column, table.dim());
-  return table.run([&](const auto& typed) {
-    return lookup_one(typed, values.data<const std::int32_t>(), values.size(0), slice.target());
+  return table.run([&](const auto& rows) {
+    return lookup_one(rows, values.data<const std::int32_t>(), values.size(0), slice.target());
   });
 }
 
@@ -154,32 +110,28 @@ class BagsArgument {
   Pooling pooling_;
 };
 
-std::int64_t py_lookup_bag(nb::handle table_object, nb::handle scale, nb::handle bias, nb::handle values,
-                           nb::handle offsets, nb::handle weights, nb::handle index, nb::handle out,
-                           std::int64_t column, const std::string& pooling) {
-  const TableArgument table(table_object, scale, bias);
+std::int64_t py_lookup_bag(const Table& table, nb::handle values, nb::handle offsets, nb::handle weights,
+                           nb::handle index, nb::handle out, std::int64_t column, const std::string& pooling) {
   const BagsArgument bags(values, offsets, weights, pooling_of(pooling));
   const Slice slice(index, out, column, table.dim());
-  return table.run([&](const auto& typed) { return lookup_bag(typed, bags.bags(), slice.target()); });
+  return table.run([&](const auto& rows) { return lookup_bag(rows, bags.bags(), slice.target()); });
 }
 
-std::int64_t py_lookup_sequence(nb::handle table_object, nb::handle scale, nb::handle bias, nb::handle values,
-                                nb::handle offsets, nb::handle weights, nb::handle index, nb::handle out,
-                                std::int64_t column, std::int64_t length) {
-  const TableArgument table(table_object, scale, bias);
+std::int64_t py_lookup_sequence(const Table& table, nb::handle values, nb::handle offsets, nb::handle weights,
+                                nb::handle index, nb::handle out, std::int64_t column, std::int64_t length) {
   const BagsArgument bags(values, offsets, weights, Pooling::kSum);
   if (length < 1 || length > (std::int64_t{1} << 24)) throw nb::value_error("length: must be from 1 to 2**24");
-  const auto rows = static_cast<std::size_t>(length);
-  const Slice slice(index, out, column, rows * table.dim() + 1);
-  return table.run([&](const auto& typed) { return lookup_sequence(typed, bags.bags(), rows, slice.target()); });
+  const auto most = static_cast<std::size_t>(length);
+  const Slice slice(index, out, column, most * table.dim() + 1);
+  return table.run([&](const auto& rows) { return lookup_sequence(rows, bags.bags(), most, slice.target()); });
 }
 
 std::int64_t py_gather_dense(nb::handle values_object, nb::handle index, nb::handle out, std::int64_t column) {
   const Array values(values_object, "values", {Dtype::kFloat32}, 2);
   const Slice slice(index, out, column, values.size(1));
-  const Table<float> table{values.data<const float>(), nullptr, nullptr, values.size(0), values.size(1)};
+  const FloatRows rows{values.data<const float>(), nullptr, nullptr, values.size(0), values.size(1)};
   nb::gil_scoped_release released;
-  return gather_dense(table, slice.target());
+  return gather_dense(rows, slice.target());
 }
 
 }  // namespace
@@ -187,14 +139,21 @@ std::int64_t py_gather_dense(nb::handle values_object, nb::handle index, nb::han
 
 NB_MODULE(_native, module) {
   using namespace nb::literals;
+  nb::set_leak_warnings(false);  // a lookup that lives until the interpreter ends is no leak worth a message
   module.doc() = "Native kernels of Rankine; see _native.pyi for their contracts.";
   module.def("check_ids", &rankine::py_check_ids, "ids"_a, "rows"_a);
   module.def("top_k", &rankine::py_top_k, "scores"_a, "k"_a);
-  module.def("lookup_one", &rankine::py_lookup_one, "table"_a, "scale"_a.none(), "bias"_a.none(), "values"_a, "index"_a,
-             "out"_a, "column"_a);
-  module.def("lookup_bag", &rankine::py_lookup_bag, "table"_a, "scale"_a.none(), "bias"_a.none(), "values"_a,
-             "offsets"_a, "weights"_a.none(), "index"_a, "out"_a, "column"_a, "pooling"_a);
-  module.def("lookup_sequence", &rankine::py_lookup_sequence, "table"_a, "scale"_a.none(), "bias"_a.none(), "values"_a,
-             "offsets"_a, "weights"_a.none(), "index"_a, "out"_a, "column"_a, "length"_a);
+  nb::class_<rankine::Table>(module, "Table", nb::is_final())
+      .def_prop_ro("count", &rankine::Table::count)
+      .def_prop_ro("dim", &rankine::Table::dim);
+  module.def("plain_table", &rankine::Table::plain, "rows"_a, "scale"_a.none(), "bias"_a.none(), "columns"_a.none());
+  module.def("mixed_table", &rankine::Table::mixed, "hot"_a, "cold"_a, "bitmap"_a, "ranks"_a, "count"_a);
+  module.def("quotient_remainder_table", &rankine::Table::quotient_remainder, "quotient"_a, "remainder"_a, "count"_a,
+             "combine"_a);
+  module.def("lookup_one", &rankine::py_lookup_one, "table"_a, "values"_a, "index"_a, "out"_a, "column"_a);
+  module.def("lookup_bag", &rankine::py_lookup_bag, "table"_a, "values"_a, "offsets"_a, "weights"_a.none(), "index"_a,
+             "out"_a, "column"_a, "pooling"_a);
+  module.def("lookup_sequence", &rankine::py_lookup_sequence, "table"_a, "values"_a, "offsets"_a, "weights"_a.none(),
+             "index"_a, "out"_a, "column"_a, "length"_a);
   module.def("gather_dense", &rankine::py_gather_dense, "values"_a, "index"_a, "out"_a, "column"_a);
 }

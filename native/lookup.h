@@ -8,19 +8,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "half.h"
+#include "rows.h"
 
 namespace rankine {
-
-// (vocabulary, dim) values of type T.  For uint8: value = q * scale[row] + bias[row]; else scale and bias are null.
-template <class T>
-struct Table {
-  const T* cells;
-  const float* scale;
-  const float* bias;
-  std::size_t vocabulary;
-  std::size_t dim;
-};
 
 // Rows to write: row r goes to cells[r * width + column], for r < rows.  index is (rows,).
 struct Target {
@@ -43,28 +33,26 @@ struct Bags {
   Pooling pooling;  // not read where lists are not pooled
 };
 
-template <class T>
-std::int64_t lookup_one(const Table<T>& table, const std::int32_t* values, std::size_t count, const Target& target);
+// For every form of rows:
+//   lookup_one       one row a value.
+//   lookup_bag       the rows of a bag, pooled.
+//   lookup_sequence  the rows of a bag one after the other, zeros up to `length` rows, then their number: length * dim +
+//                    1 columns.  A bag of more than `length` values is a bad row.
+#define RANKINE_DECLARE_LOOKUPS(Rows)                                                                           \
+  std::int64_t lookup_one(const Rows& rows, const std::int32_t* values, std::size_t count, const Target& target); \
+  std::int64_t lookup_bag(const Rows& rows, const Bags& bags, const Target& target);                            \
+  std::int64_t lookup_sequence(const Rows& rows, const Bags& bags, std::size_t length, const Target& target);
 
-template <class T>
-std::int64_t lookup_bag(const Table<T>& table, const Bags& bags, const Target& target);
+RANKINE_DECLARE_LOOKUPS(FloatRows)
+RANKINE_DECLARE_LOOKUPS(HalfRows)
+RANKINE_DECLARE_LOOKUPS(Int8Rows)
+RANKINE_DECLARE_LOOKUPS(Int8HalfRows)
+RANKINE_DECLARE_LOOKUPS(Int4Rows)
+RANKINE_DECLARE_LOOKUPS(Int4HalfRows)
+RANKINE_DECLARE_LOOKUPS(MixedRows)
+RANKINE_DECLARE_LOOKUPS(QuotientRemainderRows)
 
-// The rows of a bag one after the other, zeros up to `length` rows, then their number: length * dim + 1 columns.  A bag
-// of more than `length` values is a bad row.
-template <class T>
-std::int64_t lookup_sequence(const Table<T>& table, const Bags& bags, std::size_t length, const Target& target);
-
-// A table of floats that is addressed by the index itself.
-std::int64_t gather_dense(const Table<float>& values, const Target& target);
-
-extern template std::int64_t lookup_one(const Table<float>&, const std::int32_t*, std::size_t, const Target&);
-extern template std::int64_t lookup_one(const Table<Half>&, const std::int32_t*, std::size_t, const Target&);
-extern template std::int64_t lookup_one(const Table<std::uint8_t>&, const std::int32_t*, std::size_t, const Target&);
-extern template std::int64_t lookup_bag(const Table<float>&, const Bags&, const Target&);
-extern template std::int64_t lookup_bag(const Table<Half>&, const Bags&, const Target&);
-extern template std::int64_t lookup_bag(const Table<std::uint8_t>&, const Bags&, const Target&);
-extern template std::int64_t lookup_sequence(const Table<float>&, const Bags&, std::size_t, const Target&);
-extern template std::int64_t lookup_sequence(const Table<Half>&, const Bags&, std::size_t, const Target&);
-extern template std::int64_t lookup_sequence(const Table<std::uint8_t>&, const Bags&, std::size_t, const Target&);
+// Rows of floats that are addressed by the index itself.
+std::int64_t gather_dense(const FloatRows& values, const Target& target);
 
 }  // namespace rankine

@@ -10,10 +10,12 @@
 
 #if defined(__GNUC__)
 #define RANKINE_INLINE inline __attribute__((always_inline))
+#define RANKINE_INLINE_LAMBDA __attribute__((always_inline))
 #define RANKINE_RESTRICT __restrict__
 #define RANKINE_PREFETCH(address) __builtin_prefetch(address)
 #else
 #define RANKINE_INLINE inline
+#define RANKINE_INLINE_LAMBDA
 #define RANKINE_RESTRICT
 #define RANKINE_PREFETCH(address) static_cast<void>(address)
 #endif

@@ -4,7 +4,8 @@ Arrays must be C-contiguous and of exactly the dtype named; nothing is copied or
 tables) are accepted, except as ``out``. An argument of a wrong kind or dtype raises ``TypeError``, of a wrong shape,
 order or size ``ValueError``; both messages begin with the argument's name.
 
-The lookups check every index, offset and value before it is used. They return the position of the first bad row, else
+A table is checked once, when it is made, and keeps its arrays; its arrays must not be written to afterwards. The
+lookups check every index, offset and value before it is used. They return the position of the first bad row, else
 -1; after a bad row nothing out of range was read, and ``out`` is partly written. ``out`` must not overlap an input.
 """
 
@@ -17,21 +18,57 @@ def check_ids(ids: NDArray[np.int32] | NDArray[np.int64], rows: int) -> int:
 def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int32]:
     """Positions ``(min(k, n),)`` of the best of ``scores (n,)``: descending, ties by lower position, NaN last."""
 
+class Table:
+    """An embedding table: the arrays of a form of :mod:`rankine.models.tables`, for the lookups."""
+
+    @property
+    def count(self) -> int: ...
+    @property
+    def dim(self) -> int: ...
+
+def plain_table(
+    rows: NDArray[np.float32] | NDArray[np.float16] | NDArray[np.uint8],
+    scale: NDArray[np.float32] | NDArray[np.float16] | None,
+    bias: NDArray[np.float32] | NDArray[np.float16] | None,
+    columns: int | None,
+) -> Table:
+    """Rows of floats, or quantized: ``value = q * scale[row] + bias[row]``.
+
+    Args:
+        rows: ``(vocabulary, dim)``; of INT4 ``(vocabulary, ceil(columns / 2))``.
+        scale: ``(vocabulary,)`` for uint8, else None.
+        bias: ``(vocabulary,)`` for uint8, of the dtype of ``scale``, else None.
+        columns: values in a row of INT4 (the first half in the low four bits of the bytes, the second in the high
+            four); None for every other form.
+    """
+
+def mixed_table(hot: Table, cold: Table, bitmap: NDArray[np.uint8], ranks: NDArray[np.int32], count: int) -> Table:
+    """Rows of ``hot`` where their bit is set, else of ``cold``; both are plain, and in the order of ids.
+
+    Args:
+        bitmap: ``(8 * words,)`` with ``words = ceil(count / 64)``; bit ``id % 8`` of byte ``id // 8``;
+            zero past the end.
+        ranks: ``(words,)``: set bits before row ``64 * word``.
+        count: rows.
+    """
+
+def quotient_remainder_table(quotient: Table, remainder: Table, count: int, combine: str) -> Table:
+    """Row ``id`` is ``quotient[id // m]`` and ``remainder[id % m]``, multiplied or added; both are plain.
+
+    Args:
+        quotient: ``(ceil(count / m), dim)``.
+        remainder: ``(m, dim)``.
+        count: rows.
+        combine: ``product`` or ``sum``.
+    """
+
 def lookup_one(
-    table: NDArray[np.float32] | NDArray[np.float16] | NDArray[np.uint8],
-    scale: NDArray[np.float32] | None,
-    bias: NDArray[np.float32] | None,
-    values: NDArray[np.int32],
-    index: NDArray[np.int32],
-    out: NDArray[np.float32],
-    column: int,
+    table: Table, values: NDArray[np.int32], index: NDArray[np.int32], out: NDArray[np.float32], column: int
 ) -> int:
     """``out[r, column:column + dim] = table[values[index[r]]]`` for every ``r``.
 
     Args:
-        table: ``(vocabulary, dim)``; of uint8 the value is ``q * scale[row] + bias[row]``.
-        scale: ``(vocabulary,)`` for uint8, else None.
-        bias: ``(vocabulary,)`` for uint8, else None.
+        table: ``(vocabulary, dim)``.
         values: ``(n,)`` rows of the table.
         index: ``(rows,)`` positions in ``values``.
         out: ``(rows, width)`` with ``column + dim <= width``.
@@ -42,9 +79,7 @@ def lookup_one(
     """
 
 def lookup_bag(
-    table: NDArray[np.float32] | NDArray[np.float16] | NDArray[np.uint8],
-    scale: NDArray[np.float32] | None,
-    bias: NDArray[np.float32] | None,
+    table: Table,
     values: NDArray[np.int32],
     offsets: NDArray[np.int32],
     weights: NDArray[np.float32] | None,
@@ -56,7 +91,7 @@ def lookup_bag(
     """As :func:`lookup_one`, pooled over the bag ``values[offsets[i]:offsets[i + 1]]`` with ``i = index[r]``.
 
     Args:
-        table: as in :func:`lookup_one`, like ``scale``, ``bias``, ``index``, ``out`` and ``column``.
+        table: as in :func:`lookup_one`, like ``index``, ``out`` and ``column``.
         values: ``(m,)`` rows of the table.
         offsets: ``(bags + 1,)``, non-decreasing, within ``[0, m]``.
         weights: ``(m,)`` factors of the values, or None for all one.
@@ -68,9 +103,7 @@ def lookup_bag(
     """
 
 def lookup_sequence(
-    table: NDArray[np.float32] | NDArray[np.float16] | NDArray[np.uint8],
-    scale: NDArray[np.float32] | None,
-    bias: NDArray[np.float32] | None,
+    table: Table,
     values: NDArray[np.int32],
     offsets: NDArray[np.int32],
     weights: NDArray[np.float32] | None,

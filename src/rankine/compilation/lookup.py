@@ -17,7 +17,7 @@ from rankine.errors import EngineError
 from rankine.models.columns import Batch, Column, Ragged
 from rankine.models.lookup_plan import Source, bad_row, plan_sources
 from rankine.models.schema import Schema
-from rankine.models.tables import AnyTable, Table
+from rankine.models.tables import AnyTable, MixedTable, QuotientRemainderTable, Table
 
 __all__ = ["HostLookup"]
 
@@ -90,31 +90,35 @@ class HostLookup:
 def _writer(source: Source) -> Write:
     if source.table is None:
         return _native.gather_dense
-    table = source.table
-    if not isinstance(table, Table) or table.columns is not None:
-        raise EngineError("the host cannot look up this form yet", where=source.name, got=table.form)
-    # Views without np.memmap's own methods, which cost more than a small lookup.
-    rows = np.asarray(table.rows)
-    scale, bias = (None if part is None else np.asarray(part, np.float32) for part in (table.scale, table.bias))
+    try:
+        table = _native_table(source.table)
+    except (TypeError, ValueError) as error:
+        allowed = "contiguous arrays that fit each other"
+        raise EngineError("a table cannot be read", where=source.name, got=str(error), allowed=allowed) from None
     if source.length is not None:
-        return partial(_write_lists, _native.lookup_sequence, rows, scale, bias, source.length)
+        return partial(_write_lists, _native.lookup_sequence, table, source.length)
     if source.pooling is not None:
-        return partial(_write_lists, _native.lookup_bag, rows, scale, bias, source.pooling)
-    return partial(_native.lookup_one, rows, scale, bias)
+        return partial(_write_lists, _native.lookup_bag, table, source.pooling)
+    return partial(_native.lookup_one, table)
+
+
+def _native_table(table: AnyTable) -> _native.Table:
+    """The table for the kernels, which read its arrays in place."""
+    match table:
+        case Table():
+            return _native.plain_table(table.rows, table.scale, table.bias, table.columns)
+        case MixedTable():
+            hot, cold = _native_table(table.hot), _native_table(table.cold)
+            return _native.mixed_table(hot, cold, table.bitmap, table.ranks, table.count)
+        case QuotientRemainderTable():
+            quotient, remainder = _native_table(table.quotient), _native_table(table.remainder)
+            return _native.quotient_remainder_table(quotient, remainder, table.count, table.combine)
 
 
 def _write_lists(
-    kernel: Write,
-    rows: np.ndarray,
-    scale: np.ndarray | None,
-    bias: np.ndarray | None,
-    how: str | int,
-    ragged: Column,
-    index: np.ndarray,
-    out: np.ndarray,
-    column: int,
+    kernel: Write, table: _native.Table, how: str | int, ragged: Column, index: np.ndarray, out: np.ndarray, column: int
 ) -> int:
     """``how``: the pooling of a bag, the length of a sequence; the last argument of either kernel."""
     if not isinstance(ragged, Ragged):
         raise TypeError("values: must be ragged, one list a row")
-    return kernel(rows, scale, bias, ragged.values, ragged.offsets, ragged.weights, index, out, column, how)
+    return kernel(table, ragged.values, ragged.offsets, ragged.weights, index, out, column, how)
