@@ -5,16 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from engine.small_model import small_batch, small_schema, small_tables
+from rankine.artifact import Draft
 from rankine.compilation.lookup import HostLookup
+from rankine.compression.table_forms import mixed_table, quantize_table, quotient_remainder
 from rankine.errors import BadRequest, EngineError
 from rankine.models.columns import Batch, Columns, Ragged
 from rankine.models.lookup_reference import reference_lookup
-from rankine.models.variant import Table
+from rankine.models.table_files import read_table
+from rankine.models.tables import AnyTable, MixedTable, QuotientRemainderTable, Table
+from rankine.models.variant import write_tables
 
 
 def _native(batch: Batch) -> np.ndarray:
@@ -173,3 +178,128 @@ def test_lookup_names_the_table_when_it_is_missing_or_malformed() -> None:
         HostLookup(small_schema(), {**tables, "genre": replace(genre, bias=np.zeros(3, np.float32))})
     with pytest.raises(EngineError, match="int16"):
         HostLookup(small_schema(), {**tables, "genre": Table(np.zeros((20, 8), np.int16))})
+
+
+FORMS = ("float32", "float16", "int8", "int4", "mixed", "quotient-remainder")
+
+
+def _in_form(table: Table, form: str) -> AnyTable:
+    counts = np.random.default_rng(0).integers(0, 9, table.count)
+    floats = Table(table.dequantized())
+    if form == "mixed":
+        return mixed_table(floats, counts, hot_share=0.2)
+    if form == "quotient-remainder":
+        return quantize_table(quotient_remainder(floats, 5, counts), "int8")
+    return quantize_table(floats, form)
+
+
+def _tables(form: str) -> dict[str, AnyTable]:
+    return {name: _in_form(table, form) for name, table in small_tables().items()}
+
+
+@pytest.mark.parametrize("scales", ["float16", "float32"])
+@pytest.mark.parametrize("form", FORMS)
+def test_lookup_equals_numpy_to_the_bit_when_tables_are_of_any_form(form: str, scales: str) -> None:
+    schema, batch, tables = small_schema(history=True), small_batch(300), _tables(form)
+    if scales == "float32":
+        tables = {name: _with_single_scales(table) for name, table in tables.items()}
+    lookup = HostLookup(schema, tables)
+    out = np.full((batch.rows, lookup.width), np.nan, np.float32)
+    lookup.run(batch, out)
+    expected = reference_lookup(schema, tables, batch, np.float32)
+    np.testing.assert_array_equal(out, np.concatenate(list(expected.values()), axis=1))
+
+
+def _with_single_scales(table: AnyTable) -> AnyTable:
+    match table:
+        case Table(scale=scale, bias=bias):
+            return replace(table, scale=_single(scale), bias=_single(bias))
+        case MixedTable():
+            return replace(table, hot=_with_single_scales(table.hot), cold=_with_single_scales(table.cold))
+        case QuotientRemainderTable():
+            return replace(table, quotient=_with_single_scales(table.quotient))
+
+
+def _single(values: np.ndarray | None) -> np.ndarray | None:
+    return None if values is None else values.astype(np.float32)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_tables_are_the_same_when_read_back_from_an_artifact(form: str, tmp_path: Path) -> None:
+    tables = _tables(form)
+    if form != "quotient-remainder":
+        tables["empty"] = _in_form(Table(np.zeros((0, 3), np.float32)), form)
+    draft = Draft("train", name="small")
+    forms = write_tables(draft, "baseline", tables)
+    assert forms == {name: table.form for name, table in tables.items()}
+    artifact = draft.commit(tmp_path / "small")
+    for name, table in tables.items():
+        read = read_table(artifact, f"variants/baseline/tables/{name}")
+        read.check(name)
+        assert (read.form, read.count, read.dim) == (table.form, table.count, table.dim)
+        assert (read.size_bytes, read.read_bytes) == (table.size_bytes, table.read_bytes)
+        np.testing.assert_array_equal(read.dequantized(), table.dequantized())
+    mapped = {name: read_table(artifact, f"variants/baseline/tables/{name}") for name in small_tables()}
+    batch = small_batch(20)
+    lookup = HostLookup(small_schema(), mapped)
+    out = np.empty((20, lookup.width), np.float32)
+    lookup.run(batch, out)
+    expected = reference_lookup(small_schema(), tables, batch, np.float32)
+    np.testing.assert_array_equal(out, np.concatenate(list(expected.values()), axis=1))
+
+
+def test_table_of_int8_is_read_when_the_artifact_has_no_record_of_it(tmp_path: Path) -> None:
+    draft = Draft("train", name="old")
+    rows, scale = np.arange(12, dtype=np.uint8).reshape(3, 4), np.full(3, 0.5, np.float32)
+    for part, values in (("rows", rows), ("scale", scale), ("bias", -scale)):
+        draft.put_array(f"user.{part}.npy", values)
+    read = read_table(draft.commit(tmp_path / "old"), "user")
+    assert read.form == "int8"
+    np.testing.assert_array_equal(read.dequantized(), rows * 0.5 - 0.5)
+
+
+def _damaged_mixed() -> list[tuple[str, MixedTable]]:
+    table = _in_form(small_tables()["item"], "mixed")
+    assert isinstance(table, MixedTable)
+    bitmap, ranks = table.bitmap.copy(), table.ranks.copy()
+    bitmap[-1] = 255
+    ranks[2] += 1
+    return [
+        ("ranks do not fit", replace(table, ranks=ranks)),
+        ("ranks do not fit", replace(table, bitmap=bitmap)),
+        ("bitmap does not fit 900 rows", replace(table, count=900)),
+        ("ranks does not fit", replace(table, ranks=table.ranks.astype(np.int64))),
+        ("hot and cold rows do not fit", replace(table, hot=replace(table.cold))),
+        ("hot and cold rows do not fit", replace(table, count=399)),
+        (r"\(cold rows\): INT4 rows do not fit", replace(table, cold=replace(table.cold, columns=3))),
+        (r"\(hot rows\): a uint8 table has no bias", replace(table, hot=replace(table.hot, bias=None))),
+    ]
+
+
+@pytest.mark.parametrize(("message", "table"), _damaged_mixed())
+def test_lookup_refuses_a_mixed_table_when_its_parts_do_not_fit(message: str, table: MixedTable) -> None:
+    tables = {**small_tables(), "item": table}
+    with pytest.raises(EngineError, match=message):
+        HostLookup(small_schema(), tables)
+    with pytest.raises(EngineError, match=message):
+        reference_lookup(small_schema(), tables, small_batch(3))
+
+
+def test_lookup_refuses_a_quotient_remainder_table_when_its_parts_do_not_fit() -> None:
+    table = _in_form(small_tables()["item"], "quotient-remainder")
+    assert isinstance(table, QuotientRemainderTable)
+    for message, damaged in (
+        ("do not make 401 rows", replace(table, count=401)),
+        ("do not make 400 rows", replace(table, remainder=table.quotient)),
+        ("do not make 400 rows", replace(table, remainder=Table(np.zeros((0, 8), np.float32)))),
+        ("unknown way to combine", replace(table, combine="concat")),  # type: ignore[arg-type]
+        ("different types", replace(table, quotient=replace(table.quotient, scale=np.ones(80, np.float32)))),
+    ):
+        with pytest.raises(EngineError, match=message):
+            HostLookup(small_schema(), {**small_tables(), "item": damaged})
+
+
+def test_lookup_names_the_table_when_its_arrays_are_not_contiguous() -> None:
+    tables = {**small_tables(), "user": Table(np.zeros((50, 16), np.float32)[:, ::2])}
+    with pytest.raises(EngineError, match=r"user: a table cannot be read.*C-contiguous"):
+        HostLookup(small_schema(), tables)

@@ -30,8 +30,7 @@ def make_table(rng: np.random.Generator, form: str, vocabulary: int, dim: int) -
         hot, cold = form.removeprefix("mixed ").split("/")
         is_hot = rng.random(vocabulary) < 0.3
         counts = int(is_hot.sum()), vocabulary - int(is_hot.sum())
-        parts = [make_plain(rng, part, rows, dim) for part, rows in zip((hot, cold), counts, strict=True)]
-        return MixedTable.of(*parts, is_hot)
+        return MixedTable.of(make_plain(rng, hot, counts[0], dim), make_plain(rng, cold, counts[1], dim), is_hot)
     if form in ("product", "sum"):
         quotient, remainder = make_plain(rng, "int8 half", -(-vocabulary // 3), dim), make_plain(rng, "int4", 3, dim)
         return QuotientRemainderTable(quotient, remainder, vocabulary, "product" if form == "product" else "sum")
@@ -75,7 +74,7 @@ def dense(table: AnyTable) -> np.ndarray:
                 half = -(-table.columns // 2)
                 columns = [table.rows[:, d % half] >> (4 * (d // half)) & 15 for d in range(table.columns)]
                 cells = np.stack(columns, axis=1)
-            return cells.astype(np.float32) * factor + offset
+            return np.asarray(cells.astype(np.float32) * factor + offset)
         case MixedTable():
             hot, cold = iter(dense(table.hot)), iter(dense(table.cold))
             bits = [table.bitmap[row // 8] >> row % 8 & 1 for row in range(table.count)]
@@ -520,7 +519,7 @@ def test_lookup_bag_names_argument_when_input_is_wrong() -> None:
     with pytest.raises(ValueError, match=r"^offsets: must have at least one entry$"):
         _native.lookup_bag(table, values, np.empty(0, np.int32), None, index, out, 0, "sum")
     with pytest.raises(TypeError, match=r"^offsets: dtype must be int32, got int64$"):
-        _native.lookup_bag(table, values, offsets.astype(np.int64), None, index, out, 0, "sum")  # type: ignore[arg-type]
+        _native.lookup_bag(table, values, offsets.astype(np.int64), None, index, out, 0, "sum")
     with pytest.raises(ValueError, match=r"^weights: axis 0 must have size 2"):
         _native.lookup_bag(table, values, offsets, np.ones(3, np.float32), index, out, 0, "sum")
 
