@@ -139,6 +139,13 @@ def full_result() -> dict[str, Any]:
             "metric": "auc", "delta": -0.00021, "ci_low": -0.00058, "ci_high": 0.00016, "margin": 0.001,
             "verdict": "pass", "rows": 100_021, "reason": "With 95 % confidence AUC has a change of at least -0.00058.",
             "method": "two-way clustered", "clusters": {"user": 6040, "item": 3500}, "power": 0.99,
+            "metrics": [
+                {"name": "auc", "baseline": 0.79, "variant": 0.78979, "delta": -0.00021, "ci_low": -0.00058,
+                 "ci_high": 0.00016, "margin": 0.001, "verdict": "pass"},
+                {"name": "ndcg_at_10", "baseline": 0.71, "variant": 0.7104, "delta": 0.0004, "ci_low": -0.0009,
+                 "ci_high": 0.0017},
+            ],
+            "harmed": ["zip=94110"],
         },
         "engines": timings,
         "points": points,

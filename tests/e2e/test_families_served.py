@@ -117,7 +117,7 @@ def _check_page(page: str, described: Any) -> None:
     several = len(tasks) > 1
     assert (f"<td>{', '.join(tasks)}</td>" in page) == several
     assert (f"<td>ranked by</td><td>{described['ranking']}</td>" in page) == several
-    assert (f"AUC change of the worst task, {described['certificate']['task']}," in page) == several
+    assert (f"(of the worst task, {described['certificate']['task']})" in page) == several
 
 
 def _scores(artifact: Artifact, dataset: Dataset, body: Any) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from rankine.artifact import Artifact, Draft
+from rankine.certification import CertifySettings
 from rankine.certification.certify import certify
+from rankine.certification.ledger import read_uses
 from rankine.certification.plan import (
     PLAN_FILE,
     certified_pairs,
@@ -80,6 +83,53 @@ def test_baseline_certificate_shows_no_change_when_engines_agree(optimized: Arti
     assert certificate.passed
 
 
+def test_variants_are_tested_in_one_order_when_there_are_two(optimized: Artifact) -> None:
+    found = {pair: c.multiplicity for pair, c in quality_certificates(optimized).items()}
+    taken = {pair: multiplicity for pair, multiplicity in found.items() if multiplicity is not None}
+    assert {variant for variant, _ in taken} == {"small-fp32", "small-int8"}, "the baseline is no part of it"
+    [order] = {multiplicity.order for multiplicity in taken.values()}
+    assert sorted(order) == sorted(f"{variant} on {engine}" for variant, engine in taken)
+    assert sorted(multiplicity.position for multiplicity in taken.values()) == [1, 2]
+    assert {multiplicity.procedure for multiplicity in taken.values()} == {"fixed-sequence"}
+
+
+def test_certificate_names_what_it_was_taken_on_when_made(optimized: Artifact) -> None:
+    certificate = next(c for (variant, _), c in quality_certificates(optimized).items() if variant == "small-int8")
+    files = optimized.manifest.files
+    provenance = certificate.provenance
+    assert provenance["graph"] == files["variants/small-int8/graph.onnx"].sha256
+    assert provenance["baseline_graph"] == files["variants/baseline/graph.onnx"].sha256
+    assert provenance["recipe"] == files["recipe.json"].sha256
+    assert {"rows", "tables", "split", "baseline_tables", "baseline_engine", "data.seed"} <= provenance.keys()
+    assert any(test.name.startswith("device=") and test.tested for test in certificate.slices)
+    assert any(test.name.startswith("user rare") for test in certificate.slices)
+
+
+def test_uses_of_the_test_split_are_counted_and_carried_when_certified_again(
+    optimized: Artifact, dataset: Dataset, tmp_path: Path
+) -> None:
+    before = read_uses(optimized)
+    again = certify(optimized, dataset, margin=0.2, settings=CertifySettings(slices=False), out=tmp_path / "again")
+    after = read_uses(again)
+    assert before is not None
+    assert after is not None
+    assert after.count > before.count
+    assert after.uses[:-1] == before.uses
+    assert after.uses[-1].artifact == optimized.digest
+    certificates = quality_certificates(again).values()
+    assert {certificate.split_uses for certificate in certificates} == {after.count}
+    assert all(certificate.slices == () for certificate in certificates)
+
+
+def test_older_certificate_is_refused_with_the_next_step_when_read(optimized: Artifact, tmp_path: Path) -> None:
+    pair, certificate = next(iter(quality_certificates(optimized).items()))
+    values = certificate.model_dump(mode="json") | {"schema_version": 1}
+    draft = Draft("older", parent=optimized)
+    draft.put_bytes(quality_file(*pair, certificate.task), json.dumps(values).encode())
+    with pytest.raises(ArtifactError, match=r"older version.*Certify again: `rankine certify"):
+        quality_certificates(draft.commit(tmp_path / "older"))
+
+
 def test_variant_is_really_smaller_when_compressed(optimized: Artifact) -> None:
     sizes = {variant.name: variant.size_bytes for variant in view_of(optimized).variants}
     assert sizes["small-int8"] < sizes["small-fp32"] < sizes[BASELINE]
@@ -144,7 +194,7 @@ def test_every_task_is_certified_and_the_worst_decides_when_there_are_two(datase
     for pair, found in by_task.items():
         assert list(found) == ["click", "stay"]
         assert {certificate.task for certificate in found.values()} == {"click", "stay"}
-        assert worst[pair].ci_low == min(certificate.ci_low for certificate in found.values())
+        assert worst[pair].p_value == max(certificate.p_value for certificate in found.values())
         assert found["click"].auc.judged
     for parity in parity_certificates(optimized).values():
         assert set(parity.tasks) == {"click", "stay"}

@@ -12,7 +12,7 @@ import pytest
 from rankine.errors import ConfigError, UsageError
 from rankine.observation.report import render_report
 from rankine.observation.report.labels import human_bytes, milliseconds, signed
-from rankine.observation.report.view import comparison, engine_table, headlines
+from rankine.observation.report.view import comparison, engine_table, headlines, metric_table
 from rankine.observation.result import DemoResult
 from sample_result import full_result, minimal_result, swept
 
@@ -120,6 +120,15 @@ def test_headlines_are_bad_when_nothing_was_gained() -> None:
     shown = headlines(parsed(ratios={"latency_512": 1.2, "throughput": 0.9}, certificate=certificate))
     assert [each.tone for each in shown] == ["bad", "bad", "none", "bad"]
     assert "≤ −0.001" in shown[3].detail
+
+
+def test_every_metric_is_shown_when_the_certificate_has_several(full: dict[str, Any], page: str) -> None:
+    rows = metric_table(DemoResult.model_validate(full))
+    assert rows[0] == ("AUC", "0.79000", "0.78979", "−0.00021", "−0.00058", "0.001", "pass")
+    assert rows[1][0] == "NDCG@10"
+    assert rows[1][-2:] == ("", "not judged")
+    for text in ("NDCG@10", "+0.00040", "not judged", "zip=94110"):
+        assert text in page
 
 
 def test_relaxed_slo_is_told_when_baseline_had_none(tmp_path: Path) -> None:

@@ -4,17 +4,26 @@
 compares any other engine with the primary one, wherever it runs.
 """
 
+from rankine.certification.certificate import QualityCertificate
+from rankine.certification.margins import Margins
+from rankine.certification.metric_tests import Verdict, verdict_of
 from rankine.certification.parity import ParityCertificate, certify_parity
-from rankine.certification.quality import QualityCertificate, Verdict, certify_quality, verdict_of
-from rankine.certification.render import parity_rows, quality_rows
+from rankine.certification.quality import certify_quality
+from rankine.certification.render import metric_table, parity_rows, quality_rows, slice_table, summary
+from rankine.certification.settings import CertifySettings
 
 __all__ = [
+    "CertifySettings",
+    "Margins",
     "ParityCertificate",
     "QualityCertificate",
     "Verdict",
     "certify_parity",
     "certify_quality",
+    "metric_table",
     "parity_rows",
     "quality_rows",
+    "slice_table",
+    "summary",
     "verdict_of",
 ]

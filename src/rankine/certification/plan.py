@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TypeVar
 
-from rankine.artifact import Artifact
+from pydantic import ConfigDict
+
+from rankine.artifact import Artifact, read_record
+from rankine.certification.certificate import QualityCertificate
 from rankine.certification.parity import ParityCertificate
-from rankine.certification.quality import QualityCertificate
 from rankine.compilation.compile import build_names, read_build
-from rankine.config import Frozen, parse
+from rankine.config import Frozen
 from rankine.errors import ArtifactError
 from rankine.models.schema import Schema
 from rankine.models.variant import variant_names
@@ -100,7 +102,10 @@ def task_certificates(artifact: Artifact) -> dict[Pair, dict[str, QualityCertifi
 def deciding(certificates: Sequence[QualityCertificate]) -> QualityCertificate:
     """The certificate of the task that decides: all must pass (intersection-union), so the worst one."""
     verdicts = ("fail", "inconclusive", "pass")
-    return min(certificates, key=lambda found: (verdicts.index(found.verdict), found.ci_low + found.margin))
+    # By p-value; where that is 0 for all, by what is left of the margin of AUC.
+    return min(
+        certificates, key=lambda found: (verdicts.index(found.verdict), -found.p_value, found.ci_low + found.margin)
+    )
 
 
 def parity_certificates(artifact: Artifact) -> dict[Pair, ParityCertificate]:
@@ -161,14 +166,33 @@ def _covering(artifact: Artifact, name: str, kind: type[Record], variant: str, e
 
 
 def _read(artifact: Artifact, name: str, kind: type[Record]) -> Record | None:
-    """A certificate in the artifact, or made later and kept beside it under the artifact's hash."""
-    if name in artifact:
-        return artifact.read_json(name, kind)
-    beside = artifact.evidence() / name
-    if not beside.is_file():
+    """A certificate in the artifact, or made later and kept beside it under the artifact's hash.
+
+    Raises:
+        ArtifactError: it cannot be read, or is of an older version of Rankine.
+    """
+    path = artifact.file(name) if name in artifact else artifact.evidence() / name
+    if not path.is_file():
         return None
-    try:
-        values = json.loads(beside.read_bytes())
-    except ValueError:
-        raise ArtifactError("the certificate is not JSON", where=str(beside)) from None
-    return parse(kind, values, source=str(beside))
+    _refuse_older(read_record(path, _Version).schema_version, kind, path, artifact)
+    return read_record(path, kind)
+
+
+class _Version(Frozen):
+    """Any certificate, as far as its version."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    schema_version: int
+
+
+def _refuse_older(version: int, kind: type[Record], path: Path, artifact: Artifact) -> None:
+    current = kind.model_fields["schema_version"].default
+    if version < current:
+        raise ArtifactError(
+            "the certificate is of an older version of Rankine, which tested less",
+            where=str(path),
+            got=f"schema_version {version}",
+            allowed=str(current),
+            hint=f"Certify again: `rankine certify {artifact.path} --data … --out …`.",
+        )

@@ -1,42 +1,78 @@
-"""Certificates as rows of a table: ``(label, text)`` pairs, for whoever prints them."""
+"""Certificates for readers: ``(label, text)`` pairs and tables, for whoever prints them. The verdict comes first."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from rankine.certification.certificate import QualityCertificate
 from rankine.certification.metric_tests import MetricTest
 from rankine.certification.parity import ParityCertificate
-from rankine.certification.quality import QualityCertificate
 from rankine.certification.reasons import TITLES
+from rankine.certification.slices import SliceTest
 
-__all__ = ["parity_rows", "quality_rows"]
+__all__ = ["TextTable", "metric_table", "parity_rows", "quality_rows", "slice_table", "summary"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """A table as text, a tuple a row."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
 
 
 def quality_rows(certificate: QualityCertificate) -> list[tuple[str, str]]:
-    """What a reader asks of a quality certificate, in the order in which it is asked."""
+    """What a reader asks of a quality certificate beside its metrics and slices, in the order in which it is asked."""
     clusters = [f"{count:,} by {name}" for name, count in certificate.clusters.items()]
+    overlap = certificate.top_10_overlap
     return [
         ("verdict", certificate.verdict),
+        *(("harmed", _harm(test)) for test in certificate.harmed),
         ("reason", certificate.reason),
         ("variant", f"{certificate.variant} on {certificate.engine}"),
         ("task", certificate.task),
-        ("AUC, baseline", f"{certificate.baseline_value:.5f}"),
-        ("AUC, variant", f"{certificate.variant_value:.5f}"),
-        ("AUC, change", f"{certificate.delta:+.5f} (standard error {certificate.se:.5f})"),
-        ("95 % bounds", f"{certificate.ci_low:+.5f} … {certificate.ci_high:+.5f}, each one-sided"),
-        ("margin", f"{certificate.margin:g}"),
-        ("power", f"{certificate.power:.0%} if there is no difference"),
-        ("method", certificate.auc.method),
+        *([("several variants", _procedure(certificate))] if certificate.multiplicity else []),
+        ("test split", _uses(certificate.split_uses)),
         ("rows", f"{certificate.rows:,} ({certificate.positives:,} positive)"),
         ("clusters", ", ".join(clusters) or "none: rows taken as independent"),
-        *((TITLES[test.name], _metric_text(test)) for test in certificate.metrics[1:]),
+        ("method", certificate.auc.method),
+        *(
+            []
+            if overlap is None
+            else [("top-10 overlap", f"{overlap:.1%} of the ten best rows of a user are the same")]
+        ),
         ("logit difference", f"at most {certificate.score_difference_max:.3g}"),
         ("identical scores", f"{certificate.identical_score_share:.1%} of rows"),
+        ("bootstrap", f"{certificate.resamples:,} resamples, seed {certificate.seed}"),
         ("created", certificate.created.isoformat(timespec="seconds")),
     ]
 
 
-def _metric_text(test: MetricTest) -> str:
-    values = f"{test.baseline:.5f} → {test.variant:.5f}, change {test.delta:+.5f}, bound {test.ci_low:+.5f}"
-    return f"{values}, margin {test.margin:g}: {test.verdict}" if test.judged else f"{values}, not judged"
+def metric_table(certificate: QualityCertificate) -> TextTable:
+    """All metrics: values, change (positive is better), one-sided 95 % bounds, margin, verdict, power."""
+    header = ("metric", "baseline", "variant", "change", "lower bound", "upper bound", "margin", "verdict", "power")
+    return TextTable(header, tuple(_metric(test) for test in certificate.metrics))
+
+
+def slice_table(certificate: QualityCertificate) -> TextTable | None:
+    """The slices that were tested for harm, harmed ones first; None where there are none."""
+    if not certificate.slices:
+        return None
+    header = ("slice", "rows", "positive", "AUC change", "adjusted p", "found")
+    return TextTable(header, tuple(_slice(test) for test in certificate.slices))
+
+
+def summary(certificate: QualityCertificate) -> str:
+    """A certificate on one line: the AUC, what else was judged, harm, and how often the rows were used."""
+    told = [
+        f"{certificate.verdict}: AUC change {certificate.delta:+.5f}, lower bound {certificate.ci_low:+.5f} (95 %), "
+        f"margin {certificate.margin:g}"
+    ]
+    others = [f"{TITLES[test.name]} {test.verdict}" for test in certificate.judged if test.name != "auc"]
+    told += [", ".join(others)] if others else []
+    told += [f"harmed: {', '.join(test.name for test in certificate.harmed)}"] if certificate.harmed else []
+    told += [f"test split used {certificate.split_uses} times"] if certificate.split_uses > 1 else []
+    return "; ".join(told)
 
 
 def parity_rows(certificate: ParityCertificate) -> list[tuple[str, str]]:
@@ -53,3 +89,45 @@ def parity_rows(certificate: ParityCertificate) -> list[tuple[str, str]]:
         ("rows", f"{certificate.rows:,}"),
         ("created", certificate.created.isoformat(timespec="seconds")),
     ]
+
+
+def _metric(test: MetricTest) -> tuple[str, ...]:
+    return (
+        TITLES[test.name],
+        f"{test.baseline:.5f}",
+        f"{test.variant:.5f}",
+        f"{test.delta:+.5f}",
+        f"{test.ci_low:+.5f}",
+        f"{test.ci_high:+.5f}",
+        "" if test.margin is None else f"{test.margin:g}",
+        test.verdict or "not judged",
+        "" if test.power is None else f"{test.power:.0%}",
+    )
+
+
+def _slice(test: SliceTest) -> tuple[str, ...]:
+    adjusted = "" if test.p_adjusted is None else f"{test.p_adjusted:.3f}"
+    change = "" if test.delta is None else f"{test.delta:+.5f}"
+    found = "HARMED" if test.harmed else "no harm shown" if test.tested else f"not tested: {test.note}"
+    return test.name, f"{test.rows:,}", f"{test.positives:,}", change, adjusted, found
+
+
+def _harm(test: SliceTest) -> str:
+    change = "" if test.delta is None else f"AUC change {test.delta:+.5f}, "
+    return f"{test.name}: {change}{test.rows:,} rows, beyond the margin of {test.margin:g}"
+
+
+def _procedure(certificate: QualityCertificate) -> str:
+    taken = certificate.multiplicity
+    if taken is None:
+        return ""
+    place = f"{taken.position} of {len(taken.order)}"
+    how = f"{place} in an order fixed on validation rows" if taken.procedure == "fixed-sequence" else f"{place}, Holm's"
+    others = [name for position, name in enumerate(taken.order, start=1) if position != taken.position]
+    return f"{how}; adjusted p {taken.p_adjusted:.3f}; the others: {', '.join(others)}"
+
+
+def _uses(count: int) -> str:
+    if count == 1:
+        return "used for the first time"
+    return f"this test split has now been used {count} times: each use makes a pass by luck more likely"

@@ -112,10 +112,11 @@ def _ratios(measured: Mapping[Role, Measured], http: HttpFigures) -> Ratios:
 
 
 def _summary(certificate: QualityCertificate) -> CertificateSummary:
-    # AUC's figures stand beside what the certificate has: the summary is of one metric.
+    # AUC's figures stand beside what the certificate has; of the slices, those that are harmed.
     names = ("metric", "delta", "ci_low", "ci_high", "margin", "baseline_value", "variant_value", "se", "power")
     of_auc = {name: getattr(certificate, name) for name in names}
-    return CertificateSummary.model_validate(certificate.model_dump(mode="json") | of_auc)
+    harmed = {"harmed": [test.name for test in certificate.harmed]}
+    return CertificateSummary.model_validate(certificate.model_dump(mode="json", exclude={"slices"}) | of_auc | harmed)
 
 
 def _points(artifact: Artifact, bench: EngineBench) -> tuple[Point, ...]:

@@ -20,6 +20,7 @@ __all__ = [
     "EngineTiming",
     "Epoch",
     "Measured",
+    "MetricSummary",
     "Point",
     "Ratios",
     "Role",
@@ -61,10 +62,26 @@ class Ratios(Frozen):
     note: str | None = None
 
 
+class MetricSummary(BaseModel):
+    """The test of one metric, as a certificate has it; ``margin`` and ``verdict`` are None where it decides nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+    baseline: float
+    variant: float
+    delta: float
+    ci_low: float
+    ci_high: float
+    margin: float | None = None
+    verdict: Literal["pass", "fail", "inconclusive"] | None = None
+
+
 class CertificateSummary(BaseModel):
     """The quality certificate of ``best``; what a certificate has beyond these fields is kept and shown too.
 
-    ``delta`` is variant minus baseline, ``ci_low`` and ``ci_high`` its one-sided 95 % bounds.
+    ``delta`` is variant minus baseline of ``metric``, ``ci_low`` and ``ci_high`` its one-sided 95 % bounds. ``metrics``
+    are all that were tested; ``harmed`` names the parts of the rows that lose more than the margin.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -77,6 +94,8 @@ class CertificateSummary(BaseModel):
     verdict: Literal["pass", "fail", "inconclusive"]
     rows: int
     reason: str | None = None
+    metrics: tuple[MetricSummary, ...] = ()
+    harmed: tuple[str, ...] = ()
 
 
 class EngineTiming(Frozen):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rankine.certification.metric_tests import MetricTest
 from rankine.models.schema import Feature, RaggedFeature
 from rankine.serving.config import ServeConfig
 from rankine.serving.inputs import longest_list
@@ -25,6 +26,9 @@ def describe_model(model: ServedModel, config: ServeConfig) -> dict[str, Any]:
             "delta": quality.delta,
             "ci_low": quality.ci_low,
             "margin": quality.margin,
+            "metrics": [_metric(test) for test in quality.metrics],
+            "harmed": [test.name for test in quality.harmed],
+            "split_uses": quality.split_uses,
             "rows": quality.rows,
             "engine": quality.engine,
         }
@@ -49,6 +53,11 @@ def describe_model(model: ServedModel, config: ServeConfig) -> dict[str, Any]:
             "max_decompressed_bytes": config.max_decompressed_bytes,
         },
     }
+
+
+def _metric(test: MetricTest) -> dict[str, Any]:
+    """What a client sees of the test of one metric."""
+    return test.model_dump(include={"name", "baseline", "variant", "delta", "ci_low", "ci_high", "margin", "verdict"})
 
 
 def _feature(feature: Feature) -> dict[str, Any]:

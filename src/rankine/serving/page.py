@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from rankine import __version__
-from rankine.certification import QualityCertificate
+from rankine.certification import QualityCertificate, summary
 from rankine.serving.model import ServedModel
 
 __all__ = ["HTML", "home_page"]
@@ -61,8 +61,4 @@ def home_page(model: ServedModel, example: dict[str, Any], host: str) -> bytes:
 
 def _in_words(quality: QualityCertificate, tasks: list[str]) -> str:
     """The certificate; with several tasks it is the worst task's, so it says whose."""
-    task = f" of the worst task, {quality.task}," if len(tasks) > 1 else ""
-    return (
-        f"{quality.verdict}: AUC change{task} {quality.delta:+.5f}, lower bound {quality.ci_low:+.5f} (95 %), "
-        f"margin {quality.margin:g}"
-    )
+    return f"{summary(quality)} (of the worst task, {quality.task})" if len(tasks) > 1 else summary(quality)

@@ -66,6 +66,7 @@ def _render(record: DemoResult) -> str:
         engine_counts=counts,
         engine_rows=engine_rows,
         certificate_rows=view.certificate_rows(record),
+        metric_table=view.metric_table(record),
         method=view.method(record),
         cautions=_cautions(record),
     )

@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from rankine.certification.reasons import TITLES
 from rankine.observation.report.labels import LABELS, human_bytes, milliseconds, signed
 from rankine.observation.result import DemoResult, EngineTiming, Role
 
-__all__ = ["Cell", "EngineRow", "Headline", "certificate_rows", "comparison", "engine_table", "headlines", "method"]
+__all__ = [
+    "Cell",
+    "EngineRow",
+    "Headline",
+    "certificate_rows",
+    "comparison",
+    "engine_table",
+    "headlines",
+    "method",
+    "metric_table",
+]
 
 NOTHING = "not measured"
 
@@ -109,11 +120,29 @@ def certificate_rows(result: DemoResult) -> list[tuple[str, str]]:
         ("margin", f"{certificate.margin:g}"),
         ("held-out rows", f"{certificate.rows:,}"),
     ]
+    rows += [("harmed", name) for name in certificate.harmed]
     known = {"metric", "schema_version", "kind", "environment", "reason"}
     for name, value in (certificate.model_extra or {}).items():
         if name not in known and value is not None:
             rows.append((name.replace("_", " "), _plain(value)))
     return rows
+
+
+def metric_table(result: DemoResult) -> list[tuple[str, ...]]:
+    """Every metric of the certificate: name, both values, change, lower bound, margin, verdict."""
+    tests = result.certificate.metrics if result.certificate else ()
+    return [
+        (
+            TITLES.get(test.name, test.name),
+            f"{test.baseline:.5f}",
+            f"{test.variant:.5f}",
+            signed(test.delta),
+            signed(test.ci_low),
+            "" if test.margin is None else f"{test.margin:g}",
+            test.verdict or "not judged",
+        )
+        for test in tests
+    ]
 
 
 def method(result: DemoResult) -> list[str]:

@@ -1,0 +1,111 @@
+"""One test of one (variant, engine): a quality certificate a task, or a parity certificate beside one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rankine.artifact import Artifact
+from rankine.certification.certificate import QualityCertificate
+from rankine.certification.evaluation import EvaluationRows
+from rankine.certification.margins import Margins
+from rankine.certification.parity import ParityCertificate, certify_parity
+from rankine.certification.plan import SERVED, Pair, served_digest
+from rankine.certification.quality import certify_quality
+from rankine.certification.settings import CertifySettings
+from rankine.certification.slices import Slice
+from rankine.compilation.compile import read_build
+
+__all__ = ["Trial", "model_facts"]
+
+_RECIPE_FILE = "recipe.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What every pair is held against, and how.
+
+    Attributes:
+        test: the rows.
+        baseline: its logits, ``(rows, tasks)``.
+        slices: parts of the rows that are tested for harm.
+        split_uses: how often these rows were used, this time included.
+        facts: for the certificates' provenance, what is the same for all pairs.
+    """
+
+    test: EvaluationRows
+    baseline: np.ndarray
+    margins: Margins
+    settings: CertifySettings
+    slices: Sequence[Slice] = ()
+    split_uses: int = 1
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    def quality(self, artifact: Artifact, pair: Pair, logits: np.ndarray) -> list[QualityCertificate]:
+        """One certificate a task; ``logits`` are the pair's, ``(rows, tasks)``."""
+        variant, engine = pair
+        provenance = {**self.facts, "rows": self.test.digest, **model_facts(artifact, pair)}
+        return [
+            certify_quality(
+                self.test.labels[:, column],
+                self.baseline[:, column],
+                logits[:, column],
+                margin=self.margins,
+                clusters=self.test.clusters,
+                groups=self.test.groups,
+                slices=self.slices,
+                fail_on_harm=self.settings.fail_on_harm,
+                variant=variant,
+                engine=engine,
+                task=task.name,
+                link=task.link,
+                split_uses=self.split_uses,
+                seed=self.settings.seed,
+                provenance=provenance,
+            )
+            for column, task in enumerate(self.test.tasks)
+        ]
+
+    def parity(
+        self, artifact: Artifact, pair: Pair, primary: str, primary_logits: np.ndarray, logits: np.ndarray
+    ) -> ParityCertificate:
+        """One certificate for all tasks: ``logits`` against those of the variant's ``primary`` engine."""
+        variant, engine = pair
+        return certify_parity(
+            self.test.labels,
+            primary_logits,
+            logits,
+            margin=self.margins.auc,
+            variant=variant,
+            engine=engine,
+            device=read_build(artifact, variant, engine).device,
+            instruction_set="native",
+            reference_engine=primary,
+            tasks=[task.name for task in self.test.tasks],
+            provenance={**self.facts, "rows": self.test.digest, **model_facts(artifact, pair)},
+        )
+
+
+def model_facts(artifact: Artifact, pair: Pair) -> dict[str, str]:
+    """Hashes of what was tested: all of it that decides the scores, and by part: graph, tables, recipe."""
+    variant, engine = pair
+    facts = {"artifact": artifact.digest, SERVED: served_digest(artifact, variant, engine)}
+    parts = {
+        "graph": [f"variants/{variant}/graph.onnx"],
+        "tables": artifact.names(f"variants/{variant}/tables/"),
+        "recipe": [_RECIPE_FILE],
+    }
+    return facts | {
+        part: _digest(artifact, names) for part, names in parts.items() if any(n in artifact for n in names)
+    }
+
+
+def _digest(artifact: Artifact, names: Sequence[str]) -> str:
+    """Hash of one file; of several, of their names and hashes."""
+    hashes = {name: artifact.manifest.files[name].sha256 for name in names}
+    if len(hashes) == 1:
+        return next(iter(hashes.values()))
+    return hashlib.sha256("".join(f"{name}\0{sha256}\n" for name, sha256 in hashes.items()).encode()).hexdigest()
