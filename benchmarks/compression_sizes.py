@@ -82,23 +82,43 @@ SIZES: Mapping[str, Sequence[Mapping[str, Any]]] = {
     ),
 }
 
+LARGER: Mapping[str, Sequence[Mapping[str, Any]]] = {
+    "dcn_v2": ({"dropout": 0.2}, {"hidden": [128, 64, 32], "cross_layers": 1, "dropout": 0.2}),
+    "dlrm": ({}, {"hidden": [128, 64, 32]}, {"hidden": [64, 32]}),
+    "deepfm": ({"dropout": 0.2}, {"hidden": [128, 64, 32], "dropout": 0.2}, {"hidden": [64, 32]}),
+    "wide_deep": ({"dropout": 0.2}, {"hidden": [128, 64, 32], "dropout": 0.2}, {"hidden": [64, 32]}),
+    "mmoe": ({"dropout": 0.2}, {"hidden": [128, 64], "tower": [32], "dropout": 0.2}, {"hidden": [64, 32]}),
+    "din": ({}, {"hidden": [64, 32]}),
+    "dcn_v2_criteo": ({"dropout": 0.2}, {"hidden": [128, 64, 32], "cross_layers": 2, "dropout": 0.2}),
+    "dlrm_criteo": ({}, {"hidden": [128, 64, 32]}),
+}
+"""Trained from scratch only: beside the baseline's own sizes, drawn and ordered by another seed, what lies between."""
+
 
 def main() -> None:
     arguments = _arguments()
     for name in arguments.only.split(",") if arguments.only else SIZES:
         dataset = open_data(FAMILIES[name], arguments.data_root)
         baseline = baseline_of(name, FAMILIES[name], dataset, arguments.work / name)
-        for number, sizes in enumerate(SIZES[name]):
-            for how in (SCRATCH, DISTILLED) if arguments.how is None else (arguments.how,):
-                made = artifact_of(arguments.work / name, baseline, dataset, number, sizes, how)
+        for step, sizes, how in plan_of(name):
+            if arguments.how in (None, how):
+                made = artifact_of(arguments.work / name, baseline, dataset, step, sizes, how)
                 print(name, how, dict(sizes), json.dumps(validation_figures(made, how, baseline, dataset)), flush=True)
 
 
+def plan_of(family: str) -> list[tuple[str, Mapping[str, Any], str]]:
+    """What is trained: a name, sizes, and how."""
+    found: list[tuple[str, Mapping[str, Any], str]] = []
+    for number, sizes in enumerate(SIZES[family]):
+        found += [(f"size-{number}", sizes, how) for how in (SCRATCH, DISTILLED)]
+    return found + [(f"larger-{number}", sizes, SCRATCH) for number, sizes in enumerate(LARGER[family])]
+
+
 def artifact_of(
-    work: Path, baseline: Artifact, dataset: Dataset, number: int, sizes: Mapping[str, Any], how: str
+    work: Path, baseline: Artifact, dataset: Dataset, name: str, sizes: Mapping[str, Any], how: str
 ) -> Artifact:
     """The network of these sizes: trained on labels alone, or by the baseline."""
-    out = work / f"size-{number}-{how}"
+    out = work / f"{name}-{how}"
     if out.exists():
         return Artifact.open(out)
     module = load_network(baseline, BASELINE).module
@@ -106,8 +126,9 @@ def artifact_of(
         raise SystemExit("the baseline has no checkpoint")
     if how == SCRATCH:
         config = module.config.model_dump(mode="json") | {"dropout": 0.0} | dict(sizes)
-        return train(dataset, config, FitConfig(), out=out, name=f"size-{number}", emit=tell)
-    recipe = Recipe(name=f"size-{number}", passes=(Distill(sizes=sizes),))
+        fit = FitConfig(seed=int(name.startswith("larger")))
+        return train(dataset, config, fit, out=out, name=name, emit=tell)
+    recipe = Recipe(name=name, passes=(Distill(sizes=sizes),))
     return compress(baseline, recipe, dataset, out=out, emit=tell)
 
 

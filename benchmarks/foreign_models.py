@@ -62,7 +62,7 @@ def run(data: Path, folder: Path, names: list[str], rows: int, seed: int) -> For
     """Train, bring in and compare the models that are named."""
     torch.set_num_threads(1)  # the models are small: threads would wait for each other
     prepared = prepare(data, rows, seed=seed)
-    write_rows(prepared, folder / "rows.parquet")
+    write_rows(prepared, folder / "rows.parquet", prepared.held_out)  # what no model was trained on
     results = []
     for name in names:
         begin = perf_counter()
@@ -85,10 +85,7 @@ def _one(foreign: Foreign, prepared: Prepared, folder: Path) -> ForeignModel:
     model = train(foreign, prepared)
     train_s = perf_counter() - begin
     stem = f"{foreign.name.lower()}_model"
-    torch.save(model, folder / f"{stem}.pt")
-    (folder / f"{stem}.py").write_text(_MODULE.format(name=foreign.name), encoding="utf-8")
-    schema = folder / f"{stem}.yaml"
-    schema.write_text(yaml.safe_dump(schema_of(foreign, model, prepared), sort_keys=False), encoding="utf-8")
+    write_user_files(foreign, model, schema_of(foreign, model, prepared), folder / stem)
 
     own = own_scores(model, prepared.at(prepared.held_out))
     labels = prepared.labels[prepared.held_out]
@@ -99,6 +96,13 @@ def _one(foreign: Foreign, prepared: Prepared, folder: Path) -> ForeignModel:
         train_s=train_s,
     )
     return _brought_in(told, model, prepared, folder / stem)
+
+
+def write_user_files(foreign: Foreign, model: nn.Module, schema: dict[str, Any], stem: Path) -> None:
+    """What a user has: the model as it was kept, a module with a function that gives it, and the schema."""
+    torch.save(model, stem.with_suffix(".pt"))
+    stem.with_suffix(".py").write_text(_MODULE.format(name=foreign.name), encoding="utf-8")
+    stem.with_suffix(".yaml").write_text(yaml.safe_dump(schema, sort_keys=False), encoding="utf-8")
 
 
 def train(foreign: Foreign, prepared: Prepared) -> nn.Module:
@@ -144,7 +148,7 @@ def _feature(name: str, prepared: Prepared) -> dict[str, Any]:
 def _brought_in(told: ForeignModel, model: Any, prepared: Prepared, out: Path) -> ForeignModel:
     """``told`` with how far the model came."""
     schema_path = out.with_suffix(".yaml")
-    loaded = _load(out, schema_path)
+    loaded = load_module(out, schema_path)
     if loaded is not None:
         return told.model_copy(update={"refused": Refusal(stage="load", error=loaded)})
     dataset = load_dataset(out.parent / "rows.parquet", schema=load_yaml(Schema, schema_path))
@@ -169,11 +173,11 @@ def _brought_in(told: ForeignModel, model: Any, prepared: Prepared, out: Path) -
         catalog = out.with_suffix(".catalog")
         found = [compare(certified, catalog, engine, model, prepared, dataset) for engine in ENGINES]
     except RankineError as error:
-        return told.model_copy(update={"refused": Refusal(stage=stage, error=_portable(str(error)))})
+        return told.model_copy(update={"refused": Refusal(stage=stage, error=portable(str(error)))})
     return told.model_copy(update={"certified": "plan.json" in certified, "engines": tuple(found)})
 
 
-def _load(out: Path, schema: Path) -> str | None:
+def load_module(out: Path, schema: Path) -> str | None:
     """``rankine load`` in a process of its own, from the folder of the user's module; what it said where it refused."""
     command = [sys.executable, "-m", "rankine", "load", f"{out.name}:build", "--schema", schema.name]
     command += ["--data", "rows.parquet", "--out", out.name, "--json"]
@@ -189,10 +193,10 @@ def _load(out: Path, schema: Path) -> str | None:
     except ValueError:
         return f"internal error: {done.stderr.strip().splitlines()[-1]}"
     del fields["code"]
-    return _portable(str(RankineError(fields.pop("message"), **fields)))
+    return portable(str(RankineError(fields.pop("message"), **fields)))
 
 
-def _portable(message: str) -> str:
+def portable(message: str) -> str:
     """Without where this machine has its packages."""
     return re.sub(r"\S*/site-packages/", "", message)
 

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from foreign_zoo import DENSE, FIELDS, GENRES, HISTORY, HISTORY_LENGTH, Fields
 
-__all__ = ["LABELS", "Prepared", "prepare", "write_rows"]
+__all__ = ["LABELS", "PLACE", "Prepared", "prepare", "write_rows"]
 
 LABELS = ("liked", "loved")
+PLACE = "place"
 _HISTORY = 20
 _TRAINED_ON = 0.8
 _REQUEST = ("user", "gender", "age", "occupation", "zip")
@@ -88,10 +89,10 @@ def prepare(folder: Path, rows: int, *, seed: int = 0) -> Prepared:
     )
 
 
-def write_rows(prepared: Prepared, path: Path) -> None:
-    """The rows that no model was trained on, encoded, as Parquet; lists have their own lengths."""
-    rows = prepared.held_out
+def write_rows(prepared: Prepared, path: Path, rows: np.ndarray) -> None:
+    """These rows, encoded, as Parquet; lists have their own lengths, and ``place`` is a row's place in the file."""
     columns: dict[str, Any] = {"user_id": prepared.user_id[rows], "movie_id": prepared.movie_id[rows]}
+    columns[PLACE] = np.arange(len(rows))
     columns |= {name: prepared.columns[name][rows] for name in (*FIELDS, DENSE)}
     genres = prepared.columns[GENRES][rows]
     columns[GENRES] = _lists(genres, (genres != 0).sum(axis=1))
