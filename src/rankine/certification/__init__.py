@@ -9,7 +9,7 @@ from rankine.certification.margins import Margins
 from rankine.certification.metric_tests import Verdict, verdict_of
 from rankine.certification.parity import ParityCertificate, certify_parity
 from rankine.certification.quality import certify_quality
-from rankine.certification.render import metric_table, parity_rows, quality_rows, slice_table, summary
+from rankine.certification.render import fact_rows, metric_table, parity_rows, slice_table, summary, verdict_rows
 from rankine.certification.settings import CertifySettings
 
 __all__ = [
@@ -20,10 +20,11 @@ __all__ = [
     "Verdict",
     "certify_parity",
     "certify_quality",
+    "fact_rows",
     "metric_table",
     "parity_rows",
-    "quality_rows",
     "slice_table",
     "summary",
     "verdict_of",
+    "verdict_rows",
 ]

@@ -10,7 +10,7 @@ from rankine.certification.parity import ParityCertificate
 from rankine.certification.reasons import TITLES
 from rankine.certification.slices import SliceTest
 
-__all__ = ["TextTable", "metric_table", "parity_rows", "quality_rows", "slice_table", "summary"]
+__all__ = ["TextTable", "fact_rows", "metric_table", "parity_rows", "slice_table", "summary", "verdict_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,8 @@ class TextTable:
     rows: tuple[tuple[str, ...], ...]
 
 
-def quality_rows(certificate: QualityCertificate) -> list[tuple[str, str]]:
-    """What a reader asks of a quality certificate beside its metrics and slices, in the order in which it is asked."""
-    clusters = [f"{count:,} by {name}" for name, count in certificate.clusters.items()]
-    overlap = certificate.top_10_overlap
+def verdict_rows(certificate: QualityCertificate) -> list[tuple[str, str]]:
+    """The verdict and why, harmed parts of the rows first; of what; and what else was tested on the same rows."""
     return [
         ("verdict", certificate.verdict),
         *(("harmed", _harm(test)) for test in certificate.harmed),
@@ -33,6 +31,14 @@ def quality_rows(certificate: QualityCertificate) -> list[tuple[str, str]]:
         ("task", certificate.task),
         *([("several variants", _procedure(certificate))] if certificate.multiplicity else []),
         ("test split", _uses(certificate.split_uses)),
+    ]
+
+
+def fact_rows(certificate: QualityCertificate) -> list[tuple[str, str]]:
+    """How the test was taken, and how different the two models are."""
+    clusters = [f"{count:,} by {name}" for name, count in certificate.clusters.items()]
+    overlap = certificate.top_10_overlap
+    return [
         ("rows", f"{certificate.rows:,} ({certificate.positives:,} positive)"),
         ("clusters", ", ".join(clusters) or "none: rows taken as independent"),
         ("method", certificate.auc.method),

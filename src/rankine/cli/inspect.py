@@ -72,6 +72,7 @@ class ArtifactView(Frozen):
     tables: Mapping[str, int]
     variants: tuple[VariantView, ...]
     plan: Mapping[str, str] | None
+    test_split_uses: int | None = None
 
 
 @click.command("inspect", epilog=EPILOG)
@@ -88,9 +89,8 @@ def command(artifact: Path, verify: bool, certificates: bool, as_json: bool) -> 
         _show_graph(graph_view(artifact), as_json=as_json)
         return
     from rankine.artifact import Artifact
-    from rankine.certification import quality_rows
     from rankine.certification.plan import task_certificates
-    from rankine.cli.render import print_lines
+    from rankine.cli.certificate import print_certificate
 
     opened = Artifact.open(artifact)
     if verify:
@@ -100,7 +100,7 @@ def command(artifact: Path, verify: bool, certificates: bool, as_json: bool) -> 
         for by_task in task_certificates(opened).values():
             for certificate in by_task.values():
                 click.echo()
-                print_lines(quality_rows(certificate))
+                print_certificate(certificate)
 
 
 def show(artifact: Artifact, *, as_json: bool) -> None:
@@ -142,11 +142,13 @@ def show(artifact: Artifact, *, as_json: bool) -> None:
     )
     _print_risks(view)
     served = f"{view.plan['variant']} on {view.plan['engine']}" if view.plan else "nothing: no certificate has passed"
-    print_lines([("served by default", served)])
+    uses = [("test split", f"used {view.test_split_uses} times")] if (view.test_split_uses or 0) > 1 else []
+    print_lines([("served by default", served), *uses])
 
 
 def view_of(artifact: Artifact) -> ArtifactView:
     """What `inspect` shows of an artifact."""
+    from rankine.certification.ledger import read_uses
     from rankine.certification.plan import parity_certificates, quality_certificates
     from rankine.compilation.compile import build_names, read_build
     from rankine.models.schema import DenseFeature
@@ -194,6 +196,7 @@ def view_of(artifact: Artifact) -> ArtifactView:
         tables=tables,
         variants=tuple(variants),
         plan={"variant": plan.variant, "engine": plan.engine} if plan else None,
+        test_split_uses=uses.count if (uses := read_uses(artifact)) else None,
     )
 
 
