@@ -6,14 +6,15 @@ What the forms are, and how they are read: :mod:`rankine.models.tables`.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 import numpy as np
 
+from rankine.compression.table_rows import quantize_rows
 from rankine.errors import ConfigError
 from rankine.models.columns import Batch, Ragged
 from rankine.models.schema import DenseFeature, Schema
-from rankine.models.tables import AnyTable, Combine, Floats, MixedTable, QuotientRemainderTable, Table, pack_int4
+from rankine.models.tables import AnyTable, Combine, Floats, MixedTable, QuotientRemainderTable, Table
 from rankine.models.transforms import table_of
 
 __all__ = ["PlainForm", "Scales", "mixed_table", "quantize_table", "quotient_remainder", "reads_of_tables"]
@@ -21,13 +22,8 @@ __all__ = ["PlainForm", "Scales", "mixed_table", "quantize_table", "quotient_rem
 PlainForm = Literal["float32", "float16", "int8", "int4"]
 Scales = Literal["float16", "float32"]
 
-_LEVELS = {"int8": 255, "int4": 15}
-_BLOCK_ROWS = 1 << 15
-"""Rows that are quantized at once: bounds what is held beside a large table."""
 _LARGEST_LOSS = 1.1
 """Half-precision scales are kept where the squared error grows by less than this factor."""
-_CLIP_STEP, _CLIP_STEPS = 0.02, 12
-"""INT4 ranges shrink by at most 12 steps of 2 % of the row's range; further than that never paid."""
 _ROUNDS = 30
 _UNREAD = 0.1
 """Weight of a row that was never read, in reads: it is fitted too, as far as it costs the others little."""
@@ -46,9 +42,8 @@ def quantize_table(table: Table | MixedTable, form: PlainForm, *, scales: Scales
 def quantize_table(table: AnyTable, form: PlainForm, *, scales: Scales = "float16") -> Table | QuotientRemainderTable:
     """The table with rows of this form; of a quotient-remainder table both parts.
 
-    INT8 and INT4 rows have a scale and a bias each (``value = q * scale + bias``, as in FBGEMM). INT8 covers the row's
-    range. INT4 clips it where that lowers the row's squared error: the greedy search of Guan et al., "Post-Training
-    4-bit Quantization on Embedding Tables" (2019, arXiv 1911.02079).
+    INT8 and INT4 rows have a scale and a bias each, see :mod:`rankine.compression.table_rows`; rows so narrow that they
+    would be no smaller than halves become halves.
 
     Args:
         scales: type of scale and bias. ``float16`` (4 bytes a row, not 8) is used where the table can bear it: scale
@@ -59,13 +54,16 @@ def quantize_table(table: AnyTable, form: PlainForm, *, scales: Scales = "float1
     if isinstance(table, QuotientRemainderTable):
         quotient, remainder = (quantize_table(part, form, scales=scales) for part in (table.quotient, table.remainder))
         return replace(table, quotient=quotient, remainder=remainder)
-    if form in ("float32", "float16"):
-        return Table(table.dequantized().astype(form))
     rows = table.dequantized()
-    if scales == "float32":
-        return _quantized(rows, form, np.float32)[0]
-    half, error = _quantized(rows, form, np.float16)
-    single, least = _quantized(rows, form, np.float32)
+    if form == "float32" or form == "float16":
+        return Table(rows.astype(form))
+    fits_halves = bool((np.abs(rows) <= np.finfo(np.float16).max).all())
+    if fits_halves and _row_bytes(table.dim, form, scales) >= table.dim * np.dtype(np.float16).itemsize:
+        return Table(rows.astype(np.float16))
+    if scales == "float32" or not fits_halves:
+        return quantize_rows(rows, form, np.float32)[0]
+    half, error = quantize_rows(rows, form, np.float16)
+    single, least = quantize_rows(rows, form, np.float32)
     return half if error <= _LARGEST_LOSS * least else single
 
 
@@ -170,70 +168,8 @@ def _check_counts(table: AnyTable, counts: np.ndarray) -> None:
         )
 
 
-def _quantized(rows: Floats, form: PlainForm, scales: type[np.floating[Any]]) -> tuple[Table, float]:
-    """The table, and its squared error; block by block."""
-    levels = _LEVELS[form]
-    count, dim = rows.shape
-    cells = np.empty((count, -(-dim // 2) if form == "int4" else dim), np.uint8)
-    scale, bias = np.ones(count, scales), np.zeros(count, scales)
-    error = 0.0
-    for start in range(0, count if dim else 0, _BLOCK_ROWS):
-        block = slice(start, start + _BLOCK_ROWS)
-        low, high = rows[block].min(axis=1), rows[block].max(axis=1)
-        if form == "int4":
-            low, high = _clipped(rows[block], low, high, levels)
-        scale[block], bias[block] = _outward(low, high, levels, scales)
-        codes = _codes(rows[block], scale[block], bias[block], levels)
-        error += float(_errors(rows[block], codes, scale[block], bias[block]).sum(dtype=np.float64))
-        cells[block] = pack_int4(codes) if form == "int4" else codes
-    return Table(cells, scale, bias, dim if form == "int4" else None), error
-
-
-def _outward(low: Floats, high: Floats, levels: int, dtype: type[np.floating[Any]]) -> tuple[Floats, Floats]:
-    """Scale and bias of a type, such that ``bias <= low`` and ``bias + levels * scale >= high``."""
-    with np.errstate(over="ignore"):  # beyond the halves' range: infinite, and refused by the error that comes of it
-        bias = low.astype(dtype)
-        bias = np.where(bias > low, np.nextafter(bias, dtype(-np.inf)), bias)
-        exact = (high.astype(np.float64) - bias.astype(np.float64)) / levels
-        scale = exact.astype(dtype)
-        scale = np.where(scale < exact, np.nextafter(scale, dtype(np.inf)), scale)
-    return np.where(scale > 0, scale, dtype(1)), bias
-
-
-def _codes(rows: Floats, scale: Floats, bias: Floats, levels: int) -> np.ndarray:
-    """uint8 ``(n, dim)``: the nearest level of each value."""
-    steps = (rows - bias.astype(np.float32)[:, None]) / scale.astype(np.float32)[:, None]
-    codes: np.ndarray = np.clip(np.rint(steps), 0, levels).astype(np.uint8)
-    return codes
-
-
-def _errors(rows: Floats, codes: np.ndarray, scale: Floats, bias: Floats) -> Floats:
-    """Squared error of each row, ``(n,)``."""
-    found = codes * scale.astype(np.float32)[:, None] + bias.astype(np.float32)[:, None]
-    errors: Floats = np.square(found - rows).sum(axis=1)
-    return errors
-
-
-def _clipped(rows: Floats, low: Floats, high: Floats, levels: int) -> tuple[Floats, Floats]:
-    """The range of each row that lowers its squared error most: either end moves inward a step at a time, whichever is
-    better, and the best range on the way is kept."""
-    step = (high - low) * np.float32(_CLIP_STEP)
-    best_low, best_high, least = low, high, _range_errors(rows, low, high, levels)
-    for _ in range(_CLIP_STEPS):
-        from_below = _range_errors(rows, low + step, high, levels)
-        from_above = _range_errors(rows, low, high - step, levels)
-        below = from_below < from_above
-        low, high = np.where(below, low + step, low), np.where(below, high, high - step)
-        errors = np.minimum(from_below, from_above)
-        better = errors < least
-        best_low, best_high = np.where(better, low, best_low), np.where(better, high, best_high)
-        least = np.minimum(errors, least)
-    return best_low, best_high
-
-
-def _range_errors(rows: Floats, low: Floats, high: Floats, levels: int) -> Floats:
-    scale = np.where(high > low, (high - low) / np.float32(levels), np.float32(1))
-    return _errors(rows, _codes(rows, scale, low, levels), scale, low)
+def _row_bytes(dim: int, form: Literal["int8", "int4"], scales: Scales) -> int:
+    return (-(-dim // 2) if form == "int4" else dim) + 2 * np.dtype(scales).itemsize
 
 
 def _fitted(rows: Floats, weights: Floats, right: Floats, combine: Combine) -> Floats:
