@@ -102,12 +102,14 @@ class LowRank(Frozen):
 
 class ShrinkTables(Frozen):
     """Fewer columns for embedding tables, each as many as it needs (Ginart et al., "Mixed dimension embeddings",
-    arXiv 1909.11810): principal columns by how often rows are read, and a linear map back, which is merged into the
-    layer that reads them where there is one.
+    arXiv 1909.11810): the directions in which its rows move the logit most, and a linear map back, which is merged into
+    the layers that read them where it can be.
 
     Attributes:
-        energy: share of a table's variance, weighted by reads, that its columns keep.
-        bytes: instead: share of the tables' bytes to arrive at, the cheapest loss of energy first.
+        energy: share of what all tables together move the logit (mean square, to first order) that their columns keep.
+        bytes: instead: share of the tables' bytes to arrive at. Either way the columns that matter least for their
+            bytes go first.
+        calibration_rows: training rows on which the logit's gradients are taken.
         tune: how the model learns again; None leaves it as projected.
     """
 
@@ -115,8 +117,9 @@ class ShrinkTables(Frozen):
 
     type: Literal["shrink_tables"] = "shrink_tables"
     version: Literal[1] = 1
-    energy: Share = 0.98
+    energy: Share = 0.9995
     bytes: Share | None = None
+    calibration_rows: int = Field(8192, ge=1)
     tune: Tuning | None = Tuning()
 
 

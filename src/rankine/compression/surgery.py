@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rankine.models.rewrite.graph import Graph
 
-__all__ = ["Linear", "close_graph", "gemm", "linear_layers", "open_graph", "replace_nodes"]
+__all__ = ["Linear", "close_graph", "gemm", "linear_layers", "open_graph", "replace_nodes", "widths_of"]
 
 Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
@@ -79,6 +79,19 @@ def close_graph(graph: Graph, model: onnx.ModelProto) -> onnx.ModelProto:
     )
     onnx.checker.check_model(closed, full_check=True)
     return closed
+
+
+def widths_of(model: onnx.ModelProto) -> dict[str, int]:
+    """Columns of the values ``(rows, columns)`` of a graph, as far as they can be inferred."""
+    import onnx
+
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    found = {}
+    for value in (*inferred.input, *inferred.value_info, *inferred.output):
+        shape = value.type.tensor_type.shape.dim
+        if len(shape) == 2 and shape[1].dim_value:
+            found[value.name] = int(shape[1].dim_value)
+    return found
 
 
 def linear_layers(graph: Graph) -> list[Linear]:

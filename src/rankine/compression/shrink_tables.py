@@ -1,0 +1,250 @@
+"""Narrower embedding tables: the columns in which a table matters to the logit, and a linear map back.
+
+A table keeps the directions in which its rows move the logit most. With ``M`` the covariance of its rows, weighted by
+reads, and ``G`` the mean of ``g g^T`` over the logit's gradients ``g`` with respect to what the model reads from it,
+dropping a part ``e`` of a row changes the logit by about ``e^T g``, in the mean square by ``trace(G cov(e))``. The best
+subspace of d columns are the first d eigenvectors of ``G^(1/2) M G^(1/2)``: a principal component analysis in the
+model's own metric, whose eigenvalues are squared changes of the logit, and so comparable between tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rankine.compression.context import Context
+from rankine.compression.fine_tune import fine_tune
+from rankine.compression.narrow import is_read_by_layers, narrow_sequence, narrow_vector
+from rankine.compression.outcome import Outcome
+from rankine.compression.recipe import ShrinkTables
+from rankine.compression.surgery import close_graph, open_graph, widths_of
+from rankine.compression.table_forms import reads_of_tables
+from rankine.compression.table_metric import table_metrics
+from rankine.errors import UsageError
+from rankine.models.network import Network
+from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, MultiHotFeature, SequenceFeature
+from rankine.models.tables import Table
+from rankine.models.transforms import table_of
+
+if TYPE_CHECKING:
+    from rankine.models.rewrite.graph import Graph
+
+__all__ = ["shrink_tables"]
+
+Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
+
+_UNREAD = 0.1
+"""Weight of a row that was never read, in reads: serving may meet it."""
+_WORTH = 4
+"""A map back that is a node of its own must be paid for so many times by the bytes that it saves."""
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A table that can be narrower.
+
+    Attributes:
+        features: that read it.
+        rows: ``(count, dim)``.
+        mean: of the rows, as far as it can be kept apart; else zero.
+        forward: ``(dim, dim)``; the first d columns give the d columns that are kept.
+        back: its inverse; the first d rows map them back.
+        losses: mean squared change of the logit from dropping a column, ``(dim,)``, descending.
+        overhead_bytes: of a column in the maps that stay in the graph.
+    """
+
+    features: tuple[Feature, ...]
+    rows: Floats
+    mean: Floats
+    forward: Floats
+    back: Floats
+    losses: Floats
+    overhead_bytes: int
+
+    @property
+    def dim(self) -> int:
+        return int(self.rows.shape[1])
+
+    @property
+    def column_bytes(self) -> int:
+        return len(self.rows) * self.rows.itemsize
+
+    def is_worth(self, columns: int) -> bool:
+        """Whether tables of so many columns save bytes enough for the nodes that they cost."""
+        saved = (self.dim - columns) * self.column_bytes
+        return saved > 0 and saved >= _WORTH * self.overhead_bytes * columns
+
+
+def shrink_tables(network: Network, settings: ShrinkTables, context: Context) -> Outcome:
+    """Narrow the tables, then tune.
+
+    Raises:
+        UsageError: an operator of the graph has no gradient here, or no table can be narrower.
+    """
+    graph, widths = open_graph(network.graph), widths_of(network.graph)
+    kept_whole = _kept_whole(network)
+    candidates = _candidates(network, graph, widths, set(network.tables) - kept_whole.keys(), settings, context)
+    if not candidates:
+        raise UsageError(
+            "no embedding table can be narrower",
+            where="recipe: shrink_tables",
+            got="; ".join(f"'{name}' {reason}" for name, reason in kept_whole.items()) or "no tables",
+            allowed="float tables of two columns or more, of features that are not pooled by their maximum",
+            hint="Leave the pass out of the recipe.",
+        )
+    columns = _columns(candidates, settings, sum(table.size_bytes for table in network.tables.values()))
+    tables, merged = dict(network.tables), dict[str, bool]()
+    for name, count in columns.items():
+        tables[name], more = _narrow(graph, candidates[name], count, widths)
+        merged |= more
+    details = _details(candidates, columns, kept_whole, merged)
+    if not columns:
+        return Outcome(network, "tables: every one needs all of its columns", details)
+    network = network.changed(graph=close_graph(graph, network.graph), tables=tables)
+    changes = ", ".join(f"{name} {candidates[name].dim} to {count}" for name, count in columns.items())
+    text = f"narrower tables ({changes})"
+    if settings.tune is not None:
+        network, result = fine_tune(network, settings.tune, context, task="tune narrower tables")
+        text += f", tuned {result.best_epoch} epochs"
+        details["fit"] = result.model_dump(mode="json")
+    return Outcome(network, text, details)
+
+
+def _kept_whole(network: Network) -> dict[str, str]:
+    """Tables that cannot be narrower, and why."""
+    found = {}
+    for name, table in network.tables.items():
+        features = _features_of(network, name)
+        if not isinstance(table, Table) or table.form not in ("float32", "float16"):
+            found[name] = f"is {table.form}"
+        elif table.dim < 2:
+            found[name] = "has one column"
+        elif any(isinstance(feature, MultiHotFeature) and feature.pooling == "max" for feature in features):
+            found[name] = "is pooled by its maximum, which no linear map leaves as it is"
+    return found
+
+
+def _features_of(network: Network, table: str) -> tuple[Feature, ...]:
+    return tuple(
+        feature
+        for feature in network.schema.features
+        if not isinstance(feature, DenseFeature) and table_of(feature) == table
+    )
+
+
+def _candidates(
+    network: Network,
+    graph: Graph,
+    widths: dict[str, int],
+    names: Iterable[str],
+    settings: ShrinkTables,
+    context: Context,
+) -> dict[str, _Candidate]:
+    metrics = table_metrics(network, context.calibration(settings.calibration_rows))
+    reads = reads_of_tables(
+        context.train.batch, network.schema, {name: table.count for name, table in network.tables.items()}
+    )
+    found = {}
+    for name in sorted(names):
+        features = _features_of(network, name)
+        alone = [f for f in features if isinstance(f, SequenceFeature) or not is_read_by_layers(graph, f.name, widths)]
+        rows, weights = network.tables[name].dequantized(), reads[name] + _UNREAD
+        # A mean apart needs that every read adds it exactly once: not so for bags, which may be empty, and sequences.
+        centered = all(isinstance(feature, CategoricalFeature) for feature in features)
+        mean = weights @ rows / weights.sum() if centered else np.zeros(rows.shape[1])
+        overhead = len(alone) * rows.shape[1] * 4
+        found[name] = _Candidate(features, rows, mean, *_axes(rows - mean, weights, metrics[name]), overhead)
+    return found
+
+
+def _axes(rows: Floats, weights: Floats, metric: Floats) -> tuple[Floats, Floats, Floats]:
+    """The maps to and from the columns of a table in the order of what they change, and what each changes."""
+    covariance = (rows * weights[:, None]).T @ rows / weights.sum()
+    values, vectors = np.linalg.eigh(metric)
+    root = vectors * np.sqrt(values)  # metric = root root^T
+    losses, turned = np.linalg.eigh(root.T @ covariance @ root)
+    turned = turned[:, ::-1]
+    return root @ turned, turned.T @ np.linalg.inv(root), np.maximum(losses[::-1], 0)
+
+
+def _columns(candidates: Mapping[str, _Candidate], settings: ShrinkTables, table_bytes: int) -> dict[str, int]:
+    """How many columns each table keeps that gets narrower.
+
+    Columns go by what they change for their bytes, the least first. What saves too little for the nodes that it costs
+    is left whole, and the rest chosen again.
+    """
+    worth = {name: one for name, one in candidates.items() if one.is_worth(1)}
+    while True:
+        columns = _chosen(worth, settings, table_bytes)
+        narrower = {name: count for name, count in columns.items() if count < worth[name].dim}
+        wrong = [name for name, count in narrower.items() if not worth[name].is_worth(count)]
+        if not wrong:
+            return narrower
+        worth = {name: one for name, one in worth.items() if name not in wrong}
+
+
+def _chosen(candidates: Mapping[str, _Candidate], settings: ShrinkTables, table_bytes: int) -> dict[str, int]:
+    """Columns of each table: the last ones go as long as the budget says so; a table keeps one at least."""
+    columns = {name: one.dim for name, one in candidates.items()}
+    order = sorted(  # of a table the last columns first, also where they change nothing at all
+        ((name, column) for name, one in candidates.items() for column in range(one.dim - 1, 0, -1)),
+        key=lambda at: candidates[at[0]].losses[at[1]] / candidates[at[0]].column_bytes,
+    )
+    allowed = (1 - settings.energy) * sum(one.losses.sum() for one in candidates.values())
+    lost, size = 0.0, float(table_bytes)
+    for name, column in order:
+        lost += float(candidates[name].losses[column])
+        if settings.bytes is None and lost > allowed:
+            break
+        if settings.bytes is not None and size <= settings.bytes * table_bytes:
+            break
+        columns[name] -= 1
+        size -= candidates[name].column_bytes
+    return columns
+
+
+def _narrow(graph: Graph, one: _Candidate, columns: int, widths: dict[str, int]) -> tuple[Table, dict[str, bool]]:
+    """The narrower table, and for each of its features whether the map back is a part of the layers that read it."""
+    back = one.back[:columns]
+    scale, basis = _orthonormal(back)
+    rows = (one.rows - one.mean) @ (one.forward[:, :columns] @ scale)
+    merged = {}
+    for feature in one.features:
+        if isinstance(feature, SequenceFeature):
+            narrow_sequence(graph, feature.name, basis, feature.max_length)
+            merged[feature.name] = False
+        else:
+            merged[feature.name] = narrow_vector(graph, feature.name, basis, one.mean, widths)
+    return Table(rows.astype(np.float32)), merged
+
+
+def _orthonormal(back: Floats) -> tuple[Floats, Floats]:
+    """``back (d, dim)`` as a square matrix times orthonormal rows: the columns of a table keep the size of its rows, on
+    which learning rates and the weight of norms depend."""
+    columns, triangle = np.linalg.qr(back.T)
+    return triangle.T, columns.T
+
+
+def _details(
+    candidates: Mapping[str, _Candidate],
+    columns: Mapping[str, int],
+    kept_whole: Mapping[str, str],
+    merged: Mapping[str, bool],
+) -> dict[str, Any]:
+    total = sum(one.losses.sum() for one in candidates.values()) or 1.0
+    tables = {
+        name: {
+            "columns_before": one.dim,
+            "columns": columns.get(name, one.dim),
+            "lost_share": round(float(one.losses[columns.get(name, one.dim) :].sum() / total), 6),
+        }
+        for name, one in candidates.items()
+    }
+    return {
+        "tables": tables,
+        "left_whole": dict(kept_whole),
+        "map": {name: "merged" if is_merged else "in the graph" for name, is_merged in merged.items()},
+    }
