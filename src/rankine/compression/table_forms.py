@@ -24,7 +24,7 @@ Scales = Literal["float16", "float32"]
 
 _LARGEST_LOSS = 1.1
 """Half-precision scales are kept where the squared error grows by less than this factor."""
-_ROUNDS = 30
+_ROUNDS = 15
 _UNREAD = 0.1
 """Weight of a row that was never read, in reads: it is fitted too, as far as it costs the others little."""
 
@@ -127,9 +127,10 @@ def quotient_remainder(
     cube, weight = values.reshape(quotients, buckets, table.dim), weights.reshape(quotients, buckets)
     left: Floats = np.zeros((quotients, table.dim))
     right: Floats = np.random.default_rng(seed).normal(size=(buckets, table.dim))
-    for _ in range(_ROUNDS):
-        left = _fitted(cube, weight, right, combine)
-        right = _fitted(cube.swapaxes(0, 1), weight.T, left, combine)
+    # Alike at first: then the best product is the largest singular pair, which any start leads to.
+    for weighing in [(weight > 0).astype(float)] * _ROUNDS + [weight] * _ROUNDS:
+        left = _fitted(cube, weighing, right, combine)
+        right = _fitted(cube.swapaxes(0, 1), weighing.T, left, combine)
     if combine == "product":
         left, right = _balanced(left, right)
     quotient, remainder = (Table(part.astype(np.float32)) for part in (left, right))
