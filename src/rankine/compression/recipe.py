@@ -129,7 +129,7 @@ class QuotientRemainder(Frozen):
 
     Attributes:
         smallest: tables of fewer rows stay whole.
-        buckets: remainders; None for about the square root of twice the rows.
+        buckets: remainders; None for the square root of the rows, which makes the table smallest.
         combine: of the two rows.
         tune: how the model learns again; None leaves it as fitted.
     """
