@@ -102,7 +102,8 @@ def bootstrap_t(
     rows = len(columns)
     totals = columns.sum(axis=0)
     estimate = float(statistic.value(totals))
-    influence = columns @ statistic.gradient(totals)
+    # A sum, not a matrix product: fused multiply-adds would leave dust where two columns are identical.
+    influence = (columns * statistic.gradient(totals)).sum(axis=1)
     row_variance = rows / max(rows - 1, 1) * float(np.square(influence).sum())
     variance, method, counts = clustered_variance(influence, clusters, row_variance)
     se = math.sqrt(variance)
@@ -124,7 +125,7 @@ def relative_fall() -> Statistic:
 
     def gradient(sums: Floats) -> Floats:
         first, second = sums[..., 0], sums[..., 1]
-        return np.stack([second / first**2, -1.0 / first], axis=-1)
+        return np.stack([second / first / first, -1.0 / first], axis=-1)
 
     return Statistic(value, gradient)
 
@@ -148,7 +149,7 @@ def _blocks(influence: Floats, clusters: Sequence[ArrayLike]) -> tuple[Codes, in
     rows = len(influence)
     if not clusters:
         return np.arange(rows, dtype=np.int64) % _BLOCKS, min(rows, _BLOCKS)
-    encoded = [encode_clusters(ids, rows, position) for position, ids in enumerate(clusters)]
+    encoded = [encode_clusters(ids, rows, f"clusters[{place}]") for place, ids in enumerate(clusters)]
     codes, count = max(encoded, key=lambda one: clustered_variance(influence, [one[0]], 0.0)[0])
     return codes % _BLOCKS, min(count, _BLOCKS)
 

@@ -118,7 +118,7 @@ def top_overlap(a: Floats, b: Floats, groups: ArrayLike, depth: int = 10) -> flo
     Raises:
         DataError: ids of another shape or kind.
     """
-    codes, count = encode_clusters(groups, len(a))
+    codes, count = _codes(groups, len(a))
     sizes = np.bincount(codes, minlength=count)
     large = sizes > depth
     if not large.any():
@@ -146,7 +146,7 @@ def _codes(groups: ArrayLike, rows: int) -> tuple[Codes, int]:
     values = np.asarray(groups)
     if values.shape == (rows,) and rows and bool((values == values[0]).all()):
         return np.zeros(rows, dtype=np.int64), 1
-    return encode_clusters(values, rows)
+    return encode_clusters(values, rows, "groups")
 
 
 def _sums(lists: _Lists, values: Floats) -> Floats:

@@ -20,7 +20,6 @@ from rankine.metrics import Bools, Floats, check_both_classes, check_finite, che
 
 __all__ = [
     "PairedAuc",
-    "PairedMean",
     "Spread",
     "clustered_variance",
     "encode_clusters",
@@ -29,8 +28,6 @@ __all__ = [
     "minimum_detectable",
     "p_value_below",
     "paired_delong",
-    "paired_log_ratio",
-    "paired_mean",
     "percentile",
     "percentiles",
     "power_at_zero",
@@ -50,16 +47,6 @@ class PairedAuc:
     auc_a: float
     auc_b: float
     delta: float
-    se: float
-    method: str
-    clusters: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PairedMean:
-    """An estimate from paired rows with its standard error; ``method`` and ``clusters`` as in :class:`PairedAuc`."""
-
-    estimate: float
     se: float
     method: str
     clusters: tuple[int, ...]
@@ -115,35 +102,6 @@ def paired_delong(labels: ArrayLike, a: ArrayLike, b: ArrayLike, clusters: Seque
         row_variance += count / (count - 1) * float(np.square(influence[chosen]).sum())
     variance, method, counts = clustered_variance(influence, clusters, row_variance)
     return PairedAuc(auc_a, auc_b, auc_b - auc_a, math.sqrt(variance), method, counts)
-
-
-def paired_mean(differences: ArrayLike, clusters: Sequence[ArrayLike] = ()) -> PairedMean:
-    """Mean of paired differences, shape ``(rows,)``, with its standard error (clusters as in :func:`paired_delong`).
-
-    Raises:
-        DataError: fewer than two rows or clusters, or a difference that is not finite.
-        UsageError: more than two cluster dimensions.
-    """
-    values = check_finite(differences, np.size(differences), where="differences")
-    mean = float(values.mean()) if len(values) else 0.0
-    return _from_influence(mean, values - mean, clusters)
-
-
-def paired_log_ratio(a: ArrayLike, b: ArrayLike, clusters: Sequence[ArrayLike] = ()) -> PairedMean:
-    """``log(mean(b) / mean(a))`` of paired non-negative values, standard error by the delta method.
-
-    With predicted probabilities this is the difference in *log calibration ratio*: the observed rate cancels.
-
-    Raises:
-        DataError: shapes differ, a value is not finite, a mean is not positive, fewer than two rows or clusters.
-        UsageError: more than two cluster dimensions.
-    """
-    rows = np.size(a)
-    values_a, values_b = check_finite(a, rows, where="values of a"), check_finite(b, rows, where="values of b")
-    mean_a, mean_b = (float(values.mean()) if rows else 0.0 for values in (values_a, values_b))
-    if mean_a <= 0 or mean_b <= 0:
-        raise DataError("the log ratio needs positive means", got=f"means {mean_a:g} and {mean_b:g}")
-    return _from_influence(math.log(mean_b / mean_a), values_b / mean_b - values_a / mean_a, clusters)
 
 
 def lower_bound(estimate: float, se: float, confidence: float = 0.95) -> float:
@@ -219,17 +177,6 @@ def _placements(positive: Bools, scores: Floats) -> Floats:
     return placed
 
 
-def _from_influence(estimate: float, deviations: Floats, clusters: Sequence[ArrayLike]) -> PairedMean:
-    """A :class:`PairedMean` whose row i moves the estimate by ``deviations[i] / rows``."""
-    rows = len(deviations)
-    if rows < 2:
-        raise DataError("a variance needs two rows", got=f"{rows} rows")
-    influence = deviations / rows
-    row_variance = rows / (rows - 1) * float(np.square(influence).sum())
-    variance, method, counts = clustered_variance(influence, clusters, row_variance)
-    return PairedMean(estimate, math.sqrt(variance), method, counts)
-
-
 def clustered_variance(
     influence: Floats, clusters: Sequence[ArrayLike], row_variance: float
 ) -> tuple[float, str, tuple[int, ...]]:
@@ -248,7 +195,7 @@ def clustered_variance(
         raise UsageError("too many cluster dimensions", where="clusters", got=len(clusters), allowed="0, 1 or 2")
     if not clusters:
         return row_variance, "row-wise", ()
-    encoded = [encode_clusters(ids, len(influence), position) for position, ids in enumerate(clusters)]
+    encoded = [encode_clusters(ids, len(influence), f"clusters[{place}]") for place, ids in enumerate(clusters)]
     counts = tuple(count for _, count in encoded)
     one_way = [_cluster_variance(influence, codes, count) for codes, count in encoded]
     if len(encoded) == 1:
@@ -266,14 +213,16 @@ def _cluster_variance(influence: Floats, codes: Codes, count: int) -> float:
     return count / (count - 1) * float(np.square(sums).sum())
 
 
-def encode_clusters(ids: ArrayLike, rows: int, position: int = 0) -> tuple[Codes, int]:
+def encode_clusters(ids: ArrayLike, rows: int, where: str) -> tuple[Codes, int]:
     """Cluster ids of any sortable kind as codes from 0, shape ``(rows,)``, and the number of clusters.
+
+    Args:
+        where: what an error calls the ids.
 
     Raises:
         DataError: another shape, ids of different kinds, NaN, or fewer than two clusters.
     """
     values = np.asarray(ids)
-    where = f"clusters[{position}]"
     if values.shape != (rows,):
         raise DataError("must have one id a row", where=where, got=f"shape {values.shape}", allowed=f"({rows},)")
     try:

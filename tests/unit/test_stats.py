@@ -10,14 +10,14 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from rankine.errors import DataError, UsageError
-from rankine.metrics import auc, calibration_ratio, sigmoid
+from rankine.metrics import auc, sigmoid
 from rankine.stats import (
+    clustered_variance,
     lower_bound,
     median_spread,
     minimum_detectable,
+    p_value_below,
     paired_delong,
-    paired_log_ratio,
-    paired_mean,
     percentile,
     percentiles,
     power_at_zero,
@@ -108,11 +108,12 @@ def test_variance_falls_back_to_the_larger_one_way_when_two_way_is_not_positive(
     # Within each user and each item the differences cancel, so both one-way variances are below the row-wise one.
     differences = np.array([1.0, -1.0, -1.0, 1.0, 0.5])
     users, items = [0, 0, 1, 1, 2], [0, 1, 0, 1, 2]
-    found = paired_mean(differences, [users, items])
-    one_way = [paired_mean(differences, [ids]).se for ids in (users, items)]
-    assert max(one_way) < paired_mean(differences).se
-    assert found.method == "larger of two one-way clustered"
-    assert found.se == max(one_way) > 0
+    influence = differences - differences.mean()
+    variance, method, counts = clustered_variance(influence, [users, items], 0.0)
+    one_way = [clustered_variance(influence, [ids], 0.0)[0] for ids in (users, items)]
+    assert max(one_way) < float(np.square(influence).sum())
+    assert (method, counts) == ("larger of two one-way clustered", (3, 3))
+    assert variance == max(one_way) > 0
 
 
 def test_delong_standard_error_is_zero_when_ranks_are_identical() -> None:
@@ -186,39 +187,28 @@ def test_type_one_error_is_nominal_only_when_both_dimensions_are_given() -> None
     found = []
     for _ in range(600):
         differences = rng.normal(size=60)[users] + rng.normal(size=40)[items] + rng.normal(size=len(users))
-        one_way, two_way = paired_mean(differences, [users]), paired_mean(differences, [users, items])
-        found.append((two_way.estimate, one_way.se, two_way.se))
+        influence = (differences - differences.mean()) / len(differences)
+        errors = [math.sqrt(clustered_variance(influence, ids, 0.0)[0]) for ids in ([users], [users, items])]
+        found.append((differences.mean(), *errors))
     means, one_way_se, two_way_se = np.array(found).T
     assert share_of_missed_bounds(means, one_way_se) > 0.1
     assert 0.025 < share_of_missed_bounds(means, two_way_se) < 0.08
 
 
-def test_paired_mean_equals_the_textbook_when_rows_are_independent() -> None:
-    differences = np.array([0.1, -0.4, 0.3, 0.2])
-    found = paired_mean(differences)
-    assert found.estimate == pytest.approx(0.05)
-    assert found.se == pytest.approx(differences.std(ddof=1) / 2)
-
-
-def test_paired_mean_equals_the_mean_of_clusters_when_clusters_are_of_one_size() -> None:
+def test_variance_equals_that_of_the_mean_of_clusters_when_clusters_are_of_one_size() -> None:
     differences = np.array([1.0, 3.0, -1.0, 0.0, 2.0, 4.0])
     means = differences.reshape(3, 2).mean(axis=1)
-    assert paired_mean(differences, [[0, 0, 1, 1, 2, 2]]).se == pytest.approx(means.std(ddof=1) / math.sqrt(3))
+    influence = (differences - differences.mean()) / 6
+    assert clustered_variance(influence, [[0, 0, 1, 1, 2, 2]], 0.0)[0] == pytest.approx(means.var(ddof=1) / 3)
 
 
-def test_paired_log_ratio_is_the_difference_in_log_calibration_when_given_probabilities() -> None:
-    labels, a, b, _, _ = tied_scores(400, 12)
-    found = paired_log_ratio(sigmoid(a), sigmoid(b))
-    expected = math.log(calibration_ratio(labels, b)) - math.log(calibration_ratio(labels, a))
-    assert found.estimate == pytest.approx(expected, abs=1e-12)
+def test_p_value_is_the_level_when_the_bound_meets_the_threshold() -> None:
+    assert p_value_below(0.3, 0.1, lower_bound(0.3, 0.1)) == pytest.approx(0.05)
+    assert p_value_below(0.3, 0.1, 0.3) == pytest.approx(0.5)
 
 
-def test_paired_log_ratio_error_agrees_with_a_jackknife_when_rows_are_independent() -> None:
-    _, a, b, _, _ = tied_scores(400, 13)
-    first, second = sigmoid(a), sigmoid(b)
-    left_out = np.log((second.sum() - second) / (first.sum() - first))
-    jackknife = math.sqrt(399 / 400 * np.square(left_out - left_out.mean()).sum())
-    assert paired_log_ratio(first, second).se == pytest.approx(jackknife, rel=0.02)
+def test_p_value_is_certain_when_there_is_no_error() -> None:
+    assert (p_value_below(0.0, 0.0, -0.001), p_value_below(-0.001, 0.0, -0.001)) == (0.0, 1.0)
 
 
 def test_bounds_leave_five_percent_outside_when_confidence_is_the_default() -> None:
@@ -287,13 +277,6 @@ def test_summaries_refuse_when_values_are_missing(bad: list[float]) -> None:
     for summary in (median_spread, lambda values: percentile(values, 50)):
         with pytest.raises(DataError):
             summary(bad)
-    with pytest.raises(DataError):
-        paired_mean(bad)
-
-
-def test_paired_log_ratio_refuses_when_a_mean_is_zero() -> None:
-    with pytest.raises(DataError, match="positive means"):
-        paired_log_ratio([0.0, 0.0], [0.1, 0.2])
 
 
 def test_helpers_refuse_when_arguments_are_out_of_range() -> None:

@@ -28,7 +28,9 @@ __all__ = ["PairedRows", "auc_test", "auc_without_variance", "calibration_test",
 
 _HALF = 0.975
 _TINY = 1e-12
-"""Added to each row's loss and probability, so that a model that is never wrong, or always 0, has a logarithm."""
+"""Added to each row's loss and probability, so that a model that is never wrong, or always 0, can be compared."""
+_LOSS_LIMIT = 1e6
+"""Nats of a row; with more, products of losses would overflow."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +99,7 @@ def auc_without_variance(rows: PairedRows, margin: float) -> MetricTest:
 
 def entropy_test(rows: PairedRows, margin: float | None, *, resamples: int = 2000, seed: int = 0) -> MetricTest:
     """Relative fall of normalized entropy; the entropy of the base rate cancels, so it is that of the log loss."""
-    losses = np.stack([row_log_loss(rows.positive, scores) + _TINY for scores in (rows.a, rows.b)], axis=1)
+    losses = np.stack([_bounded_loss(rows.positive, scores) for scores in (rows.a, rows.b)], axis=1)
     found = bootstrap_t(losses, relative_fall(), tuple(rows.clusters.values()), resamples=resamples, seed=seed)
     values = normalized_entropy(rows.positive, rows.a), normalized_entropy(rows.positive, rows.b)
     bounds = found.lower(), found.upper()
@@ -116,6 +118,7 @@ def calibration_test(rows: PairedRows, margin: float | None, *, resamples: int =
     twice. Both are smooth, so each has honest bounds. "Worse by the margin" is ``d >= m and s >= m`` or
     ``-d >= m and -s >= m``; each half is refuted by either of its two parts, at half the level (Bonferroni), and both
     halves have to be. That holds at the kink, where ``|log c|`` itself is not normal, and is conservative away from it.
+    ``se`` is that of ``d``; the power is that of ``d`` alone, so it is at least that.
     """
     rate, first, second = rows.positive + _TINY, sigmoid(rows.a) + _TINY, sigmoid(rows.b) + _TINY
     columns = np.stack([first, second, rate], axis=1)
@@ -126,10 +129,9 @@ def calibration_test(rows: PairedRows, margin: float | None, *, resamples: int =
     )
     growth = _growth((difference.estimate, difference.estimate), (total.estimate, total.estimate))
     high, low = _growth_bounds(difference, total)
-    nearer = difference if abs(growth) == abs(difference.estimate) else total
     values = calibration_ratio(rows.positive, rows.a), calibration_ratio(rows.positive, rows.b)
     method = f"studentized bootstrap of two linear comparisons, {_by(difference.method, rows.clusters)}"
-    found = _Found("calibration", values, -growth, nearer.se, (-high, -low), method)
+    found = _Found("calibration", values, -growth, difference.se, (-high, -low), method)
     if margin is None:
         return _judged(found, None, None, None)
     return _judged(found, margin, _growth_p_value(difference, total, margin), _two_sided_power(difference.se, margin))
@@ -183,6 +185,10 @@ def _judged(found: _Found, margin: float | None, p_value: float | None, power: f
         method=found.method,
         groups=found.groups,
     )
+
+
+def _bounded_loss(positive: Bools, scores: Floats) -> Floats:
+    return np.minimum(row_log_loss(positive, scores), _LOSS_LIMIT) + _TINY
 
 
 def _by(method: str, clusters: Mapping[str, ArrayLike]) -> str:
