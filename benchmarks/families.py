@@ -26,7 +26,8 @@ from rankine.compilation.engine import Runner, Target
 from rankine.compilation.engines import load_engine
 from rankine.compilation.verify import FP32_LIMIT, verify_logits
 from rankine.compilation.verify import reference_logits as reference_of
-from rankine.compression.quantize import quantize_graph, quantize_table
+from rankine.compression.quantize import quantize_graph
+from rankine.compression.table_forms import quantize_table
 from rankine.errors import EngineError
 from rankine.models.columns import Batch, Column, Ragged
 from rankine.models.export import export_model
@@ -142,7 +143,7 @@ def _forms(name: str, module: RankingModel, folder: Path) -> tuple[Model, Model]
     tables = {table: Table(weight.numpy()) for table, weight in tables_of(module).items()}
     model = Model(name=name, schema=module.schema, graph=folder / "fp32.onnx", tables=tables)
     inputs = reference_lookup(module.schema, tables, batch_of(module.schema, CALIBRATION_ROWS, seed=1), np.float32)
-    quantize_graph(model.graph, inputs, folder / "int8.onnx", method="minmax")
+    onnx.save(quantize_graph(onnx.load(model.graph), inputs), folder / "int8.onnx")
     rows = {table: quantize_table(values, "int8") for table, values in tables.items()}
     return model, replace(model, graph=folder / "int8.onnx", tables=rows, numeric="int8")
 

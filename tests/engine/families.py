@@ -12,7 +12,8 @@ import onnx
 import torch
 
 from engine.small_model import small_batch, small_schema
-from rankine.compression.quantize import quantize_graph, quantize_table
+from rankine.compression.quantize import quantize_graph
+from rankine.compression.table_forms import quantize_table
 from rankine.models.export import export_model
 from rankine.models.lookup_reference import reference_lookup
 from rankine.models.schema import Schema, Task
@@ -70,6 +71,6 @@ def build_family(name: str, folder: Path) -> Built:
     tables = {table: Table(weight.numpy()) for table, weight in tables_of(module).items()}
     fp32 = Model(name=name, schema=module.schema, graph=folder / "fp32.onnx", tables=tables)
     inputs = reference_lookup(module.schema, tables, small_batch(1000, seed=5), np.float32)
-    quantize_graph(fp32.graph, inputs, folder / "int8.onnx", method="minmax")
+    onnx.save(quantize_graph(onnx.load(fp32.graph), inputs), folder / "int8.onnx")
     rows = {table: quantize_table(values, "int8") for table, values in tables.items()}
     return Built(module, fp32, replace(fp32, graph=folder / "int8.onnx", tables=rows, numeric="int8"))

@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from rankine.compression.quantize import quantize_graph, quantize_table
+from rankine.compression.quantize import quantize_graph
+from rankine.compression.table_forms import quantize_table
 from rankine.models.columns import Batch, Column, Ragged
 from rankine.models.lookup_plan import input_width
 from rankine.models.lookup_reference import reference_lookup
@@ -100,7 +101,7 @@ def small_model(folder: Path, numeric: Numeric = "fp32", *, history: bool = Fals
     if numeric == "fp32":
         return model
     inputs = reference_lookup(schema, tables, small_batch(2000, seed=9), np.float32)
-    quantize_graph(graph, inputs, folder / "int8.onnx", method="minmax")
+    onnx.save(quantize_graph(onnx.load(graph), inputs), folder / "int8.onnx")
     return replace(model, graph=folder / "int8.onnx", numeric="int8")
 
 

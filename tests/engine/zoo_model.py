@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from engine.small_model import small_batch, small_schema
 from rankine.artifact import Artifact, Draft
-from rankine.compression.quantize import quantize_graph, quantize_table
+from rankine.compression.quantize import quantize_graph
+from rankine.compression.table_forms import quantize_table
 from rankine.models.lookup_reference import reference_lookup
 from rankine.models.variant import BASELINE, Variant, load_model, write_tables
 
@@ -40,7 +42,7 @@ def _quantized(parent: Artifact, folder: Path) -> Artifact:
     model = load_model(parent, BASELINE)
     draft = Draft("compressed", parent=parent)
     inputs = reference_lookup(model.schema, model.tables, small_batch(1000, seed=5), np.float32)
-    quantize_graph(model.graph, inputs, folder / "int8.onnx", method="minmax")
+    onnx.save(quantize_graph(onnx.load(model.graph), inputs), folder / "int8.onnx")
     draft.put_file(f"variants/{QUANTIZED}/graph.onnx", folder / "int8.onnx")
     tables = {name: quantize_table(table, "int8") for name, table in model.tables.items()}
     types = write_tables(draft, QUANTIZED, tables)

@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from rankine.compression.context import draw_rows
-from rankine.compression.quantize import quantize_graph, quantize_table
+from rankine.compression.quantize import quantize_graph
 from rankine.compression.recipe import DEFAULT_RECIPE, Recipe, read_recipe
+from rankine.compression.table_forms import quantize_table
 from rankine.config import dump_yaml, parse
 from rankine.data.synthetic import make_synthetic
 from rankine.errors import ConfigError
@@ -62,32 +60,22 @@ def test_draw_rows_keeps_requests_and_items_when_recombined() -> None:
     assert not set(zip(drawn.request_index, drawn.item_index, strict=True)) <= pairs
 
 
-@given(arrays(np.float32, (5, 8), elements=st.floats(-10, 10, width=32)))
-def test_quantized_rows_are_within_half_a_step_when_dequantized(rows: np.ndarray) -> None:
-    table = quantize_table(Table(rows), "int8")
-    assert table.rows.dtype == np.uint8
-    steps = np.maximum((rows.max(axis=1) - rows.min(axis=1)) / 255, 1e-6)
-    assert (np.abs(table.dequantized() - rows) <= 0.51 * steps[:, None] + 1e-5).all()
-
-
 def test_quantized_table_is_a_third_or_less_when_rows_are_wide() -> None:
     table = Table(np.random.default_rng(0).normal(size=(100, 32)).astype(np.float32))
     assert quantize_table(table, "int8").size_bytes <= table.size_bytes / 3
 
 
-def test_quantized_graph_is_canonical_when_written(tmp_path: Path) -> None:
+def test_quantized_graph_is_canonical_when_written() -> None:
     dataset = make_synthetic(2000, users=20, items=50, seed=0)
     transforms = dataset.fit_transforms(np.arange(2000))
     settings = {"architecture": "dcn_v2", "hidden": (16, 8), "cross_layers": 2, "embedding_dim": 4}
     model = build_model(dataset.schema, transforms.table_rows(), settings)
-    onnx.save(export_model(model), tmp_path / "fp32.onnx")
     generator = np.random.default_rng(0)
     inputs = {
         feature.name: generator.normal(size=(64, width)).astype(np.float32)
         for feature, width in zip(dataset.schema.features, model.widths, strict=True)
     }
-    quantize_graph(tmp_path / "fp32.onnx", inputs, tmp_path / "int8.onnx", method="minmax")
-    graph = onnx.load(tmp_path / "int8.onnx").graph
+    graph = quantize_graph(export_model(model), inputs).graph
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     activations = [node for node in graph.node if node.op_type == "QuantizeLinear"]
     weights = [node for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in constants]

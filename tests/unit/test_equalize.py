@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from rankine.compression.equalize import equalize_inputs
 from rankine.compression.quantize import quantize_graph
+from rankine.compression.quantize.equalize import equalize_inputs
+from rankine.compression.quantize.layers import find_layers, read_graph
 
 WIDTH, HIDDEN = 12, 16
 
@@ -55,29 +54,45 @@ def run(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> np.ndarray:
 def test_function_is_the_same_when_columns_are_scaled(transposed: bool) -> None:
     model, inputs = graph(transposed=transposed), rows(100)
     expected = run(model, inputs)
-    assert equalize_inputs(model, ["layer"], inputs) == ["layer"]
-    onnx.checker.check_model(model, full_check=True)
-    np.testing.assert_allclose(run(model, inputs), expected, rtol=1e-4, atol=1e-4)
-    assert next(node.op_type for node in model.graph.node) == "Mul"
-    assert "w" not in {tensor.name for tensor in model.graph.initializer}
+    (before,) = find_layers(read_graph(model))
+    scaled, (after,) = equalize_inputs(model, [before], inputs)
+    assert (after.name, after.width, after.columns) == (before.name, WIDTH, HIDDEN)
+    assert after.source != before.source
+    onnx.checker.check_model(scaled, full_check=True)
+    np.testing.assert_allclose(run(scaled, inputs), expected, rtol=1e-4, atol=1e-4)
+    assert next(node.op_type for node in scaled.graph.node) == "Mul"
+    assert "w" not in {tensor.name for tensor in scaled.graph.initializer}
+
+
+def test_value_is_scaled_once_when_several_layers_read_it() -> None:
+    model, inputs = graph(transposed=True), rows(100)
+    body = model.graph
+    second = np.random.default_rng(4).normal(size=(WIDTH, HIDDEN)).astype(np.float32)
+    body.initializer.append(numpy_helper.from_array(second, "u"))
+    body.node.insert(1, helper.make_node("MatMul", ["x", "u"], ["beside"]))
+    body.node[2].CopyFrom(helper.make_node("Add", ["hidden", "beside"], ["active"]))
+    expected = run(model, inputs)
+    layers = find_layers(read_graph(model))
+    scaled, after = equalize_inputs(model, layers, inputs)
+    assert [layer.name for layer in after] == ["hidden", "beside"]
+    assert len({layer.source for layer in after}) == 1
+    assert [node.op_type for node in scaled.graph.node].count("Mul") == 1
+    np.testing.assert_allclose(run(scaled, inputs), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_nothing_is_scaled_when_ranges_are_alike_or_all_zero() -> None:
     model = graph(transposed=True)
-    before = model.SerializeToString()
-    assert equalize_inputs(model, ["layer"], rows(2)) == []
-    assert equalize_inputs(model, ["layer"], {"x": np.zeros((10, WIDTH), np.float32)}) == []
-    assert model.SerializeToString() == before
+    layers = find_layers(read_graph(model))
+    for inputs in (rows(2), {"x": np.zeros((10, WIDTH), np.float32)}):
+        assert equalize_inputs(model, layers, inputs) == (model, layers)
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-def test_int8_is_nearer_to_fp32_when_a_wide_column_is_equalized(tmp_path: Path, transposed: bool) -> None:
+def test_int8_is_nearer_to_fp32_when_a_wide_column_is_equalized(transposed: bool) -> None:
     model, inputs = graph(transposed=transposed), rows(200)
-    onnx.save(model, tmp_path / "fp32.onnx")
     expected = run(model, inputs)
     errors = []
     for equalize in (False, True):
-        out = tmp_path / f"int8-{equalize}.onnx"
-        quantize_graph(tmp_path / "fp32.onnx", inputs, out, method="minmax", equalize=equalize)
-        errors.append(float(np.abs(run(onnx.load(out), inputs) - expected).mean()))
+        after = quantize_graph(model, inputs, equalize=equalize)
+        errors.append(float(np.abs(run(after, inputs) - expected).mean()))
     assert errors[1] < errors[0] / 2

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
@@ -20,18 +18,30 @@ def constant(name: str, *shape: int) -> onnx.TensorProto:
     return numpy_helper.from_array(values.astype(np.float32), name)
 
 
-def quantized(nodes: list[onnx.NodeProto], weights: list[onnx.TensorProto], folder: Path) -> onnx.ModelProto:
-    """The graph of ``nodes`` from ``x (rows, 16)`` to ``logits``, in INT8; checked to stay close to FP32."""
+def graph(nodes: list[onnx.NodeProto], weights: list[onnx.TensorProto]) -> onnx.ModelProto:
+    """The graph of ``nodes`` from ``x (rows, 16)`` to ``logits``."""
     given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", WIDTH])
     output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", None])
-    graph = helper.make_graph(nodes, "test", [given], [output], weights)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    onnx.save(model, folder / "fp32.onnx")
-    x = np.random.default_rng(0).normal(size=(256, WIDTH)).astype(np.float32)
-    quantize_graph(folder / "fp32.onnx", {"x": x}, folder / "int8.onnx", method="minmax")
-    before, after = (ReferenceEvaluator(str(folder / name)).run(None, {"x": x}) for name in ("fp32.onnx", "int8.onnx"))
-    assert np.abs(np.asarray(after[0]) - np.asarray(before[0])).mean() < 0.05 * np.abs(np.asarray(before[0])).mean()
-    return onnx.load(folder / "int8.onnx")
+    body = helper.make_graph(nodes, "test", [given], [output], weights)
+    return helper.make_model(body, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+def rows() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(256, WIDTH)).astype(np.float32)
+
+
+def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    (found,) = ReferenceEvaluator(model).run(None, {"x": x})
+    return np.asarray(found)
+
+
+def quantized(nodes: list[onnx.NodeProto], weights: list[onnx.TensorProto]) -> onnx.ModelProto:
+    """The graph of ``nodes`` in INT8; checked to stay close to FP32."""
+    model = graph(nodes, weights)
+    after = quantize_graph(model, {"x": rows()})
+    before = run(model, rows())
+    assert np.abs(run(after, rows()) - before).mean() < 0.05 * np.abs(before).mean()
+    return after
 
 
 def in_int8(model: onnx.ModelProto) -> set[str]:
@@ -42,7 +52,7 @@ def in_int8(model: onnx.ModelProto) -> set[str]:
     return {node.output[0] for node in products if set(node.input) & rounded}
 
 
-def test_last_layer_before_each_logit_stays_in_float_when_towers_are_joined(tmp_path: Path) -> None:
+def test_last_layer_before_each_logit_stays_in_float_when_towers_are_joined() -> None:
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["shared"]),
         helper.make_node("MatMul", ["shared", "u"], ["tower"]),
@@ -52,11 +62,11 @@ def test_last_layer_before_each_logit_stays_in_float_when_towers_are_joined(tmp_
         helper.make_node("Concat", ["a.logit", "b.logit"], ["logits"], axis=1),
     ]
     weights = [constant("w", WIDTH, 12), constant("u", 12, 9), constant("a", 9, 8), constant("b", 12, 8)]
-    model = quantized(nodes, [*weights, constant("bias", 8)], tmp_path)
+    model = quantized(nodes, [*weights, constant("bias", 8)])
     assert in_int8(model) == {"shared", "tower"}
 
 
-def test_products_of_activations_stay_in_float_when_quantized(tmp_path: Path) -> None:
+def test_products_of_activations_stay_in_float_when_quantized() -> None:
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["hidden"]),
         helper.make_node("Reshape", ["hidden", "shape"], ["rows"]),
@@ -73,35 +83,35 @@ def test_products_of_activations_stay_in_float_when_quantized(tmp_path: Path) ->
         numpy_helper.from_array(np.array([-1, 3, 4]), "shape"),
         numpy_helper.from_array(np.array([-1, 9]), "flat"),
     ]
-    model = quantized(nodes, [*weights, *shapes], tmp_path)
+    model = quantized(nodes, [*weights, *shapes])
     assert in_int8(model) == {"hidden", "top", "beside"}
     reshape = next(node for node in model.graph.node if node.op_type == "Reshape")
     assert reshape.input[0] == "hidden", "what is multiplied in FP32 is not rounded either"
 
 
 @pytest.mark.parametrize("name", ["", "same"])
-def test_layers_are_told_apart_when_names_are_missing_or_shared(tmp_path: Path, name: str) -> None:
+def test_layers_are_told_apart_when_names_are_missing_or_shared(name: str) -> None:
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["hidden"], name=name),
         helper.make_node("MatMul", ["hidden", "u"], ["logits"], name=name),
     ]
-    model = quantized(nodes, [constant("w", WIDTH, 12), constant("u", 12, 8)], tmp_path)
+    model = quantized(nodes, [constant("w", WIDTH, 12), constant("u", 12, 8)])
     assert in_int8(model) == {"hidden"}
 
 
-def test_layer_is_quantized_when_its_weight_is_a_constant_node(tmp_path: Path) -> None:
+def test_layer_is_quantized_when_its_weight_is_a_constant_node() -> None:
     nodes = [
         helper.make_node("Constant", [], ["w"], value=constant("w", WIDTH, 12)),
         helper.make_node("MatMul", ["x", "w"], ["hidden"]),
         helper.make_node("MatMul", ["hidden", "u"], ["logits"]),
     ]
-    model = quantized(nodes, [constant("u", 12, 8)], tmp_path)
+    model = quantized(nodes, [constant("u", 12, 8)])
     assert in_int8(model) == {"hidden"}
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     assert any(values.dtype == np.int8 and values.shape == (WIDTH, 12) for values in stored.values())
 
 
-def test_narrow_layer_stays_in_float_when_quantized(tmp_path: Path) -> None:
+def test_narrow_layer_stays_in_float_when_quantized() -> None:
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["hidden"]),
         helper.make_node("MatMul", ["hidden", "g"], ["gate"]),
@@ -110,4 +120,4 @@ def test_narrow_layer_stays_in_float_when_quantized(tmp_path: Path) -> None:
         helper.make_node("MatMul", ["mixed", "h"], ["logits"]),
     ]
     weights = [constant("w", WIDTH, 12), constant("g", 12, 3), constant("u", 3, 8), constant("h", 8, 1)]
-    assert in_int8(quantized(nodes, weights, tmp_path)) == {"hidden", "mixed"}
+    assert in_int8(quantized(nodes, weights)) == {"hidden", "mixed"}

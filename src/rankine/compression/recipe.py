@@ -202,7 +202,7 @@ class Quantize(Frozen):
     type: Literal["quantize"] = "quantize"
     version: Literal[1] = 1
     calibration_rows: int = Field(8192, ge=1)
-    method: Literal["auto", "minmax", "percentile", "entropy", "mse"] = "minmax"
+    method: Literal["auto", "minmax", "percentile", "entropy", "mse"] = "auto"
     equalize: bool = True
     sensitivity: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     only_where_faster: bool = False
