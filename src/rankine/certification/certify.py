@@ -34,6 +34,7 @@ def certify(
     dataset: Dataset,
     *,
     margin: float | Margins = 0.001,
+    own_margins: Mapping[str, Margins] | None = None,
     settings: CertifySettings | None = None,
     out: Path,
     emit: Emit = ignore,
@@ -46,12 +47,15 @@ def certify(
     order that is fixed on validation rows, or by Holm's procedure. The baseline is its own reference: its certificates
     say that engines agree with it, and are no part of that procedure.
 
-    The plan names the fastest pair whose quality certificate passed; without one there is no plan file, and `serve`
-    refuses the artifact. The use of the test split is counted, by this user and in the artifact.
+    The plan names the fastest pair whose quality certificate passed at ``margin`` or a smaller one; without one there
+    is no plan file, and `serve` refuses the artifact. The use of the test split is counted, by this user and in the
+    artifact.
 
     Args:
         dataset: the one that the baseline was trained on; its test rows decide.
         margin: the largest loss of AUC that is accepted, the other metrics' by :meth:`Margins.of`; or all of them.
+        own_margins: those of single variants, in the order in which these are tested, before all others: a ladder.
+            Margins and order have to be fixed without a look at the test rows.
         settings: what else is tested, and how; the defaults if None.
 
     Raises:
@@ -67,7 +71,8 @@ def certify(
     validation, test = held_out_rows(parent, dataset)
     slices = slices_for(parent, dataset, test, settings)
     timings = {variant: timings_ms(parent, variant, validation.batch, emit) for variant in variant_names(parent)}
-    order = _order(parent, timings, validation, emit)
+    own_margins = own_margins or {}
+    order = _order(parent, timings, list(own_margins), validation, emit)
 
     uses = _count_use(parent, dataset, order, margins, emit)
     trial = Trial(
@@ -87,16 +92,22 @@ def certify(
         draft.remove(f"variants/{variant}/certificates/")
         # That engines agree with the baseline says nothing of parts of the rows.
         of_variant = replace(trial, slices=()) if variant == BASELINE else trial
+        of_variant = replace(of_variant, margins=own_margins.get(variant, margins))
         found |= _test_variant(of_variant, parent, draft, variant, list(timings[variant]), emit)
     found |= apply_procedure(found, settings.procedure, order)
-    _put(draft, found, timings, emit)
+    _put(draft, found, timings, margins, emit)
     return draft.commit(out)
 
 
 def _order(
-    parent: Artifact, timings: Mapping[str, Mapping[str, float]], validation: EvaluationRows, emit: Emit
+    parent: Artifact,
+    timings: Mapping[str, Mapping[str, float]],
+    first: Sequence[str],
+    validation: EvaluationRows,
+    emit: Emit,
 ) -> list[Pair]:
-    """The compressed pairs that take a quality certificate, in the order that validation rows give them."""
+    """The compressed pairs that take a quality certificate: those of the variants ``first``, in this order, then in the
+    order that validation rows give them."""
     pairs = [
         (variant, engine)
         for variant, engines in timings.items()
@@ -104,8 +115,10 @@ def _order(
         for engine in engines
         if _has_own_form(parent, variant, engine, primary=next(iter(engines)))
     ]
+    given = sorted((pair for pair in pairs if pair[0] in first), key=lambda pair: first.index(pair[0]))
+    pairs = [pair for pair in pairs if pair[0] not in first]
     if len(pairs) < 2:
-        return pairs
+        return given + pairs
     baseline = score(parent, BASELINE, baseline_engine(parent), validation.batch, emit)
     changes = {
         pair: auc_change(validation.labels, baseline, score(parent, *pair, validation.batch, emit)) for pair in pairs
@@ -113,7 +126,7 @@ def _order(
     order = order_of(changes)
     figures = {f"{variant} on {engine}": changes[variant, engine] for variant, engine in order}
     emit(Note("order of tests", "AUC change on validation rows", figures))
-    return order
+    return given + order
 
 
 def _has_own_form(artifact: Artifact, variant: str, engine: str, *, primary: str) -> bool:
@@ -157,14 +170,14 @@ def _test_variant(
     return found
 
 
-def _put(draft: Draft, found: Found, timings: Mapping[str, Mapping[str, float]], emit: Emit) -> None:
-    """Put the quality certificates, and the plan if a pair passed."""
+def _put(draft: Draft, found: Found, timings: Mapping[str, Mapping[str, float]], margins: Margins, emit: Emit) -> None:
+    """Put the quality certificates, and the plan if a pair passed at these margins."""
     passed = []
     for (variant, engine), certificates in found.items():
         for certificate in certificates:
             draft.put_json(quality_file(variant, engine, certificate.task), certificate)
             _tell(certificate, several=len(certificates) > 1, emit=emit)
-        if deciding(certificates).passed:
+        if deciding(certificates).passed and certificates[0].margin <= margins.auc:
             passed.append(Plan(variant=variant, engine=engine, p50_ms_512=timings[variant][engine]))
     if passed:
         draft.put_json(PLAN_FILE, min(passed, key=lambda plan: plan.p50_ms_512))

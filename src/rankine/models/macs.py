@@ -6,7 +6,7 @@ import math
 
 import onnx
 
-__all__ = ["count_graph_macs"]
+__all__ = ["count_graph_macs", "value_shapes"]
 
 _ROWS = 64
 """The count is taken at this many rows and divided: what does not grow with them weighs little."""
@@ -22,7 +22,7 @@ def count_graph_macs(model: onnx.ModelProto) -> int:
     Products of two activations (attention, dot interactions) count like those with weights. Where a shape cannot be
     inferred, the size of the node's weights counts.
     """
-    shapes = _shapes(model)
+    shapes = value_shapes(model, _ROWS)
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     total = 0.0
     for node in model.graph.node:
@@ -60,15 +60,15 @@ def _inner(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int | No
     return None
 
 
-def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
-    """Shapes at ``_ROWS`` rows of the values whose shape can be inferred."""
+def value_shapes(model: onnx.ModelProto, rows: int) -> dict[str, tuple[int, ...]]:
+    """Shapes at so many rows of the values whose shape can be inferred."""
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     del fixed.graph.value_info[:]
     for value in fixed.graph.input:
         shape = value.type.tensor_type.shape.dim
         if len(shape) and not shape[0].dim_value:
-            shape[0].dim_value = _ROWS
+            shape[0].dim_value = rows
     for value in fixed.graph.output:  # what was written here would contradict
         value.type.tensor_type.ClearField("shape")
     inferred = onnx.shape_inference.infer_shapes(fixed, data_prop=True)

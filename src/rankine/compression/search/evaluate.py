@@ -1,0 +1,190 @@
+"""One candidate, evaluated: sketched without training, trained at a fidelity, or quantized."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from time import perf_counter
+
+import numpy as np
+
+from rankine.compression.compress import apply_passes
+from rankine.compression.context import Context
+from rankine.compression.outcome import PassReport
+from rankine.compression.recipe import Distill, Pass, Prune, Quantize
+from rankine.compression.search.records import FULL, SKETCH, Evaluation, Fidelity, Judge, SearchCost
+from rankine.compression.search.work import WorkFolder
+from rankine.errors import RankineError
+from rankine.models.network import Network, network_of, size_of
+from rankine.training.config import FitConfig
+from rankine.training.fit import Examples
+
+__all__ = ["COST_ROWS", "Evaluator", "learns", "reduced"]
+
+COST_ROWS = 512
+"""Rows of a call for which variants are costed and compared."""
+
+_SKETCH_ROWS = 2048
+"""Training rows on which graph passes are tried before anything is trained."""
+
+
+class SharedContext(Context):
+    """A context whose training examples are made once: many candidates learn from the same rows."""
+
+    @cached_property
+    def _made(self) -> dict[tuple[float, float], Examples]:
+        return {}
+
+    def examples(self, teacher_weight: float, drawn_rows: float) -> Examples:
+        """See :meth:`rankine.compression.context.Context.examples`."""
+        key = (teacher_weight, drawn_rows)
+        if key not in self._made:
+            self._made[key] = super().examples(teacher_weight, drawn_rows)
+        return self._made[key]
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Evaluates candidates, each once: what the work folder knows is taken from there.
+
+    Attributes:
+        context: with all training rows.
+        cost: predicts the latency of networks.
+        judge: judges them on validation rows.
+        threads: of a training.
+    """
+
+    context: Context
+    cost: SearchCost
+    judge: Judge
+    work: WorkFolder
+    threads: int
+
+    def sketch(self, passes: Sequence[Pass]) -> Evaluation:
+        """The candidate's sizes, without training."""
+        key = self.work.key(passes, SKETCH)
+        return self.work.find(key) or self._evaluate(key, passes, SKETCH)
+
+    def train(self, passes: Sequence[Pass], fidelity: Fidelity) -> Evaluation:
+        """The candidate at a fidelity; its network is kept where that is the full one."""
+        key = self.work.key(passes, fidelity.name)
+        return self.work.find(key) or self._evaluate(key, passes, fidelity.name, fidelity)
+
+    def quantize(self, form: Evaluation, settings: Quantize) -> Evaluation:
+        """A form that was trained in full, quantized."""
+        passes = (*form.passes, settings)
+        key = self.work.key(passes, FULL.name)
+        return self.work.find(key) or self._evaluate(key, passes, FULL.name, form=form)
+
+    def known(self, passes: Sequence[Pass], fidelity: str) -> bool:
+        """Whether the work folder has it."""
+        return self.work.find(self.work.key(passes, fidelity)) is not None
+
+    def network(self, evaluation: Evaluation) -> Network:
+        """Of an evaluation at full fidelity."""
+        return self.work.network(evaluation.key)
+
+    def _evaluate(
+        self,
+        key: str,
+        passes: Sequence[Pass],
+        fidelity: str,
+        level: Fidelity | None = None,
+        *,
+        form: Evaluation | None = None,
+    ) -> Evaluation:
+        begin = perf_counter()
+        network: Network | None = None
+        reports: tuple[PassReport, ...] = ()
+        try:
+            if fidelity == SKETCH:
+                network = _sketched(passes, self._contexts[SKETCH])
+            elif form is not None:
+                network, reports = apply_passes(self.work.network(form.key), passes[-1:], self.context)
+                reports = (*form.reports, *reports)
+            else:
+                context = self._context(level or FULL)
+                wanted = [reduced(step, level or FULL, self.threads) for step in passes]
+                network, reports = apply_passes(context.baseline, wanted, context)
+            found = Evaluation(
+                key=key,
+                passes=tuple(passes),
+                fidelity=fidelity,
+                size=size_of(network),
+                latency_ms=self.cost.latency_ms(replace(network, numeric="int8"), COST_ROWS),
+                judged=None if fidelity == SKETCH else self.judge.judge(network),
+                reports=reports,
+                seconds=perf_counter() - begin,
+            )
+        except RankineError as error:  # the others go on
+            seconds = perf_counter() - begin
+            found = Evaluation(key=key, passes=tuple(passes), fidelity=fidelity, refused=str(error), seconds=seconds)
+        self.work.put(found, network if fidelity == FULL.name and found.refused is None else None)
+        return found
+
+    @cached_property
+    def _contexts(self) -> dict[str, Context]:
+        few = _part(self.context, min(1.0, _SKETCH_ROWS / self.context.train.batch.rows))
+        return {SKETCH: few, FULL.name: _part(self.context, 1.0)}
+
+    def _context(self, fidelity: Fidelity) -> Context:
+        """The context with a share of the training rows."""
+        if fidelity.name not in self._contexts:
+            self._contexts[fidelity.name] = _part(self.context, fidelity.rows)
+        return self._contexts[fidelity.name]
+
+
+def reduced(settings: Pass, fidelity: Fidelity, threads: int) -> Pass:
+    """A pass that learns no longer than a fidelity allows, on this many threads."""
+    if isinstance(settings, Distill):
+        return settings.model_copy(update={"fit": _shorter(settings.fit, fidelity, threads)})
+    if isinstance(settings, Quantize) or settings.tune is None:
+        return settings
+    tune = settings.tune.model_copy(update={"fit": _shorter(settings.tune.fit, fidelity, threads)})
+    update: dict[str, object] = {"tune": tune}
+    if isinstance(settings, Prune) and fidelity != FULL:
+        update["steps"] = 1
+    return settings.model_copy(update=update)
+
+
+def learns(passes: Sequence[Pass]) -> bool:
+    """Whether anything is trained: else every fidelity gives the same."""
+    return any(isinstance(step, Distill) or getattr(step, "tune", None) is not None for step in passes)
+
+
+def _shorter(fit: FitConfig, fidelity: Fidelity, threads: int) -> FitConfig:
+    epochs = fit.max_epochs if fidelity.epochs is None else min(fit.max_epochs, fidelity.epochs)
+    return fit.model_copy(update={"max_epochs": epochs, "threads": threads})
+
+
+def _part(context: Context, share: float) -> Context:
+    """The context with a seeded share of its training rows."""
+    rows = context.train.batch.rows
+    kept = np.sort(np.random.default_rng(context.seed).permutation(rows)[: max(1, round(share * rows))])
+    train = context.train if share >= 1 else context.train.select(kept)
+    return SharedContext(
+        train=train,
+        validation=context.validation,
+        baseline=context.baseline,
+        seed=context.seed,
+        emit=context.emit,
+        cost=context.cost,
+    )
+
+
+def _sketched(passes: Sequence[Pass], context: Context) -> Network:
+    """A network of the candidate's shape, whose weights mean nothing."""
+    from rankine.compression.distill import student_of
+
+    network = context.baseline
+    for settings in passes:
+        if isinstance(settings, Distill) and network.module is not None:
+            cold = settings.model_copy(update={"warm_start": False})
+            network = network_of(student_of(network.module, cold))
+        elif isinstance(settings, Distill | Quantize):
+            network, _ = apply_passes(network, (settings,), context)  # tells why it cannot
+        else:
+            untuned = settings.model_copy(update={"tune": None})
+            network, _ = apply_passes(network, (untuned,), context)
+    return network
