@@ -12,9 +12,12 @@ import pytest
 from rankine.artifact import Artifact, Draft
 from rankine.certification import CertifySettings
 from rankine.certification.certify import certify
+from rankine.certification.compare import compare_artifacts
 from rankine.certification.ledger import read_uses
+from rankine.certification.named import named
 from rankine.certification.plan import (
     PLAN_FILE,
+    Plan,
     certified_pairs,
     parity_certificates,
     parity_file,
@@ -27,8 +30,8 @@ from rankine.compilation.compile import build_names, compile_artifact
 from rankine.compression.compress import compress
 from rankine.compression.recipe import Distill, Quantize, Recipe
 from rankine.data import Dataset, load_dataset
-from rankine.errors import ArtifactError, CertificateRequired, DataError, QualityGateFailed
-from rankine.models.schema import Task
+from rankine.errors import ArtifactError, CertificateRequired, DataError, QualityGateFailed, UsageError
+from rankine.models.schema import Schema, Task
 from rankine.models.variant import BASELINE, read_variant, variant_names
 from rankine.planning.optimize import optimize, verification_rows
 from rankine.serving.gate import choose
@@ -128,6 +131,48 @@ def test_older_certificate_is_refused_with_the_next_step_when_read(optimized: Ar
     draft.put_bytes(quality_file(*pair, certificate.task), json.dumps(values).encode())
     with pytest.raises(ArtifactError, match=r"older version.*Certify again: `rankine certify"):
         quality_certificates(draft.commit(tmp_path / "older"))
+
+
+def test_variant_is_held_against_another_when_two_are_named(optimized: Artifact, dataset: Dataset) -> None:
+    a, b = named(f"{optimized.path}:{BASELINE}"), named(f"{optimized.path}:small-int8")
+    assert a.engine == "eager"
+    found = compare_artifacts(a, b, dataset, margin=0.2, settings=CertifySettings(slice_fields=("device",)))
+    [certificate] = found.certificates
+    inside = {v: c for (v, _), c in quality_certificates(optimized).items()}["small-int8"]
+    assert found.verdict == "pass"
+    assert certificate.auc.baseline == inside.auc.baseline
+    assert certificate.auc.variant == pytest.approx(inside.auc.variant, abs=1e-4)
+    assert {test.name.split("=")[0] for test in certificate.slices} >= {"device"}
+    assert certificate.provenance["baseline_graph"] == inside.provenance["baseline_graph"]
+
+
+def test_name_is_the_served_variant_when_only_the_artifact_is_given(baseline: Artifact, optimized: Artifact) -> None:
+    found = named(str(optimized.path))
+    plan = optimized.read_json(PLAN_FILE, Plan)
+    assert found.pair == (plan.variant, plan.engine)
+    with pytest.raises(ArtifactError, match="has no variant 'smal-int8'"):
+        named(f"{optimized.path}:smal-int8")
+    with pytest.raises(ArtifactError, match="was not compiled"):
+        named(str(baseline.path))
+
+
+def test_name_is_refused_when_there_are_several_variants_and_no_plan(optimized: Artifact, tmp_path: Path) -> None:
+    draft = Draft("unplanned", parent=optimized)
+    draft.remove(PLAN_FILE)
+    unplanned = draft.commit(tmp_path / "unplanned")
+    with pytest.raises(UsageError, match=r"has several variants.*unplanned:small-int8"):
+        named(str(unplanned.path))
+
+
+def test_models_are_not_compared_when_they_read_other_features(
+    optimized: Artifact, dataset: Dataset, tmp_path: Path
+) -> None:
+    schema = optimized.read_json("schema.json", Schema)
+    draft = Draft("other", parent=optimized)
+    draft.put_json("schema.json", schema.model_copy(update={"features": schema.features[:-1]}))
+    other = draft.commit(tmp_path / "other")
+    with pytest.raises(UsageError, match=r"do not have the same schema.*features.*two files of scores"):
+        compare_artifacts(named(str(optimized.path)), named(str(other.path)), dataset)
 
 
 def test_variant_is_really_smaller_when_compressed(optimized: Artifact) -> None:

@@ -114,7 +114,7 @@ def _metric(test: MetricTest) -> tuple[str, ...]:
 def _slice(test: SliceTest) -> tuple[str, ...]:
     adjusted = "" if test.p_adjusted is None else f"{test.p_adjusted:.3f}"
     change = "" if test.delta is None else f"{test.delta:+.5f}"
-    found = "HARMED" if test.harmed else "no harm shown" if test.tested else f"not tested: {test.note}"
+    found = "HARMED" if test.harmed else "no harm shown" if test.tested else test.note or "not tested"
     return test.name, f"{test.rows:,}", f"{test.positives:,}", change, adjusted, found
 
 

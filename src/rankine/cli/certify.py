@@ -103,6 +103,7 @@ def command(
         },
     )
     if second is None:
+        _refuse_one_file(Path(first))
         _refuse(("kind", "labels"), "one artifact")
         _certify_artifact(Path(first), data, margins, settings, out, as_json=as_json)
         return
@@ -164,6 +165,14 @@ def _compare(
     a, b = named(first), named(second)
     with watch() as emit:
         return compare_artifacts(a, b, data.open(), margin=margins, settings=settings, emit=emit)
+
+
+def _refuse_one_file(path: Path) -> None:
+    from rankine.certification.score_files import SUFFIXES
+
+    if path.suffix in SUFFIXES:
+        hint = "Give a second one: `rankine certify OLD NEW`."
+        raise UsageError("one file of scores has nothing to be compared with", where=str(path), hint=hint)
 
 
 def _refuse(names: tuple[str, ...], what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import click
@@ -43,10 +44,13 @@ def _number(name: str, text: str) -> float | None:
     if text == "none" and name != "auc":
         return None
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
         allowed = "a number above 0" if name == "auc" else "a number above 0, or none"
-        raise click.BadParameter(f"'{text}' is no margin of {name}: give {allowed}") from None
+        raise click.BadParameter(f"'{text}' is no margin of {name}: give {allowed}")
+    return number
 
 
 def _margins(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Margins:
