@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from rankine.observation.result import DemoResult, Measured
+from rankine.observation.result import CertificateSummary, DemoResult, Measured
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -81,8 +81,13 @@ def _certificate(result: DemoResult) -> list[str]:
     return [
         "",
         f"**Certificate**: {found.verdict}. AUC {found.delta:+.5f} against the baseline, one-sided 95 % lower bound "
-        f"{found.ci_low:+.5f}, margin {found.margin:g}, {found.rows:,} test rows.",
+        f"{found.ci_low:+.5f}, margin {found.margin:g}, {found.rows:,} test rows.{_other_metrics(found)}",
     ]
+
+
+def _other_metrics(found: CertificateSummary) -> str:
+    others = [f"{test.name.replace('_', ' ')} {test.verdict or 'not judged'}" for test in found.metrics[1:]]
+    return f" Beside AUC: {', '.join(others)}." if others else ""
 
 
 def _controls(result: DemoResult) -> list[str]:

@@ -91,6 +91,9 @@ def _show(result: DemoResult) -> None:
     if certificate:
         low = f"lower bound {certificate.ci_low:+.5f}, margin {certificate.margin:g}, {certificate.rows:,} rows"
         lines.append(("certificate", f"{certificate.verdict}: AUC {certificate.delta:+.5f}, {low}"))
+        others = [f"{test.name.replace('_', ' ')} {test.verdict or 'not judged'}" for test in certificate.metrics[1:]]
+        lines += [("other metrics", ", ".join(others))] if others else []
+        lines += [("harmed", name) for name in certificate.harmed]
     print_lines(lines + [("note", note) for note in ([ratios.note] if ratios.note else []) + list(result.notes)])
 
 
