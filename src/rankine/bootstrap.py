@@ -26,7 +26,7 @@ from rankine.stats import Codes, clustered_variance, encode_clusters
 
 __all__ = ["Bootstrapped", "Statistic", "bootstrap_t", "log_product", "relative_fall"]
 
-_BLOCKS = 8192
+_BLOCKS = 2048
 _DRAWS_AT_ONCE = 4_000_000
 _PIVOT_LIMIT = 1e3
 
@@ -88,8 +88,8 @@ def bootstrap_t(
 
     Args:
         columns: shape ``(rows, k)``, finite.
-        clusters: up to two arrays of ids, each of shape ``(rows,)``; none: rows are independent. More than 8,192
-            clusters (or rows) are drawn in 8,192 blocks of whole clusters, for the pivots only.
+        clusters: up to two arrays of ids, each of shape ``(rows,)``; none: rows are independent. More than 2,048
+            clusters (or rows) are drawn in 2,048 blocks of whole clusters, for the pivots only.
         resamples: at least 99, and 1 / (resamples + 1) is the smallest p-value.
         seed: of the draws.
 
@@ -145,7 +145,7 @@ def log_product(powers: Sequence[float]) -> Statistic:
 
 
 def _blocks(influence: Floats, clusters: Sequence[ArrayLike]) -> tuple[Codes, int]:
-    """Codes of what is drawn: the clusters of the dimension with the larger variance, or rows, at most 8,192 blocks."""
+    """Codes of what is drawn: the clusters of the dimension with the larger variance, or rows, at most 2,048 blocks."""
     rows = len(influence)
     if not clusters:
         return np.arange(rows, dtype=np.int64) % _BLOCKS, min(rows, _BLOCKS)

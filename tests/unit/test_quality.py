@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from rankine.certification import QualityCertificate, certify_quality, verdict_of
+from rankine.certification import Margins, QualityCertificate, certify_quality, verdict_of
+from rankine.certification.slices import Slice
 from rankine.config import parse
 from rankine.errors import ConfigError, DataError, UsageError
 from rankine.metrics import auc, sigmoid
@@ -166,6 +167,160 @@ def test_certificate_is_refused_when_its_verdict_was_edited(held_out: HeldOut) -
     values = held_out.certify(held_out.baseline + held_out.noise).model_dump(mode="json")
     with pytest.raises(ConfigError, match="does not follow"):
         parse(QualityCertificate, values | {"verdict": "pass"})
+
+
+def test_certificate_is_refused_when_one_metric_of_a_pass_was_made_to_fail(held_out: HeldOut) -> None:
+    values = held_out.certify(held_out.baseline).model_dump(mode="json")
+    values["metrics"][1] |= {"ci_low": -0.5, "ci_high": -0.4, "verdict": "fail"}
+    with pytest.raises(ConfigError, match="does not follow"):
+        parse(QualityCertificate, values)
+    assert parse(QualityCertificate, values | {"verdict": "fail"}).verdict == "fail"
+
+
+def test_certificate_is_refused_when_auc_is_not_judged_or_not_first(held_out: HeldOut) -> None:
+    values = held_out.certify(held_out.baseline).model_dump(mode="json")
+    silent = values["metrics"][0] | {"margin": None, "verdict": None}
+    for metrics in ([silent, *values["metrics"][1:]], values["metrics"][::-1]):
+        with pytest.raises(ConfigError, match="first metric must be AUC"):
+            parse(QualityCertificate, values | {"metrics": metrics})
+
+
+def test_certificate_is_refused_when_it_passes_in_spite_of_too_little_data(held_out: HeldOut) -> None:
+    values = held_out.certify(held_out.baseline, minimum_positives=ROWS).model_dump(mode="json")
+    with pytest.raises(ConfigError, match="does not follow"):
+        parse(QualityCertificate, values | {"verdict": "pass"})
+
+
+def test_verdict_is_fail_when_ranking_is_kept_and_probabilities_are_not(held_out: HeldOut) -> None:
+    found = held_out.certify(held_out.baseline + 0.5)
+    assert (found.delta, found.auc.verdict) == (0.0, "pass")
+    assert found.verdict == "fail"
+    assert {test.name: test.verdict for test in found.judged}["calibration"] == "fail"
+    calibration = found.metric_test("calibration")
+    assert calibration is not None
+    assert calibration.variant == pytest.approx(1.2, abs=0.05)
+
+
+def test_p_value_is_the_largest_when_metrics_are_several(held_out: HeldOut) -> None:
+    found = held_out.certify(held_out.baseline + 0.1 * held_out.noise)
+    assert found.p_value == max(test.p_value or 0.0 for test in found.judged) > 0
+    assert held_out.certify(held_out.baseline, minimum_positives=ROWS).p_value == 1.0
+
+
+def test_smallest_margin_is_where_the_verdict_changes_when_judged_again(held_out: HeldOut) -> None:
+    variant = held_out.baseline + 0.05 * held_out.noise
+    least = held_out.certify(variant, margin=0.01).smallest_margin
+    assert least is not None
+    assert least > 0
+    assert held_out.certify(variant, margin=1.001 * least).passed
+    assert not held_out.certify(variant, margin=0.999 * least).passed
+    assert held_out.certify(held_out.baseline).smallest_margin == 0.0
+
+
+def test_smallest_margin_is_none_when_no_margin_of_auc_can_help(held_out: HeldOut) -> None:
+    assert held_out.certify(held_out.baseline + 0.5).smallest_margin is None
+    assert held_out.certify(held_out.baseline, minimum_positives=ROWS).smallest_margin is None
+
+
+def test_harmed_slice_fails_the_certificate_only_when_asked_for(held_out: HeldOut) -> None:
+    few = np.arange(ROWS) < 500
+    variant = held_out.baseline + 3 * held_out.noise * few
+    both = [
+        certify_quality(
+            held_out.labels,
+            held_out.baseline,
+            variant,
+            margin=Margins(auc=0.05, normalized_entropy=None, calibration=None),
+            clusters=held_out.clusters,
+            slices=[Slice("early", few), Slice("late", ~few)],
+            fail_on_harm=fail,
+            variant="v",
+            engine="e",
+            provenance={},
+        )
+        for fail in (False, True)
+    ]
+    assert [found.verdict for found in both] == ["pass", "fail"]
+    assert [test.name for test in both[1].harmed] == ["early"]
+    assert both[1].reason == "The variant harms early: AUC falls there by more than the margin of 0.05."
+    assert both[1].smallest_margin is None
+    values = both[1].model_dump(mode="json")
+    with pytest.raises(ConfigError, match="does not follow"):
+        parse(QualityCertificate, values | {"verdict": "pass"})
+
+
+def test_metrics_within_groups_are_judged_when_groups_are_given(held_out: HeldOut) -> None:
+    found = certify_quality(
+        held_out.labels,
+        held_out.baseline,
+        held_out.baseline + 0.05 * held_out.noise,
+        margin=0.01,
+        clusters=held_out.clusters,
+        groups=held_out.clusters["user"],
+        variant="v",
+        engine="e",
+        provenance={},
+        split_uses=3,
+        seed=5,
+        resamples=500,
+    )
+    assert [test.name for test in found.judged][3:] == ["group_auc", "ndcg_at_10"]
+    assert found.metrics[3].groups == 200
+    assert found.top_10_overlap is not None
+    assert 0.8 < found.top_10_overlap < 1.0
+    assert (found.split_uses, found.seed, found.resamples) == (3, 5, 500)
+    assert parse(QualityCertificate, found.model_dump(mode="json")) == found
+
+
+def test_entropy_and_calibration_are_absent_when_the_link_is_the_identity(held_out: HeldOut) -> None:
+    found = certify_quality(
+        held_out.labels,
+        held_out.baseline,
+        held_out.baseline + 0.5,
+        clusters=held_out.clusters,
+        variant="v",
+        engine="e",
+        link="identity",
+        provenance={},
+    )
+    assert [test.name for test in found.metrics] == ["auc"]
+    assert found.passed
+
+
+def test_certificate_is_made_when_there_is_one_group_and_one_cluster(held_out: HeldOut) -> None:
+    one = np.zeros(ROWS, dtype=int)
+    found = certify_quality(
+        held_out.labels,
+        held_out.baseline,
+        held_out.baseline,
+        clusters={"user": one},
+        groups=one,
+        slices=[Slice("early", np.arange(ROWS) < 100)],
+        variant="v",
+        engine="e",
+        provenance={},
+    )
+    assert (found.verdict, [test.name for test in found.metrics]) == ("inconclusive", ["auc"])
+    assert found.top_10_overlap == 1.0
+    assert found.slices == ()
+
+
+@pytest.mark.parametrize("rows", [2, 3, 7])
+def test_verdict_is_inconclusive_when_the_sample_is_tiny(rows: int) -> None:
+    labels = np.arange(rows) % 2
+    found = certify_quality(
+        labels,
+        np.arange(rows) * 1.0,
+        -np.arange(rows) * 1.0,
+        clusters={"user": np.arange(rows)},
+        groups=np.arange(rows) // 2,
+        variant="v",
+        engine="e",
+        provenance={},
+    )
+    assert found.verdict == "inconclusive"
+    assert len(found.shortfalls) == 3
+    assert parse(QualityCertificate, found.model_dump(mode="json")) == found
 
 
 def test_certificate_is_refused_when_its_version_is_unknown(held_out: HeldOut) -> None:

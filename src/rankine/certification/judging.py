@@ -201,10 +201,13 @@ def _growth(difference: tuple[float, float], total: tuple[float, float]) -> floa
 
 
 def _growth_bounds(difference: Bootstrapped, total: Bootstrapped) -> tuple[float, float]:
-    """One-sided 95 % upper and lower bounds of the growth; each of its four parts at 97.5 %."""
+    """One-sided 95 % upper and lower bounds of the growth, from bounds of its parts at 97.5 %."""
     d_low, d_high = difference.lower(_HALF), difference.upper(_HALF)
     s_low, s_high = total.lower(_HALF), total.upper(_HALF)
-    return _growth((d_low, d_high), (s_low, s_high)), max(min(d_low, s_low), min(-d_high, -s_high))
+    high = _growth((d_low, d_high), (s_low, s_high))
+    # The growth is nowhere below -|d|: where no prediction changed, none improved.
+    low = max(min(d_low, s_low), min(-d_high, -s_high), -max(-d_low, d_high))
+    return high, low
 
 
 def _growth_p_value(difference: Bootstrapped, total: Bootstrapped, margin: float) -> float:
