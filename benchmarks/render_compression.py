@@ -1,0 +1,185 @@
+"""Render the committed results of compression into docs/reference/compression.md.
+
+$ python benchmarks/render_compression.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "compression"
+FOREIGN = ROOT / "benchmarks" / "results" / "foreign-compression"
+PAGE = ROOT / "docs" / "reference" / "compression.md"
+INTRODUCTION = """\
+# Compressed models
+
+Every family of the zoo, trained on its data until validation AUC stopped improving, compressed by one recipe
+([benchmarks/recipes](../../benchmarks/recipes)), and certified on test rows: AUC, normalized entropy, calibration,
+and, where users are known, AUC and NDCG@10 within users, each at its margin ([how](../explanation/certificates.md)).
+
+This page is rendered by `python benchmarks/render_compression.py` from the files in
+[benchmarks/results](../../benchmarks/results), which `benchmarks/compression.py`, `benchmarks/compression_sizes.py` and
+`benchmarks/foreign_compression.py` make. Do not edit it.
+"""
+LEGEND = """\
+*MACs* are multiply-adds of the dense graph for one row, *bytes* its weights and the tables as they are stored; both as
+shares of the baseline's. *AUC* is the change on the test split with its one-sided 95 % lower bound; the verdict is that
+of all metrics together.
+"""
+HONESTY = """\
+## Could a small network have been trained right away?
+
+For each family: networks trained from scratch on the labels with the baseline's own settings, in the sizes of
+`benchmarks/compression_sizes.py`, up to the baseline's own sizes with another seed. Each is tested alone, at the full
+level, without correction for their number: that is generous to them. *Smallest that certifies* is the one with the
+fewest multiply-adds whose certificate passed.
+"""
+REFUSED = """\
+## The gate refuses
+
+A student that is too small, distilled and quantized like the others, in the same run and under the same procedure.
+"""
+ELSEWHERE = """\
+## Models that were written elsewhere
+
+Models of `deepctr-torch`, trained by the library until validation AUC stopped improving, brought in by `rankine load`
+and compressed on their graph alone: nothing is known of their architecture.
+"""
+
+
+def render(results: Mapping[str, Mapping[str, Any]], foreign: Mapping[str, Mapping[str, Any]]) -> str:
+    """The page from the result files, by family and by model."""
+    lines = [INTRODUCTION, *_families(results), "", LEGEND, HONESTY, *_scratch(results), "", REFUSED]
+    lines += _refused(results)
+    if foreign:
+        lines += ["", ELSEWHERE, *_foreign(foreign)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def read_results(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
+    """All result files, in the order of their names."""
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+
+
+def _families(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    head = ("family", "data", "task", "test AUC", "MACs", "bytes", "AUC", "bound", "margin", "verdict", "engine")
+    rows = [
+        (
+            f"`{name}`",
+            result["dataset"],
+            one["task"],
+            f"{_auc(one)['baseline']:.5f}",
+            _share(result["ours"]["size"], result["baseline"], "macs"),
+            _share(result["ours"]["size"], result["baseline"], "bytes"),
+            *_change(one),
+            f"{result['margin']:g}",
+            f"**{one['verdict']}**",
+            one["engine"],
+        )
+        for name, result in results.items()
+        for one in result["ours"]["certificates"]
+    ]
+    return _table(head, rows)
+
+
+def _scratch(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    head = (
+        "family",
+        "compressed: MACs",
+        "smallest from scratch that certifies: MACs",
+        "its AUC",
+        "fewer MACs",
+        "tried",
+    )
+    rows = []
+    for name, result in results.items():
+        ours = int(result["ours"]["size"]["macs_per_row"])
+        passed = [one for one in result["scratch"] if _passed(one["certificates"])]
+        smallest = min(passed, key=lambda one: int(one["size"]["macs_per_row"]), default=None)
+        rows.append(
+            (
+                f"`{name}`",
+                f"{ours:,}",
+                "none" if smallest is None else f"{smallest['size']['macs_per_row']:,}",
+                "" if smallest is None else " ".join(_change(_worst(smallest["certificates"]))[:1]),
+                "yes" if smallest is None or ours < smallest["size"]["macs_per_row"] else "**no**",
+                "; ".join(_tried(one) for one in result["scratch"]),
+            )
+        )
+    return _table(head, rows)
+
+
+def _tried(one: Mapping[str, Any]) -> str:
+    worst = _worst(one["certificates"])
+    return f"{one['size']['macs_per_row']:,}: {_change(worst)[0]} {worst['verdict']}"
+
+
+def _refused(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    head = ("family", "MACs", "AUC", "bound", "verdict", "reason")
+    rows = []
+    for name, result in results.items():
+        small = result["too_small"]
+        worst = _worst(small["certificates"])
+        share = _share(small["size"], result["baseline"], "macs")
+        rows.append((f"`{name}`", share, *_change(worst), f"**{worst['verdict']}**", worst["reason"]))
+    return _table(head, rows)
+
+
+def _foreign(foreign: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    head = ("model", "test AUC", "epochs", "MACs", "bytes", "AUC", "bound", "verdict")
+    rows = []
+    for name, result in foreign.items():
+        epochs = f"{len(result['history'])}{'' if result['converged'] else ', NOT converged'}"
+        tested = ", ".join(f"{task} {value:.5f}" for task, value in result["test_auc"].items())
+        if result["refused"]:
+            reason = f"refused by {result['refused']['stage']}: {result['refused']['reason']}"
+            rows.append((f"`{name}`", tested, epochs, "", "", "", "", reason))
+            continue
+        worst = _worst(result["certificates"])
+        shares = [_share(result["size"], result["baseline"], what) for what in ("macs", "bytes")]
+        rows.append((f"`{name}`", tested, epochs, *shares, *_change(worst), f"**{worst['verdict']}**"))
+    return _table(head, rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def _auc(certificate: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = certificate["metrics"][0]
+    return found
+
+
+def _change(certificate: Mapping[str, Any]) -> tuple[str, str]:
+    found = _auc(certificate)
+    return f"{found['delta']:+.5f}", f"{found['ci_low']:+.5f}"
+
+
+def _worst(certificates: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The task that decides: the worst verdict, then the lowest bound."""
+    verdicts = ("fail", "inconclusive", "pass")
+    return min(certificates, key=lambda one: (verdicts.index(one["verdict"]), _auc(one)["ci_low"]))
+
+
+def _passed(certificates: Sequence[Mapping[str, Any]]) -> bool:
+    return bool(certificates) and all(one["verdict"] == "pass" for one in certificates)
+
+
+def _share(size: Mapping[str, Any], whole: Mapping[str, Any], what: str) -> str:
+    if what == "macs":
+        return f"{size['macs_per_row'] / whole['macs_per_row']:.3f}"
+    stored, before = ((one["graph_bytes"] + one["table_bytes"]) for one in (size, whole))
+    return f"{stored / before:.3f}"
+
+
+def main() -> None:
+    PAGE.write_text(render(read_results(), read_results(FOREIGN)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
