@@ -245,5 +245,7 @@ def test_student_is_smaller_and_of_the_teachers_kind_when_distilled(architecture
 
 
 def test_student_is_refused_when_a_setting_is_not_the_architectures() -> None:
-    with pytest.raises(UsageError, match=r"distill: cross_layers: a deepfm has no .*allowed: embedding_dim, hidden, dropout"):
+    with pytest.raises(
+        UsageError, match=r"distill: cross_layers: a deepfm has no .*allowed: embedding_dim, hidden, dropout"
+    ):
         student_of(build("deepfm"), Distill(cross_layers=1))

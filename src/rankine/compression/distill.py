@@ -48,11 +48,13 @@ def distill(network: Network, settings: Distill, context: Context) -> Outcome:
         from rankine.compression.hints import Hints
 
         hints = Hints(teacher, student, settings.hidden_weight)
-    result = fit(
-        student, examples, context.validation, config, task="distill student", extra_loss=hints, emit=context.emit
-    )
-    if hints is not None:
-        hints.remove()
+    try:
+        result = fit(
+            student, examples, context.validation, config, task="distill student", extra_loss=hints, emit=context.emit
+        )
+    finally:
+        if hints is not None:
+            hints.remove()
     return Outcome(
         network_of(student),
         f"distilled to {_sizes_text(teacher, student)}: {result.best_epoch} epochs",
@@ -98,15 +100,14 @@ def _warm_start(teacher: RankingModel, student: RankingModel) -> None:
     beside = teacher.columns - int(getattr(teacher.config, "embedding_dim", teacher.columns))
     wide, narrow = teacher.columns - beside, student.columns - beside
     source, target = tables_of(teacher), tables_of(student)
-    basis = np.eye(wide, dtype=np.float32)
+    basis = np.eye(wide)
     if narrow < wide:
-        rows = np.concatenate([table[:, :wide].numpy() for table in source.values()]).astype(np.float64)
-        _, _, directions = np.linalg.svd(rows, full_matrices=False)
-        basis = directions.T.astype(np.float32)
+        products = sum(table[:, :wide].double().T @ table[:, :wide].double() for table in source.values())
+        basis = np.linalg.eigh(np.asarray(products))[1][:, ::-1]
     kept = min(narrow, wide)
     with torch.no_grad():
         for name, table in source.items():
-            target[name][:, :kept] = table[:, :wide] @ torch.from_numpy(basis[:, :kept].copy())
+            target[name][:, :kept] = table[:, :wide] @ torch.from_numpy(basis[:, :kept].astype(np.float32))
             if beside:
                 target[name][:, narrow:] = table[:, wide:]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,8 @@ __all__ = ["Hints"]
 
 
 class Hints(nn.Module):
-    """Loss of a student whose last hidden layer, through a linear map that is learned with it, is to be the teacher's.
+    """Loss of a student whose last hidden layer, through a linear map that is learned with it, is to be the teacher's;
+    where every task has a head, of the layers in front of all of them.
 
     Args:
         weight: of the mean squared error, in units of the variance of the teacher's features.
@@ -28,41 +28,59 @@ class Hints(nn.Module):
 
     def __init__(self, teacher: RankingModel, student: RankingModel, weight: float) -> None:
         super().__init__()
-        self._teacher, self._student, self._weight = [teacher.eval()], [student], weight  # in lists: not parameters
-        self.map = nn.Linear(_head(student).in_features, _head(teacher).in_features)
-        self._of_student: list[Tensor] = []
-        self._hook = _head(student).register_forward_pre_hook(lambda _, given: self._seen(given[0]))
+        self._teacher, self._weight = [teacher.eval()], weight  # in a list: not a part of this module
+        self.map = nn.Linear(_width(_heads(student)), _width(_heads(teacher)))
+        self._seen = _Features(_heads(student))
 
     def forward(self, inputs: TorchInputs) -> Tensor:
         """The loss of the rows that the student has just scored."""
-        with torch.no_grad(), _captured(_head(self._teacher[0])) as features:
-            self._teacher[0](inputs)
-        wanted = features[0]
-        error = functional.mse_loss(self.map(self._of_student[0]), wanted)
+        teacher = self._teacher[0]
+        features = _Features(_heads(teacher))
+        try:
+            with torch.no_grad():
+                teacher(inputs)
+            wanted = features.joined()
+        finally:
+            features.remove()
+        error = functional.mse_loss(self.map(self._seen.joined()), wanted)
         return self._weight * error / wanted.var().clamp(min=1e-6)
 
     def remove(self) -> None:
-        """Leave the student as it was, without the hook that hands on its features."""
-        self._hook.remove()
-
-    def _seen(self, features: Tensor) -> None:
-        self._of_student[:] = [features]
+        """Leave the student as it was, without the hooks that hand on its features."""
+        self._seen.remove()
 
 
-@contextmanager
-def _captured(head: nn.Linear) -> Iterator[list[Tensor]]:
-    seen: list[Tensor] = []
-    hook = head.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    try:
-        yield seen
-    finally:
-        hook.remove()
+class _Features:
+    """What the heads of a model have read when it scored last."""
+
+    def __init__(self, heads: Sequence[nn.Linear]) -> None:
+        self._read: dict[int, Tensor] = {}
+        self._hooks = [
+            head.register_forward_pre_hook(lambda _, given, at=at: self._read.__setitem__(at, given[0]))
+            for at, head in enumerate(heads)
+        ]
+
+    def joined(self) -> Tensor:
+        """``(rows, width)``."""
+        return torch.cat([self._read[at] for at in sorted(self._read)], dim=1)
+
+    def remove(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
 
 
-def _head(model: RankingModel) -> nn.Linear:
-    head = getattr(model, "head", None)
-    if head is None and hasattr(model, "heads"):
-        head = model.heads[0]
-    if not isinstance(head, nn.Linear):
-        raise UsageError("has no linear head whose features could be learned", where=type(model).__name__)
-    return head
+def _width(heads: Sequence[nn.Linear]) -> int:
+    return sum(head.in_features for head in heads)
+
+
+def _heads(model: RankingModel) -> list[nn.Linear]:
+    found = getattr(model, "heads", None) or [getattr(model, "head", None)]
+    heads = [head for head in found if isinstance(head, nn.Linear)]
+    if not heads:
+        raise UsageError(
+            "has no linear head whose features could be learned",
+            where="recipe: distill.hidden_weight",
+            got=type(model).__name__,
+            hint="Set hidden_weight to 0.",
+        )
+    return heads

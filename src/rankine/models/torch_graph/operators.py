@@ -70,11 +70,18 @@ def _gather(attributes: Attributes, data: Tensor, indices: Tensor) -> Tensor:
     return taken.reshape(*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :])
 
 
+def _gather_elements(attributes: Attributes, data: Tensor, indices: Tensor) -> Tensor:
+    axis = attributes.get("axis", 0)
+    return torch.gather(data, axis, torch.where(indices < 0, indices + data.shape[axis], indices).long())
+
+
 def _split(attributes: Attributes, data: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
     axis = attributes.get("axis", 0)
     if sizes is not None:
         return torch.split(data, _ints(sizes), dim=axis)
-    return tuple(data.tensor_split(attributes["num_outputs"], dim=axis))
+    total, parts = data.shape[axis], attributes["num_outputs"]
+    each = -(-total // parts)  # where they are not equal, the last one is smaller
+    return torch.split(data, [max(0, min(each, total - each * part)) for part in range(parts)], dim=axis)
 
 
 def _squeeze(attributes: Attributes, data: Tensor, axes: Tensor | None = None) -> Tensor:
@@ -101,6 +108,12 @@ def _reduce(operation: Callable[..., Tensor]) -> Operator:
         return operation(data, dim=tuple(wanted), keepdim=bool(attributes.get("keepdims", 1)))
 
     return run
+
+
+def _product(data: Tensor, dim: tuple[int, ...], keepdim: bool) -> Tensor:
+    for axis in sorted((axis % data.dim() for axis in dim), reverse=True):  # PyTorch takes one axis at a time
+        data = data.prod(axis, keepdim)
+    return data
 
 
 def _expand(attributes: Attributes, data: Tensor, shape: Tensor) -> Tensor:
@@ -132,6 +145,12 @@ def _conv(attributes: Attributes, data: Tensor, weight: Tensor, bias: Tensor | N
     run: Any = (functional.conv1d, functional.conv2d, functional.conv3d)[spatial - 1]
     stride, dilation = attributes.get("strides", [1] * spatial), attributes.get("dilations", [1] * spatial)
     found: Tensor = run(data, weight, bias, stride, 0, dilation, attributes.get("group", 1))
+    return found
+
+
+def _selu(attributes: Attributes, data: Tensor) -> Tensor:
+    alpha, gamma = attributes.get("alpha", 1.6732632), attributes.get("gamma", 1.0507010)
+    found: Tensor = gamma * torch.where(data > 0, data, alpha * torch.expm1(data.clamp(max=0)))
     return found
 
 
@@ -213,7 +232,7 @@ OPERATORS: Mapping[str, Operator] = {
         int(torch.tensor(data.shape[: attributes.get("axis", 1)]).prod()), -1
     ),
     "Gather": _gather,
-    "GatherElements": lambda attributes, data, index: torch.gather(data, attributes.get("axis", 0), index.long()),
+    "GatherElements": _gather_elements,
     "Gelu": lambda attributes, data: functional.gelu(data, approximate=attributes.get("approximate", "none")),
     "Gemm": _gemm,
     "Greater": _binary(torch.gt),
@@ -243,14 +262,12 @@ OPERATORS: Mapping[str, Operator] = {
     "ReduceMax": _reduce(torch.amax),
     "ReduceMean": _reduce(torch.mean),
     "ReduceMin": _reduce(torch.amin),
-    "ReduceProd": _reduce(
-        lambda data, dim, keepdim: data.prod(dim[0], keepdim) if len(dim) == 1 else data.prod()  # one axis in practice
-    ),
+    "ReduceProd": _reduce(_product),
     "ReduceSum": _reduce(torch.sum),
     "ReduceSumSquare": _reduce(lambda data, dim, keepdim: data.square().sum(dim, keepdim)),
     "Relu": _unary(torch.relu),
     "Reshape": _reshape,
-    "Selu": _unary(functional.selu),
+    "Selu": _selu,
     "Shape": lambda attributes, data: torch.tensor(data.shape[attributes.get("start", 0) : attributes.get("end")]),
     "Sigmoid": _unary(torch.sigmoid),
     "Slice": lambda attributes, data, starts, ends, axes=None, steps=None: _slice(
