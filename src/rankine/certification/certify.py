@@ -25,6 +25,8 @@ from rankine.training.record import check_same_data
 
 __all__ = ["certify"]
 
+_LADDER_FILE = "ladder.json"
+"""Made of certificates, by a later stage: none outlives those that it was made of."""
 Found = dict[Pair, list[QualityCertificate]]
 """Quality certificates, one a task, by (variant, engine)."""
 
@@ -86,6 +88,7 @@ def certify(
     )
     draft = Draft("certify", parent=parent)
     draft.remove(PLAN_FILE)
+    draft.remove(_LADDER_FILE)
     draft.put_json(USES_FILE, uses)
     found: Found = {}
     for variant in variant_names(parent):

@@ -96,7 +96,7 @@ def model_facts(artifact: Artifact, pair: Pair) -> dict[str, str]:
     parts = {
         "graph": [f"variants/{variant}/graph.onnx"],
         "tables": artifact.names(f"variants/{variant}/tables/"),
-        "recipe": [_RECIPE_FILE],
+        "recipe": [name for name in (f"variants/{variant}/{_RECIPE_FILE}", _RECIPE_FILE) if name in artifact][:1],
     }
     return facts | {
         part: _digest(artifact, names) for part, names in parts.items() if any(n in artifact for n in names)

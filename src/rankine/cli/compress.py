@@ -11,6 +11,7 @@ from rankine.cli.options import (
     artifact_argument,
     carry_catalog,
     check_out,
+    cost_for,
     data_options,
     json_option,
     out_option,
@@ -52,6 +53,6 @@ def command(
     parent = Artifact.open(artifact)
     chosen = recipe_for(parent, recipe)
     with watch() as emit:
-        child = compress(parent, chosen, data.open(), out=out, emit=emit)
+        child = compress(parent, chosen, data.open(), out=out, cost=cost_for(chosen, None, emit), emit=emit)
     carry_catalog(artifact, out)
     show(child, as_json=as_json)

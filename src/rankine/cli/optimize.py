@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,7 @@ from rankine.cli.options import (
     artifact_argument,
     carry_catalog,
     check_out,
+    cost_for,
     data_options,
     json_option,
     margin_option,
@@ -18,10 +20,17 @@ from rankine.cli.options import (
     recipe_for,
     recipe_option,
 )
+from rankine.cli.search_options import SearchOptions, search_options
+from rankine.errors import QualityGateFailed, UsageError
+
+if TYPE_CHECKING:
+    from rankine.artifact import Artifact
+    from rankine.data.dataset import Dataset
 
 EPILOG = """\b
-Example:
+Examples:
   rankine optimize runs/movielens --data ml-1m --margin 0.001 --out runs/small
+  rankine optimize runs/movielens --data ml-1m --max-auc-drop 0.001 --target latency=0.05 --out runs/small
 """
 
 
@@ -29,6 +38,7 @@ Example:
 @artifact_argument
 @data_options
 @recipe_option
+@search_options
 @click.option("--engine", "engines", multiple=True, help="Engine to build for, repeatable [default: all installed].")
 @margin_option
 @out_option
@@ -37,34 +47,119 @@ def command(
     artifact: Path,
     data: DataOptions,
     recipe: Path | None,
+    search: SearchOptions,
     engines: tuple[str, ...],
     margin: float,
     out: Path,
     as_json: bool,
 ) -> None:
-    """compress, compile and certify in one go.
+    """compress, compile and certify in one go: one recipe, or a search over many.
 
-    Exits with 3 when no compressed variant passed; the artifact is written all the same, with its certificates. The
-    catalog beside ARTIFACT is copied beside OUT.
+    One recipe is applied, unless --search or an option of the search is given. A search tries many: sketched first,
+    then trained a little, and in full where that is promising. It reads training and validation rows only. What it
+    finds is certified at increasing margins: the ladder. It can be interrupted, and goes on when it is started again.
+
+    Exits with 3 when no compressed variant passed, or none at the margin that reaches the targets; the artifact is
+    written all the same, with its certificates. The catalog beside ARTIFACT is copied beside OUT.
     """
     from rankine.artifact import Artifact
     from rankine.cli.inspect import require_pass, show
-    from rankine.cli.render import watch
-    from rankine.planning.optimize import optimize
 
     check_out(out)
-    parent = Artifact.open(artifact)
-    chosen = recipe_for(parent, recipe)
-    with watch() as emit:
-        child = optimize(
-            parent,
-            (chosen,),
-            data.open(),
-            margin=margin,
-            out=out,
-            engines=engines or None,
-            emit=emit,
+    if search.given and recipe is not None:
+        raise UsageError(
+            "a recipe is applied as it is, and a search makes its own",
+            where="--recipe",
+            hint="Leave out --recipe, or --search, --target, --time-budget, --space and --work. Candidates: --space.",
         )
+    parent, dataset = Artifact.open(artifact), data.open()
+    if search.given:
+        child = _search(parent, dataset, search, engines, margin, out)
+    else:
+        child = _apply(parent, dataset, recipe, search.latency_table, engines, margin, out)
     carry_catalog(artifact, out)
     show(child, as_json=as_json)
     require_pass(child)
+    if search.targets:
+        _require_target(child, search.targets, margin)
+
+
+def _apply(
+    parent: Artifact,
+    dataset: Dataset,
+    recipe: Path | None,
+    latency_table: Path | None,
+    engines: tuple[str, ...],
+    margin: float,
+    out: Path,
+) -> Artifact:
+    from rankine.cli.render import watch
+    from rankine.planning.optimize import optimize
+
+    chosen = recipe_for(parent, recipe)
+    with watch() as emit:
+        cost = cost_for(chosen, latency_table, emit)
+        return optimize(
+            parent, (chosen,), dataset, margin=margin, out=out, engines=engines or None, cost=cost, emit=emit
+        )
+
+
+def _search(
+    parent: Artifact, dataset: Dataset, search: SearchOptions, engines: tuple[str, ...], margin: float, out: Path
+) -> Artifact:
+    from rankine.cli.render import watch
+    from rankine.planning.baseline_timing import remembered_baseline_ms
+    from rankine.planning.latency_table import default_file
+    from rankine.planning.measure_latency import latency_model
+    from rankine.planning.optimize import verification_rows
+    from rankine.planning.search import optimize_by_search
+    from rankine.planning.search_plan import SearchPlan
+
+    work = search.work or out.with_name(f"{out.name}.search")
+    plan = SearchPlan(
+        margin=margin,
+        work=work,
+        target=search.target(),
+        space=search.read_space(),
+        time_budget_s=search.time_budget_s,
+    )
+    table = search.latency_table or default_file()
+    try:
+        with watch() as emit:
+            return optimize_by_search(
+                parent,
+                dataset,
+                plan,
+                latency_model(search.latency_table, emit),
+                out=out,
+                baseline_512_ms=remembered_baseline_ms(parent, verification_rows(parent, dataset), table),
+                engines=engines or None,
+                emit=emit,
+            )
+    except KeyboardInterrupt:
+        click.echo(f"The search goes on from {work} when the same command is run again.", err=True)
+        raise
+
+
+def _require_target(artifact: Artifact, targets: dict[str, float], margin: float) -> None:
+    """Raise unless what is certified at the margin is as small as was asked.
+
+    Raises:
+        QualityGateFailed: it is not; says what came closest.
+    """
+    from rankine.planning.ladder import read_ladder, shares
+
+    ladder = read_ladder(artifact)
+    rung = None if ladder is None else ladder.at(margin)
+    if ladder is None or rung is None:
+        return  # told by require_pass
+    reached = shares(ladder, rung)
+    if all(reached[name] <= share for name, share in targets.items()):
+        return
+    raise QualityGateFailed(
+        "nothing that is certified at this margin is as small as was asked",
+        where=f"--target {', '.join(f'{name}={share:g}' for name, share in targets.items())}",
+        got=f"{rung.variant} on {rung.engine} came closest: "
+        + ", ".join(f"{name}={reached[name]:.3g}" for name in targets),
+        hint="Search longer, accept a larger --margin, or ask for less; the artifact is written as it is.",
+    )

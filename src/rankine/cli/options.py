@@ -14,8 +14,10 @@ import click
 
 if TYPE_CHECKING:
     from rankine.artifact import Artifact
+    from rankine.compression.context import CostModel
     from rankine.compression.recipe import Recipe
     from rankine.data.dataset import Dataset
+    from rankine.events import Emit
 
 __all__ = [
     "DataOptions",
@@ -23,6 +25,7 @@ __all__ = [
     "carry_catalog",
     "check_out",
     "cores_option",
+    "cost_for",
     "data_options",
     "json_option",
     "margin_option",
@@ -49,6 +52,8 @@ def _check_margin(ctx: click.Context, param: click.Parameter, value: float) -> f
 
 margin_option = click.option(
     "--margin",
+    "--max-auc-drop",
+    "margin",
     type=float,
     callback=_check_margin,
     default=0.001,
@@ -71,6 +76,19 @@ def recipe_for(artifact: Artifact, path: Path | None) -> Recipe:
     from rankine.models.variant import BASELINE, load_model
 
     return read_recipe(path, trainable=is_trainable(load_model(artifact, BASELINE)))
+
+
+def cost_for(recipe: Recipe, table: Path | None, emit: Emit) -> CostModel | None:
+    """The cost model of this machine where a pass of the recipe has a budget of time; measuring it takes a minute."""
+    from rankine.compression.recipe import Prune, Quantize
+
+    for step in recipe.passes:
+        of_prune = isinstance(step, Prune) and step.latency is not None
+        if of_prune or (isinstance(step, Quantize) and step.only_where_faster):
+            from rankine.planning.measure_latency import latency_model
+
+            return latency_model(table, emit)
+    return None
 
 
 @dataclass(frozen=True)

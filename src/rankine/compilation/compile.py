@@ -19,7 +19,7 @@ from rankine.models.variant import Model, load_model, variant_names
 
 __all__ = ["build_names", "compile_artifact", "open_runner", "read_build"]
 
-_PLAN_FILE = "plan.json"
+_OF_WHAT_WAS_BUILT = ("plan.json", "ladder.json")
 
 
 def compile_artifact(
@@ -46,7 +46,8 @@ def compile_artifact(
     chosen = [(name, load_engine(name)) for name in engines] if engines is not None else _serving_engines()
     refuse_existing(out)
     draft = Draft("compile", parent=parent)
-    draft.remove(_PLAN_FILE)  # certify writes one for what is built now
+    for stale in _OF_WHAT_WAS_BUILT:  # later stages write them for what is built now
+        draft.remove(stale)
     for variant in variant_names(parent):
         model = load_model(parent, variant)
         reference = reference_logits(model, verify_batch)

@@ -13,13 +13,15 @@ from rankine.certification.certify import certify
 from rankine.certification.quality import check_margin
 from rankine.compilation.compile import compile_artifact
 from rankine.compression.compress import compress
+from rankine.compression.context import CostModel
 from rankine.compression.recipe import Recipe
 from rankine.data.dataset import Dataset
 from rankine.events import Emit, ignore
 from rankine.models.columns import Batch
 from rankine.models.transforms import Transforms
+from rankine.planning.write_ladder import write_ladder
 
-__all__ = ["VERIFY_ROWS", "optimize", "verification_rows"]
+__all__ = ["VERIFY_ROWS", "existing_folder", "optimize", "verification_rows"]
 
 VERIFY_ROWS = 2048
 
@@ -32,31 +34,34 @@ def optimize(
     margin: float,
     out: Path,
     engines: Sequence[str] | None = None,
+    cost: CostModel | None = None,
     emit: Emit = ignore,
 ) -> Artifact:
     """Apply recipes to the baseline, build every variant for every engine, certify each, and write one artifact.
 
+    It has the ladder of what was certified: one rung, since there is one margin.
+
     Args:
         engines: names of engines to build for; None means all that are installed.
         margin: the largest loss of AUC that is accepted.
+        cost: measured on this machine, for passes that have a budget of time.
 
     Raises:
         ArtifactError: something is at ``out`` already (found before the work begins).
     """
     refuse_existing(out)
     check_margin(margin)
-    with tempfile.TemporaryDirectory(prefix="rankine-optimize-", dir=_existing(out)) as scratch:
+    with tempfile.TemporaryDirectory(prefix="rankine-optimize-", dir=existing_folder(out)) as scratch:
         compressed = parent
         for number, recipe in enumerate(recipes):
-            compressed = compress(compressed, recipe, dataset, out=Path(scratch) / f"compressed-{number}", emit=emit)
+            step_out = Path(scratch) / f"compressed-{number}"
+            compressed = compress(compressed, recipe, dataset, out=step_out, cost=cost, emit=emit)
+        rows = verification_rows(compressed, dataset)
         compiled = compile_artifact(
-            compressed,
-            engines=engines,
-            verify_batch=verification_rows(compressed, dataset),
-            out=Path(scratch) / "compiled",
-            emit=emit,
+            compressed, engines=engines, verify_batch=rows, out=Path(scratch) / "compiled", emit=emit
         )
-        return certify(compiled, dataset, margin=margin, out=out, emit=emit)
+        certified = certify(compiled, dataset, margin=margin, out=Path(scratch) / "certified", emit=emit)
+        return write_ladder(certified, rows, out=out, emit=emit)
 
 
 def verification_rows(artifact: Artifact, dataset: Dataset) -> Batch:
@@ -66,7 +71,7 @@ def verification_rows(artifact: Artifact, dataset: Dataset) -> Batch:
     return dataset.encode(Transforms.read(artifact)).select(np.sort(chosen))
 
 
-def _existing(path: Path) -> Path:
+def existing_folder(path: Path) -> Path:
     """The nearest folder above ``path`` that exists: drafts made there can be hard-linked."""
     parent = path.resolve().parent
     parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,71 @@
+"""How long the baseline takes, before anything is compiled: what a target of latency refers to."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from rankine.artifact import Artifact, read_record
+from rankine.compilation.engine import Capabilities, Target
+from rankine.compilation.engines import installed, load_engine
+from rankine.compilation.fastest import median_ms, task_count
+from rankine.config import Frozen
+from rankine.errors import EngineMissing
+from rankine.models.columns import Batch
+from rankine.models.variant import BASELINE, load_model
+
+__all__ = ["BaselineTiming", "baseline_ms", "remembered_baseline_ms"]
+
+_ROWS = 512
+
+
+class BaselineTiming(Frozen):
+    """Kept beside a table of latencies, so that a second search is held to the same figure."""
+
+    baseline: str
+    p50_ms_512: float
+
+
+def remembered_baseline_ms(artifact: Artifact, batch: Batch, table: Path) -> float:
+    """As :func:`baseline_ms`; taken from beside the table of latencies where it was measured before.
+
+    Raises:
+        ArtifactError: what lies there is no timing.
+    """
+    place = table.with_name(f"{table.stem}.baseline-{artifact.digest[:16]}.json")
+    if place.is_file():
+        return read_record(place, BaselineTiming).p50_ms_512
+    timing = BaselineTiming(baseline=artifact.digest, p50_ms_512=baseline_ms(artifact, batch))
+    try:
+        place.write_text(timing.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    except OSError:
+        return timing.p50_ms_512  # as with the table itself, which has told so
+    return timing.p50_ms_512
+
+
+def baseline_ms(artifact: Artifact, batch: Batch) -> float:
+    """Median milliseconds of a call of 512 rows in PyTorch eager, one thread; of a model that came as a graph on the
+    first engine that runs it.
+
+    Raises:
+        EngineMissing: no engine is installed that runs it.
+    """
+    model = load_model(artifact, BASELINE)
+    able = [
+        (not found.needs_checkpoint, name)
+        for name, found in installed()
+        if isinstance(found, Capabilities)
+        and not found.oracle
+        and not (found.needs_checkpoint and model.checkpoint is None)
+    ]
+    if not able:
+        raise EngineMissing("no engine is installed that runs the baseline", hint="pip install 'rankine[openvino]'")
+    engine = load_engine(min(able)[1])
+    with tempfile.TemporaryDirectory(prefix="rankine-baseline-") as scratch:
+        engine.build(model, Target(), Path(scratch))
+        runner = engine.open(model, Path(scratch))
+        try:
+            some = batch.select(slice(0, _ROWS))
+            return median_ms({"baseline": (runner, some)}, task_count(artifact))["baseline"]
+        finally:
+            runner.close()

@@ -1,0 +1,187 @@
+"""The ladder: variants certified at increasing margins, each the cheapest at its own, with what they cost.
+
+Which variant is tested at which margin, and in which order, is fixed on validation rows (:func:`plan_tests`); the test
+rows then only say yes or no (:func:`rungs_of`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import AwareDatetime, Field
+
+from rankine.artifact import Artifact
+from rankine.certification.certificate import QualityCertificate
+from rankine.certification.metric_tests import Verdict
+from rankine.certification.plan import Pair, quality_certificates, quality_file, task_certificates
+from rankine.config import Frozen
+from rankine.models.variant import BASELINE
+
+__all__ = [
+    "LADDER_FILE",
+    "MARGINS",
+    "Cost",
+    "Ladder",
+    "Tested",
+    "Trial",
+    "plan_tests",
+    "read_ladder",
+    "rungs_of",
+    "shares",
+    "tested_pairs",
+]
+
+LADDER_FILE = "ladder.json"
+MARGINS = (0.0005, 0.001, 0.002, 0.005)
+_LIKELY, _POSSIBLE = 0.0065, 0.05
+"""Largest p-values on validation rows: if the truth is what validation rows say, a test on as many rows then passes
+with a chance of 80 % and of one half."""
+
+
+class Cost(Frozen):
+    """A variant on an engine, and what it costs.
+
+    Attributes:
+        p50_ms: median milliseconds of a call by number of rows (``"1"``, ``"64"``, ``"512"``), one thread, measured
+            beside the baseline in interleaved rounds.
+        size_bytes: of tables and graph.
+    """
+
+    variant: str
+    engine: str
+    p50_ms: Mapping[str, float]
+    macs_per_row: int
+    size_bytes: int
+
+
+class Tested(Cost):
+    """A variant that was tested at a margin.
+
+    Attributes:
+        margin: largest loss of AUC; the other metrics' go with it.
+        delta, ci_low, ci_high: change of AUC on the test rows and its one-sided 95 % bounds, of the task that decides.
+        certificates: their files in the artifact, one a task.
+    """
+
+    margin: float = Field(gt=0)
+    verdict: Verdict
+    delta: float
+    ci_low: float
+    ci_high: float
+    certificates: tuple[str, ...]
+
+
+class Ladder(Frozen):
+    """What an artifact offers, the best quality first.
+
+    Attributes:
+        baseline: what speed is compared with, in PyTorch eager where there is a PyTorch model.
+        rungs: every next one has a larger margin and costs less.
+        others: tested and not on the ladder: not passed, or no cheaper than a rung of a smaller margin.
+    """
+
+    schema_version: Literal[1] = 1
+    baseline: Cost
+    rungs: tuple[Tested, ...]
+    others: tuple[Tested, ...] = ()
+    environment: Mapping[str, str | int | float] = {}
+    created: AwareDatetime
+
+    def at(self, margin: float) -> Tested | None:
+        """The cheapest rung that may be served where this loss is accepted."""
+        within = [rung for rung in self.rungs if rung.margin <= margin]
+        return within[-1] if within else None
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A variant and the margin at which it is to be tested; ``p_value`` on validation rows."""
+
+    variant: str
+    margin: float
+    p_value: float
+
+
+def plan_tests(
+    p_values: Mapping[tuple[str, float], float], cheapest_first: Sequence[str], margin: float
+) -> tuple[Trial, ...]:
+    """Which variants are tested at which margins, in the order of the tests: the one most likely to pass first.
+
+    For each margin the cheapest variant is taken that is likely to pass there, if it is cheaper than those of smaller
+    margins; then, where a cheaper one is possible, that one too. A fixed sequence tests each at the full level and
+    stops at the first that does not pass, so what is less likely comes last, where it costs the others nothing. At the
+    margin that was asked for, the likeliest variant is tested where none is possible.
+
+    Args:
+        p_values: on validation rows, by variant and margin.
+        cheapest_first: variants by cost.
+        margin: the one that was asked for.
+    """
+    chosen: dict[str, Trial] = {}
+    for level in (_LIKELY, _POSSIBLE):
+        cheaper = list(cheapest_first)
+        for step in sorted({at for _, at in p_values}):
+            found = next((name for name in cheaper if p_values[name, step] <= level), None)
+            if found is not None:
+                chosen.setdefault(found, Trial(found, step, p_values[found, step]))
+                cheaper = cheaper[: cheaper.index(found)]
+    if not any(trial.margin <= margin for trial in chosen.values()):
+        left = [name for name in cheapest_first if name not in chosen]
+        if left:
+            likeliest = min(left, key=lambda name: p_values[name, margin])
+            chosen[likeliest] = Trial(likeliest, margin, p_values[likeliest, margin])
+    return tuple(sorted(chosen.values(), key=lambda trial: (trial.p_value, -trial.margin, trial.variant)))
+
+
+def rungs_of(tested: Iterable[Tested], cheapest_first: Sequence[str]) -> tuple[tuple[Tested, ...], tuple[Tested, ...]]:
+    """The rungs, and what is none: by increasing margin, those that passed and are cheaper than all before.
+
+    Args:
+        cheapest_first: variants by cost.
+    """
+    rungs: list[Tested] = []
+    others: list[Tested] = []
+    rank = {name: place for place, name in enumerate(cheapest_first)}
+    for each in sorted(tested, key=lambda each: (each.margin, rank[each.variant])):
+        cheaper = not rungs or rank[each.variant] < rank[rungs[-1].variant]
+        (rungs if each.verdict == "pass" and cheaper else others).append(each)
+    return tuple(rungs), tuple(others)
+
+
+def tested_pairs(artifact: Artifact, costs: Mapping[Pair, Cost]) -> list[Tested]:
+    """Every compressed pair with a quality certificate, passed or not."""
+    deciding = quality_certificates(artifact)
+    return [
+        _tested(costs[pair], deciding[pair], tuple(quality_file(*pair, task) for task in by_task))
+        for pair, by_task in task_certificates(artifact).items()
+        if pair[0] != BASELINE and pair in costs
+    ]
+
+
+def shares(ladder: Ladder, cost: Cost) -> dict[str, float]:
+    """Latency at 512 rows, multiply-adds and bytes as shares of the baseline's, all measured."""
+    baseline, most = ladder.baseline, max(ladder.baseline.p50_ms, key=int)
+    return {
+        "latency": cost.p50_ms[most] / baseline.p50_ms[most],
+        "macs": cost.macs_per_row / max(1, baseline.macs_per_row),
+        "bytes": cost.size_bytes / max(1, baseline.size_bytes),
+    }
+
+
+def read_ladder(artifact: Artifact) -> Ladder | None:
+    """The ladder of an artifact, if it has one."""
+    return artifact.read_json(LADDER_FILE, Ladder) if LADDER_FILE in artifact else None
+
+
+def _tested(cost: Cost, certificate: QualityCertificate, files: tuple[str, ...]) -> Tested:
+    return Tested(
+        **dict(cost),
+        margin=certificate.margin,
+        verdict=certificate.verdict,
+        delta=certificate.delta,
+        ci_low=certificate.ci_low,
+        ci_high=certificate.ci_high,
+        certificates=files,
+    )
