@@ -38,10 +38,10 @@ struct Bags {
 //   lookup_bag       the rows of a bag, pooled.
 //   lookup_sequence  the rows of a bag one after the other, zeros up to `length` rows, then their number: length * dim +
 //                    1 columns.  A bag of more than `length` values is a bad row.
-#define RANKINE_DECLARE_LOOKUPS(Rows)                                                                           \
-  std::int64_t lookup_one(const Rows& rows, const std::int32_t* values, std::size_t count, const Target& target); \
-  std::int64_t lookup_bag(const Rows& rows, const Bags& bags, const Target& target);                            \
-  std::int64_t lookup_sequence(const Rows& rows, const Bags& bags, std::size_t length, const Target& target);
+#define RANKINE_DECLARE_LOOKUPS(Rows)                                                            \
+  std::int64_t lookup_one(const Rows&, const std::int32_t* values, std::size_t count, const Target&); \
+  std::int64_t lookup_bag(const Rows&, const Bags&, const Target&);                              \
+  std::int64_t lookup_sequence(const Rows&, const Bags&, std::size_t length, const Target&);
 
 RANKINE_DECLARE_LOOKUPS(FloatRows)
 RANKINE_DECLARE_LOOKUPS(HalfRows)

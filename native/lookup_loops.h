@@ -75,14 +75,19 @@ template <std::size_t kDim, class Rows>
 RANKINE_INLINE bool pool_sum(const Rows& rows, const Bags& bags, std::size_t begin, std::size_t end, float* out) {
   const std::size_t dim = dim_of<kDim>(rows);
   std::fill(out, out + dim, 0.0f);
-  for (std::size_t v = begin; v < end; ++v) {
+  for (std::size_t v = begin; v < end; ++v)
     if (!visit_value<kDim>(rows, bags.values[v], AddWeighted{out, weight_of(bags, v)})) return false;
-  }
   if (bags.pooling == Pooling::kMean && end - begin > 1) {
     const float divisor = static_cast<float>(end - begin);
     for (std::size_t d = 0; d < dim; ++d) out[d] /= divisor;
   }
   return true;
+}
+
+template <std::size_t kDim, class Rows>
+RANKINE_INLINE bool pool(const Rows& rows, const Bags& bags, std::size_t begin, std::size_t end, float* out) {
+  return bags.pooling == Pooling::kMax ? pool_max<kDim>(rows, bags, begin, end, out)
+                                       : pool_sum<kDim>(rows, bags, begin, end, out);
 }
 
 // Where bag i begins and ends; false where the index or the offsets are out of range or order.
@@ -103,9 +108,13 @@ RANKINE_INLINE std::int64_t bag(const Rows& rows, const Bags& bags, const Target
     std::size_t last = 0;
     float* out = target.cells + r * target.width + target.column;
     if (!bounds_of(bags, target.index[r], first, last)) return static_cast<std::int64_t>(r);
-    const bool good = bags.pooling == Pooling::kMax ? pool_max<kDim>(rows, bags, first, last, out)
-                                                    : pool_sum<kDim>(rows, bags, first, last, out);
-    if (!good) return static_cast<std::int64_t>(r);
+    if constexpr (kDim != 0) {
+      float pooled[kDim];  // stays in registers, where adding up in `out` would wait for its own stores
+      if (!pool<kDim>(rows, bags, first, last, pooled)) return static_cast<std::int64_t>(r);
+      std::copy(pooled, pooled + kDim, out);
+    } else {
+      if (!pool<kDim>(rows, bags, first, last, out)) return static_cast<std::int64_t>(r);
+    }
   }
   return -1;
 }
@@ -145,14 +154,16 @@ RANKINE_INLINE std::int64_t sequence(const Rows& rows, const Bags& bags, std::si
   return -1;
 }
 
-// Calls use with the width where it is a common one, else with 0.
+// Calls use with the width where it is a common one, else with 0.  (17: sixteen and a first-order weight.)
 template <class Rows, class Use>
 RANKINE_INLINE std::int64_t of_width(const Rows& rows, Use&& use) {
   if constexpr (Rows::kWidths > 0)
     if (rows.dim == 16) return use(std::integral_constant<std::size_t, 16>{});
   if constexpr (Rows::kWidths > 1)
-    if (rows.dim == 32) return use(std::integral_constant<std::size_t, 32>{});
+    if (rows.dim == 17) return use(std::integral_constant<std::size_t, 17>{});
   if constexpr (Rows::kWidths > 2)
+    if (rows.dim == 32) return use(std::integral_constant<std::size_t, 32>{});
+  if constexpr (Rows::kWidths > 3)
     if (rows.dim == 64) return use(std::integral_constant<std::size_t, 64>{});
   return use(std::integral_constant<std::size_t, 0>{});
 }

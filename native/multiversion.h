@@ -19,3 +19,9 @@
 #define RANKINE_RESTRICT
 #define RANKINE_PREFETCH(address) static_cast<void>(address)
 #endif
+
+#if defined(__GNUC__) && !defined(__clang__)
+#define RANKINE_KEEP_LOOP _Pragma("GCC unroll 1")
+#else
+#define RANKINE_KEEP_LOOP
+#endif

@@ -34,7 +34,7 @@ struct Unscaled {};
 // (count, dim) cells of type T.  For uint8 and Int4: value = q * scale[row] + bias[row], both of type S.
 template <class T, class S>
 struct PlainRows {
-  static constexpr int kWidths = 3;  // of the common widths 16, 32, 64, the first so many have loops of their own
+  static constexpr int kWidths = 4;  // so many of the common widths have loops of their own, see of_width
   const T* cells;
   const S* scale;
   const S* bias;
@@ -54,6 +54,17 @@ RANKINE_INLINE std::size_t dim_of(const Rows& rows) {
   return kDim != 0 ? kDim : rows.dim;
 }
 
+// Calls body(d) for every d < turns; kTurns is turns where that is known, else 0.
+template <std::size_t kTurns, class Body>
+RANKINE_INLINE void each(std::size_t turns, Body body) {
+  if constexpr (kTurns == 8 || kTurns == 16) {
+    // GCC would unroll so few turns whole before it vectorizes, and then find no loop to vectorize.
+    RANKINE_KEEP_LOOP for (std::size_t d = 0; d < kTurns; ++d) body(d);
+  } else {
+    for (std::size_t d = 0; d < turns; ++d) body(d);
+  }
+}
+
 template <std::size_t kDim, class T, class S>
 RANKINE_INLINE const T* cells_of(const PlainRows<T, S>& rows, std::size_t id) {
   const std::size_t dim = dim_of<kDim>(rows);
@@ -65,16 +76,20 @@ RANKINE_INLINE bool visit_row(const PlainRows<T, S>& rows, std::size_t id, Visit
   const std::size_t dim = dim_of<kDim>(rows);
   const T* RANKINE_RESTRICT from = cells_of<kDim>(rows, id);
   if constexpr (std::is_same_v<S, Unscaled>) {
-    for (std::size_t d = 0; d < dim; ++d) visit(d, to_float(from[d]));
+    each<kDim>(dim, [&](std::size_t d) RANKINE_INLINE_LAMBDA { visit(d, to_float(from[d])); });
   } else {
     const float a = to_float(rows.scale[id]);
     const float b = to_float(rows.bias[id]);
+    const auto value = [=](auto q) RANKINE_INLINE_LAMBDA { return static_cast<float>(q) * a + b; };
     if constexpr (std::is_same_v<T, Int4>) {
       const std::size_t half = (dim + 1) / 2;
-      for (std::size_t d = 0; d < half; ++d) visit(d, static_cast<float>(from[d].bits & 15) * a + b);
-      for (std::size_t d = 0; d < dim - half; ++d) visit(half + d, static_cast<float>(from[d].bits >> 4) * a + b);
+      constexpr std::size_t kHalf = (kDim + 1) / 2;
+      each<kHalf>(half, [&](std::size_t d) RANKINE_INLINE_LAMBDA { visit(d, value(from[d].bits & 15)); });
+      each<kDim - kHalf>(dim - half, [&](std::size_t d) RANKINE_INLINE_LAMBDA {
+        visit(half + d, value(from[d].bits >> 4));
+      });
     } else {
-      for (std::size_t d = 0; d < dim; ++d) visit(d, static_cast<float>(from[d]) * a + b);
+      each<kDim>(dim, [&](std::size_t d) RANKINE_INLINE_LAMBDA { visit(d, value(from[d])); });
     }
   }
   return true;
@@ -131,7 +146,7 @@ RANKINE_INLINE void prefetch_row(const AnyRows& rows, std::size_t id) {
 // Some rows lie in `hot`, the others in `cold`, both in the order of ids.  Bit id % 8 of bitmap[id / 8] says where;
 // ranks[w] is the number of hot rows before row 64 * w, so that a popcount gives the position.
 struct MixedRows {
-  static constexpr int kWidths = 1;  // every loop holds all plain forms
+  static constexpr int kWidths = 2;  // every loop holds all plain forms
   AnyRows hot;
   AnyRows cold;
   const std::uint8_t* bitmap;

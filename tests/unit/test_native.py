@@ -19,7 +19,7 @@ import rankine
 from rankine import _native
 from rankine.models.tables import AnyTable, MixedTable, QuotientRemainderTable, Table, pack_int4
 
-DIMS = (1, 7, 16, 32, 64, 100)
+DIMS = (1, 7, 16, 17, 32, 64, 100)
 PLAIN = ("float32", "float16", "int8", "int8 half", "int4", "int4 half")
 FORMS = (*PLAIN, "mixed int8 half/int4 half", "mixed float32/int4", "mixed int4/float16", "product", "sum")
 
@@ -421,7 +421,7 @@ def test_table_keeps_its_arrays_when_nobody_else_does() -> None:
 @given(
     st.lists(st.lists(st.integers(0, 9), max_size=5), min_size=1, max_size=6),
     st.sampled_from(FORMS),
-    st.sampled_from((3, 16, 32)),
+    st.sampled_from((3, 16, 17, 32)),
     st.booleans(),
     st.sampled_from(("sum", "mean", "max")),
 )
@@ -447,7 +447,7 @@ def test_lookup_bag_equals_numpy_when_ids_are_good(
 @given(
     st.lists(st.lists(st.integers(0, 9), max_size=4), min_size=1, max_size=6),
     st.sampled_from(FORMS),
-    st.sampled_from((3, 16, 32)),
+    st.sampled_from((3, 16, 17, 32)),
     st.booleans(),
 )
 def test_lookup_sequence_equals_numpy_when_ids_are_good(
