@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -73,6 +73,7 @@ class ArtifactView(Frozen):
     variants: tuple[VariantView, ...]
     plan: Mapping[str, str] | None
     test_split_uses: int | None = None
+    ladder: Mapping[str, Any] | None = None
 
 
 @click.command("inspect", epilog=EPILOG)
@@ -105,7 +106,9 @@ def command(artifact: Path, verify: bool, certificates: bool, as_json: bool) -> 
 
 def show(artifact: Artifact, *, as_json: bool) -> None:
     """Print an artifact as tables, or as JSON."""
+    from rankine.cli.inspect_ladder import print_ladder
     from rankine.cli.render import print_json, print_lines, print_table
+    from rankine.planning.ladder import read_ladder
 
     view = view_of(artifact)
     if as_json:
@@ -141,6 +144,9 @@ def show(artifact: Artifact, *, as_json: bool) -> None:
         ],
     )
     _print_risks(view)
+    ladder = read_ladder(artifact)
+    if ladder is not None:
+        print_ladder(ladder)
     served = f"{view.plan['variant']} on {view.plan['engine']}" if view.plan else "nothing: no certificate has passed"
     uses = [("test split", f"used {view.test_split_uses} times")] if (view.test_split_uses or 0) > 1 else []
     print_lines([("served by default", served), *uses])
@@ -154,6 +160,7 @@ def view_of(artifact: Artifact) -> ArtifactView:
     from rankine.models.schema import DenseFeature
     from rankine.models.transforms import Transforms, table_of
     from rankine.models.variant import load_model, read_variant, variant_names
+    from rankine.planning.ladder import read_ladder
 
     transforms = Transforms.read(artifact)
     tables = transforms.table_rows()
@@ -197,6 +204,7 @@ def view_of(artifact: Artifact) -> ArtifactView:
         variants=tuple(variants),
         plan={"variant": plan.variant, "engine": plan.engine} if plan else None,
         test_split_uses=uses.count if (uses := read_uses(artifact)) else None,
+        ladder=ladder.model_dump(mode="json") if (ladder := read_ladder(artifact)) else None,
     )
 
 

@@ -25,6 +25,7 @@ from rankine.observation.result import (
     Role,
     Training,
 )
+from rankine.planning.ladder import read_ladder
 from rankine.training.record import TRAINING_FILE, TrainingRecord
 
 __all__ = ["assemble"]
@@ -66,6 +67,7 @@ def assemble(
         http=http.closed,
         sweeps=http.sweeps,
         training=Training(history=tuple(Epoch.model_validate(epoch.model_dump()) for epoch in record.result.history)),
+        ladder=read_ladder(artifact),
         controls=_controls(artifact),
         notes=_notes(artifact, dataset, bench, chosen, http, record),
         seed=config.seed,

@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from rankine.config import Frozen
 from rankine.observation.load.record import LoadResult
 from rankine.observation.load.sweep import SweepResult
+from rankine.planning.ladder import Ladder
 
 __all__ = [
     "ROLES",
@@ -153,6 +154,7 @@ class DemoResult(Frozen):
     http: dict[Role, LoadResult] = Field(default_factory=dict)
     sweeps: dict[Role, SweepResult] = Field(default_factory=dict)
     training: Training | None = None
+    ladder: Ladder | None = None
     controls: dict[str, Any] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     environment: dict[str, str | int | float] = Field(default_factory=dict)

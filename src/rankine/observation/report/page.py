@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rankine.config import parse
 from rankine.errors import UsageError
 from rankine.observation.report import view
 from rankine.observation.report.labels import LABELS
 from rankine.observation.result import DemoResult
+from rankine.planning.ladder import Ladder
 
-__all__ = ["render_report"]
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+__all__ = ["render_ladder", "render_report"]
 
 
 def render_report(result: Mapping[str, Any] | DemoResult, out: Path) -> Path:
@@ -25,7 +29,20 @@ def render_report(result: Mapping[str, Any] | DemoResult, out: Path) -> Path:
         UsageError: matplotlib or Jinja2 is not installed, or ``out`` cannot be written.
     """
     record = result if isinstance(result, DemoResult) else parse(DemoResult, result, source="result")
-    page = _render(record)
+    return _write(_render(record), out)
+
+
+def render_ladder(ladder: Ladder, name: str, out: Path) -> Path:
+    """Write the page of an artifact's ladder to ``out``, and return ``out``.
+
+    Raises:
+        UsageError: matplotlib or Jinja2 is not installed, or ``out`` cannot be written.
+    """
+    templates = _templates()
+    return _write(templates.get_template("ladder.html.j2").render(name=name, **_of_ladder(ladder)), out)
+
+
+def _write(page: str, out: Path) -> Path:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(page, encoding="utf-8")
@@ -34,20 +51,41 @@ def render_report(result: Mapping[str, Any] | DemoResult, out: Path) -> Path:
     return out
 
 
-def _render(record: DemoResult) -> str:
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
+def _of_ladder(ladder: Ladder) -> dict[str, Any]:
+    """What the ladder's part of a page reads."""
+    from rankine.observation.report.ladder_figure import LADDER_HEADER, draw_ladder, ladder_rows
 
-        from rankine.observation.report import load_figures, quality_figures
+    return {
+        "ladder": ladder,
+        "ladder_header": LADDER_HEADER,
+        "ladder_rows": ladder_rows(ladder),
+        "figures": {"ladder": draw_ladder(ladder)},
+    }
+
+
+def _templates() -> Environment:
+    """
+    Raises:
+        UsageError: matplotlib or Jinja2 is not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401 - said here, before anything is drawn
+        from jinja2 import Environment, PackageLoader, StrictUndefined
     except ModuleNotFoundError as error:
         raise UsageError(f"the report needs {error.name}", hint="Run: pip install 'rankine[bench]'.") from None
-    templates = Environment(
+    return Environment(
         loader=PackageLoader("rankine.observation.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def _render(record: DemoResult) -> str:
+    templates = _templates()
+    from rankine.observation.report import load_figures, quality_figures
+
     counts, engine_rows = view.engine_table(record.engines)
     figures = {
         "cdf": load_figures.draw_cdf(record.http),
@@ -57,9 +95,10 @@ def _render(record: DemoResult) -> str:
         "sizes": quality_figures.draw_sizes(record.contestants()),
         "training": quality_figures.draw_training(record.training) if record.training else None,
     }
+    of_ladder = {} if record.ladder is None else _of_ladder(record.ladder)
     return templates.get_template("report.html.j2").render(
+        **of_ladder | {"figures": figures | of_ladder.get("figures", {})},
         record=record,
-        figures=figures,
         labels=LABELS,
         headlines=view.headlines(record),
         comparison=view.comparison(record),
