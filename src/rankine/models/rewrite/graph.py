@@ -16,6 +16,7 @@ __all__ = ["Graph", "attribute", "evaluate", "failures", "numbered", "reads", "r
 failures = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 """What the reference evaluator raises for an operator that it lacks or that does not fit its inputs."""
 
+_PREFIX = "rankine/"
 _STRUCTURE = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 
 
@@ -44,7 +45,8 @@ class Graph:
         constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
         opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
         inputs = [value for value in graph.input if value.name not in constants]
-        return cls(list(graph.node), constants, inputs, [value.name for value in graph.output], opset)
+        outputs = [value.name for value in graph.output]
+        return cls(list(graph.node), constants, inputs, outputs, opset, _last_number(graph))
 
     def constant(self, values: Any, dtype: Any = None) -> str:
         """The name of a new constant."""
@@ -55,7 +57,7 @@ class Graph:
     def fresh(self, what: str) -> str:
         """A name that no other value has: no exporter writes this prefix."""
         self._names += 1
-        return f"rankine/{what}/{self._names}"
+        return f"{_PREFIX}{what}/{self._names}"
 
     def prune(self) -> None:
         """Drop nodes that nothing reads."""
@@ -136,6 +138,13 @@ def numbered(names: Iterable[str], limit: int = 3) -> str:
     """Names for a message, the first few of many."""
     known = sorted(names)
     return ", ".join(f"'{name}'" for name in known[:limit]) + (f" and {len(known) - limit} more" * (len(known) > limit))
+
+
+def _last_number(graph: onnx.GraphProto) -> int:
+    """The largest number in the names that an earlier rewrite made."""
+    names = [*(tensor.name for tensor in graph.initializer), *(name for node in graph.node for name in node.output)]
+    made = [name.rpartition("/")[2] for name in names if name.startswith(_PREFIX)]
+    return max((int(number) for number in made if number.isdecimal()), default=0)
 
 
 def _tried(node: onnx.NodeProto, feeds: Mapping[str, np.ndarray], opset: int) -> dict[str, np.ndarray] | None:
