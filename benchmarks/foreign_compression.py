@@ -68,8 +68,8 @@ MODELS = (
     "DIEN",
 )
 _SPLIT = (0.8, 0.1, 0.1)
-_BATCH = 4096
-_LEARNING_RATE = 2e-3
+_BATCH = 1024
+_LEARNING_RATE = 1e-3
 _PATIENCE, _MAX_EPOCHS = 2, 40
 
 
@@ -216,7 +216,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with MovieLens-1M as Parquet")
     parser.add_argument("--models", nargs="+", choices=list(ZOO), default=list(MODELS), metavar="NAME")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="about as many ratings; all of a user's")
+    parser.add_argument("--rows", type=int, default=500_000, help="about as many ratings; all of a user's")
     parser.add_argument("--work", type=Path, required=True, help="folder to keep models and artifacts in")
     parser.add_argument("--train-only", action="store_true", help="train what is not trained yet, and stop")
     return parser.parse_args()
