@@ -19,7 +19,7 @@ __all__ = ["table_metrics"]
 Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 _ROWS = 1024
-_RIDGE = 0.01
+_RIDGE = 1e-3
 """Share of the mean of a metric's diagonal that every direction gets: no direction is without meaning."""
 
 
