@@ -9,7 +9,7 @@ import click
 from rankine.cli.render import format_bytes, print_lines, print_table
 
 if TYPE_CHECKING:
-    from rankine.planning.ladder import Cost, Ladder, Tested
+    from rankine.planning.ladder import Cost, Ladder, LadderStep
 
 __all__ = ["print_ladder"]
 
@@ -33,7 +33,7 @@ def _baseline(baseline: Cost, rows: list[str]) -> tuple[str, ...]:
     return ("", baseline.variant, baseline.engine, "", "", *times, f"{baseline.macs_per_row:,}", size)
 
 
-def _rung(ladder: Ladder, rung: Tested, rows: list[str]) -> tuple[str, ...]:
+def _rung(ladder: Ladder, rung: LadderStep, rows: list[str]) -> tuple[str, ...]:
     from rankine.planning.ladder import shares
 
     of = shares(ladder, rung)
@@ -49,7 +49,7 @@ def _rung(ladder: Ladder, rung: Tested, rows: list[str]) -> tuple[str, ...]:
     )
 
 
-def _why(tested: Tested) -> str:
+def _why(tested: LadderStep) -> str:
     at = f"at {tested.margin:g}"
     if tested.verdict == "pass":
         return f"certified {at}, no cheaper than a rung of a smaller margin"

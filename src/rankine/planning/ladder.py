@@ -24,13 +24,13 @@ __all__ = [
     "MARGINS",
     "Cost",
     "Ladder",
-    "Tested",
+    "LadderStep",
     "Trial",
+    "ladder_steps",
     "plan_tests",
     "read_ladder",
     "rungs_of",
     "shares",
-    "tested_pairs",
 ]
 
 LADDER_FILE = "ladder.json"
@@ -56,7 +56,7 @@ class Cost(Frozen):
     size_bytes: int
 
 
-class Tested(Cost):
+class LadderStep(Cost):
     """A variant that was tested at a margin.
 
     Attributes:
@@ -84,12 +84,12 @@ class Ladder(Frozen):
 
     schema_version: Literal[1] = 1
     baseline: Cost
-    rungs: tuple[Tested, ...]
-    others: tuple[Tested, ...] = ()
+    rungs: tuple[LadderStep, ...]
+    others: tuple[LadderStep, ...] = ()
     environment: Mapping[str, str | int | float] = {}
     created: AwareDatetime
 
-    def at(self, margin: float) -> Tested | None:
+    def at(self, margin: float) -> LadderStep | None:
         """The cheapest rung that may be served where this loss is accepted."""
         within = [rung for rung in self.rungs if rung.margin <= margin]
         return within[-1] if within else None
@@ -135,14 +135,16 @@ def plan_tests(
     return tuple(sorted(chosen.values(), key=lambda trial: (trial.p_value, -trial.margin, trial.variant)))
 
 
-def rungs_of(tested: Iterable[Tested], cheapest_first: Sequence[str]) -> tuple[tuple[Tested, ...], tuple[Tested, ...]]:
+def rungs_of(
+    tested: Iterable[LadderStep], cheapest_first: Sequence[str]
+) -> tuple[tuple[LadderStep, ...], tuple[LadderStep, ...]]:
     """The rungs, and what is none: by increasing margin, those that passed and are cheaper than all before.
 
     Args:
         cheapest_first: variants by cost.
     """
-    rungs: list[Tested] = []
-    others: list[Tested] = []
+    rungs: list[LadderStep] = []
+    others: list[LadderStep] = []
     rank = {name: place for place, name in enumerate(cheapest_first)}
     for each in sorted(tested, key=lambda each: (each.margin, rank[each.variant])):
         cheaper = not rungs or rank[each.variant] < rank[rungs[-1].variant]
@@ -150,7 +152,7 @@ def rungs_of(tested: Iterable[Tested], cheapest_first: Sequence[str]) -> tuple[t
     return tuple(rungs), tuple(others)
 
 
-def tested_pairs(artifact: Artifact, costs: Mapping[Pair, Cost]) -> list[Tested]:
+def ladder_steps(artifact: Artifact, costs: Mapping[Pair, Cost]) -> list[LadderStep]:
     """Every compressed pair with a quality certificate, passed or not."""
     deciding = quality_certificates(artifact)
     return [
@@ -175,8 +177,8 @@ def read_ladder(artifact: Artifact) -> Ladder | None:
     return artifact.read_json(LADDER_FILE, Ladder) if LADDER_FILE in artifact else None
 
 
-def _tested(cost: Cost, certificate: QualityCertificate, files: tuple[str, ...]) -> Tested:
-    return Tested(
+def _tested(cost: Cost, certificate: QualityCertificate, files: tuple[str, ...]) -> LadderStep:
+    return LadderStep(
         **dict(cost),
         margin=certificate.margin,
         verdict=certificate.verdict,

@@ -33,8 +33,8 @@ from rankine.planning.judge import ValidationJudge
 from rankine.planning.ladder import LADDER_FILE
 from rankine.planning.latency_model import LatencyModel
 from rankine.planning.optimize import existing_folder, verification_rows
+from rankine.planning.plan_on_validation import plan_on_validation
 from rankine.planning.search_plan import SEARCH_FILE, SearchPlan, SearchRecord
-from rankine.planning.validation_tests import tests_on_validation
 from rankine.planning.write_ladder import write_ladder
 
 __all__ = ["optimize_by_search"]
@@ -84,7 +84,7 @@ def optimize_by_search(
         emit=emit,
     )
     named = _named(found)
-    tests = tests_on_validation(named, judge, plan.margin, emit)
+    tests = plan_on_validation(named, judge, plan.margin, emit)
     record = _record(plan, space, latency, timed, named)
     with tempfile.TemporaryDirectory(prefix="rankine-search-", dir=existing_folder(out)) as scratch:
         kept = {trial.variant: named[trial.variant] for trial in tests}

@@ -16,7 +16,7 @@ from rankine.environment import environment
 from rankine.events import Emit, Note, step
 from rankine.models.columns import Batch
 from rankine.models.variant import BASELINE, read_variant
-from rankine.planning.ladder import LADDER_FILE, Cost, Ladder, rungs_of, shares, tested_pairs
+from rankine.planning.ladder import LADDER_FILE, Cost, Ladder, ladder_steps, rungs_of, shares
 
 __all__ = ["ROWS", "write_ladder"]
 
@@ -38,7 +38,7 @@ def write_ladder(
     with step(emit, "time the ladder"):
         costs = _costs(artifact, [baseline, *pairs], batch)
     by_time = [variant for variant, _ in sorted(pairs, key=lambda pair: costs[pair].p50_ms[str(ROWS[-1])])]
-    rungs, others = rungs_of(tested_pairs(artifact, costs), list(cheapest_first) or by_time)
+    rungs, others = rungs_of(ladder_steps(artifact, costs), list(cheapest_first) or by_time)
     ladder = Ladder(
         baseline=costs[baseline], rungs=rungs, others=others, environment=environment(), created=datetime.now(UTC)
     )

@@ -41,8 +41,7 @@ def promote(points: Sequence[Point], count: int) -> list[int]:
 
 def spread(length: int, count: int) -> list[int]:
     """``count`` of ``length`` positions, evenly, both ends among them where there is room."""
-    if count <= 0 or length == 0:
-        return []
-    if count == 1:
-        return [0]
-    return sorted({round(step * (length - 1) / (count - 1)) for step in range(min(count, length))})
+    count = min(count, length)
+    if count < 2:
+        return list(range(count))
+    return sorted({round(step * (length - 1) / (count - 1)) for step in range(count)})

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from rankine.observation.report.canvas import BAD, GRID, MUTED, ROLE_COLORS, SURFACE, canvas, finish, plain_log
 from rankine.observation.report.labels import human_bytes, milliseconds, signed
-from rankine.planning.ladder import Ladder, Tested, shares
+from rankine.planning.ladder import Ladder, LadderStep, shares
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,7 +73,7 @@ def most_rows(ladder: Ladder) -> str:
     return max(ladder.baseline.p50_ms, key=int)
 
 
-def _row(ladder: Ladder, rung: Tested) -> tuple[str, ...]:
+def _row(ladder: Ladder, rung: LadderStep) -> tuple[str, ...]:
     of = shares(ladder, rung)
     return (
         f"{rung.margin:g}",
@@ -92,7 +92,7 @@ def _times(p50_ms: Mapping[str, float]) -> tuple[str, ...]:
     return tuple(milliseconds(p50_ms[rows]) for rows in sorted(p50_ms, key=int))
 
 
-def _draw(axes: Axes, tested: Tested, rows: str, color: str, *, hollow: bool) -> None:
+def _draw(axes: Axes, tested: LadderStep, rows: str, color: str, *, hollow: bool) -> None:
     place = tested.p50_ms[rows]
     axes.plot([place, place], [tested.ci_low, tested.ci_high], color=color, lw=2.2, zorder=2)
     axes.plot([place], [tested.delta], "o", mfc=SURFACE if hollow else color, mec=color, ms=8, mew=1.6, zorder=3)

@@ -14,12 +14,12 @@ from rankine.models.network import NetworkScorer
 from rankine.planning.judge import ValidationJudge
 from rankine.planning.ladder import MARGINS, Trial, plan_tests
 
-__all__ = ["tests_on_validation"]
+__all__ = ["plan_on_validation"]
 
 _RESAMPLES = 1000
 
 
-def tests_on_validation(
+def plan_on_validation(
     named: Mapping[str, Found], judge: ValidationJudge, margin: float, emit: Emit
 ) -> tuple[Trial, ...]:
     """What is to be tested, see :func:`rankine.planning.ladder.plan_tests`; the same metrics as a certificate has.
