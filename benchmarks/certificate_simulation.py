@@ -38,7 +38,7 @@ from rankine.config import Frozen
 from rankine.environment import environment
 from rankine.grouped import paired_group_auc, paired_ndcg
 from rankine.metrics import row_log_loss, sigmoid
-from rankine.stats import lower_bound, paired_delong
+from rankine.stats import lower_bound, paired_delong, power_at_zero
 
 RESULT = Path(__file__).resolve().parent / "results" / "certificate-simulation.json"
 NAMES: tuple[MetricName, ...] = ("auc", "normalized_entropy", "calibration", "group_auc", "ndcg_at_10")
@@ -183,8 +183,8 @@ def population(work: Path, models: Models, seed: int) -> tuple[np.ndarray, np.nd
 def outcomes(
     work: Path, models: Models, runs: int, seed: list[int], resamples: int, only: MetricName | None = None
 ) -> np.ndarray:
-    """What the tests said of each run: ``(runs, metrics, 4)`` of difference, standard error, lower bound, and the lower
-    bound where dependence is ignored."""
+    """What the tests said of each run: ``(runs, metrics, 5)`` of difference, standard error, lower bound, the lower
+    bound where dependence is ignored, and degrees of freedom."""
 
     def chunk(first: int) -> np.ndarray:
         print(f"{models.pair.name}: runs {first} to {first + CHUNK - 1} of {runs}", flush=True)
@@ -245,7 +245,9 @@ def _one_run(models: Models, seed: list[int], resamples: int, only: MetricName |
         tests = [calibration_test(rows, 0.01, resamples=resamples, seed=seed[-1])]
     else:
         tests = judge(rows, Margins(), probabilities=True, resamples=resamples, seed=seed[-1])
-    return np.array([[test.delta, test.se, test.ci_low, _ignoring(rows, test)] for test in tests])
+    return np.array(
+        [[test.delta, test.se, test.ci_low, _ignoring(rows, test), test.freedom or np.inf] for test in tests]
+    )
 
 
 def _ignoring(rows: PairedRows, test: MetricTest) -> float:
@@ -271,7 +273,7 @@ def _row_wise_se(columns: np.ndarray, statistic: Statistic) -> float:
 
 
 def _level(scenario: str, name: MetricName, found: np.ndarray, truth: float, truth_se: float) -> LevelCheck:
-    """``found`` is ``(runs, 4)``; a run passes at the margin ``-truth`` where its lower bound is above ``truth``."""
+    """``found`` is ``(runs, 5)``; a run passes at the margin ``-truth`` where its lower bound is above ``truth``."""
     runs = len(found)
     return LevelCheck(
         scenario=scenario,
@@ -288,14 +290,13 @@ def _level(scenario: str, name: MetricName, found: np.ndarray, truth: float, tru
 
 
 def _power(name: MetricName, margin: float, found: np.ndarray) -> PowerCheck:
-    normal = NormalDist()
-    # Calibration is tested from both sides, each at half the level.
-    confidence, sides = (0.975, 2) if name == "calibration" else (0.95, 1)
-    chances = [sides * normal.cdf(margin / se - normal.inv_cdf(confidence)) - (sides - 1) for se in found[:, 1]]
-    predicted = float(np.mean(np.maximum(chances, 0.0)))
-    return PowerCheck(
-        metric=name, margin=margin, runs=len(found), rate=float((found[:, 2] > -margin).mean()), predicted=predicted
-    )
+    errors = zip(found[:, 1].tolist(), found[:, 4].tolist(), strict=True)
+    if name == "calibration":  # tested from both sides, each at half the level
+        chances = [max(0.0, 2 * power_at_zero(se, margin, 0.975) - 1) for se, _ in errors]
+    else:
+        chances = [power_at_zero(se, margin, freedom=freedom) for se, freedom in errors]
+    rate = float((found[:, 2] > -margin).mean())
+    return PowerCheck(metric=name, margin=margin, runs=len(found), rate=rate, predicted=float(np.mean(chances)))
 
 
 def _weighted_auc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:

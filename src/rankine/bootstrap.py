@@ -6,9 +6,9 @@ Against plain percentiles that corrects for skewness in the right direction, and
 few.
 
 Crossed clusters (user and item) have no bootstrap of their own: to resample one of them leaves the other's variance
-out, and to resample both (the pigeonhole bootstrap, Owen 2007) counts the rows' own noise three times. So the *shape*
-is taken from a bootstrap of the dimension with the larger variance, and the *scale* is the two-way standard error
-(Cameron, Gelbach & Miller 2011).
+out, and to resample both (the pigeonhole bootstrap, Owen 2007) counts the rows' own noise three times. So the *scale*
+is the two-way standard error (Cameron, Gelbach & Miller 2011), and the *shape* is taken from a bootstrap of each
+dimension: at either end from the one with the longer tail.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rankine.clusters import Codes, clustered_variance, encode_clusters
 from rankine.errors import UsageError
 from rankine.metrics import Floats
-from rankine.stats import Codes, clustered_variance, encode_clusters
 
 __all__ = ["Bootstrapped", "Statistic", "bootstrap_t", "log_product", "relative_fall"]
 
@@ -105,15 +105,17 @@ def bootstrap_t(
     # A sum, not a matrix product: fused multiply-adds would leave dust where two columns are identical.
     influence = (columns * statistic.gradient(totals)).sum(axis=1)
     row_variance = rows / max(rows - 1, 1) * float(np.square(influence).sum())
-    variance, method, counts = clustered_variance(influence, clusters, row_variance)
-    se = math.sqrt(variance)
+    variance = clustered_variance(influence, clusters, row_variance)
+    method, counts, se = variance.method, variance.clusters, math.sqrt(variance.variance)
     if se == 0:
         return Bootstrapped(estimate, se, method, counts, np.zeros(resamples))
-    codes, count = _blocks(influence, clusters)
-    sums = np.zeros((count, columns.shape[1]))
-    np.add.at(sums, codes, columns)
-    pivots = _pivots(sums, statistic, estimate, resamples, np.random.default_rng(seed))
-    return Bootstrapped(estimate, se, method, counts, np.sort(pivots))
+    rng = np.random.default_rng(seed)
+    found = []
+    for codes, count in _blocks(rows, clusters):
+        sums = np.zeros((count, columns.shape[1]))
+        np.add.at(sums, codes, columns)
+        found.append(np.sort(_pivots(sums, statistic, estimate, resamples, rng)))
+    return Bootstrapped(estimate, se, method, counts, _longer_tails(found))
 
 
 def relative_fall() -> Statistic:
@@ -144,14 +146,19 @@ def log_product(powers: Sequence[float]) -> Statistic:
     return Statistic(value, gradient)
 
 
-def _blocks(influence: Floats, clusters: Sequence[ArrayLike]) -> tuple[Codes, int]:
-    """Codes of what is drawn: the clusters of the dimension with the larger variance, or rows, at most 2,048 blocks."""
-    rows = len(influence)
-    if not clusters:
-        return np.arange(rows, dtype=np.int64) % _BLOCKS, min(rows, _BLOCKS)
+def _blocks(rows: int, clusters: Sequence[ArrayLike]) -> list[tuple[Codes, int]]:
+    """Codes of what is drawn, by dimension, and how many there are: clusters, or rows, in at most 2,048 blocks."""
     encoded = [encode_clusters(ids, rows, f"clusters[{place}]") for place, ids in enumerate(clusters)]
-    codes, count = max(encoded, key=lambda one: clustered_variance(influence, [one[0]], 0.0)[0])
-    return codes % _BLOCKS, min(count, _BLOCKS)
+    if not encoded:
+        encoded = [(np.arange(rows, dtype=np.int64), rows)]
+    return [(codes % _BLOCKS, min(count, _BLOCKS)) for codes, count in encoded]
+
+
+def _longer_tails(found: Sequence[Floats]) -> Floats:
+    """Of sorted pivots by dimension, each ``(resamples,)``: the lower of the lower halves, the higher of the upper."""
+    half = len(found[0]) // 2
+    parts = [np.min([one[:half] for one in found], axis=0), np.max([one[half:] for one in found], axis=0)]
+    return np.concatenate(parts)
 
 
 def _pivots(sums: Floats, statistic: Statistic, estimate: float, resamples: int, rng: np.random.Generator) -> Floats:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rankine.clusters import Codes, encode_clusters, two_way, variance_of_sums
 from rankine.metrics import Bools, Floats
-from rankine.stats import Codes, encode_clusters
 
 __all__ = ["PairedGroups", "paired_group_auc", "paired_ndcg", "top_overlap"]
 
@@ -24,13 +24,14 @@ __all__ = ["PairedGroups", "paired_group_auc", "paired_ndcg", "top_overlap"]
 class PairedGroups:
     """A mean over groups, of two models: ``delta`` is b's minus a's, ``se`` its standard error (0 for fewer than two).
 
-    ``groups`` is the number of groups that have the metric.
+    ``freedom`` are the degrees of freedom of ``se``; ``groups`` is the number of groups that have the metric.
     """
 
     mean_a: float
     mean_b: float
     delta: float
     se: float
+    freedom: float
     method: str
     groups: int
 
@@ -79,7 +80,7 @@ def paired_group_auc(
     of_class = np.where(lists.positive, lists.positives[lists.codes], (lists.sizes - lists.positives)[lists.codes])
     influence = (weights[lists.codes] / of_class) * (placed_b - placed_a - delta)
     of_groups = weights * (auc_b - auc_a - delta)
-    return _paired(lists, mean_a, mean_b, of_groups, influence, others)
+    return _paired(lists, (mean_a, mean_b), weights, of_groups, influence, others)
 
 
 def paired_ndcg(
@@ -107,7 +108,7 @@ def paired_ndcg(
     for chosen in (lists.positive, ~lists.positive):
         effects[chosen] -= effects[chosen].mean()
     of_groups = (ndcg_b - ndcg_a - (mean_b - mean_a)) / count
-    return _paired(lists, mean_a, mean_b, of_groups, effects / count, others)
+    return _paired(lists, (mean_a, mean_b), np.full(count, 1 / count), of_groups, effects / count, others)
 
 
 def top_overlap(a: Floats, b: Floats, groups: ArrayLike, depth: int = 10) -> float | None:
@@ -150,8 +151,12 @@ def _codes(groups: ArrayLike, rows: int) -> tuple[Codes, int]:
 
 
 def _sums(lists: _Lists, values: Floats) -> Floats:
-    sums = np.bincount(lists.codes, weights=values, minlength=len(lists.sizes))
-    return np.asarray(sums, dtype=np.float64)
+    return _totals(lists.codes, values)
+
+
+def _totals(codes: Codes, values: Floats) -> Floats:
+    """Sums by code, each of which occurs."""
+    return np.asarray(np.bincount(codes, weights=values), dtype=np.float64)
 
 
 def _ordered(codes: Codes, keys: Floats) -> tuple[Codes, Codes, Codes]:
@@ -212,27 +217,31 @@ def _gains(lists: _Lists, scores: Floats, depth: int) -> tuple[Floats, Floats]:
 
 
 def _paired(
-    lists: _Lists, mean_a: float, mean_b: float, of_groups: Floats, influence: Floats, others: Sequence[ArrayLike]
+    lists: _Lists,
+    means: tuple[float, float],
+    weights: Floats,
+    of_groups: Floats,
+    influence: Floats,
+    others: Sequence[ArrayLike],
 ) -> PairedGroups:
     """``of_groups`` is each group's influence on the difference, ``influence`` each row's as its item sees it."""
-    count = len(of_groups)
-    delta = mean_b - mean_a
+    count, delta = len(of_groups), means[1] - means[0]
     if count < 2:
-        return PairedGroups(mean_a, mean_b, delta, 0.0, "none: one group", count)
-    variance = one_way = count / (count - 1) * float(np.square(of_groups).sum())
-    method = "clustered by group"
+        return PairedGroups(*means, delta, 0.0, 1.0, "none: one group", count)
+    found, method = variance_of_sums(of_groups, weights), "clustered by group"
     for ids in others:
         codes = np.unique(np.asarray(ids)[lists.kept], return_inverse=True)[1]
-        across = np.bincount(codes, weights=influence)
-        items = len(across)
-        # A row sees its item's influence; rows of one item in one group are in the group's variance already.
-        own = np.bincount(np.unique(lists.codes * items + codes, return_inverse=True)[1], weights=influence)
-        if items >= 2:
-            variance += items / (items - 1) * float(np.square(across).sum()) - float(np.square(own).sum())
-            method = "two-way clustered by group and item"
-    if variance < one_way:
-        variance, method = one_way, "clustered by group"
-    return PairedGroups(mean_a, mean_b, delta, math.sqrt(variance), method, count)
+        sizes = np.bincount(codes)
+        if len(sizes) < 2:
+            continue
+        across = variance_of_sums(_totals(codes, influence), sizes / len(codes))
+        # Rows of one item in one group are in the group's variance already.
+        same = np.unique(lists.codes * len(sizes) + codes, return_inverse=True)[1]
+        own = _totals(same, influence)
+        crossed = two_way(found, across, float(np.square(own).sum()))
+        if crossed is not None and crossed[0] > found[0]:
+            found, method = crossed, "two-way clustered by group and item"
+    return PairedGroups(*means, delta, math.sqrt(found[0]), found[1], method, count)
 
 
 def _top(codes: Codes, sizes: Codes, scores: Floats, depth: int) -> Bools:
@@ -245,4 +254,4 @@ def _top(codes: Codes, sizes: Codes, scores: Floats, depth: int) -> Bools:
 
 
 def _nothing() -> PairedGroups:
-    return PairedGroups(0.0, 0.0, 0.0, 0.0, "none: no group has both classes", 0)
+    return PairedGroups(0.0, 0.0, 0.0, 0.0, 1.0, "none: no group has both classes", 0)

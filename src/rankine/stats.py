@@ -10,19 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from rankine.clusters import clustered_variance
 from rankine.errors import DataError, UsageError
 from rankine.metrics import Bools, Floats, check_both_classes, check_finite, check_labels, midranks
+from rankine.student import t_probability, t_quantile
 
 __all__ = [
     "PairedAuc",
     "Spread",
-    "clustered_variance",
-    "encode_clusters",
     "lower_bound",
     "median_spread",
     "minimum_detectable",
@@ -34,20 +33,20 @@ __all__ = [
     "upper_bound",
 ]
 
-Codes = NDArray[np.int64]
-
 
 @dataclass(frozen=True, slots=True)
 class PairedAuc:
     """AUC of two models on the same rows: ``delta`` is ``auc_b - auc_a``, ``se`` its standard error.
 
-    ``method`` says how the variance was taken, ``clusters`` holds the number of clusters in each dimension given.
+    ``freedom`` are the degrees of freedom of ``se``; ``method`` says how the variance was taken, ``clusters`` holds the
+    number of clusters in each dimension given.
     """
 
     auc_a: float
     auc_b: float
     delta: float
     se: float
+    freedom: float
     method: str
     clusters: tuple[int, ...]
 
@@ -66,11 +65,8 @@ def paired_delong(labels: ArrayLike, a: ArrayLike, b: ArrayLike, clusters: Seque
     """Difference in AUC of scores ``b`` over scores ``a`` on the same rows, with its standard error.
 
     Placements (DeLong, DeLong & Clarke-Pearson 1988) by midranks in O(n log n) (Sun & Xu 2014). The variance is
-
-    * without clusters: DeLong's own, rows independent;
-    * with one: cluster-robust, ``G/(G-1)`` times the sum of squared cluster sums (Obuchowski 1997);
-    * with two: two-way, ``V_1 + V_2 - V_12`` (Cameron, Gelbach & Miller 2011), or the larger of ``V_1`` and ``V_2``
-      where that is not positive.
+    DeLong's own where rows are independent, else by clusters (Obuchowski 1997), as
+    :func:`~rankine.clusters.clustered_variance` has it.
 
     Args:
         labels: 0 or 1, shape ``(rows,)``.
@@ -100,37 +96,38 @@ def paired_delong(labels: ArrayLike, a: ArrayLike, b: ArrayLike, clusters: Seque
     for chosen, count in ((positive, positives), (~positive, negatives)):
         influence[chosen] = (difference[chosen] - difference[chosen].mean()) / count
         row_variance += count / (count - 1) * float(np.square(influence[chosen]).sum())
-    variance, method, counts = clustered_variance(influence, clusters, row_variance)
-    return PairedAuc(auc_a, auc_b, auc_b - auc_a, math.sqrt(variance), method, counts)
+    found = clustered_variance(influence, clusters, row_variance)
+    se = math.sqrt(found.variance)
+    return PairedAuc(auc_a, auc_b, auc_b - auc_a, se, found.freedom, found.method, found.clusters)
 
 
-def lower_bound(estimate: float, se: float, confidence: float = 0.95) -> float:
-    """One-sided lower bound under a normal approximation: the truth is above it with probability ``confidence``."""
-    return estimate - _quantile(confidence, "confidence") * se
+def lower_bound(estimate: float, se: float, confidence: float = 0.95, freedom: float = math.inf) -> float:
+    """One-sided lower bound by Student's t: the truth is above it with probability ``confidence``."""
+    return estimate - t_quantile(confidence, freedom) * se
 
 
-def upper_bound(estimate: float, se: float, confidence: float = 0.95) -> float:
-    """One-sided upper bound under a normal approximation: the truth is below it with probability ``confidence``."""
-    return estimate + _quantile(confidence, "confidence") * se
+def upper_bound(estimate: float, se: float, confidence: float = 0.95, freedom: float = math.inf) -> float:
+    """One-sided upper bound by Student's t: the truth is below it with probability ``confidence``."""
+    return estimate + t_quantile(confidence, freedom) * se
 
 
-def power_at_zero(se: float, margin: float, confidence: float = 0.95) -> float:
+def p_value_below(estimate: float, se: float, threshold: float, freedom: float = math.inf) -> float:
+    """One-sided p-value of the null "the truth is ``threshold`` or less", by Student's t."""
+    if se == 0:
+        return 0.0 if estimate > threshold else 1.0
+    return t_probability((threshold - estimate) / se, freedom)
+
+
+def power_at_zero(se: float, margin: float, confidence: float = 0.95, freedom: float = math.inf) -> float:
     """Chance that a non-inferiority test passes at ``margin`` when there is truly no difference."""
     if se == 0:
         return 1.0
-    return NormalDist().cdf(margin / se - _quantile(confidence, "confidence"))
-
-
-def p_value_below(estimate: float, se: float, threshold: float) -> float:
-    """One-sided p-value of the null "the truth is ``threshold`` or less", under a normal approximation."""
-    if se == 0:
-        return 0.0 if estimate > threshold else 1.0
-    return NormalDist().cdf((threshold - estimate) / se)
+    return t_probability(margin / se - t_quantile(confidence, freedom), freedom)
 
 
 def minimum_detectable(se: float, power: float = 0.8, confidence: float = 0.95) -> float:
     """Smallest margin at which the test passes with chance ``power`` when there is truly no difference."""
-    return (_quantile(confidence, "confidence") + _quantile(power, "power")) * se
+    return (t_quantile(confidence, math.inf) + t_quantile(power, math.inf)) * se
 
 
 def percentile(values: ArrayLike, percent: float) -> float:
@@ -177,73 +174,8 @@ def _placements(positive: Bools, scores: Floats) -> Floats:
     return placed
 
 
-def clustered_variance(
-    influence: Floats, clusters: Sequence[ArrayLike], row_variance: float
-) -> tuple[float, str, tuple[int, ...]]:
-    """Variance of the sum of ``influence``, the name of the method, and the number of clusters in each dimension.
-
-    Args:
-        influence: how much each row moves the estimate, shape ``(rows,)``; it sums to zero.
-        clusters: as in :func:`paired_delong`.
-        row_variance: the variance where there are no clusters.
-
-    Raises:
-        DataError: ids of another shape or kind, or fewer than two clusters in a dimension.
-        UsageError: more than two cluster dimensions.
-    """
-    if len(clusters) > 2:
-        raise UsageError("too many cluster dimensions", where="clusters", got=len(clusters), allowed="0, 1 or 2")
-    if not clusters:
-        return row_variance, "row-wise", ()
-    encoded = [encode_clusters(ids, len(influence), f"clusters[{place}]") for place, ids in enumerate(clusters)]
-    counts = tuple(count for _, count in encoded)
-    one_way = [_cluster_variance(influence, codes, count) for codes, count in encoded]
-    if len(encoded) == 1:
-        return one_way[0], "clustered", counts
-    (first, _), (second, second_count) = encoded
-    both, both_codes = np.unique(first * second_count + second, return_inverse=True)
-    combined = one_way[0] + one_way[1] - _cluster_variance(influence, both_codes, len(both))
-    if combined > 0:
-        return combined, "two-way clustered", counts
-    return max(one_way), "larger of two one-way clustered", counts
-
-
-def _cluster_variance(influence: Floats, codes: Codes, count: int) -> float:
-    sums = np.bincount(codes, weights=influence, minlength=count)
-    return count / (count - 1) * float(np.square(sums).sum())
-
-
-def encode_clusters(ids: ArrayLike, rows: int, where: str) -> tuple[Codes, int]:
-    """Cluster ids of any sortable kind as codes from 0, shape ``(rows,)``, and the number of clusters.
-
-    Args:
-        where: what an error calls the ids.
-
-    Raises:
-        DataError: another shape, ids of different kinds, NaN, or fewer than two clusters.
-    """
-    values = np.asarray(ids)
-    if values.shape != (rows,):
-        raise DataError("must have one id a row", where=where, got=f"shape {values.shape}", allowed=f"({rows},)")
-    try:
-        distinct, codes = np.unique(values, return_inverse=True)
-    except TypeError:
-        raise DataError("ids must be of one kind", where=where, hint="Integers or strings, none missing.") from None
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise DataError("an id is missing", where=where, got="NaN", allowed="integers or strings")
-    if len(distinct) < 2:
-        raise DataError("a variance needs two clusters", where=where, got=f"{len(distinct)} cluster")
-    return codes, len(distinct)
-
-
 def _timings(values: ArrayLike) -> Floats:
     timings = check_finite(values, np.size(values), where="values")
     if not len(timings):
         raise DataError("there are no values to summarize", where="values", got="0 values")
     return timings
-
-
-def _quantile(probability: float, where: str) -> float:
-    if not 0 < probability < 1:
-        raise UsageError("not a probability", where=where, got=probability, allowed="between 0 and 1")
-    return NormalDist().inv_cdf(probability)

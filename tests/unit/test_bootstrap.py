@@ -57,14 +57,17 @@ def test_bounds_are_the_same_when_the_seed_is() -> None:
     assert first.lower() == again.lower() != other.lower()
 
 
-def test_standard_error_is_two_way_and_the_larger_dimension_is_drawn_when_clusters_cross() -> None:
+def test_standard_error_is_two_way_and_both_dimensions_are_drawn_when_clusters_cross() -> None:
     rng = np.random.default_rng(7)
     users, items = (ids.ravel() for ids in np.indices((60, 20)))
     columns = 1 + 0.05 * rng.normal(size=(1200, 2)) + 0.05 * rng.normal(size=(20, 2))[items]
-    crossed, by_item = (bootstrap_t(columns, relative_fall(), ids) for ids in ([users, items], [items]))
-    assert crossed.method == "two-way clustered"
-    assert crossed.clusters == (60, 20)
-    assert np.array_equal(crossed.pivots, by_item.pivots)
+    crossed, by_user = (bootstrap_t(columns, relative_fall(), ids) for ids in ([users, items], [users]))
+    assert (crossed.method, crossed.clusters) == ("two-way clustered", (60, 20))
+    assert crossed.se > 1.5 * by_user.se
+    half = len(crossed.pivots) // 2
+    assert (crossed.pivots[:half] <= by_user.pivots[:half]).all()
+    assert (crossed.pivots[half:] >= by_user.pivots[half:]).all()
+    assert (crossed.pivots != by_user.pivots).any()
 
 
 def test_variance_is_zero_when_columns_are_identical() -> None:

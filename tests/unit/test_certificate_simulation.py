@@ -46,7 +46,7 @@ def test_chunks_are_read_back_and_remade_alike_when_some_are_there(simulation, t
     models = simulation.models_of(simulation.WORLD, simulation.AWAY)
     simulation.CHUNK = 5
     first = simulation.outcomes(tmp_path, models, 8, [2], 99, only="calibration")
-    assert first.shape == (8, 1, 4)
+    assert first.shape == (8, 1, 5)
     (tmp_path / "5.npy").unlink()
     kept = (tmp_path / "0.npy").stat().st_mtime_ns
     assert np.array_equal(simulation.outcomes(tmp_path, models, 8, [2], 99, only="calibration"), first)

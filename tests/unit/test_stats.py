@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from rankine.clusters import clustered_variance, two_way, variance_of_sums
 from rankine.errors import DataError, UsageError
 from rankine.metrics import auc, sigmoid
 from rankine.stats import (
-    clustered_variance,
     lower_bound,
     median_spread,
     minimum_detectable,
@@ -49,10 +50,11 @@ def kernel_influence(labels: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.nda
 
 
 def double_loop_variance(influence: np.ndarray, ids: Sequence[object]) -> float:
-    """Sum over all pairs of rows of one cluster, with the factor G/(G-1)."""
-    count = len(set(ids))
-    total = sum(influence[i] * influence[j] for i in range(len(ids)) for j in range(len(ids)) if ids[i] == ids[j])
-    return float(total) * count / (count - 1)
+    """The jackknife's: over all pairs of rows of one cluster, each raised by its cluster's share, times (G-1)/G."""
+    count, sizes = len(set(ids)), Counter(ids)
+    raised = [value / (1 - sizes[one] / len(ids)) for value, one in zip(influence.tolist(), ids, strict=True)]
+    total = sum(raised[i] * raised[j] for i in range(len(ids)) for j in range(len(ids)) if ids[i] == ids[j])
+    return float(total) * (count - 1) / count
 
 
 def test_delong_equals_covariance_of_placements_when_rows_are_independent() -> None:
@@ -109,11 +111,11 @@ def test_variance_falls_back_to_the_larger_one_way_when_two_way_is_not_positive(
     differences = np.array([1.0, -1.0, -1.0, 1.0, 0.5])
     users, items = [0, 0, 1, 1, 2], [0, 1, 0, 1, 2]
     influence = differences - differences.mean()
-    variance, method, counts = clustered_variance(influence, [users, items], 0.0)
-    one_way = [clustered_variance(influence, [ids], 0.0)[0] for ids in (users, items)]
+    found = clustered_variance(influence, [users, items], 0.0)
+    one_way = [clustered_variance(influence, [ids], 0.0).variance for ids in (users, items)]
     assert max(one_way) < float(np.square(influence).sum())
-    assert (method, counts) == ("larger of two one-way clustered", (3, 3))
-    assert variance == max(one_way) > 0
+    assert (found.method, found.clusters) == ("larger of two one-way clustered", (3, 3))
+    assert found.variance == max(one_way) > 0
 
 
 def test_delong_standard_error_is_zero_when_ranks_are_identical() -> None:
@@ -188,7 +190,7 @@ def test_type_one_error_is_nominal_only_when_both_dimensions_are_given() -> None
     for _ in range(600):
         differences = rng.normal(size=60)[users] + rng.normal(size=40)[items] + rng.normal(size=len(users))
         influence = (differences - differences.mean()) / len(differences)
-        errors = [math.sqrt(clustered_variance(influence, ids, 0.0)[0]) for ids in ([users], [users, items])]
+        errors = [math.sqrt(clustered_variance(influence, ids, 0.0).variance) for ids in ([users], [users, items])]
         found.append((differences.mean(), *errors))
     means, one_way_se, two_way_se = np.array(found).T
     assert share_of_missed_bounds(means, one_way_se) > 0.1
@@ -199,7 +201,33 @@ def test_variance_equals_that_of_the_mean_of_clusters_when_clusters_are_of_one_s
     differences = np.array([1.0, 3.0, -1.0, 0.0, 2.0, 4.0])
     means = differences.reshape(3, 2).mean(axis=1)
     influence = (differences - differences.mean()) / 6
-    assert clustered_variance(influence, [[0, 0, 1, 1, 2, 2]], 0.0)[0] == pytest.approx(means.var(ddof=1) / 3)
+    found = clustered_variance(influence, [[0, 0, 1, 1, 2, 2]], 0.0)
+    assert found.variance == pytest.approx(means.var(ddof=1) / 3)
+
+
+def test_variance_is_that_of_leaving_clusters_out_when_clusters_differ_in_size() -> None:
+    rng = np.random.default_rng(15)
+    ids = np.repeat(np.arange(12), np.arange(1, 13))
+    values = rng.normal(size=len(ids)) + rng.normal(size=12)[ids]
+    left_out = np.array([values[ids != one].mean() for one in range(12)]) - values.mean()
+    found = clustered_variance((values - values.mean()) / len(ids), [ids], 0.0)
+    assert found.variance == pytest.approx(11 / 12 * np.square(left_out).sum())
+
+
+def test_degrees_of_freedom_are_fewer_when_some_clusters_dominate() -> None:
+    rng = np.random.default_rng(16)
+    sums, shares = rng.normal(size=400), np.full(400, 1 / 400)
+    even, uneven = variance_of_sums(sums, shares)[1], variance_of_sums(sums * np.exp(rng.normal(size=400)), shares)[1]
+    assert 300 < even <= 399
+    assert 5 < uneven < 150
+    assert variance_of_sums(np.eye(400)[0], shares)[1] == pytest.approx(2, rel=0.01)
+    assert variance_of_sums(np.where(np.arange(400) % 2, 1.0, -1.0), shares)[1] == 399
+
+
+def test_two_way_freedom_lies_between_when_both_dimensions_count() -> None:
+    assert two_way((1.0, 10.0), (1.0, 10.0), 0.0) == (2.0, pytest.approx(20.0))
+    assert two_way((1.0, 10.0), (0.0, 5.0), 0.0) == (1.0, pytest.approx(10.0))
+    assert two_way((1.0, 10.0), (1.0, 10.0), 2.0) is None
 
 
 def test_p_value_is_the_level_when_the_bound_meets_the_threshold() -> None:

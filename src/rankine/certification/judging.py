@@ -2,10 +2,10 @@
 
 | metric | difference | bounds |
 | --- | --- | --- |
-| AUC | ``b - a`` | paired DeLong, cluster-robust, normal |
+| AUC | ``b - a`` | paired DeLong, cluster-robust, Student's t |
 | normalized entropy | ``(NE_a - NE_b) / NE_a`` | studentized bootstrap by cluster |
 | calibration | ``abs(log c_a) - abs(log c_b)`` | two linear comparisons, studentized bootstrap by cluster |
-| group AUC, NDCG@10 | ``b - a`` | groups as clusters, crossed with items, normal |
+| group AUC, NDCG@10 | ``b - a`` | groups as clusters, crossed with items, Student's t |
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class _Found:
     se: float
     bounds: tuple[float, float]
     method: str
-    groups: int | None = None
+    freedom: float | None = None
 
 
 def judge(
@@ -83,7 +83,7 @@ def auc_test(rows: PairedRows, margin: float) -> MetricTest:
     """AUC by paired DeLong."""
     found = paired_delong(rows.positive, rows.a, rows.b, tuple(rows.clusters.values()))
     method = f"paired DeLong, {_by(found.method, rows.clusters)}"
-    return _normal("auc", (found.auc_a, found.auc_b), found.se, method, margin)
+    return _by_t("auc", (found.auc_a, found.auc_b), (found.se, found.freedom), method, margin)
 
 
 def auc_without_variance(rows: PairedRows, margin: float) -> MetricTest:
@@ -156,17 +156,22 @@ def group_tests(rows: PairedRows, margins: Margins, minimum_groups: int = 30) ->
 def _of_groups(name: MetricName, found: PairedGroups, margin: float | None, minimum: int) -> MetricTest:
     few = found.groups < minimum
     note = f"not judged: {found.groups} groups with both classes (minimum {minimum})" if few and margin else ""
-    test = _normal(name, (found.mean_a, found.mean_b), found.se, found.method, None if few else margin)
+    error = found.se, found.freedom
+    test = _by_t(name, (found.mean_a, found.mean_b), error, found.method, None if few else margin)
     return test.model_copy(update={"groups": found.groups, "note": note})
 
 
-def _normal(name: MetricName, values: tuple[float, float], se: float, method: str, margin: float | None) -> MetricTest:
-    """The test of a difference whose estimate is close to normal."""
-    delta = values[1] - values[0]
-    found = _Found(name, values, delta, se, (lower_bound(delta, se), upper_bound(delta, se)), method)
+def _by_t(
+    name: MetricName, values: tuple[float, float], error: tuple[float, float], method: str, margin: float | None
+) -> MetricTest:
+    """The test of a difference whose estimate is close to normal; ``error`` is its standard error, with its freedom."""
+    delta, (se, freedom) = values[1] - values[0], error
+    bounds = lower_bound(delta, se, freedom=freedom), upper_bound(delta, se, freedom=freedom)
+    found = _Found(name, values, delta, se, bounds, method, freedom)
     if margin is None:
         return _judged(found, None, None, None)
-    return _judged(found, margin, p_value_below(delta, se, -margin), power_at_zero(se, margin))
+    power = power_at_zero(se, margin, freedom=freedom)
+    return _judged(found, margin, p_value_below(delta, se, -margin, freedom), power)
 
 
 def _judged(found: _Found, margin: float | None, p_value: float | None, power: float | None) -> MetricTest:
@@ -183,7 +188,7 @@ def _judged(found: _Found, margin: float | None, p_value: float | None, power: f
         p_value=p_value,
         power=power,
         method=found.method,
-        groups=found.groups,
+        freedom=found.freedom,
     )
 
 

@@ -21,10 +21,11 @@ class MetricTest(Frozen):
     rate. ``delta`` is signed so that positive is better for the variant: the difference of AUC, group AUC and NDCG,
     the relative fall of normalized entropy, the fall of ``|log calibration ratio|``. ``ci_low`` and ``ci_high`` are
     one-sided 95 % bounds of it, ``se`` its standard error (for calibration that of the difference of the logs: their
-    absolute values have a kink, and no standard error at it). ``p_value`` is of the null hypothesis; ``power`` the chance
-    of a pass at this standard error if there is truly no difference. ``margin``, ``verdict``, ``p_value`` and ``power``
-    are None where the metric is reported and not judged; ``note`` says why if nobody asked for that. ``groups`` is
-    the number of groups that have the metric.
+    absolute values have a kink, and no standard error at it). ``p_value`` is of the null hypothesis; ``power`` the
+    chance of a pass at this standard error if there is truly no difference. ``margin``, ``verdict``, ``p_value`` and
+    ``power`` are None where the metric is reported and not judged; ``note`` says why if nobody asked for that.
+    ``freedom`` are the degrees of freedom of ``se`` where the bounds are by Student's t, ``groups`` is the number of
+    groups that have the metric.
     """
 
     name: MetricName
@@ -39,6 +40,7 @@ class MetricTest(Frozen):
     p_value: float | None = Field(ge=0, le=1)
     power: float | None = Field(ge=0, le=1)
     method: str
+    freedom: float | None = None
     groups: int | None = None
     note: str = ""
 
