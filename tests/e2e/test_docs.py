@@ -222,10 +222,10 @@ def follow(tutorial: Path, folder: Path) -> str:
     page = blocks(tutorial)
     for block in page:
         if block.title:
-            (folder / block.title).write_text(re.sub(r"max_epochs: \d+", "max_epochs: 3", block.text))
+            (folder / block.title).write_text(re.sub(r"max_epochs: \d+", "max_epochs: 6", block.text))
     lines = [line for block in page if block.kind == "console" for line in commands(block.text)]
     script = "\n".join(lines).replace("8080", port)
-    script = re.sub(r"--max-epochs \d+", "--max-epochs 2", script).replace("--duration 5", "--duration 2")
+    script = re.sub(r"--max-epochs \d+", "--max-epochs 6", script).replace("--duration 5", "--duration 2")
     script = script.replace("curl -s", "curl -sS --fail-with-body")
     (folder / "tutorial.sh").write_text(
         f"set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}\n"
