@@ -29,7 +29,7 @@ from rankine.models.variant import Model, Numeric, Table
 TASKS = 2
 _DIM = 8
 HISTORY_LENGTH = 5
-_TABLES = {"user": (50, "float32"), "item": (400, "int8"), "genre": (20, "int8"), "tag": (30, "float16")}
+_TABLES = {"user": (50, "float32"), "item": (400, "int8"), "genre": (20, "int4"), "tag": (30, "float16")}
 
 
 def small_schema(*, history: bool = False) -> Schema:
