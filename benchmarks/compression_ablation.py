@@ -74,7 +74,7 @@ def recipes(family: str) -> dict[str, tuple[Pass, ...]]:
     whole: tuple[Pass, ...] = (
         Distill(sizes=_STUDENT[family]),
         LowRank(),
-        Prune(macs=0.5),
+        Prune(macs=0.3),
         ShrinkTables(),
         Quantize(method="auto", tables="mixed"),
     )

@@ -9,7 +9,7 @@ import pytest
 
 from rankine.data.synthetic import make_synthetic
 from rankine.errors import DataError
-from rankine.metrics import auc
+from rankine.metrics import auc, log_loss
 from rankine.models.schema import Task
 from rankine.models.zoo import build_model
 from rankine.training.fit import Examples, FitConfig, FitResult, fit, predict_logits, task_aucs
@@ -50,6 +50,26 @@ def test_fit_leaves_the_best_weights_when_later_epochs_are_worse() -> None:
     best = max(epoch.validation_auc for epoch in result.history)
     assert result.validation_auc == best
     assert auc(validation.targets[:, 0], logits[:, 0]) == pytest.approx(best, abs=1e-9)
+
+
+def test_fit_keeps_the_weights_of_the_smallest_log_loss_when_that_is_watched() -> None:
+    config = FitConfig(batch_rows=128, learning_rate=2e-2, max_epochs=8, patience=8)
+    by_auc, _, _ = trained(config)
+    by_loss, logits, validation = trained(config.model_copy(update={"select": "log_loss"}))
+    losses = [epoch.validation_loss for epoch in by_loss.history]
+    assert by_loss.best_epoch == int(np.argmin(losses)) + 1
+    assert log_loss(validation.targets[:, 0], logits[:, 0]) == pytest.approx(min(losses), abs=1e-9)
+    assert [epoch.validation_loss for epoch in by_auc.history] == losses
+
+
+def test_fit_keeps_the_weights_it_began_with_when_no_epoch_is_better() -> None:
+    dataset, transforms, train, validation = prepared(3000)
+    model = build_model(dataset.schema, transforms.table_rows(), SMALL)
+    before = predict_logits(model, validation.batch)
+    ruinous = FitConfig(batch_rows=64, learning_rate=5.0, max_epochs=1, patience=1, select="log_loss")
+    result = fit(model, train, validation, ruinous, start=True)
+    assert result.best_epoch == 0
+    np.testing.assert_array_equal(predict_logits(model, validation.batch), before)
 
 
 def test_fit_says_not_converged_when_max_epochs_ends_it() -> None:

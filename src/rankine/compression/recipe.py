@@ -42,12 +42,15 @@ class Tuning(Frozen):
         drawn_rows: further rows without labels, as a multiple of the training rows: requests and items of the
             training rows, recombined at random and labeled by the baseline alone. None are drawn for models with
             features that differ per (request, candidate) row, since those cannot be recombined.
-        fit: a teacher's probabilities are not noisy as labels are, so embeddings need far less holding back.
+        fit: a teacher's probabilities are not noisy as labels are, so embeddings need far less holding back. Watched is
+            the log loss: a pass can leave the ranking as it was and shift the mean prediction.
     """
 
     teacher_weight: float = Field(default=1.0, ge=0, le=1)
     drawn_rows: float = Field(0.5, ge=0, le=100)
-    fit: FitConfig = FitConfig(learning_rate=1e-3, embedding_l2=2e-4, max_epochs=6, patience=1, min_improvement=2e-5)
+    fit: FitConfig = FitConfig(
+        learning_rate=1e-3, embedding_l2=2e-4, select="log_loss", max_epochs=6, patience=1, min_improvement=1e-5
+    )
 
 
 class Distill(Frozen):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from rankine.config import Frozen
@@ -15,7 +17,8 @@ class FitConfig(Frozen):
     Attributes:
         embedding_l2: weight of the mean squared norm of the embeddings that a row reads. Ids are what overfits in a
             ranking model, and this holds each as often as it is seen.
-        max_epochs: a bound only; training ends ``patience`` epochs after validation AUC was last better by more than
+        select: what is watched on the validation rows: ``auc``, or ``log_loss`` (in nats), which also sees calibration.
+        max_epochs: a bound only; training ends ``patience`` epochs after that was last better by more than
             ``min_improvement``.
         average_decay: validated and kept is the exponential moving average of the weights over steps (Polyak &
             Juditsky 1992); 0 keeps the last weights themselves.
@@ -24,6 +27,7 @@ class FitConfig(Frozen):
     batch_rows: int = Field(4096, ge=1)
     learning_rate: float = Field(default=2e-3, gt=0, allow_inf_nan=False)
     embedding_l2: float = Field(default=6e-3, ge=0, allow_inf_nan=False)
+    select: Literal["auc", "log_loss"] = "auc"
     max_epochs: int = Field(40, ge=1)
     patience: int = Field(2, ge=1)
     min_improvement: float = Field(default=0.0, ge=0, allow_inf_nan=False)
@@ -38,6 +42,7 @@ class Epoch(Frozen):
     epoch: int
     train_loss: float
     validation_auc: float
+    validation_loss: float | None = None
     seconds: float
 
 

@@ -19,7 +19,7 @@ from rankine.data.encoded import shuffled
 from rankine.data.labels import check_classes
 from rankine.errors import UsageError
 from rankine.events import Emit, Note, ignore, step
-from rankine.metrics import auc
+from rankine.metrics import auc, log_loss
 from rankine.models.columns import Batch
 from rankine.models.inputs import TorchInputs, torch_inputs
 from rankine.training.config import Epoch, FitConfig, FitResult
@@ -81,7 +81,7 @@ def fit(
     extra_loss: ExtraLoss | None = None,
     emit: Emit = ignore,
 ) -> FitResult:
-    """Train ``model`` in place until validation AUC stops improving, and leave it with its best weights.
+    """Train ``model`` in place until validation stops improving, and leave it with its best weights.
 
     With several tasks the loss is the weighted sum of theirs, and validation AUC the mean of theirs.
 
@@ -104,21 +104,29 @@ def fit(
     optimizer = torch.optim.Adam(weights, lr=config.learning_rate)
     average = _Average(model, config.average_decay)
     history: list[Epoch] = []
-    best_auc, best_epoch, best_weights = -1.0, 0, _copy_weights(model)
+    best, best_auc, best_epoch, best_weights = -np.inf, 0.0, 0, _copy_weights(model)
     if start:
-        best_auc = _validation_auc(model, validation)
+        best_auc, loss = _validated(model, validation)
+        best = best_auc if config.select == "auc" else -loss
     with step(emit, task, total=None, unit="epochs") as advance:
         for number in range(1, config.max_epochs + 1):
             epoch_begin = perf_counter()
             tell = partial(_tell, advance, number)
             loss = _run_epoch(model, average, optimizer, train, config, order, extra_loss, tell)
-            score = _validation_auc(average.model, validation)
-            seconds = perf_counter() - epoch_begin
-            history.append(Epoch(epoch=number, train_loss=loss, validation_auc=score, seconds=seconds))
+            score, held_out_loss = _validated(average.model, validation)
+            epoch = Epoch(
+                epoch=number,
+                train_loss=loss,
+                validation_auc=score,
+                validation_loss=held_out_loss,
+                seconds=perf_counter() - epoch_begin,
+            )
+            history.append(epoch)
             emit(Note(task, f"epoch {number}", {"loss": loss, "validation AUC": score}))
             advance(number, f"validation AUC {score:.5f}")
-            if score > best_auc + config.min_improvement:
-                best_auc, best_epoch, best_weights = score, number, _copy_weights(average.model)
+            watched = score if config.select == "auc" else -held_out_loss
+            if watched > best + config.min_improvement:
+                best, best_auc, best_epoch, best_weights = watched, score, number, _copy_weights(average.model)
             elif number - best_epoch >= config.patience:
                 break
     model.load_state_dict(best_weights)
@@ -154,8 +162,11 @@ def task_aucs(labels: np.ndarray, logits: np.ndarray) -> list[float]:
     return [auc(labels[:, task], logits[:, task]) for task in range(labels.shape[1])]
 
 
-def _validation_auc(model: Trainable, validation: Examples) -> float:
-    return float(np.mean(task_aucs(validation.targets, predict_logits(model, validation.batch))))
+def _validated(model: Trainable, validation: Examples) -> tuple[float, float]:
+    """AUC and log loss (nats) of the validation rows, each the mean over tasks."""
+    logits = predict_logits(model, validation.batch)
+    losses = [log_loss(labels, of_task) for labels, of_task in zip(validation.targets.T, logits.T, strict=True)]
+    return float(np.mean(task_aucs(validation.targets, logits))), float(np.mean(losses))
 
 
 class _Average:
