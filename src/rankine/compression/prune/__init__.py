@@ -1,5 +1,5 @@
 """Structured pruning: whole channels, dimensions and features leave a graph, with all that depends on them."""
 
-from rankine.compression.prune.prune import prune
+from rankine.compression.prune.apply import prune
 
 __all__ = ["prune"]

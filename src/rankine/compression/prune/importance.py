@@ -17,6 +17,7 @@ from rankine.compression.prune.operations.contraction import Contraction
 from rankine.compression.prune.operations.elementwise import Elementwise
 from rankine.compression.prune.trace import Trace
 from rankine.models.inputs import torch_inputs
+from rankine.models.schema import Task
 from rankine.models.torch_graph import GraphModel
 from rankine.training.fit import Examples
 
@@ -64,9 +65,7 @@ def _gate_gradients(model: GraphModel, trace: Trace, part: Examples, names: Sequ
         return value
 
     model.taps = {name: partial(keep, name) for name in names}
-    logits, targets = model(torch_inputs(part.batch, model.schema)), torch.from_numpy(part.targets.astype(np.float32))
-    by_task = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=0)
-    loss = (by_task * torch.tensor([task.weight for task in model.schema.tasks])).sum()
+    loss = _loss(model(torch_inputs(part.batch, model.schema)), part.targets, model.schema.tasks)
     slopes = torch.autograd.grad(loss, [seen[name] for name in names], materialize_grads=True)
     found = {}
     for name, slope in zip(names, slopes, strict=True):
@@ -74,6 +73,15 @@ def _gate_gradients(model: GraphModel, trace: Trace, part: Examples, names: Sequ
         product = (slope * seen[name]).detach()
         found[name] = _over_rows(product, shape, trace.rows_axis[name]).numpy().astype(np.float64).ravel()
     return found
+
+
+def _loss(outputs: Tensor, targets: np.ndarray, tasks: Sequence[Task]) -> Tensor:
+    """The tasks' losses, weighted: the cross-entropy of a logit, the squared error of a score without a link."""
+    total = torch.zeros(())
+    for output, target, task in zip(outputs.T, torch.from_numpy(targets.astype(np.float32)).T, tasks, strict=True):
+        loss = functional.binary_cross_entropy_with_logits if task.link == "sigmoid" else functional.mse_loss
+        total = total + task.weight * loss(output, target)
+    return total
 
 
 def _over_rows(values: Tensor, shape: tuple[int, ...], rows_axis: int | None) -> Tensor:

@@ -129,7 +129,11 @@ class Plan:
 
     def take(self, name: str, wanted: Sequence[np.ndarray]) -> str:
         """:meth:`fit` of a value, :meth:`cut` of a constant."""
-        return self.fit(name, wanted) if name in self.kept else self.cut(name, wanted)
+        if name in self.kept:
+            return self.fit(name, wanted)
+        if name not in self._graph.constants:
+            raise Unshrinkable(f"nothing is left of '{name}'")
+        return self.cut(name, wanted)
 
     def fit(self, name: str, wanted: Sequence[np.ndarray]) -> str:
         """The name of a value with just these places of its axes: others are left out by a Gather.

@@ -13,6 +13,7 @@ from rankine.models.export import OPSET, OUTPUT
 from rankine.models.rewrite.branches import settle_branches
 from rankine.models.rewrite.errors import RewriteError, place
 from rankine.models.rewrite.graph import Graph, numbered, reads, renamed
+from rankine.models.rewrite.sequences import settle_sequences
 from rankine.models.schema import Schema
 
 __all__ = ["KNOWN_DOMAINS", "prepare"]
@@ -43,6 +44,7 @@ def prepare(model: onnx.ModelProto, schema: Schema) -> Graph:
     _keep_names_apart(graph, schema)
     graph.fold()
     settle_branches(graph, schema)
+    settle_sequences(graph)
     return graph
 
 

@@ -72,7 +72,7 @@ class Elementwise(Operation):
         shape = plan.trace.shape(self.output)
         left = list(projections(plan.needed(self.output)))
         operands = [name for name in self.node.input if name in plan.kept]
-        if len(operands) < len(self.data):
+        if self._drops_terms(plan.trace) and len(operands) < len(self.data):
             self._leave_out(plan, operands)
             return
         for axis in range(len(shape)):
