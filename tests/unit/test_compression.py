@@ -40,6 +40,7 @@ def test_recipe_suggests_the_key_when_misspelt() -> None:
         ({"passes": [{"type": "distill", "hidden": [64, 0]}]}, r"passes\.0\.hidden\.1"),
         ({"passes": [{"type": "distill", "drawn_rows": float("inf")}]}, r"passes\.0\.drawn_rows"),
         ({"passes": [{"type": "quantize", "calibraton_rows": 5}]}, r"passes\.0\.calibraton_rows: unknown key"),
+        ({"passes": [{"type": "quantize", "tune": {}}]}, r"passes\.0: 'tune' needs 'sensitivity'"),
         ({"passes": [{"type": "quantise"}]}, r"passes\.0\.type: unknown type .*Did you mean 'quantize'"),
     ],
 )

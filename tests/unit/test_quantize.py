@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from rankine.compression.quantize import quantize_graph
+from rankine.errors import DataError, UsageError
 
 WIDTH = 16
 
@@ -121,3 +122,63 @@ def test_narrow_layer_stays_in_float_when_quantized() -> None:
     ]
     weights = [constant("w", WIDTH, 12), constant("g", 12, 3), constant("u", 3, 8), constant("h", 8, 1)]
     assert in_int8(quantized(nodes, weights)) == {"hidden", "mixed"}
+
+
+def test_gemm_is_left_in_float_when_no_kernel_computes_it_in_int8() -> None:
+    nodes = [
+        helper.make_node("Gemm", ["x", "w"], ["scaled"], alpha=0.5),
+        helper.make_node("Gemm", ["scaled", "u", "scaled"], ["summed"]),
+        helper.make_node("Gemm", ["summed", "v"], ["hidden"]),
+        helper.make_node("MatMul", ["hidden", "h"], ["logits"]),
+    ]
+    weights = [constant("w", WIDTH, 12), constant("u", 12, 12), constant("v", 12, 9), constant("h", 9, 1)]
+    assert in_int8(quantized(nodes, weights)) == {"hidden"}
+
+
+def test_gemm_keeps_its_function_when_its_bias_is_a_row() -> None:
+    nodes = [
+        helper.make_node("Gemm", ["x", "w", "b"], ["hidden"]),
+        helper.make_node("Relu", ["hidden"], ["active"]),
+        helper.make_node("MatMul", ["active", "h"], ["logits"]),
+    ]
+    bias = numpy_helper.from_array(np.linspace(-2, 2, 12, dtype=np.float32)[None], "b")
+    assert in_int8(quantized(nodes, [constant("w", WIDTH, 12), bias, constant("h", 12, 1)])) == {"hidden"}
+
+
+def test_fp32_graph_is_as_it_was_when_quantized() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["hidden"]),
+        helper.make_node("MatMul", ["hidden", "u"], ["logits"]),
+    ]
+    model = graph(nodes, [constant("w", WIDTH, 12), constant("u", 12, 8)])
+    before = model.SerializeToString(deterministic=True)
+    first, second = (quantize_graph(model, {"x": rows()}).SerializeToString(deterministic=True) for _ in range(2))
+    assert model.SerializeToString(deterministic=True) == before
+    assert first == second
+
+
+def test_quantizing_is_refused_when_there_is_nothing_to_quantize() -> None:
+    head = graph([helper.make_node("MatMul", ["x", "u"], ["logits"])], [constant("u", WIDTH, 8)])
+    with pytest.raises(UsageError, match=r"no layer .*got 1 linear layers.*Leave 'quantize' out"):
+        quantize_graph(head, {"x": rows()})
+
+
+def test_quantizing_is_refused_when_the_graph_is_int8_already() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["hidden"]),
+        helper.make_node("MatMul", ["hidden", "u"], ["logits"]),
+    ]
+    model = quantized(nodes, [constant("w", WIDTH, 12), constant("u", 12, 8)])
+    with pytest.raises(UsageError, match="quantized already"):
+        quantize_graph(model, {"x": rows()})
+
+
+def test_quantizing_is_refused_with_the_value_when_calibration_rows_are_not_finite() -> None:
+    nodes = [
+        helper.make_node("Log", ["x"], ["logs"]),
+        helper.make_node("MatMul", ["logs", "w"], ["hidden"]),
+        helper.make_node("MatMul", ["hidden", "u"], ["logits"]),
+    ]
+    model = graph(nodes, [constant("w", WIDTH, 12), constant("u", 12, 8)])
+    with pytest.raises(DataError, match=r"logs: .*not finite"):
+        quantize_graph(model, {"x": rows()})

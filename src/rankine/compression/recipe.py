@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rankine.config import Frozen, load_yaml
 from rankine.training.config import FitConfig
@@ -190,14 +190,17 @@ class Quantize(Frozen):
 
     Attributes:
         calibration_rows: training rows on which the ranges of activations are taken.
-        method: of calibration; ``auto`` takes for each layer the one with the smallest measured error of its output.
+        method: of choosing a range; ``auto`` takes for each value the one with the smallest measured error of what the
+            layers give that read it.
         equalize: bring the input columns of a layer to like ranges first, where they differ much; the same
             function up to rounding (SmoothQuant, arXiv 2211.10438).
-        sensitivity: largest loss of validation AUC that INT8 may cost over all layers; the layers that cost most, each
-            measured alone, stay in FP32 until it holds. None quantizes all.
+        sensitivity: how much validation AUC (or three times as much normalized entropy, relative) INT8 layers may cost
+            together; those that cost most, each measured alone, stay in FP32 until it holds. None quantizes all.
         only_where_faster: keep a layer in FP32 where INT8 does not pay in time on this machine, by the cost model.
-        tune: quantization-aware fine-tuning, run only where the loss is still above ``sensitivity``.
-        tables: row type of the embedding tables; ``mixed`` keeps the most read rows in INT8 and the rest in INT4.
+        tune: quantization-aware fine-tuning, run only where layers and tables together cost more than ``sensitivity``,
+            before layers go back to FP32; kept where it helps.
+        tables: row type of the embedding tables; ``mixed`` keeps the rows that answer most reads in INT8, the rest in
+            INT4.
     """
 
     needs: ClassVar[Needs] = "graph"
@@ -211,6 +214,12 @@ class Quantize(Frozen):
     only_where_faster: bool = False
     tune: Tuning | None = None
     tables: Literal["int4", "mixed", "int8", "float16", "float32"] = "int8"
+
+    @model_validator(mode="after")
+    def _tuning_has_a_target(self) -> Quantize:
+        if self.tune is not None and self.sensitivity is None:
+            raise ValueError("'tune' needs 'sensitivity', which says when it is run")
+        return self
 
 
 Pass = Annotated[Distill | LowRank | ShrinkTables | QuotientRemainder | Prune | Quantize, Field(discriminator="type")]

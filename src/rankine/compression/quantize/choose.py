@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Chosen", "Method", "choose_ranges"]
 
+_TINY = 1e-30
+
 Method = Literal["auto", "minmax", "percentile", "entropy", "mse"]
 
 
@@ -27,13 +29,12 @@ class Chosen:
 
     Attributes:
         method: that it came from.
-        error: mean squared error of what the layers give that read it, relative to its mean square, the sum over
-            these layers; on calibration rows.
+        error: of what the layers give that read it, see :func:`choose_ranges`; None where the range was learned.
     """
 
     range: Range
     method: str
-    error: float
+    error: float | None
 
 
 def choose_ranges(
@@ -41,8 +42,10 @@ def choose_ranges(
 ) -> dict[str, Chosen]:
     """The range of each value that ``layers`` read, by name.
 
-    ``auto`` takes the candidate with the smallest ``||X W - Q(X) Q(W)||^2`` on a sample of calibration rows, summed
-    over the layers that read the value; the first among equals.
+    ``auto`` takes the candidate with the smallest ``||x W - Q(x) Q(W)||^2`` on a sample of calibration rows, summed
+    over the layers that read the value. A row's error counts relative to ``||x W||^2`` plus its median: else the few
+    rows with extreme logits, whose place in the ranking is settled, would choose the range for all others (a DIN lost
+    0.0005 of AUC by it).
     """
     chosen = {}
     for source in dict.fromkeys(layer.source for layer in layers):
@@ -61,8 +64,8 @@ def _errors(sample: np.ndarray, weights: Sequence[np.ndarray], options: Mapping[
     rounded = {name: option.rounded(sample) for name, option in options.items()}
     for weight in weights:
         exact, quantized = sample @ weight, rounded_weight(weight)
-        size = float(np.square(exact).mean())
+        size = np.square(exact).mean(axis=1)
+        size = np.maximum(size + np.median(size), _TINY)
         for name, values in rounded.items():
-            error = float(np.square(values @ quantized - exact).mean())
-            errors[name] += error / size if size > 0 else 0.0
+            errors[name] += float((np.square(values @ quantized - exact).mean(axis=1) / size).mean())
     return errors

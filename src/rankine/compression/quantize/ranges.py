@@ -15,7 +15,7 @@ __all__ = ["CANDIDATES", "LEVELS", "Range", "RangeMethod", "candidates"]
 LEVELS = 255
 """Steps of a u8 range."""
 _THRESHOLDS = 64
-_SHARES = 24
+_SHARES, _LEAST_SHARE = 24, 1 / 16
 _LEAST_STEP = 1e-30
 _TINY = 1e-8
 
@@ -29,15 +29,19 @@ class Range:
     low: float
     high: float
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "low", min(float(self.low), 0.0))
+        object.__setattr__(self, "high", max(float(self.high), 0.0))
+
     @property
     def scale(self) -> np.float32:
         """Of one step; a range of no width has steps of one, since all that it stands for is zero."""
-        step = (max(self.high, 0.0) - min(self.low, 0.0)) / LEVELS
+        step = (self.high - self.low) / LEVELS
         return np.float32(step if step > _LEAST_STEP else 1.0)
 
     @property
     def zero_point(self) -> np.uint8:
-        return np.uint8(np.clip(np.rint(-min(self.low, 0.0) / float(self.scale)), 0, LEVELS))
+        return np.uint8(np.clip(np.rint(-self.low / float(self.scale)), 0, LEVELS))
 
     def rounded(self, values: np.ndarray) -> np.ndarray:
         """``values`` as the quantized graph sees them, float32 of the same shape."""
@@ -63,7 +67,7 @@ def _percentile(share: float) -> Callable[[Observed], Range]:
         edges, below = observed.edges, np.cumsum(observed.counts) / observed.counts.sum()
         low = int(np.searchsorted(below, (1 - share) / 2, side="right"))
         high = int(np.searchsorted(below, (1 + share) / 2, side="left"))
-        return Range(float(edges[low]), float(edges[min(high, len(below) - 1) + 1]))
+        return Range(edges[low], edges[min(high, len(below) - 1) + 1])
 
     return choose
 
@@ -82,13 +86,13 @@ def _entropy(observed: Observed) -> Range:
 def _mse(observed: Observed) -> Range:
     """The range of least squared error, by a grid over both of its ends."""
     centers, counts = observed.centers, observed.counts
-    shares = np.linspace(1.0, 0.25, _SHARES)
-    lows = shares * observed.low if observed.low < 0 else shares[:1] * 0
-    highs = shares * observed.high if observed.high > 0 else shares[:1] * 0
+    shares = np.geomspace(1.0, _LEAST_SHARE, _SHARES)
+    lows = shares * observed.low if observed.low < 0 else [0.0]
+    highs = shares * observed.high if observed.high > 0 else [0.0]
     best, least = _minmax(observed), np.inf
     for low in lows:
         for high in highs:
-            found = Range(float(low), float(high))
+            found = Range(low, high)
             error = float(np.square(found.rounded(centers) - centers) @ counts)
             if error < least:
                 best, least = found, error
@@ -96,11 +100,11 @@ def _mse(observed: Observed) -> Range:
 
 
 def _clipped(observed: Observed) -> list[Range]:
-    """Ranges clipped at one threshold on either side, the widest first."""
+    """Ranges clipped at one threshold on either side, the widest first, the narrowest with a bin a level."""
     largest = max(-observed.low, observed.high)
     return [
         Range(max(observed.low, -threshold), min(observed.high, threshold))
-        for threshold in largest * np.linspace(1.0, 0.15, _THRESHOLDS)
+        for threshold in largest * np.linspace(1.0, (LEVELS + 1) / len(observed.counts), _THRESHOLDS)
     ]
 
 

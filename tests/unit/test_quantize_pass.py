@@ -1,0 +1,142 @@
+"""The pass as a recipe runs it: which layers become INT8 and why, what is learned, and which form tables take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rankine.compression.context import Context
+from rankine.compression.outcome import Outcome
+from rankine.compression.quantize import quantize
+from rankine.compression.quantize.loss import Judge
+from rankine.compression.quantize.tables import hot_share
+from rankine.compression.recipe import Quantize, Tuning
+from rankine.errors import UsageError
+from rankine.models.network import Network, NetworkScorer
+from rankine.training.config import FitConfig
+from rankine.training.fit import Examples
+from unit.small_networks import context_of, network
+
+TUNING = Tuning(
+    drawn_rows=0,
+    fit=FitConfig(learning_rate=3e-4, embedding_l2=0, max_epochs=4, batch_rows=128, patience=4, average_decay=0.9),
+)
+
+
+@cache
+def context(family: str) -> Context:
+    """Labels tell whether the baseline's score is above the middle: whatever changes scores costs quality."""
+    found = context_of(network(family), rows=4500)
+    train, validation = (_judged(network(family), part) for part in (found.train, found.validation))
+    return replace(found, train=train, validation=validation)
+
+
+def _judged(baseline: Network, examples: Examples) -> Examples:
+    logits = NetworkScorer(baseline).logits(examples.batch)
+    return Examples(examples.batch, (logits > np.median(logits, axis=0)).astype(np.float32))
+
+
+@cache
+def plain() -> Outcome:
+    return quantize(network("dcn_v2"), Quantize(calibration_rows=512), context("dcn_v2"))
+
+
+def total_cost(sensitivity: Mapping[str, Any]) -> float:
+    """Of all layers in INT8 and of the tables."""
+    together, tables = sensitivity["together"][0], sensitivity["tables"]
+    return float(max(together["auc"] + tables["auc"], (together["entropy"] + tables["entropy"]) / 3))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """INT8 takes half of the time, but never less than a floor."""
+
+    floor: float
+
+    def latency_ms(self, network: Network, rows: int) -> float:
+        return 1.0
+
+    def layer_ms(self, rows: int, width: int, columns: int, numeric: str) -> float:
+        macs = float(rows * width * columns)
+        return max(macs / 2, self.floor) if numeric == "int8" else macs
+
+
+def test_details_tell_layers_and_ranges_when_quantized() -> None:
+    found = plain()
+    details = json.loads(json.dumps(found.details))
+    assert found.network.numeric == "int8"
+    assert len(details["int8"]) == 4, "two cross layers and two hidden layers"
+    assert details["fp32"] == {}
+    reads = {node.input[0] for node in found.network.graph.graph.node if node.op_type == "QuantizeLinear"}
+    assert set(details["ranges"]) == reads
+    assert all(entry["low"] <= 0 <= entry["high"] for entry in details["ranges"].values())
+    assert set(details["tables"].values()) == {"int8"}
+
+
+def test_pass_is_deterministic_when_run_twice() -> None:
+    again = quantize(network("dcn_v2"), Quantize(calibration_rows=512), context("dcn_v2"))
+    assert again.details == plain().details
+    first, second = (found.network.graph.SerializeToString(deterministic=True) for found in (again, plain()))
+    assert first == second
+
+
+def test_layers_stay_in_float_when_int8_is_not_faster() -> None:
+    settings = Quantize(calibration_rows=512, only_where_faster=True)
+    found = quantize(network("dcn_v2"), settings, replace(context("dcn_v2"), cost=Cost(floor=512 * 24 * 16 + 1)))
+    assert found.network.numeric == "int8"
+    assert len(found.details["int8"]) == 3, "the smallest layer, 24 x 16, is left out"
+    assert set(found.details["fp32"].values()) == {"INT8 is not faster here"}
+
+
+def test_graph_stays_in_float_when_int8_pays_for_no_layer() -> None:
+    settings = Quantize(calibration_rows=512, only_where_faster=True, sensitivity=1e-3)
+    found = quantize(network("dcn_v2"), settings, replace(context("dcn_v2"), cost=Cost(floor=1e9)))
+    assert found.network.numeric == "fp32"
+    assert found.network.graph == network("dcn_v2").graph
+    assert {table.form for table in found.network.tables.values()} == {"int8"}
+
+
+def test_pass_is_refused_when_no_cost_was_measured() -> None:
+    with pytest.raises(UsageError, match=r"only_where_faster: .*measured cost"):
+        quantize(network("dcn_v2"), Quantize(only_where_faster=True), context("dcn_v2"))
+
+
+def test_costliest_layers_go_back_to_float_when_together_they_cost_too_much() -> None:
+    settings = Quantize(calibration_rows=512, tables="float32", sensitivity=1e-7)
+    found = quantize(network("dcn_v2"), settings, context("dcn_v2"))
+    measured = found.details["sensitivity"]
+    judge = Judge(network("dcn_v2"), context("dcn_v2"))
+    loss = judge.with_tables(found.network.tables)(found.network.graph)
+    assert measured["rows"] == judge.rows == context("dcn_v2").validation.batch.rows
+    assert loss.cost <= 1e-7 < max(measured["together"][0]["auc"], measured["together"][0]["entropy"] / 3)
+    costs = {name: max(one["auc"], one["entropy"] / 3) for name, one in measured["alone"].items()}
+    kept = [costs[name] for name in found.details["fp32"]]
+    assert min(kept) >= max((costs[name] for name in found.details["int8"]), default=-1.0)
+
+
+def test_learned_form_costs_less_when_ranges_and_int4_rows_are_trained() -> None:
+    settings = Quantize(calibration_rows=512, tables="int4", sensitivity=1e-6)
+    calibrated, found = (
+        quantize(network("dcn_v2"), settings.model_copy(update={"tune": tune}), context("dcn_v2"))
+        for tune in (None, TUNING)
+    )
+    before, after = (total_cost(one.details["sensitivity"]) for one in (calibrated, found))
+    assert after < 0.8 * before
+    trained = found.details["fit"]["validation_auc"]
+    assert context("dcn_v2").validation_auc(found.network) == pytest.approx(trained, abs=5e-5)
+    assert {entry["method"] for entry in found.details["ranges"].values()} == {"learned"}
+    assert {table.form for table in found.network.tables.values()} == {"int4"}
+
+
+def test_mixed_tables_answer_most_reads_in_int8_when_ids_are_read_unevenly() -> None:
+    found = quantize(network("dcn_v2"), Quantize(calibration_rows=512, tables="mixed"), context("dcn_v2"))
+    for name, table in found.network.tables.items():
+        assert table.size_bytes <= plain().network.tables[name].size_bytes
+    assert hot_share(np.array([1, 80, 2, 10, 7])) == pytest.approx(1 / 5)
+    assert hot_share(np.zeros(3)) == 0
