@@ -23,6 +23,7 @@ import yaml
 from conftest import ROOT, is_ci
 from rankine.cli import LazyGroup, _rankine
 from rankine.compression.recipe import Recipe
+from rankine.compression.search import SearchSpace
 from rankine.config import Frozen, parse
 from rankine.models.call import Call
 from rankine.models.schema import Schema
@@ -48,6 +49,7 @@ FILES: dict[str, type[Frozen]] = {
     "model.yaml": DcnV2Config,
     "din.yaml": DinConfig,
     "call.yaml": CallSection,
+    "space.yaml": SearchSpace,
 }
 TUTORIALS = sorted(ROOT.glob("docs/tutorials/*.md"))
 RESULT = ROOT / "benchmarks" / "results" / "demo-movielens.json"

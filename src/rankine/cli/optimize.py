@@ -15,7 +15,7 @@ from rankine.cli.options import (
     cost_for,
     data_options,
     json_option,
-    margin_option,
+    max_auc_drop_option,
     out_option,
     recipe_for,
     recipe_option,
@@ -40,7 +40,7 @@ Examples:
 @recipe_option
 @search_options
 @click.option("--engine", "engines", multiple=True, help="Engine to build for, repeatable [default: all installed].")
-@margin_option
+@max_auc_drop_option
 @out_option
 @json_option
 def command(

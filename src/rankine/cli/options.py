@@ -29,6 +29,7 @@ __all__ = [
     "data_options",
     "json_option",
     "margin_option",
+    "max_auc_drop_option",
     "out_option",
     "recipe_for",
     "recipe_option",
@@ -50,16 +51,21 @@ def _check_margin(ctx: click.Context, param: click.Parameter, value: float) -> f
     return value
 
 
-margin_option = click.option(
-    "--margin",
-    "--max-auc-drop",
-    "margin",
-    type=float,
-    callback=_check_margin,
-    default=0.001,
-    show_default=True,
-    help="Largest loss of AUC that is accepted.",
-)
+def _margin_option(*names: str) -> Callable[[F], F]:
+    return click.option(
+        *names,
+        "margin",
+        type=float,
+        callback=_check_margin,
+        default=0.001,
+        show_default=True,
+        help="Largest loss of AUC that is accepted.",
+    )
+
+
+margin_option = _margin_option("--margin")
+max_auc_drop_option = _margin_option("--margin", "--max-auc-drop")
+"""The same under the name that says what it is where a target is given beside it."""
 
 
 recipe_option = click.option(
