@@ -11,6 +11,7 @@ from onnx.reference import ReferenceEvaluator
 from rankine.compression.quantize import quantize_graph
 from rankine.compression.quantize.equalize import equalize_inputs
 from rankine.compression.quantize.layers import find_layers, read_graph
+from rankine.compression.quantize.write import calibrate
 
 WIDTH, HIDDEN = 12, 16
 
@@ -78,6 +79,15 @@ def test_value_is_scaled_once_when_several_layers_read_it() -> None:
     assert len({layer.source for layer in after}) == 1
     assert [node.op_type for node in scaled.graph.node].count("Mul") == 1
     np.testing.assert_allclose(run(scaled, inputs), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_layer_reads_what_it_read_before_when_it_stays_in_float() -> None:
+    model, inputs = graph(transposed=True), rows(100)
+    calibrated = calibrate(model, inputs)
+    assert calibrated.equalized == ("hidden",)
+    restored = calibrated.in_int8([])
+    assert [node.op_type for node in restored.graph.node] == [node.op_type for node in model.graph.node]
+    np.testing.assert_array_equal(run(restored, inputs), run(model, inputs))
 
 
 def test_nothing_is_scaled_when_ranges_are_alike_or_all_zero() -> None:

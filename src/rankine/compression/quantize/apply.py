@@ -107,15 +107,17 @@ def _text(form: _Form, settings: Quantize) -> str:
 
 def _details(form: _Form) -> dict[str, Any]:
     """What a reader may ask: layers, ranges, losses; JSON."""
+    read = {layer.source for layer in form.layers}
     ranges = {
         source: {"low": found.range.low, "high": found.range.high, "method": found.method, "error": found.error}
         for source, found in form.calibrated.chosen.items()
+        if source in read
     }
     return {
         "int8": [layer.name for layer in form.calibrated.layers if layer in form.layers],
         "fp32": dict(form.kept),
         "ranges": ranges,
-        "equalized": list(form.calibrated.equalized),
+        "equalized": [layer.name for layer in form.layers if layer.name in form.calibrated.equalized],
         "tables": {name: table.form for name, table in form.tables.items()},
         "sensitivity": None if form.sensitivity is None else asdict(form.sensitivity),
         "fit": None if form.learned is None else form.learned.model_dump(mode="json"),

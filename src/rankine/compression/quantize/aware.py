@@ -61,7 +61,7 @@ def learn_quantized(
     learned = {source: Chosen(fake.range(), "learned", None) for source, fake in fakes.items()}
     return (
         tuned.changed(graph=graph),
-        replace(calibrated, model=graph, chosen={**calibrated.chosen, **learned}),
+        replace(calibrated, model=graph, chosen={**calibrated.chosen, **learned}, original=None),
         result,
     )
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rankine.models.rewrite.graph import Graph
 
-__all__ = ["equalize_inputs"]
+__all__ = ["EQUALIZED", "equalize_inputs", "restore_inputs"]
 
 _STRENGTH = 0.8
 """How much of the difference of ranges goes over into the weights, the paper's alpha: 0.8 was better than 0.5 on the
@@ -30,6 +30,8 @@ _LEAST_SPREAD = 8.0
 """Layers whose widest column is at most so many times the median one stay as they are: they lose nothing, and scaling
 costs a product a column."""
 _TINY = 1e-6
+EQUALIZED = ".equalized"
+"""Ending of the names of scaled values."""
 
 
 def equalize_inputs(
@@ -60,13 +62,39 @@ def equalize_inputs(
     return write_graph(graph, model), tuple(changed.get(layer.name, layer) for layer in layers)
 
 
+def restore_inputs(model: onnx.ModelProto, original: onnx.ModelProto, layers: Sequence[Layer]) -> onnx.ModelProto:
+    """Let layers read again what they read in ``original``: in FP32 the product a column is for nothing.
+
+    Args:
+        model: what :func:`equalize_inputs` made of ``original``.
+        layers: as they are in ``original``; all that read a scaled value, or none.
+    """
+    graph, before = read_graph(model), read_graph(original)
+    by_name = {layer.name: layer for layer in layers}
+    for index, node in enumerate(graph.nodes):
+        layer = by_name.get(node.output[0])
+        if layer is not None:
+            graph.constants[layer.weight] = before.constants[layer.weight]
+            graph.nodes[index] = _with_inputs(node, layer.source, layer.weight)
+    graph.prune()
+    return write_graph(graph, model)
+
+
+def _with_inputs(node: onnx.NodeProto, source: str, weight: str) -> onnx.NodeProto:
+    from onnx import helper
+
+    copy = helper.make_node(node.op_type, [source, weight, *node.input[2:]], list(node.output), name=node.name)
+    copy.attribute.extend(node.attribute)
+    return copy
+
+
 def _scale(graph: Graph, source: str, readers: Sequence[Layer], columns: np.ndarray) -> list[Layer]:
     """Multiply a value whose columns reach up to ``columns (width,)``; its readers as they are afterwards."""
     from onnx import helper
 
     of_weights = np.max([np.abs(layer.matrix(graph)).max(axis=1) for layer in readers], axis=0)
     factor = _factors(columns, of_weights)
-    scaled, name = f"{source}.equalized", f"{source}.factor"
+    scaled, name = f"{source}{EQUALIZED}", f"{source}.factor"
     graph.constants[name] = (1 / factor).astype(np.float32)
     nodes = {layer.name: layer for layer in readers}
     at = next(index for index, node in enumerate(graph.nodes) if node.output[0] in nodes)
@@ -79,9 +107,7 @@ def _scale(graph: Graph, source: str, readers: Sequence[Layer], columns: np.ndar
         weight = f"{layer.name}.equalized_weight"
         matrix = (layer.matrix(graph) * factor[:, None]).astype(np.float32)
         graph.constants[weight] = matrix.T if layer.transposed else matrix
-        given = [scaled, weight, *node.input[2:]]
-        graph.nodes[index] = helper.make_node(node.op_type, given, list(node.output), name=node.name)
-        graph.nodes[index].attribute.extend(node.attribute)
+        graph.nodes[index] = _with_inputs(node, scaled, weight)
         changed.append(replace(layer, source=scaled, weight=weight))
     return changed
 

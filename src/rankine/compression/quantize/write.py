@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rankine.compression.quantize.choose import Chosen, Method, choose_ranges
-from rankine.compression.quantize.equalize import equalize_inputs
+from rankine.compression.quantize.equalize import EQUALIZED, equalize_inputs, restore_inputs
 from rankine.compression.quantize.layers import Layer, find_layers, read_graph, write_graph
 from rankine.compression.quantize.observe import observe
 from rankine.compression.quantize.qdq import write_qdq
@@ -29,19 +29,34 @@ class Calibrated:
         layers: that can be INT8.
         chosen: range of each value that they read.
         positions: of each such value for one row of the batch, such as the length of a sequence.
-        equalized: names of the layers whose inputs were scaled.
+        original: the graph before inputs were equalized, with its layers; None where it has learned since.
     """
 
     model: onnx.ModelProto
     layers: tuple[Layer, ...]
     chosen: Mapping[str, Chosen]
     positions: Mapping[str, int]
-    equalized: tuple[str, ...]
+    original: tuple[onnx.ModelProto, tuple[Layer, ...]] | None
 
-    def in_int8(self, layers: tuple[Layer, ...] | None = None) -> onnx.ModelProto:
+    def in_int8(self, layers: Sequence[Layer] | None = None) -> onnx.ModelProto:
         """The QDQ graph in which ``layers``, or all that can be, are INT8."""
+        wanted = self.layers if layers is None else layers
         ranges = {source: found.range for source, found in self.chosen.items()}
-        return write_qdq(self.model, self.layers if layers is None else layers, ranges)
+        return write_qdq(self._as_read_by(wanted), wanted, ranges)
+
+    @property
+    def equalized(self) -> tuple[str, ...]:
+        """Names of the layers whose inputs were scaled."""
+        return tuple(layer.name for layer in self.layers if layer.source.endswith(EQUALIZED))
+
+    def _as_read_by(self, layers: Sequence[Layer]) -> onnx.ModelProto:
+        """The graph without scaled values that none of ``layers`` reads."""
+        read = {layer.source for layer in layers}
+        idle = {layer.name for layer in self.layers if layer.name in self.equalized and layer.source not in read}
+        if self.original is None or not idle:
+            return self.model
+        model, before = self.original
+        return restore_inputs(self.model, model, [layer for layer in before if layer.name in idle])
 
 
 def calibrate(
@@ -61,16 +76,12 @@ def calibrate(
         DataError: a value is not finite on these rows.
     """
     graph = read_graph(model)
-    model = write_graph(graph, model)
-    found = find_layers(graph)
-    layers = found
-    if equalize:
-        model, layers = equalize_inputs(model, found, inputs)
+    original, found = write_graph(graph, model), find_layers(graph)
+    model, layers = equalize_inputs(original, found, inputs) if equalize else (original, found)
     observed = observe(model, list(dict.fromkeys(layer.source for layer in layers)), inputs)
     chosen = choose_ranges(read_graph(model), layers, observed, method)
-    scaled = tuple(after.name for before, after in zip(found, layers, strict=True) if before.source != after.source)
     positions = {source: values.positions for source, values in observed.items()}
-    return Calibrated(model, layers, chosen, positions, scaled)
+    return Calibrated(model, layers, chosen, positions, (original, found))
 
 
 def quantize_graph(
