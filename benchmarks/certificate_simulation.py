@@ -133,7 +133,7 @@ def main() -> None:
 
 
 def simulate(work: Path, runs: int, seed: int, resamples: int, large: int) -> CertificateSimulation:
-    """All four questions; ``work`` keeps what is finished."""
+    """All four questions, power on half of the runs; ``work`` keeps what is finished."""
     loss, away, equal = (models_of(WORLD, pair) for pair in (LOSS, AWAY, EQUAL))
     truth, truth_se = population(work, loss, seed)
     found = outcomes(work / "loss", loss, runs, [seed, 1], resamples)
@@ -142,7 +142,7 @@ def simulate(work: Path, runs: int, seed: int, resamples: int, large: int) -> Ce
     ]
     calibration = outcomes(work / "away", away, runs, [seed, 2], resamples, only="calibration")
     levels.append(_level(AWAY.name, "calibration", calibration[:, 0], AWAY.log_ratio_a - AWAY.log_ratio_b, 0.0))
-    even = outcomes(work / "equal", equal, runs, [seed, 3], resamples)
+    even = outcomes(work / "equal", equal, runs // 2, [seed, 3], resamples)
     powers = [
         _power(name, margin, even[:, place]) for place, name in enumerate(NAMES) for margin in POWER_MARGINS[name]
     ]

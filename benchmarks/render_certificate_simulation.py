@@ -49,11 +49,11 @@ def _introduction(world: Mapping[str, Any], error: float, runs: int) -> str:
 # Does the certificate hold what it promises?
 
 A certificate says that a variant which loses the margin passes in at most 5 of 100 tests, although rows of one user and
-rows of one item are not independent. Here that is tried out, {runs:,} data sets a row, in a world whose truth is known:
-{world["users"]} users with lists of about {length} of {world["items"]} items, popular items more often; the truth and
-both models have effects of the user, of the item and of the row. The two models share most of what they say; what each
-gets wrong on its own has standard deviations of {own} logits by user, item and row, times {error:g} for the
-variant that loses the margin.
+rows of one item are not independent. Here that is tried out, on {runs:,} data sets a row, in a world whose truth is
+known: {world["users"]} users with lists of about {length} of {world["items"]} items, popular items more often; the
+truth and both models have effects of the user, of the item and of the row. The two models share most of what they say;
+what each gets wrong on its own has standard deviations of {own} logits by user, item and row, times
+{error:g} for the variant that loses the margin.
 
 This page is rendered by `python benchmarks/render_certificate_simulation.py` from
 [the result file](../../benchmarks/results/certificate-simulation.json), which
@@ -105,7 +105,8 @@ def _powers(powers: Sequence[Mapping[str, Any]]) -> str:
 ## Power
 
 A variant that is different but no worse: how often it passes, and how often each certificate's own figure for the power
-(their mean) says that it would. Calibration's is a lower limit: it counts one of the two ways to pass.
+(their mean) says that it would, over {powers[0]["runs"]:,} data sets. Calibration's is a lower limit: it counts one of
+the two ways to pass.
 
 {_table(("metric", "margin", "passes", "predicted power"), rows)}
 """

@@ -24,7 +24,7 @@ from rankine.clusters import Codes, clustered_variance, encode_clusters
 from rankine.errors import UsageError
 from rankine.metrics import Floats
 
-__all__ = ["Bootstrapped", "Statistic", "bootstrap_t", "log_product", "relative_fall"]
+__all__ = ["Bootstrapped", "Statistic", "bootstrap_all", "bootstrap_t", "log_product", "relative_fall"]
 
 _BLOCKS = 2048
 _DRAWS_AT_ONCE = 4_000_000
@@ -81,6 +81,16 @@ class Bootstrapped:
         return -float(self.pivots[-_rank(confidence, len(self.pivots))])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Resamples:
+    """Sums of the columns in each resample of ``count`` blocks, ``(resamples, k)``, and of their products over blocks,
+    ``(resamples, k, k)``."""
+
+    count: int
+    totals: Floats
+    moments: Floats
+
+
 def bootstrap_t(
     columns: Floats, statistic: Statistic, clusters: Sequence[ArrayLike] = (), *, resamples: int = 2000, seed: int = 0
 ) -> Bootstrapped:
@@ -97,25 +107,24 @@ def bootstrap_t(
         DataError: fewer than two clusters in a dimension, or ids of another shape or kind.
         UsageError: more than two cluster dimensions, or too few resamples.
     """
+    return bootstrap_all(columns, [statistic], clusters, resamples=resamples, seed=seed)[0]
+
+
+def bootstrap_all(
+    columns: Floats,
+    statistics: Sequence[Statistic],
+    clusters: Sequence[ArrayLike] = (),
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> list[Bootstrapped]:
+    """Several statistics of the same columns, on the same resamples; arguments and errors as :func:`bootstrap_t`."""
     if resamples < 99:
         raise UsageError("too few for a 95 % bound", where="resamples", got=resamples, allowed="99 or more")
-    rows = len(columns)
     totals = columns.sum(axis=0)
-    estimate = float(statistic.value(totals))
-    # A sum, not a matrix product: fused multiply-adds would leave dust where two columns are identical.
-    influence = (columns * statistic.gradient(totals)).sum(axis=1)
-    row_variance = rows / max(rows - 1, 1) * float(np.square(influence).sum())
-    variance = clustered_variance(influence, clusters, row_variance)
-    method, counts, se = variance.method, variance.clusters, math.sqrt(variance.variance)
-    if se == 0:
-        return Bootstrapped(estimate, se, method, counts, np.zeros(resamples))
     rng = np.random.default_rng(seed)
-    found = []
-    for codes, count in _blocks(rows, clusters):
-        sums = np.zeros((count, columns.shape[1]))
-        np.add.at(sums, codes, columns)
-        found.append(np.sort(_pivots(sums, statistic, estimate, resamples, rng)))
-    return Bootstrapped(estimate, se, method, counts, _longer_tails(found))
+    drawn = [_draw(columns, codes, count, resamples, rng) for codes, count in _blocks(len(columns), clusters)]
+    return [_of_statistic(columns, totals, statistic, clusters, drawn) for statistic in statistics]
 
 
 def relative_fall() -> Statistic:
@@ -161,23 +170,48 @@ def _longer_tails(found: Sequence[Floats]) -> Floats:
     return np.concatenate(parts)
 
 
-def _pivots(sums: Floats, statistic: Statistic, estimate: float, resamples: int, rng: np.random.Generator) -> Floats:
-    """``(estimate* - estimate) / se*`` of each resample, shape ``(resamples,)``; ``sums`` are ``(blocks, k)``."""
-    count, width = sums.shape
+def _draw(columns: Floats, codes: Codes, count: int, resamples: int, rng: np.random.Generator) -> _Resamples:
+    """Draw blocks with replacement; ``codes`` say which block each row is in."""
+    width = columns.shape[1]
+    sums = np.zeros((count, width))
+    np.add.at(sums, codes, columns)
     products = (sums[:, :, None] * sums[:, None, :]).reshape(count, width * width)
     at_once = max(1, _DRAWS_AT_ONCE // count)
-    found = []
+    totals, moments = np.empty((resamples, width)), np.empty((resamples, width * width))
     for start in range(0, resamples, at_once):
-        part = min(at_once, resamples - start)
-        drawn = rng.integers(0, count, (part, count)) + count * np.arange(part)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=part * count).reshape(part, count).astype(np.float64)
-        totals = weights @ sums
-        gradient = statistic.gradient(totals)
-        moments = (weights @ products).reshape(part, width, width)
-        # The statistic is homogeneous of degree zero: its gradient is orthogonal to the totals, so no mean to subtract.
-        variance = count / (count - 1) * np.einsum("ri,rij,rj->r", gradient, moments, gradient)
-        found.append(_studentize(statistic.value(totals) - estimate, variance))
-    return np.concatenate(found)
+        part = slice(start, min(start + at_once, resamples))
+        size = part.stop - start
+        blocks = rng.integers(0, count, (size, count)) + count * np.arange(size)[:, None]
+        weights = np.bincount(blocks.ravel(), minlength=size * count).reshape(size, count).astype(np.float64)
+        totals[part], moments[part] = weights @ sums, weights @ products
+    return _Resamples(count, totals, moments.reshape(resamples, width, width))
+
+
+def _of_statistic(
+    columns: Floats,
+    totals: Floats,
+    statistic: Statistic,
+    clusters: Sequence[ArrayLike],
+    drawn: Sequence[_Resamples],
+) -> Bootstrapped:
+    rows, estimate = len(columns), float(statistic.value(totals))
+    # A sum, not a matrix product: fused multiply-adds would leave dust where two columns are identical.
+    influence = (columns * statistic.gradient(totals)).sum(axis=1)
+    row_variance = rows / max(rows - 1, 1) * float(np.square(influence).sum())
+    found = clustered_variance(influence, clusters, row_variance)
+    if found.variance == 0:
+        pivots = np.zeros(len(drawn[0].totals))
+    else:
+        pivots = _longer_tails([np.sort(_pivots(one, statistic, estimate)) for one in drawn])
+    return Bootstrapped(estimate, math.sqrt(found.variance), found.method, found.clusters, pivots)
+
+
+def _pivots(drawn: _Resamples, statistic: Statistic, estimate: float) -> Floats:
+    """``(estimate* - estimate) / se*`` of each resample, shape ``(resamples,)``."""
+    gradient = statistic.gradient(drawn.totals)
+    # The statistic is homogeneous of degree zero: its gradient is orthogonal to the totals, so no mean to subtract.
+    variance = drawn.count / (drawn.count - 1) * np.einsum("ri,rij,rj->r", gradient, drawn.moments, gradient)
+    return _studentize(statistic.value(drawn.totals) - estimate, variance)
 
 
 def _studentize(deviations: Floats, variance: Floats) -> Floats:

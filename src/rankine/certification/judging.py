@@ -17,7 +17,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rankine.bootstrap import Bootstrapped, bootstrap_t, log_product, relative_fall
+from rankine.bootstrap import Bootstrapped, bootstrap_all, bootstrap_t, log_product, relative_fall
 from rankine.certification.margins import Margins, MetricName
 from rankine.certification.metric_tests import MetricTest, verdict_of
 from rankine.grouped import PairedGroups, paired_group_auc, paired_ndcg
@@ -123,10 +123,8 @@ def calibration_test(rows: PairedRows, margin: float | None, *, resamples: int =
     rate, first, second = rows.positive + _TINY, sigmoid(rows.a) + _TINY, sigmoid(rows.b) + _TINY
     columns = np.stack([first, second, rate], axis=1)
     clusters = tuple(rows.clusters.values())
-    difference, total = (
-        bootstrap_t(columns, log_product(powers), clusters, resamples=resamples, seed=seed)
-        for powers in ((-1.0, 1.0, 0.0), (1.0, 1.0, -2.0))
-    )
+    parts = [log_product(powers) for powers in ((-1.0, 1.0, 0.0), (1.0, 1.0, -2.0))]
+    difference, total = bootstrap_all(columns, parts, clusters, resamples=resamples, seed=seed)
     growth = _growth((difference.estimate, difference.estimate), (total.estimate, total.estimate))
     high, low = _growth_bounds(difference, total)
     values = calibration_ratio(rows.positive, rows.a), calibration_ratio(rows.positive, rows.b)

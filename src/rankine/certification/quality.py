@@ -68,8 +68,9 @@ def certify_quality(
         provenance: hashes of the model, the data split and the recipe, and seeds.
         split_uses: how often this test split was used, this time included.
         seed, resamples: of the bootstrap.
-        minimum_positives, minimum_negatives, minimum_clusters: with fewer, the verdict is inconclusive: the normal
-            approximation behind the bounds is not to be trusted.
+        minimum_positives, minimum_negatives, minimum_clusters: with fewer, the verdict is inconclusive: the
+            approximation behind the bounds is not to be trusted. ``minimum_clusters`` is of groups too: with fewer
+            their metrics are not judged.
         created: time of the test, with a time zone; now if None.
         environment: versions and machine; those of this process if None.
 
@@ -95,7 +96,14 @@ def certify_quality(
     estimable = min(positives, negatives, *counts.values()) >= 2
     rows = PairedRows(positive, baseline, scores, clusters, groups)
     tests = (
-        judge(rows, margins, probabilities=link == "sigmoid", resamples=resamples, seed=seed)
+        judge(
+            rows,
+            margins,
+            probabilities=link == "sigmoid",
+            minimum_groups=minimum_clusters,
+            resamples=resamples,
+            seed=seed,
+        )
         if estimable
         else [auc_without_variance(rows, margins.auc)]
     )
