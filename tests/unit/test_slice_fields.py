@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pytest
+from pathlib import Path
 
-from rankine.certification.fields import slice_columns, training_counts
-from rankine.data import Dataset, load_dataset
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from rankine.certification.fields import field_slices, training_counts
+from rankine.certification.slices import Slice
+from rankine.data.table_stream import stream_table
 from rankine.errors import UsageError
-from rankine.models.columns import Batch
-from rankine.models.schema import CategoricalFeature, DenseFeature, Hash, Identity, Schema
+from rankine.models.columns import Batch, Ragged
+from rankine.models.schema import CategoricalFeature, DenseFeature, Hash, Identity, MultiHotFeature, Schema
 from rankine.models.transforms import Transforms
 
 SCHEMA = Schema(
@@ -22,6 +27,7 @@ SCHEMA = Schema(
         CategoricalFeature(name="year", side="item"),
         CategoricalFeature(name="slot", side="pair", encoding=Identity(size=3)),
         CategoricalFeature(name="sku", side="item"),
+        MultiHotFeature(name="genres", side="item", dtype="string"),
     ),
     item_id="sku",
 )
@@ -32,7 +38,8 @@ REQUEST = {
     "city": np.array([b"a", b"b", b"a", b"b", b"a", b"b"]),
     "age": np.zeros(6, np.float32),
 }
-ITEM = {"year": np.array([1998, 1999] * 3), "sku": np.arange(10, 16)}
+GENRES = [[b"drama", b"war", b"drama"], [b"drama", b"noir"], [b"war"], [b"drama"], [], [b"noir", b"crime"]]
+ITEM = {"year": np.array([1998, 1999] * 3), "sku": np.arange(10, 16), "genres": Ragged.from_lists(GENRES, bytes)}
 
 
 @pytest.fixture(scope="module")
@@ -53,22 +60,45 @@ def batch(transforms: Transforms) -> Batch:
     )
 
 
+def masks(slices: list[Slice]) -> dict[str, list[int]]:
+    """By name, the rows that a slice has."""
+    return {one.name: np.flatnonzero(one.rows).tolist() for one in slices}
+
+
 def test_fields_with_the_fewest_values_are_chosen_when_none_is_named(transforms: Transforms, batch: Batch) -> None:
-    found = slice_columns(transforms, batch)
-    assert list(found) == ["country", "city", "year", "slot"], "not 'always', which has one value, nor the many users"
+    names = [one.name.split("=")[0] for one in field_slices(transforms, batch)]
+    assert list(dict.fromkeys(names)) == ["country", "city", "year", "slot"], "not one value, nor the many users"
 
 
-def test_values_have_their_own_names_when_there_is_a_vocabulary(transforms: Transforms, batch: Batch) -> None:
-    found = slice_columns(transforms, batch, ["country", "year", "slot"])
-    assert found["country"].tolist() == ["de"] * 4 + ["nl"] * 6 + ["(unknown)"] * 2
-    assert found["year"].tolist() == ["1998", "1999"] * 6
-    assert found["slot"].tolist() == ["0", "1", "2"] * 4
+def test_largest_values_have_their_own_names_when_there_is_a_vocabulary(transforms: Transforms, batch: Batch) -> None:
+    found = masks(field_slices(transforms, batch, ["country", "year", "slot", "year"]))
+    assert found == {
+        "country=nl": [4, 5, 6, 7, 8, 9],
+        "country=de": [0, 1, 2, 3],
+        "country=(unknown)": [10, 11],
+        "year=1998": [0, 2, 4, 6, 8, 10],
+        "year=1999": [1, 3, 5, 7, 9, 11],
+        "slot=0": [0, 3, 6, 9],
+        "slot=1": [1, 4, 7, 10],
+        "slot=2": [2, 5, 8, 11],
+    }
+
+
+def test_row_is_in_the_slice_of_each_of_its_values_when_the_field_is_a_list(
+    transforms: Transforms, batch: Batch
+) -> None:
+    found = masks(field_slices(transforms, batch, ["genres"]))
+    assert found == {
+        "genres has drama": [0, 1, 3, 6, 7, 9],
+        "genres has war": [0, 2, 6, 8],
+        "genres has noir": [1, 5, 7, 11],
+    }, "items 0 to 5 are [drama, war, drama], [drama, noir], [war], [drama], [], [noir, crime]: three are largest"
 
 
 @pytest.mark.parametrize("name", ["age", "contry"])
-def test_field_is_refused_when_it_is_no_categorical_feature(transforms: Transforms, batch: Batch, name: str) -> None:
-    with pytest.raises(UsageError, match="no categorical feature"):
-        slice_columns(transforms, batch, [name])
+def test_field_is_refused_when_it_has_no_values_to_slice_by(transforms: Transforms, batch: Batch, name: str) -> None:
+    with pytest.raises(UsageError, match="no categorical or multi-hot feature"):
+        field_slices(transforms, batch, [name])
 
 
 def test_counts_are_those_of_training_when_ids_are_looked_up() -> None:
@@ -76,10 +106,14 @@ def test_counts_are_those_of_training_when_ids_are_looked_up() -> None:
     assert found.tolist() == [3, 0, 1, 0, 0]
 
 
-def test_columns_fit_the_rows_when_a_real_data_set_is_encoded() -> None:
-    dataset: Dataset = load_dataset("synthetic", rows=2000)
+def test_slices_fit_the_rows_when_a_data_set_is_streamed_from_files(tmp_path: Path) -> None:
+    random, rows = np.random.default_rng(0), 3000
+    columns = {"user": random.integers(0, 9, rows), "sku": random.integers(0, 5, rows), "label": np.arange(rows) % 2}
+    parquet.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    features = (CategoricalFeature(name="user", side="request"), CategoricalFeature(name="sku", side="item"))
+    dataset = stream_table(tmp_path / "rows.parquet", Schema(features=features, item_id="sku"), rows=None, seed=0)
     splits = dataset.splits()
     transforms = dataset.fit_transforms(splits.train)
-    found = slice_columns(transforms, dataset.encode(transforms).select(splits.test))
-    assert len(found) == 4
-    assert {len(values) for values in found.values()} == {len(splits.test)}
+    for one in field_slices(transforms, dataset.encode(transforms).select(splits.test)):
+        name, _, value = one.name.partition("=")
+        np.testing.assert_array_equal(one.rows, columns[name][splits.test] == int(value))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rankine.artifact import Artifact
-from rankine.certification.fields import slice_columns, training_counts
+from rankine.certification.fields import field_slices, training_counts
 from rankine.certification.settings import CertifySettings
 from rankine.certification.slices import Slice, slices_of
 from rankine.data.dataset import Dataset
@@ -63,17 +63,17 @@ def slices_for(
     """The parts of the test rows that are tested for harm, as the settings ask.
 
     Raises:
-        UsageError: a field is asked for that is no categorical feature.
+        UsageError: a field is asked for that is no categorical or multi-hot feature.
     """
     if not settings.slices:
         return ()
     splits = dataset.splits()
-    columns = slice_columns(Transforms.read(artifact), test.batch, settings.slice_fields)
+    by_field = field_slices(Transforms.read(artifact), test.batch, settings.slice_fields)
     ids = {} if dataset.groups is None else {"user": dataset.groups}
     if len(dataset.item_ids) > 1:
         ids["item"] = dataset.item_index
     counts = {name: training_counts(values[splits.train], values[splits.test]) for name, values in ids.items()}
-    return slices_of(columns, train_counts=counts)
+    return by_field + slices_of({}, train_counts=counts)
 
 
 def split_facts(dataset: Dataset) -> dict[str, str]:

@@ -18,8 +18,8 @@ class CertifySettings(Frozen):
             each at the full level and loses no power by there being several; it stops at the first that does not pass.
             Holm's needs no order and goes on, at a smaller level for each.
         slices: whether parts of the rows are tested for harm.
-        slice_fields: categorical features whose largest values are slices; empty: those with the fewest values. New
-            and rare users and items are slices in any case.
+        slice_fields: categorical and multi-hot features whose largest values are slices; empty: the four categorical
+            ones with the fewest values. New and rare users and items are slices in any case.
         fail_on_harm: whether a harmed slice turns a pass into a fail.
         seed: of the bootstrap.
     """

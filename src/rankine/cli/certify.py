@@ -43,8 +43,8 @@ Examples:
     "slices",
     multiple=True,
     metavar="FIELD",
-    help="Test the largest values of this categorical feature for harm, repeatable [default: of the four features with "
-    "the fewest values]. New and rare users and items are tested too.",
+    help="Test the largest values of this categorical or multi-hot feature for harm, repeatable [default: of the four "
+    "categorical ones with the fewest values]. New and rare users and items are tested too.",
 )
 @click.option("--no-slices", is_flag=True, help="Test no parts of the rows for harm.")
 @click.option("--fail-on-harm", is_flag=True, help="A harmed slice turns a pass into a fail.")
