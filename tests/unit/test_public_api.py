@@ -56,12 +56,15 @@ SIGNATURES = {
     "rankine.data:load_dataset": "source, *, schema, rows, seed",
     "rankine.training.train:train": "dataset, model_config, config, *, out, name, emit",
     "rankine.training.load:load": "model, schema, dataset, *, out, name, emit",
-    "rankine.compression.compress:compress": "parent, recipe, dataset, *, out, emit",
+    "rankine.compression.compress:compress": "parent, recipe, dataset, *, out, cost, emit",
     "rankine.compilation.compile:compile_artifact": "parent, *, engines, verify_batch, out, emit",
     "rankine.compilation.compile:open_runner": "artifact, variant, engine, *, device, threads",
     "rankine.catalog:write_catalog": "path, schema, item_ids, columns",
-    "rankine.certification.certify:certify": "parent, dataset, *, margin, settings, out, emit",
-    "rankine.planning.optimize:optimize": "parent, recipes, dataset, *, margin, out, engines, emit",
+    "rankine.certification.certify:certify": "parent, dataset, *, margin, own_margins, settings, out, emit",
+    "rankine.planning.optimize:optimize": "parent, recipes, dataset, *, margin, out, engines, cost, emit",
+    "rankine.planning.search:optimize_by_search": (
+        "parent, dataset, plan, latency, *, out, baseline_512_ms, engines, emit"
+    ),
     "rankine.serving:serve": "config, emit",
     "rankine.observation.load:run_load": "config, emit",
     "rankine.observation.load:sweep": "config, emit, *, target",
