@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from compression_sizes import LARGER, SCRATCH, SIZES, artifact_of, validation_figures
+from compression_sizes import SCRATCH, SIZES, artifact_of, from_scratch, validation_figures
 from families_quality import FAMILIES, Family, baseline_of, open_data, tell
 from pydantic import AwareDatetime
 
@@ -150,11 +150,9 @@ def _certificates(artifact: Artifact, variant: str) -> tuple[QualityCertificate,
 def _from_scratch(
     name: str, family: Family, certified: Artifact, baseline: Artifact, dataset: Dataset, work: Path
 ) -> Sequence[Made]:
-    """Every size, each tested alone."""
-    plan = [(f"size-{number}", sizes) for number, sizes in enumerate(SIZES[name])]
-    plan += [(f"larger-{number}", sizes) for number, sizes in enumerate(LARGER[name])]
+    """Each tested alone."""
     found = []
-    for step, sizes in plan:
+    for step, sizes in from_scratch(name):
         made = artifact_of(work, baseline, dataset, step, sizes, SCRATCH)
         compiled = work / f"{step}-{SCRATCH}.compiled"
         if not compiled.exists():

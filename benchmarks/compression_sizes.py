@@ -93,6 +93,8 @@ LARGER: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "dlrm_criteo": ({}, {"hidden": [128, 64, 32]}),
 }
 """Trained from scratch only: beside the baseline's own sizes, drawn and ordered by another seed, what lies between."""
+ALSO_FROM_SCRATCH = (0, 2)
+"""Which of ``SIZES`` are trained from scratch too."""
 
 
 def main() -> None:
@@ -110,8 +112,14 @@ def plan_of(family: str) -> list[tuple[str, Mapping[str, Any], str]]:
     """What is trained: a name, sizes, and how."""
     found: list[tuple[str, Mapping[str, Any], str]] = []
     for number, sizes in enumerate(SIZES[family]):
-        found += [(f"size-{number}", sizes, how) for how in (SCRATCH, DISTILLED)]
-    return found + [(f"larger-{number}", sizes, SCRATCH) for number, sizes in enumerate(LARGER[family])]
+        found.append((f"size-{number}", sizes, DISTILLED))
+    return found + [(name, sizes, SCRATCH) for name, sizes in from_scratch(family)]
+
+
+def from_scratch(family: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """Names and sizes of the networks without a teacher: some of the small ones, and those that are larger."""
+    small = [(f"size-{number}", SIZES[family][number]) for number in ALSO_FROM_SCRATCH]
+    return small + [(f"larger-{number}", sizes) for number, sizes in enumerate(LARGER[family])]
 
 
 def artifact_of(
