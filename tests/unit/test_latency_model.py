@@ -83,6 +83,14 @@ def test_engine_with_the_least_sum_is_fastest_when_a_graph_is_predicted() -> Non
     assert latency_ms == pytest.approx(0.1 + 2 * 512 * 64 * 256 * 1e-8)
 
 
+def test_model_of_one_engine_predicts_by_it_alone_when_asked_for() -> None:
+    chain = linear_chain(64, 256, 1)
+    lean = MODEL.on(["lean", "absent"])
+    assert lean.fastest(chain, 512) == ("lean", MODEL.by_engine(chain, 512)["lean"])
+    assert lean.digest != MODEL.digest
+    assert MODEL.on(["absent"]) is MODEL
+
+
 def test_prediction_is_lower_when_a_graph_is_to_be_int8() -> None:
     chain = linear_chain(64, 256, 2)
     assert MODEL.latency_ms(replace(chain, numeric="int8"), 512) < 0.5 * MODEL.latency_ms(chain, 512)

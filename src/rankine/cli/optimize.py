@@ -126,11 +126,12 @@ def _search(
     table = search.latency_table or default_file()
     try:
         with watch() as emit:
+            latency = latency_model(search.latency_table, emit)
             return optimize_by_search(
                 parent,
                 dataset,
                 plan,
-                latency_model(search.latency_table, emit),
+                latency.on(engines) if engines else latency,
                 out=out,
                 baseline_512_ms=remembered_baseline_ms(parent, verification_rows(parent, dataset), table),
                 engines=engines or None,

@@ -34,6 +34,11 @@ class LatencyModel:
     def __init__(self, table: LatencyTable) -> None:
         self.table = table
 
+    def on(self, engines: Sequence[str]) -> LatencyModel:
+        """The model of these engines alone; of all where none of them was measured."""
+        known = {name: engine for name, engine in self.table.engines.items() if name in engines}
+        return LatencyModel(self.table.model_copy(update={"engines": known})) if known else self
+
     @property
     def digest(self) -> str:
         """Hash of the table's costs."""
