@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from rankine.certification.metric_tests import Verdict
-from rankine.observation.report import render_ladder
+from rankine.config import parse
+from rankine.observation.report import render_ladder, render_report
+from rankine.observation.result import DemoResult
 from rankine.planning.ladder import Cost, Ladder, LadderStep, plan_tests, rungs_of, shares
+from sample_result import minimal_result
 
 COSTS = ["tiny", "small", "large"]
 
@@ -87,6 +90,16 @@ def test_page_shows_every_rung_and_its_bounds_when_rendered(tmp_path: Path) -> N
     page = render_ladder(ladder(), "movies", tmp_path / "ladder.html").read_text(encoding="utf-8")
     for told in ("Ladder of movies", "large", "tiny", "0.0005", "−0.00045", "baseline", "<svg", "(10.0%)"):
         assert told in page
+
+
+def test_report_has_a_part_on_the_ladder_when_the_record_has_one(tmp_path: Path) -> None:
+    without = parse(DemoResult, minimal_result())
+    pages = [
+        render_report(record, tmp_path / name).read_text(encoding="utf-8")
+        for name, record in (("without", without), ("with", without.model_copy(update={"ladder": ladder()})))
+    ]
+    assert ['<section id="ladder">' in page for page in pages] == [False, True]
+    assert "certified at increasing margins" in pages[1]
 
 
 def test_ladder_reads_back_equal_when_dumped() -> None:

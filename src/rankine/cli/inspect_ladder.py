@@ -18,7 +18,16 @@ def print_ladder(ladder: Ladder) -> None:
     """A line a rung, with shares of the baseline; then what was tested and is none."""
     rows = sorted(ladder.baseline.p50_ms, key=int)
     print_table(
-        ("margin", "variant", "engine", "AUC change", "bounds", *(f"{r} rows, ms" for r in rows), "MACs/row", "size"),
+        (
+            "margin",
+            "variant",
+            "engine",
+            "AUC change",
+            "bounds",
+            *(f"{r} row{'s' * (r != '1')}, ms" for r in rows),
+            "MACs/row",
+            "size",
+        ),
         [_baseline(ladder.baseline, rows), *(_rung(ladder, rung, rows) for rung in ladder.rungs)],
         title="ladder",
     )

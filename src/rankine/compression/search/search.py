@@ -200,7 +200,8 @@ def _tell(evaluation: Evaluation, emit: Emit) -> None:
 
 def _eta(found: Sequence[Evaluation], left: int) -> str:
     """How long a stage will still take, by what its evaluations took so far."""
-    if not found or not left:
+    like = [each for each in found if learns(each.passes)] or found  # what learns takes longest, and comes last
+    if not like or not left:
         return ""
-    minutes = left * sum(each.seconds for each in found) / len(found) / 60
+    minutes = left * sum(each.seconds for each in like) / len(like) / 60
     return f"about {minutes:.0f} min left" if minutes >= 1 else "less than a minute left"
