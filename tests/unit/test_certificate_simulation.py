@@ -13,7 +13,7 @@ import pytest
 from rankine.metrics import auc, calibration_ratio, log_loss
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = ("certificate_simulation", "simulated_rows")
+MODULES = ("certificate_simulation", "render_certificate_simulation", "simulated_rows")
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def simulation(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
 
     yield certificate_simulation
     for name in MODULES:
-        sys.modules.pop(name)
+        sys.modules.pop(name, None)
 
 
 def test_false_passes_are_rare_only_when_clusters_are_heeded(simulation, tmp_path: Path) -> None:
@@ -69,3 +69,23 @@ def test_no_user_has_an_item_twice_when_rows_are_drawn(simulation) -> None:
     pairs = np.asarray(rows.clusters["user"]) * world.items + np.asarray(rows.clusters["item"])
     assert len(np.unique(pairs)) == len(pairs)
     assert len(np.unique(rows.clusters["user"])) == world.users
+
+
+def test_page_is_what_the_result_says_when_rendered(simulation) -> None:
+    import render_certificate_simulation as page
+
+    result = page.read_result()
+    assert page.PAGE.read_text(encoding="utf-8") == page.render(result)
+    assert simulation.CertificateSimulation.model_validate(result).world == simulation.WORLD
+
+
+def test_committed_result_keeps_its_promise_when_read(simulation) -> None:
+    import render_certificate_simulation as page
+
+    result = simulation.CertificateSimulation.model_validate(page.read_result())
+    assert {level.metric for level in result.levels} == set(simulation.NAMES)
+    for level in result.levels:
+        assert level.runs >= 2000
+        assert level.rate <= 0.05 + 2 * level.rate_se
+    for power in result.powers:
+        assert power.rate > power.predicted - 4 * math.sqrt(0.25 / power.runs)
