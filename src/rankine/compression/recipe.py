@@ -58,8 +58,8 @@ class Distill(Frozen):
 
     Attributes:
         hidden, cross_layers, dropout: sizes of the student, as far as its architecture has them.
-        sizes: any other setting of the architecture, such as ``{embedding_dim: 8, low_rank: 16, bottom: [64]}``; what is
-            named nowhere is the baseline's.
+        sizes: any other setting of the architecture, such as ``{embedding_dim: 8, low_rank: 16}``; what is named nowhere
+            is the baseline's.
         teacher_weight, drawn_rows: see :class:`Tuning`.
         hidden_weight: how much the student also learns to predict, by a linear map, the baseline's last hidden layer
             (Romero et al., "FitNets", arXiv 1412.6550).
@@ -83,12 +83,12 @@ class Distill(Frozen):
 
 class LowRank(Frozen):
     """Large linear and cross layers as products of two thin ones, ``W = U V``, by a singular value decomposition that
-    is weighted by what the layer reads.
+    is weighted by what the layer reads and by how its output moves the logit.
 
     Attributes:
-        energy: share of the variance of a layer's output, on calibration rows, that its rank keeps.
-        macs: instead: share of the multiply-adds of the graph to arrive at; ranks are then chosen layer by layer, the
-            cheapest loss of energy first.
+        energy: share of what all layers together move the logit (mean square, to first order) that their ranks keep.
+        macs: instead: share of the multiply-adds of the graph to arrive at. Either way ranks are those of least loss
+            over all layers for their multiply-adds.
         calibration_rows: training rows on which layers are looked at.
         tune: how the model learns again; None leaves it as decomposed.
     """

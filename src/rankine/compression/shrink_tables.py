@@ -1,10 +1,8 @@
 """Narrower embedding tables: the columns in which a table matters to the logit, and a linear map back.
 
-A table keeps the directions in which its rows move the logit most. With ``M`` the covariance of its rows, weighted by
-reads, and ``G`` the mean of ``g g^T`` over the logit's gradients ``g`` with respect to what the model reads from it,
-dropping a part ``e`` of a row changes the logit by about ``e^T g``, in the mean square by ``trace(G cov(e))``. The best
-subspace of d columns are the first d eigenvectors of ``G^(1/2) M G^(1/2)``: a principal component analysis in the
-model's own metric, whose eigenvalues are squared changes of the logit, and so comparable between tables.
+With the covariance of a table's rows, weighted by reads, the columns that are kept are its principal components in the
+model's own metric (:mod:`rankine.compression.logit_metric`). What a column loses is a squared change of the logit, so
+that columns of different tables are compared by it.
 """
 
 from __future__ import annotations
@@ -17,12 +15,12 @@ import numpy as np
 
 from rankine.compression.context import Context
 from rankine.compression.fine_tune import fine_tune
+from rankine.compression.logit_metric import Directions, directions_of, table_metrics
 from rankine.compression.narrow import is_read_by_layers, narrow_sequence, narrow_vector
 from rankine.compression.outcome import Outcome
 from rankine.compression.recipe import ShrinkTables
 from rankine.compression.surgery import close_graph, open_graph, widths_of
 from rankine.compression.table_forms import reads_of_tables
-from rankine.compression.table_metric import table_metrics
 from rankine.errors import UsageError
 from rankine.models.network import Network
 from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, MultiHotFeature, SequenceFeature
@@ -50,19 +48,20 @@ class _Candidate:
         features: that read it.
         rows: ``(count, dim)``.
         mean: of the rows, as far as it can be kept apart; else zero.
-        forward: ``(dim, dim)``; the first d columns give the d columns that are kept.
-        back: its inverse; the first d rows map them back.
-        losses: mean squared change of the logit from dropping a column, ``(dim,)``, descending.
+        directions: of the rows around their mean.
         overhead_bytes: of a column in the maps that stay in the graph.
     """
 
     features: tuple[Feature, ...]
     rows: Floats
     mean: Floats
-    forward: Floats
-    back: Floats
-    losses: Floats
+    directions: Directions
     overhead_bytes: int
+
+    @property
+    def losses(self) -> Floats:
+        """Mean squared change of the logit from dropping a column, ``(dim,)``, descending."""
+        return self.directions.losses
 
     @property
     def dim(self) -> int:
@@ -153,21 +152,13 @@ def _candidates(
         alone = [f for f in features if isinstance(f, SequenceFeature) or not is_read_by_layers(graph, f.name, widths)]
         rows, weights = network.tables[name].dequantized(), reads[name] + _UNREAD
         # A mean apart needs that every read adds it exactly once: not so for bags, which may be empty, and sequences.
-        centered = all(isinstance(feature, CategoricalFeature) for feature in features)
-        mean = weights @ rows / weights.sum() if centered else np.zeros(rows.shape[1])
+        has_mean = all(isinstance(feature, CategoricalFeature) for feature in features)
+        mean = weights @ rows / weights.sum() if has_mean else np.zeros(rows.shape[1])
+        centered = rows - mean
+        covariance = (centered * weights[:, None]).T @ centered / weights.sum()
         overhead = len(alone) * rows.shape[1] * 4
-        found[name] = _Candidate(features, rows, mean, *_axes(rows - mean, weights, metrics[name]), overhead)
+        found[name] = _Candidate(features, rows, mean, directions_of(covariance, metrics[name]), overhead)
     return found
-
-
-def _axes(rows: Floats, weights: Floats, metric: Floats) -> tuple[Floats, Floats, Floats]:
-    """The maps to and from the columns of a table in the order of what they change, and what each changes."""
-    covariance = (rows * weights[:, None]).T @ rows / weights.sum()
-    values, vectors = np.linalg.eigh(metric)
-    root = vectors * np.sqrt(values)  # metric = root root^T
-    losses, turned = np.linalg.eigh(root.T @ covariance @ root)
-    turned = turned[:, ::-1]
-    return root @ turned, turned.T @ np.linalg.inv(root), np.maximum(losses[::-1], 0)
 
 
 def _columns(candidates: Mapping[str, _Candidate], settings: ShrinkTables, table_bytes: int) -> dict[str, int]:
@@ -208,9 +199,8 @@ def _chosen(candidates: Mapping[str, _Candidate], settings: ShrinkTables, table_
 
 def _narrow(graph: Graph, one: _Candidate, columns: int, widths: dict[str, int]) -> tuple[Table, dict[str, bool]]:
     """The narrower table, and for each of its features whether the map back is a part of the layers that read it."""
-    back = one.back[:columns]
-    scale, basis = _orthonormal(back)
-    rows = (one.rows - one.mean) @ (one.forward[:, :columns] @ scale)
+    scale, basis = _orthonormal(one.directions.back[:columns])
+    rows = (one.rows - one.mean) @ (one.directions.forward[:, :columns] @ scale)
     merged = {}
     for feature in one.features:
         if isinstance(feature, SequenceFeature):
