@@ -12,7 +12,8 @@ __all__ = ["choose"]
 def choose(costs: Costs, importance: np.ndarray, macs: int) -> list[int]:
     """Numbers of groups, in the order in which they go; ``costs`` is left as it is without them.
 
-    What a group saves depends on the widths that are left, so it is asked again after every one.
+    What a group saves depends on the widths that are left, so it is asked again after every one. What it saves beyond
+    the budget does not count: a whole feature does not go where a few neurons are enough.
 
     Args:
         importance: ``(groups,)``.
@@ -21,11 +22,12 @@ def choose(costs: Costs, importance: np.ndarray, macs: int) -> list[int]:
     chosen: list[int] = []
     going = np.ones(len(importance), bool)
     while costs.macs > macs:
-        saved = costs.saved()
+        saved, worth = costs.saved()
         possible = going & costs.allowed() & (saved > 0)
         if not possible.any():
             break
-        ratio = np.divide(importance, saved, out=np.full(len(saved), np.inf), where=possible)
+        useful = worth * np.minimum(1.0, (costs.macs - macs) / np.maximum(saved, 1))
+        ratio = np.divide(importance, useful, out=np.full(len(saved), np.inf), where=possible)
         best = int(np.argmin(ratio))
         costs.remove(best)
         going[best] = False

@@ -43,22 +43,25 @@ class Costs:
                         self._axis(trace.labels, ids)  # a sum keeps a term
         for ids in _table_columns(trace):
             self._axis(trace.labels, ids)  # a table keeps a column
+        whole = [trace.labels.all_along(trace.ids[value.name], (0, 1), keepdims=True) for value in trace.graph.inputs]
+        self._axis(trace.labels, np.concatenate(whole))  # and the model a feature
 
     @property
     def macs(self) -> int:
         """Multiply-adds that are left."""
         return sum(prod(axis.left for axis in axes) for axes, _ in self._products)
 
-    def saved(self) -> np.ndarray:
-        """What taking out each group would save now, ``(groups,)``, in the unit of the price."""
-        found = np.zeros(self._count)
+    def saved(self) -> tuple[np.ndarray, np.ndarray]:
+        """What taking out each group would save now: multiply-adds, and their price; both ``(groups,)``."""
+        macs, cost = np.zeros(self._count), np.zeros(self._count)
         for axes, price in self._products:
-            now = prod(axis.left for axis in axes)
             then = np.ones(self._count)
             for axis in axes:
                 then *= axis.left - axis.loss
-            found += price * (now - then)
-        return found
+            saved = prod(axis.left for axis in axes) - then
+            macs += saved
+            cost += price * saved
+        return macs, cost
 
     def allowed(self) -> np.ndarray:
         """Which groups can go without leaving nothing of an axis, ``(groups,)``."""

@@ -86,7 +86,7 @@ class Goal:
 def _check(start: Trace, settings: Prune) -> None:
     roots = groups_of(start, settings.what)
     costs = Costs(start, roots)
-    if (costs.allowed() & (costs.saved() > 0)).any():
+    if (costs.allowed() & (costs.saved()[0] > 0)).any():
         return
     unknown = f"; {', '.join(start.unknown)} keeps all that it reads" if start.unknown else ""
     raise UsageError(

@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from rankine.compression.prune.labels import Ids
 from rankine.compression.prune.operation import Operation
-from rankine.compression.prune.operations.contraction import Contraction
 from rankine.compression.prune.operations.elementwise import Elementwise
+from rankine.compression.prune.shrink import masked_logits
 from rankine.compression.prune.trace import Trace
 from rankine.models.inputs import torch_inputs
 from rankine.models.schema import Task
@@ -24,6 +24,7 @@ from rankine.training.fit import Examples
 __all__ = ["importance"]
 
 _BATCH_ROWS = 256
+_MEASURED_ROWS = 4096
 
 
 def importance(
@@ -34,7 +35,9 @@ def importance(
     A group has one gate that multiplies everything where it begins: the columns of tables, the outputs of layers after
     their activation. With ``g`` the gradient of the loss of a batch with respect to the gate, at 1, ``taylor`` is the
     mean of ``|g|`` over batches (Molchanov et al., "Importance Estimation for Neural Network Pruning", CVPR 2019, arXiv
-    1906.10771) and ``fisher`` that of ``g**2 / 2`` (Theis et al., arXiv 1801.05787).
+    1906.10771) and ``fisher`` that of ``rows * g**2 / 2`` (Theis et al., arXiv 1801.05787), both in the unit of the
+    loss. Neither holds for something as large as a whole feature, so of a feature the loss without it is measured too,
+    and the larger of both counts.
 
     Args:
         examples: rows with labels. Against the baseline's own probabilities its gradient would be zero.
@@ -50,9 +53,14 @@ def importance(
         of_group = np.zeros(len(roots))
         for name, (elements, groups) in gates.items():
             np.add.at(of_group, groups, gradients[name][elements])
-        total += np.abs(of_group) if method == "taylor" else of_group**2 / 2
+        total += np.abs(of_group) if method == "taylor" else part.batch.rows * of_group**2 / 2
         batches += 1
-    return total / max(batches, 1)
+    mean: np.ndarray = total / max(batches, 1)
+    whole = _loss_without(trace, None, examples)
+    for number, root in enumerate(roots):
+        if trace.labels.is_field(root):
+            mean[number] = max(mean[number], _loss_without(trace, root, examples) - whole)
+    return mean
 
 
 def _gate_gradients(model: GraphModel, trace: Trace, part: Examples, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -73,6 +81,14 @@ def _gate_gradients(model: GraphModel, trace: Trace, part: Examples, names: Sequ
         product = (slope * seen[name]).detach()
         found[name] = _over_rows(product, shape, trace.rows_axis[name]).numpy().astype(np.float64).ravel()
     return found
+
+
+def _loss_without(trace: Trace, root: int | None, examples: Examples) -> float:
+    """The mean loss with a group masked, on a part of the rows."""
+    part = examples.select(np.arange(min(examples.batch.rows, _MEASURED_ROWS)))
+    removed = frozenset() if root is None else frozenset((root,))
+    logits = torch.from_numpy(masked_logits(trace, removed, part.batch))
+    return float(_loss(logits, part.targets, trace.network.schema.tasks))
 
 
 def _loss(outputs: Tensor, targets: np.ndarray, tasks: Sequence[Task]) -> Tensor:
@@ -97,11 +113,12 @@ def _gates(trace: Trace) -> dict[str, frozenset[int]]:
     following = {operation.data[0]: operation.output for operation in trace.operations if _is_unary(operation)}
     found = {value.name: _roots(trace, trace.ids[value.name]) for value in trace.graph.inputs}
     for operation in trace.operations:
-        if isinstance(operation, Contraction) and operation.neurons:
+        own = operation.own(trace.labels)
+        if own is not None:
             name = operation.output
             while name in following and len(readers[name]) == 1:
                 name = following[name]
-            found[name] = _roots(trace, operation.own_neurons(trace.labels))
+            found[name] = _roots(trace, own) | found.get(name, frozenset())
     return found
 
 

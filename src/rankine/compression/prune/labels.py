@@ -22,9 +22,9 @@ class Atom:
     """What can be taken out by itself, before dependencies.
 
     Attributes:
-        kind: ``field``: a whole feature; ``dimension``: a column of a table; ``neuron``: an output column of a product
-            with a weight.
-        source: the feature, the table, or the value that the product computes.
+        kind: ``field``: a whole feature; ``dimension``: a column of a table; ``neuron``: a place of an axis
+            that comes from a weight.
+        source: the feature, the table, or the value in which a weight meets others.
         index: of the column; 0 for a field.
     """
 
@@ -55,6 +55,10 @@ class Labels:
             self._atoms.append(atom)
             self._parents.append(len(self._parents))
         return self._id(frozenset((self._numbers[atom],)))
+
+    def neurons(self, source: str, count: int) -> Ids:
+        """The sets of the single neurons of a value, ``(count,)``."""
+        return np.array([self.only(Atom("neuron", source, index)) for index in range(count)], np.int64)
 
     def root(self, number: int) -> int:
         """What stands for all atoms that are tied to this one; 0: fixed."""

@@ -10,6 +10,7 @@ import onnx
 from rankine.models.rewrite.graph import reads
 
 if TYPE_CHECKING:
+    from rankine.compression.prune.labels import Ids, Labels
     from rankine.compression.prune.plan import Plan
     from rankine.compression.prune.trace import Trace
 
@@ -34,6 +35,10 @@ class Operation:
     @property
     def output(self) -> str:
         return str(self.node.output[0])
+
+    def own(self, labels: Labels) -> Ids | None:
+        """The sets of the neurons that begin with the first output; None where none do."""
+        return None
 
     def label(self, trace: Trace) -> None:
         """Set the labels of the outputs; tie what must go together."""

@@ -28,7 +28,7 @@ def operation_of(trace: Trace, node: onnx.NodeProto, dependent: AbstractSet[str]
     if not data or node.op_type in _MEASURES:
         return Free(node, data)
     if node.op_type in ELEMENTWISE:
-        return Elementwise(node, data)
+        return Elementwise(trace, node, data)
     if node.op_type in ALONG:
         return along(trace, node, data) or Opaque(node, data)
     return movement(trace, node, data) or contraction(trace, node, data) or Opaque(node, data)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from rankine.compression.prune.labels import Atom, Ids, Labels
+from rankine.compression.prune.labels import Ids, Labels
 from rankine.compression.prune.operation import Operation
 from rankine.compression.prune.plan import projections
 from rankine.models.rewrite.graph import attribute
@@ -78,13 +78,13 @@ class Contraction(Operation):
         ids = _spread(labels.all_along(ids, summed) if summed else ids, kept, result)
         ids = np.broadcast_to(ids, trace.shape(self.output))
         if self.neurons:
-            ids = labels.either(ids, _spread(self.own_neurons(labels), self.neurons, result))
+            ids = labels.either(
+                ids, _spread(labels.neurons(self.output, self.extents[self.neurons]), self.neurons, result)
+            )
         trace.put(self.output, ids)
 
-    def own_neurons(self, labels: Labels) -> Ids:
-        """The sets of the neurons alone, ``(neurons,)``."""
-        count = self.extents[self.neurons]
-        return np.array([labels.only(Atom("neuron", self.output, index)) for index in range(count)], np.int64)
+    def own(self, labels: Labels) -> Ids | None:
+        return labels.neurons(self.output, self.extents[self.neurons]) if self.neurons else None
 
     def need(self, plan: Plan) -> None:
         needed = plan.needed(self.output)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 
-from rankine.compression.prune.labels import Ids
+from rankine.compression.prune.labels import Ids, Labels
 from rankine.compression.prune.operation import Operation, collapse
 from rankine.compression.prune.plan import projections
 
@@ -29,6 +30,24 @@ ELEMENTWISE = frozenset(f"{_UNARY} {_PRODUCTS} {_SUMS} Div".split())
 
 
 class Elementwise(Operation):
+    """What its operands have in one place goes together, or is not needed.
+
+    A product of one column and a weight of several begins neurons, as a linear layer does: a number times the factors
+    of a factorization machine.
+    """
+
+    def __init__(self, trace: Trace, node: onnx.NodeProto, data: tuple[str, ...]) -> None:
+        super().__init__(node, data)
+        shape = trace.shape(self.output)
+        own = (1,) * (len(shape) - len(trace.shape(data[0]))) + trace.shape(data[0])
+        wider = [axis for axis, size in enumerate(shape) if size > own[axis]]
+        is_outer = node.op_type == "Mul" and len(data) == 1 and len(wider) == 1
+        self._axis = wider[0] if is_outer and set(node.input) - {*data} <= set(trace.graph.constants) else None
+        self._count = shape[self._axis] if self._axis is not None else 0
+
+    def own(self, labels: Labels) -> Ids | None:
+        return labels.neurons(self.output, self._count) if self._axis is not None else None
+
     def label(self, trace: Trace) -> None:
         shape = trace.shape(self.output)
         given = {name: trace.labels.normal(trace.ids[name]) for name in self.data}
@@ -49,6 +68,9 @@ class Elementwise(Operation):
                 own = trace.labels.either(own, given[name])
             for name in sums:
                 _tie(trace, np.broadcast_to(given[name], shape), own, is_full=trace.shape(name) == shape)
+        if self._axis is not None:
+            begun = trace.labels.neurons(self.output, self._count)
+            result = trace.labels.either(result, begun.reshape([-1] + [1] * (len(shape) - self._axis - 1)))
         if divisor in given:
             _keep_divisor(trace, np.broadcast_to(given[divisor], shape), result)
         trace.put(self.output, result)
