@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from rankine.artifact import Artifact
 from rankine.certification.plan import certified_pairs
 from rankine.cli import main
-from rankine.cli.optimize import command
+from rankine.cli.optimize import _require_rung, command
 from rankine.compression.recipe import Distill, LowRank, Quantize, Recipe
 from rankine.compression.search import Fidelity, SearchSettings, SearchSpace, Target
 from rankine.config import dump_yaml
@@ -208,7 +208,7 @@ def test_command_searches_and_names_what_misses_the_target_when_it_is_not_met(
         main(given)
     assert ended.value.code == QualityGateFailed.exit_status
     told = capsys.readouterr()
-    assert "came closest: macs=0.5" in told.err
+    assert "came closest: macs=0." in told.err
     assert "ladder" in told.out
     assert (tmp_path / "out.search" / "evaluations").is_dir()
     ladder = ladder_of(Artifact.open(out))
@@ -236,3 +236,12 @@ def test_command_refuses_a_recipe_when_it_is_to_search(baseline: Artifact, tmp_p
     result = CliRunner().invoke(command, given)
     assert isinstance(result.exception, UsageError)
     assert "a search makes its own" in str(result.exception)
+
+
+def test_command_refuses_when_no_rung_is_within_the_margin(found: Artifact) -> None:
+    tightest = ladder_of(found).rungs[0].margin
+    _require_rung(found, {}, tightest)
+    with pytest.raises(QualityGateFailed, match=r"at the margin that was asked for.*search-1"):
+        _require_rung(found, {}, tightest / 2)
+    with pytest.raises(QualityGateFailed, match=r"came closest: bytes="):
+        _require_rung(found, {"bytes": 1e-6}, tightest)

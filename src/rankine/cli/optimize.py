@@ -80,8 +80,8 @@ def command(
     carry_catalog(artifact, out)
     show(child, as_json=as_json)
     require_pass(child)
-    if search.targets:
-        _require_target(child, search.targets, margin)
+    if search.given:
+        _require_rung(child, search.targets, margin)
 
 
 def _apply(
@@ -142,18 +142,23 @@ def _search(
         raise
 
 
-def _require_target(artifact: Artifact, targets: dict[str, float], margin: float) -> None:
-    """Raise unless what is certified at the margin is as small as was asked.
+def _require_rung(artifact: Artifact, targets: dict[str, float], margin: float) -> None:
+    """Raise unless a rung is certified at the margin, and as small as was asked.
 
     Raises:
-        QualityGateFailed: it is not; says what came closest.
+        QualityGateFailed: there is none; says what came closest.
     """
     from rankine.planning.ladder import read_ladder, shares
 
     ladder = read_ladder(artifact)
     rung = None if ladder is None else ladder.at(margin)
     if ladder is None or rung is None:
-        return  # told by require_pass
+        raise QualityGateFailed(
+            "no variant of the search is certified at the margin that was asked for",
+            where=f"--margin {margin:g}",
+            got=", ".join(f"{each.variant} at {each.margin:g}" for each in ladder.rungs) if ladder else "no ladder",
+            hint="Search longer, or accept a larger --margin; the artifact is written as it is.",
+        )
     reached = shares(ladder, rung)
     if all(reached[name] <= share for name, share in targets.items()):
         return

@@ -74,7 +74,8 @@ def latency_model(path: Path | None = None, emit: Emit = ignore) -> LatencyModel
     place = path or default_file()
     table = read_table(place)
     if table is not None and (path is not None or _is_current(table)):
-        emit(Note("latency table", f"{place}, off by {table.error or 0:.0%} in the median over whole graphs"))
+        off = "" if table.error is None else f", off by {table.error:.0%} in the median over whole models"
+        emit(Note("latency table", f"{place}{off}"))
         return LatencyModel(table)
     table = measure_latency(emit=emit)
     try:
