@@ -58,8 +58,8 @@ class Distill(Frozen):
 
     Attributes:
         hidden, cross_layers, dropout: sizes of the student, as far as its architecture has them.
-        sizes: any other setting of the architecture, such as ``{embedding_dim: 8, low_rank: 16}``; what is named nowhere
-            is the baseline's.
+        sizes: any other setting of the architecture, such as ``{embedding_dim: 8, low_rank: 16}``; what is named
+            nowhere is the baseline's.
         teacher_weight, drawn_rows: see :class:`Tuning`.
         hidden_weight: how much the student also learns to predict, by a linear map, the baseline's last hidden layer
             (Romero et al., "FitNets", arXiv 1412.6550).
@@ -97,7 +97,7 @@ class LowRank(Frozen):
 
     type: Literal["low_rank"] = "low_rank"
     version: Literal[1] = 1
-    energy: Share = 0.99
+    energy: Share = 0.9999
     macs: Share | None = None
     calibration_rows: int = Field(8192, ge=1)
     tune: Tuning | None = Tuning()

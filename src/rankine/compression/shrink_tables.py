@@ -36,6 +36,7 @@ Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 _UNREAD = 0.1
 """Weight of a row that was never read, in reads: serving may meet it."""
+_BLOCK_ROWS = 1 << 16
 _WORTH = 4
 """A map back that is a node of its own must be paid for so many times by the bytes that it saves."""
 
@@ -154,11 +155,19 @@ def _candidates(
         # A mean apart needs that every read adds it exactly once: not so for bags, which may be empty, and sequences.
         has_mean = all(isinstance(feature, CategoricalFeature) for feature in features)
         mean = weights @ rows / weights.sum() if has_mean else np.zeros(rows.shape[1])
-        centered = rows - mean
-        covariance = (centered * weights[:, None]).T @ centered / weights.sum()
-        overhead = len(alone) * rows.shape[1] * 4
-        found[name] = _Candidate(features, rows, mean, directions_of(covariance, metrics[name]), overhead)
+        directions = directions_of(_covariance(rows - mean.astype(np.float32), weights), metrics[name])
+        found[name] = _Candidate(features, rows, mean, directions, len(alone) * rows.shape[1] * 4)
     return found
+
+
+def _covariance(rows: Floats, weights: Floats) -> Floats:
+    """Second moments of weighted rows, ``(dim, dim)``; in blocks, since tables may be large."""
+    total: Floats = np.zeros((rows.shape[1], rows.shape[1]))
+    for start in range(0, len(rows), _BLOCK_ROWS):
+        block = rows[start : start + _BLOCK_ROWS].astype(np.float64)
+        total += (block * weights[start : start + _BLOCK_ROWS, None]).T @ block
+    total /= weights.sum()
+    return total
 
 
 def _columns(candidates: Mapping[str, _Candidate], settings: ShrinkTables, table_bytes: int) -> dict[str, int]:
@@ -200,7 +209,8 @@ def _chosen(candidates: Mapping[str, _Candidate], settings: ShrinkTables, table_
 def _narrow(graph: Graph, one: _Candidate, columns: int, widths: dict[str, int]) -> tuple[Table, dict[str, bool]]:
     """The narrower table, and for each of its features whether the map back is a part of the layers that read it."""
     scale, basis = _orthonormal(one.directions.back[:columns])
-    rows = (one.rows - one.mean) @ (one.directions.forward[:, :columns] @ scale)
+    to_columns = (one.directions.forward[:, :columns] @ scale).astype(np.float32)
+    rows = (one.rows - one.mean.astype(np.float32)) @ to_columns
     merged = {}
     for feature in one.features:
         if isinstance(feature, SequenceFeature):
@@ -208,7 +218,7 @@ def _narrow(graph: Graph, one: _Candidate, columns: int, widths: dict[str, int])
             merged[feature.name] = False
         else:
             merged[feature.name] = narrow_vector(graph, feature.name, basis, one.mean, widths)
-    return Table(rows.astype(np.float32)), merged
+    return Table(rows), merged
 
 
 def _orthonormal(back: Floats) -> tuple[Floats, Floats]:
