@@ -10,7 +10,7 @@ import numpy as np
 
 from rankine.artifact import Artifact, refuse_existing
 from rankine.certification.certify import certify
-from rankine.certification.quality import check_margin
+from rankine.certification.margins import Margins
 from rankine.compilation.compile import compile_artifact
 from rankine.compression.compress import compress
 from rankine.compression.context import CostModel
@@ -31,7 +31,7 @@ def optimize(
     recipes: Sequence[Recipe],
     dataset: Dataset,
     *,
-    margin: float,
+    margin: float | Margins,
     out: Path,
     engines: Sequence[str] | None = None,
     cost: CostModel | None = None,
@@ -43,14 +43,14 @@ def optimize(
 
     Args:
         engines: names of engines to build for; None means all that are installed.
-        margin: the largest loss of AUC that is accepted.
+        margin: the largest loss of AUC that is accepted, the other metrics' by :meth:`Margins.of`; or all of them.
         cost: measured on this machine, for passes that have a budget of time.
 
     Raises:
         ArtifactError: something is at ``out`` already (found before the work begins).
     """
     refuse_existing(out)
-    check_margin(margin)
+    margins = margin if isinstance(margin, Margins) else Margins.of(margin)
     with tempfile.TemporaryDirectory(prefix="rankine-optimize-", dir=existing_folder(out)) as scratch:
         compressed = parent
         for number, recipe in enumerate(recipes):
@@ -60,7 +60,7 @@ def optimize(
         compiled = compile_artifact(
             compressed, engines=engines, verify_batch=rows, out=Path(scratch) / "compiled", emit=emit
         )
-        certified = certify(compiled, dataset, margin=margin, out=Path(scratch) / "certified", emit=emit)
+        certified = certify(compiled, dataset, margin=margins, out=Path(scratch) / "certified", emit=emit)
         return write_ladder(certified, rows, out=out, emit=emit)
 
 
