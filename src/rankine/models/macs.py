@@ -6,9 +6,9 @@ import math
 
 import onnx
 
-__all__ = ["count_graph_macs", "value_shapes"]
+__all__ = ["COUNTED_ROWS", "count_graph_macs", "value_shapes"]
 
-_ROWS = 64
+COUNTED_ROWS = 64
 """The count is taken at this many rows and divided: what does not grow with them weighs little."""
 
 _RECURRENT = ("GRU", "LSTM", "RNN")
@@ -22,18 +22,18 @@ def count_graph_macs(model: onnx.ModelProto) -> int:
     Products of two activations (attention, dot interactions) count like those with weights. Where a shape cannot be
     inferred, the size of the node's weights counts.
     """
-    shapes = value_shapes(model, _ROWS)
+    shapes = value_shapes(model, COUNTED_ROWS)
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     total = 0.0
     for node in model.graph.node:
         if node.op_type in _RECURRENT:
-            total += _recurrent(node, shapes | weights) / _ROWS
+            total += _recurrent(node, shapes | weights) / COUNTED_ROWS
         if node.op_type not in ("MatMul", "Gemm", "Conv"):
             continue
         output = shapes.get(node.output[0])
         inner = _inner(node, shapes | weights)
         if output is not None and inner is not None:
-            total += math.prod(output) * inner / _ROWS
+            total += math.prod(output) * inner / COUNTED_ROWS
         else:
             total += max((math.prod(weights[name]) for name in node.input[:2] if name in weights), default=0)
     return round(total)
@@ -43,7 +43,7 @@ def _recurrent(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
     """Multiply-adds of all steps: both products of every gate; one step of one row where shapes are not known."""
     given, *weights = (shapes.get(name) for name in node.input[:3])
     one = sum(math.prod(shape) for shape in weights if shape is not None)
-    return one * (_ROWS if given is None else math.prod(given[:2]))
+    return one * (COUNTED_ROWS if given is None else math.prod(given[:2]))
 
 
 def _inner(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int | None:

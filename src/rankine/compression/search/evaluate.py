@@ -11,11 +11,14 @@ import numpy as np
 
 from rankine.compression.compress import apply_passes
 from rankine.compression.context import Context
+from rankine.compression.distill import student_of
 from rankine.compression.outcome import PassReport
 from rankine.compression.recipe import Distill, Pass, Prune, Quantize
 from rankine.compression.search.records import FULL, SKETCH, Evaluation, Fidelity, Judge, SearchCost
+from rankine.compression.search.shapes import shape_of
 from rankine.compression.search.work import WorkFolder
 from rankine.errors import RankineError
+from rankine.models.macs import COUNTED_ROWS
 from rankine.models.network import Network, network_of, size_of
 from rankine.training.config import FitConfig
 from rankine.training.fit import Examples
@@ -98,8 +101,9 @@ class Evaluator:
         network: Network | None = None
         reports: tuple[PassReport, ...] = ()
         try:
+            costed: Network | None = None
             if fidelity == SKETCH:
-                network = _sketched(passes, self._contexts[SKETCH])
+                network, costed = _sketched(passes, self._contexts[SKETCH])
             elif form is not None:
                 network, reports = apply_passes(self.work.network(form.key), passes[-1:], self.context)
                 reports = (*form.reports, *reports)
@@ -112,7 +116,7 @@ class Evaluator:
                 passes=tuple(passes),
                 fidelity=fidelity,
                 size=size_of(network),
-                latency_ms=self.cost.latency_ms(replace(network, numeric="int8"), COST_ROWS),
+                latency_ms=self.cost.latency_ms(replace(costed or network, numeric="int8"), COST_ROWS),
                 judged=None if fidelity == SKETCH else self.judge.judge(network),
                 reports=reports,
                 seconds=perf_counter() - begin,
@@ -173,18 +177,17 @@ def _part(context: Context, share: float) -> Context:
     )
 
 
-def _sketched(passes: Sequence[Pass], context: Context) -> Network:
-    """A network of the candidate's shape, whose weights mean nothing."""
-    from rankine.compression.distill import student_of
-
+def _sketched(passes: Sequence[Pass], context: Context) -> tuple[Network, Network]:
+    """A network of the candidate's shape, whose weights mean nothing: to be counted, and to be costed."""
     network = context.baseline
+    if len(passes) == 1 and isinstance(passes[0], Distill) and network.module is not None:
+        student = student_of(network.module, passes[0].model_copy(update={"warm_start": False}))
+        return shape_of(student, COUNTED_ROWS), shape_of(student, COST_ROWS)
     for settings in passes:
         if isinstance(settings, Distill) and network.module is not None:
-            cold = settings.model_copy(update={"warm_start": False})
-            network = network_of(student_of(network.module, cold))
+            network = network_of(student_of(network.module, settings.model_copy(update={"warm_start": False})))
         elif isinstance(settings, Distill | Quantize):
             network, _ = apply_passes(network, (settings,), context)  # tells why it cannot
         else:
-            untuned = settings.model_copy(update={"tune": None})
-            network, _ = apply_passes(network, (untuned,), context)
-    return network
+            network, _ = apply_passes(network, (settings.model_copy(update={"tune": None}),), context)
+    return network, network

@@ -115,11 +115,13 @@ def _narrowed(
 def _level(
     evaluator: Evaluator, forms: Sequence[Form], fidelity: Fidelity, over: Callable[[], bool], emit: Emit
 ) -> list[Evaluation]:
-    """Forms at one fidelity, as long as there is time, without those that were refused."""
+    """Forms at one fidelity, without those that were refused: as long as there is time, but one that learns in any case,
+    and all that learn nothing, which take seconds."""
     found: list[Evaluation] = []
     with step(emit, f"train at {fidelity.name}", total=len(forms), unit="candidates") as advance:
         for number, form in enumerate(forms):
-            if over() and found and not evaluator.known(form, fidelity.name):
+            begun = any(learns(each.passes) for each in found)
+            if over() and begun and learns(form) and not evaluator.known(form, fidelity.name):
                 emit(Note("search", f"out of time: {len(forms) - number} candidates stay untried at {fidelity.name}"))
                 break
             evaluation = evaluator.train(form, fidelity)
