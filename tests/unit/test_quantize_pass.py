@@ -14,9 +14,12 @@ import pytest
 from rankine.compression.context import Context
 from rankine.compression.outcome import Outcome
 from rankine.compression.quantize import quantize
+from rankine.compression.quantize.aware import learn_quantized
 from rankine.compression.quantize.loss import Judge
-from rankine.compression.quantize.tables import hot_share
+from rankine.compression.quantize.tables import hot_share, quantized_tables
+from rankine.compression.quantize.write import calibrate
 from rankine.compression.recipe import Quantize, Tuning
+from rankine.compression.table_forms import quotient_remainder
 from rankine.errors import UsageError
 from rankine.models.network import Network, NetworkScorer
 from rankine.training.config import FitConfig
@@ -31,9 +34,13 @@ TUNING = Tuning(
 
 @cache
 def context(family: str) -> Context:
+    return judged_context(network(family))
+
+
+def judged_context(baseline: Network) -> Context:
     """Labels tell whether the baseline's score is above the middle: whatever changes scores costs quality."""
-    found = context_of(network(family), rows=4500)
-    train, validation = (_judged(network(family), part) for part in (found.train, found.validation))
+    found = context_of(baseline, rows=4500)
+    train, validation = (_judged(baseline, part) for part in (found.train, found.validation))
     return replace(found, train=train, validation=validation)
 
 
@@ -140,3 +147,21 @@ def test_mixed_tables_answer_most_reads_in_int8_when_ids_are_read_unevenly() -> 
         assert table.size_bytes <= plain().network.tables[name].size_bytes
     assert hot_share(np.array([1, 80, 2, 10, 7])) == pytest.approx(1 / 5)
     assert hot_share(np.zeros(3)) == 0
+
+
+def test_parts_are_trained_in_int4_when_a_table_is_put_together_from_two() -> None:
+    whole = network("dcn_v2")
+    parts = {
+        name: quotient_remainder(table, 8, np.ones(table.count)) if table.count > 16 else table
+        for name, table in whole.tables.items()
+    }
+    composed = replace(whole, tables=parts, module=None)
+    rows = judged_context(composed)
+    inputs = NetworkScorer(composed).inputs(rows.calibration(512))
+    calibrated = calibrate(composed.graph, inputs)
+    tables = quantized_tables(composed, "int4", rows)
+    assert {table.form for table in tables.values()} == {"quotient-remainder int4", "int4"}
+    tuned, learned, fit = learn_quantized(composed, calibrated, calibrated.layers, tables, TUNING, rows)
+    served = replace(tuned, graph=learned.in_int8(), tables=quantized_tables(tuned, "int4", rows), numeric="int8")
+    assert fit.best_epoch > 0
+    assert rows.validation_auc(served) == pytest.approx(fit.validation_auc, abs=5e-5)
