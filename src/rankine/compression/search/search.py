@@ -115,7 +115,7 @@ def _narrowed(
 def _level(
     evaluator: Evaluator, forms: Sequence[Form], fidelity: Fidelity, over: Callable[[], bool], emit: Emit
 ) -> list[Evaluation]:
-    """Forms at one fidelity, without those that were refused: as long as there is time, but one that learns in any case,
+    """Forms at one fidelity, without those that were refused: as long as there is time, but in any case one that learns
     and all that learn nothing, which take seconds."""
     found: list[Evaluation] = []
     with step(emit, f"train at {fidelity.name}", total=len(forms), unit="candidates") as advance:
