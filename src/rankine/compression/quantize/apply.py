@@ -58,7 +58,7 @@ def quantize(network: Network, settings: Quantize, context: Context) -> Outcome:
         quantized = replace(network, graph=form.calibrated.in_int8(form.layers), numeric="int8")
     else:
         quantized = replace(network, graph=form.calibrated.model if form.learned else network.graph)
-    return Outcome(replace(quantized, tables=form.tables, module=None), _text(form, settings), _details(form))
+    return Outcome(replace(quantized, tables=form.tables, module=None), _text(form, settings, context), _details(form))
 
 
 def _calibrated(network: Network, settings: Quantize, context: Context, advance: Advance) -> _Form:
@@ -98,10 +98,11 @@ def _learned(network: Network, form: _Form, settings: Quantize, tuning: Tuning, 
     )
 
 
-def _text(form: _Form, settings: Quantize) -> str:
+def _text(form: _Form, settings: Quantize, context: Context) -> str:
     total = len(form.calibrated.layers)
     layers = f"INT8 in {len(form.layers)} of {total} layers" if form.kept else f"INT8 in {total} layers"
-    ranges = "learned ranges" if form.learned else f"{settings.method} ranges of {settings.calibration_rows} rows"
+    rows = min(settings.calibration_rows, context.train.batch.rows)
+    ranges = "learned ranges" if form.learned else f"{settings.method} ranges of {rows} rows"
     return f"{layers}, {ranges}, tables {settings.tables}"
 
 
