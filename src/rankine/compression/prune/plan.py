@@ -10,6 +10,7 @@ import onnx
 from onnx import helper
 
 from rankine.compression.prune.operation import Free
+from rankine.models.rewrite.fold import remove_dropout
 from rankine.models.rewrite.graph import Graph, renamed
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class Plan:
         inputs = [_resized(value, widths[value.name][-1]) for value in self._graph.inputs if value.name in widths]
         constants = {**self._graph.constants, **self._constants}
         graph = Graph(self._nodes, constants, inputs, self._graph.outputs, self._graph.opset)
+        remove_dropout(graph)  # nodes of one part, which do nothing any more
         graph.prune()
         return graph
 

@@ -1,0 +1,137 @@
+"""Pruning of every architecture of ours and of models that nobody here wrote, on the engines that serve them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from conftest import is_ci
+from engine.families import FAMILIES, family_module
+from engine.foreign_models import EXAMPLES, write_rows
+from engine.small_model import small_batch
+from rankine.compilation.engine import Target
+from rankine.compilation.engines import load_engine
+from rankine.compression.context import Context, only_features
+from rankine.compression.prune import prune
+from rankine.compression.prune.costs import Costs
+from rankine.compression.prune.groups import groups_of
+from rankine.compression.prune.shrink import differs, masked_logits, shrink
+from rankine.compression.prune.trace import Trace, trace
+from rankine.compression.recipe import Prune
+from rankine.data import load_dataset
+from rankine.errors import EngineMissing
+from rankine.events import ignore
+from rankine.metrics import sigmoid
+from rankine.models.columns import Batch
+from rankine.models.network import Network, NetworkScorer, load_network, network_of, size_of
+from rankine.models.transforms import Transforms
+from rankine.models.variant import BASELINE, Model
+from rankine.training.fit import Examples
+from rankine.training.load import load
+
+pytestmark = pytest.mark.engine
+
+Given = tuple[Network, Batch]
+NAMES = [*FAMILIES, *(f"foreign-{name}" for name in EXAMPLES)]
+KINDS = ("neurons", "dimensions", "fields")
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Given]:
+    """A network and rows for it, made once."""
+    known: dict[str, Given] = {}
+    rows = write_rows(tmp_path_factory.mktemp("data") / "rows.parquet")
+
+    def foreign(name: str) -> Given:
+        dataset = load_dataset(rows, schema=EXAMPLES[name].schema)
+        out = tmp_path_factory.mktemp("loaded") / "model"
+        artifact = load(EXAMPLES[name].build(), EXAMPLES[name].schema, dataset, out=out, name=name)
+        return load_network(artifact, BASELINE), dataset.encode(Transforms.read(artifact))
+
+    def make(name: str) -> Given:
+        if name not in known:
+            ours = name in FAMILIES
+            known[name] = (
+                (network_of(family_module(name)), small_batch(1000)) if ours else foreign(name.removeprefix("foreign-"))
+            )
+        return known[name]
+
+    return make
+
+
+def context_of(network: Network, batch: Batch) -> Context:
+    """Labels by chance from the model's own scores."""
+    probabilities = sigmoid(NetworkScorer(network).logits(batch))
+    labels = (np.random.default_rng(0).random(probabilities.shape) < probabilities).astype(np.float32)
+    at = np.arange(batch.rows)
+    examples = Examples(batch, labels)
+    return Context(examples.select(at[at % 3 != 0]), examples.select(at[at % 3 == 0]), network, 0, ignore)
+
+
+def some_of(network: Network, seed: int, share: float) -> tuple[Trace, frozenset[int]]:
+    """A share of all groups, drawn, as far as something is left of every layer."""
+    found = trace(network)
+    roots = groups_of(found, KINDS)
+    costs, removed = Costs(found, roots), set()
+    for number in np.random.default_rng(seed).permutation(len(roots))[: round(share * len(roots) + 0.5)]:
+        if costs.allowed()[number]:
+            costs.remove(int(number))
+            removed.add(roots[number])
+    return found, frozenset(removed)
+
+
+def score(network: Network, batch: Batch, engine: str, folder: Path) -> np.ndarray:
+    """Logits ``(rows, tasks)`` by an engine."""
+    try:
+        loaded = load_engine(engine)
+    except EngineMissing as error:
+        if is_ci():
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    onnx.save(network.graph, folder / "graph.onnx")
+    model = Model(name="pruned", schema=network.schema, graph=folder / "graph.onnx", tables=network.tables)
+    loaded.build(model, Target(), folder)
+    runner = loaded.open(model, folder)
+    out = np.full((batch.rows, len(network.schema.tasks)), np.nan, np.float32)
+    runner.run(only_features(batch, network.schema), out)
+    runner.close()
+    return out
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_smaller_graph_computes_what_the_masked_one_does_when_a_part_goes(
+    name: str, given: Callable[[str], Given]
+) -> None:
+    network, batch = given(name)
+    part = batch.select(slice(0, 200))
+    for seed in range(3):
+        found, removed = some_of(network, seed, 0.5)
+        assert found.unknown == ()
+        smaller = shrink(found, removed)
+        assert differs(found, removed, smaller, part) <= 1
+        assert size_of(smaller).bytes < size_of(network).bytes
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("name", ["dcn_v2", "dlrm", "din", "mmoe", "foreign-history", "foreign-packed"])
+def test_engine_scores_as_the_masked_network_when_it_runs_the_pruned_one(
+    name: str, engine: str, given: Callable[[str], Given], tmp_path: Path
+) -> None:
+    network, batch = given(name)
+    found, removed = some_of(network, 1, 0.3)
+    part = batch.select(slice(0, 60))
+    scores, wanted = score(shrink(found, removed), part, engine, tmp_path), masked_logits(found, removed, part)
+    assert (np.abs(scores - wanted) <= 1e-5 * np.maximum(1, np.abs(wanted))).all()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "foreign-offsets"])
+def test_network_has_half_of_the_multiply_adds_when_pruned(name: str, given: Callable[[str], Given]) -> None:
+    network, batch = given(name)
+    outcome = prune(network, Prune(macs=0.5, steps=1, tune=None), context_of(network, batch))
+    before, after = outcome.details["macs_per_row"]
+    assert after <= 0.5 * before
+    assert size_of(outcome.network).bytes < size_of(network).bytes
