@@ -121,7 +121,7 @@ def low_rank(network: Network, settings: LowRank, context: Context) -> Outcome:
     network = network.changed(graph=close_graph(graph, network.graph))
     text = f"{len(chosen)} of {len(layers)} layers of low rank ({', '.join(map(str, chosen))})"
     reached = count_graph_macs(network.graph)
-    if settings.macs is not None and reached > settings.macs * total:
+    if settings.macs is not None and reached > settings.macs * total + 1:  # both are rounded
         text += f", {reached / total:.2f} of the multiply-adds: rank 1 everywhere is no less"
     if settings.tune is not None:
         network, result = fine_tune(network, settings.tune, context, task="tune low rank")
