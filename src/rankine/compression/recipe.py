@@ -162,8 +162,8 @@ class Prune(Frozen):
         latency: share of the measured latency at 512 rows to arrive at, by the cost model of this machine; the pruning
             ends when both budgets are met.
         steps: of pruning and fine-tuning, in equal ratios.
-        importance: ``taylor`` is the first-order change of the loss, ``fisher`` the second-order one. Of a whole feature
-            the loss without it is measured too.
+        importance: ``taylor`` is the first-order change of the loss, ``fisher`` the second-order one. Of a whole
+            feature the loss without it is measured too.
         what: neurons (of MLPs, experts, attention units; ranks of cross layers), dimensions (columns of tables), and
             fields (whole features).
         calibration_rows: training rows on which importance is measured.
