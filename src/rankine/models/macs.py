@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import onnx
 
 __all__ = ["COUNTED_ROWS", "count_graph_macs", "value_shapes"]
@@ -12,15 +13,16 @@ COUNTED_ROWS = 64
 """The count is taken at this many rows and divided: what does not grow with them weighs little."""
 
 _RECURRENT = ("GRU", "LSTM", "RNN")
+_PRODUCTS = ("MatMul", "Gemm", "Conv")
 
 
 def count_graph_macs(model: onnx.ModelProto) -> int:
-    """Multiply-adds a row of the products in ``model`` (MatMul, Gemm, Conv, and every step of GRU, LSTM and RNN).
+    """Multiply-adds a row of the products in ``model`` (MatMul, Gemm, Einsum, Conv, every step of GRU, LSTM and RNN).
 
     Rows are the inputs' first dimension.
 
     Products of two activations (attention, dot interactions) count like those with weights. Where a shape cannot be
-    inferred, the size of the node's weights counts.
+    inferred, the graph is run to see it; where that fails too, the size of the node's weights counts.
     """
     shapes = value_shapes(model, COUNTED_ROWS)
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
@@ -28,7 +30,9 @@ def count_graph_macs(model: onnx.ModelProto) -> int:
     for node in model.graph.node:
         if node.op_type in _RECURRENT:
             total += _recurrent(node, shapes | weights) / COUNTED_ROWS
-        if node.op_type not in ("MatMul", "Gemm", "Conv"):
+        if node.op_type == "Einsum":
+            total += _einsum(node, shapes | weights) / COUNTED_ROWS
+        if node.op_type not in _PRODUCTS:
             continue
         output = shapes.get(node.output[0])
         inner = _inner(node, shapes | weights)
@@ -44,6 +48,18 @@ def _recurrent(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
     given, *weights = (shapes.get(name) for name in node.input[:3])
     one = sum(math.prod(shape) for shape in weights if shape is not None)
     return one * (COUNTED_ROWS if given is None else math.prod(given[:2]))
+
+
+def _einsum(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
+    """One multiply-add for each place of all letters; 0 where shapes are not known, or letters are left out."""
+    equation = next(onnx.helper.get_attribute_value(entry) for entry in node.attribute).decode().replace(" ", "")
+    given = [shapes.get(name) for name in node.input]
+    if "." in equation or None in given:
+        return 0
+    extents: dict[str, int] = {}
+    for letters, shape in zip(equation.partition("->")[0].split(","), given, strict=True):
+        extents |= dict(zip(letters, shape or (), strict=True))
+    return math.prod(extents.values())
 
 
 def _inner(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int | None:
@@ -77,4 +93,26 @@ def value_shapes(model: onnx.ModelProto, rows: int) -> dict[str, tuple[int, ...]
         shape = value.type.tensor_type.shape.dim
         if value.type.tensor_type.HasField("shape") and all(size.HasField("dim_value") for size in shape):
             found[value.name] = tuple(size.dim_value for size in shape)
-    return found
+    return found | _seen(model, found, rows)
+
+
+def _seen(model: onnx.ModelProto, known: dict[str, tuple[int, ...]], rows: int) -> dict[str, tuple[int, ...]]:
+    """Shapes at so many rows of what products read and give, where inference does not tell: exporters compute the
+    sizes of a reshape from the number of rows."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    products = [node for node in model.graph.node if node.op_type in (*_PRODUCTS, "Einsum")]
+    names = {name for node in products for name in (*node.input, *node.output) if name} - constants - known.keys()
+    if not names:
+        return {}
+    from onnxruntime.capi import onnxruntime_pybind11_state as states
+
+    from rankine.models.onnx_session import tapped_session
+
+    widths = {value.name: value.type.tensor_type.shape.dim[1].dim_value for value in model.graph.input}
+    wanted = sorted(names)
+    try:
+        session = tapped_session(model, wanted)
+        results = session.run(wanted, {name: np.ones((rows, width), np.float32) for name, width in widths.items()})
+    except (states.Fail, states.InvalidArgument, states.RuntimeException, states.InvalidGraph):
+        return {}
+    return {name: result.shape for name, result in zip(wanted, results, strict=True)}

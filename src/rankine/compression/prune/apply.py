@@ -18,7 +18,7 @@ from rankine.compression.prune.summary import details_of, step_details, text_of
 from rankine.compression.prune.trace import Trace, trace
 from rankine.compression.recipe import Prune, Tuning
 from rankine.events import Note
-from rankine.models.network import Network
+from rankine.models.network import Network, size_of
 
 __all__ = ["prune"]
 
@@ -45,7 +45,7 @@ def prune(network: Network, settings: Prune, context: Context) -> Outcome:
             network, result = fine_tune(network, tuning, context, task=f"prune {number}/{settings.steps}")
             found["fit"] = result.model_dump(mode="json")
         now = trace(network)
-        found["macs_per_row"] = Costs(now, []).macs
+        found["macs_per_row"] = size_of(network).macs_per_row
         steps.append(found)
         context.emit(Note("prune", f"step {number} of {settings.steps}", {"MACs": found["macs_per_row"]}))
     return Outcome(network, text_of(goal, settings.macs, steps), details_of(goal, now, steps))
@@ -66,7 +66,8 @@ def _step(now: Trace, goal: Goal, settings: Prune, context: Context, share: floa
     costs = Costs(now, roots, goal.price(settings))
     proof = calibration.batch.select(slice(0, _PROOF_ROWS))
     network, removed, refused = now.network, Roots(), 0
-    macs = goal.macs * settings.macs**share
+    # What is in products of other forms, such as recurrent layers, stays and counts.
+    macs = goal.macs * settings.macs**share - (size_of(network).macs_per_row - costs.macs)
     for _ in range(_ROUNDS):
         chosen = [roots[number] for number in choose(costs, weights, round(macs))]
         if chosen:

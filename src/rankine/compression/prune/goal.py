@@ -11,7 +11,7 @@ from rankine.compression.prune.operations.contraction import Contraction
 from rankine.compression.prune.trace import Trace, trace
 from rankine.compression.recipe import Prune
 from rankine.errors import UsageError
-from rankine.models.network import Network
+from rankine.models.network import Network, size_of
 from rankine.models.torch_graph import untrainable
 
 __all__ = ["LATENCY_ROWS", "Goal"]
@@ -60,7 +60,7 @@ class Goal:
         _check(start, settings)
         cost = context.cost if settings.latency is not None else None
         latency = cost.latency_ms(network, LATENCY_ROWS) if cost is not None else None
-        return cls(start, Costs(start, []).macs, latency, cost)
+        return cls(start, size_of(network).macs_per_row, latency, cost)
 
     def is_late(self, network: Network, share: float) -> float:
         """How many times too slow a network is when it is to have this share of the first latency; 1 or less: it is
