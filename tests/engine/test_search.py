@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from rankine.artifact import Artifact
+from rankine.artifact import Artifact, read_record
 from rankine.certification.plan import certified_pairs
 from rankine.cli import main
 from rankine.cli.optimize import _require_rung, command
 from rankine.compression.recipe import Distill, LowRank, Quantize, Recipe
-from rankine.compression.search import Fidelity, SearchSettings, SearchSpace, Target
+from rankine.compression.search import Evaluation, Fidelity, SearchSettings, SearchSpace, Target
 from rankine.config import dump_yaml
 from rankine.data import Dataset, load_dataset
 from rankine.errors import QualityGateFailed, UsageError
@@ -38,7 +38,7 @@ SPACE = SearchSpace(
     forms=(*STUDENTS, (LowRank(macs=0.5, tune=None),), ()), quantizations=(Quantize(calibration_rows=512),)
 )
 SETTINGS = SearchSettings(
-    fidelities=(Fidelity(rows=0.3, epochs=1),), finalists=2, largest_loss=0.5, hopeless=0.5, threads=1
+    fidelities=(Fidelity(rows=0.3, least_rows=1000, epochs=1),), finalists=2, largest_loss=0.5, hopeless=0.5, threads=1
 )
 MARGIN = 0.2
 
@@ -120,7 +120,7 @@ def test_artifact_tells_how_each_variant_was_made_when_searched(found: Artifact)
 def test_low_fidelity_decides_which_students_are_trained_in_full_when_there_are_many(found: Artifact) -> None:
     records = [path.read_text() for path in (found.path.parent / "found.search" / "evaluations").glob("*.json")]
     distilled = [text for text in records if '"type": "quantize"' not in text.split('"fidelity"')[0]]
-    assert sum('"fidelity": "0.3x1"' in text for text in distilled) == len(STUDENTS)
+    assert sum('"fidelity": "0.3>1000x1"' in text for text in distilled) == len(STUDENTS)
     in_full = [text for text in distilled if '"fidelity": "full"' in text and '"type": "distill"' in text]
     assert len(in_full) == SETTINGS.finalists
 
@@ -160,6 +160,19 @@ def test_search_trains_nothing_when_its_work_folder_has_it_all(
     with forbidden_training():
         copy = searched(baseline, dataset, latency, "copy")
     assert decided(copy) == decided(found)
+
+
+def test_search_trains_one_candidate_a_round_when_there_is_no_time(
+    baseline: Artifact, dataset: Dataset, latency: LatencyModel, tmp_path: Path
+) -> None:
+    hurried = SearchPlan(margin=MARGIN, work=tmp_path, space=SPACE, settings=SETTINGS, time_budget_s=1e-6)
+    artifact = optimize_by_search(
+        baseline, dataset, hurried, latency, out=tmp_path / "out", baseline_512_ms=1.0, engines=["onnxruntime"]
+    )
+    assert ladder_of(artifact).rungs
+    trained = [read_record(path, Evaluation) for path in (tmp_path / "evaluations").iterdir()]
+    learned = [each.fidelity for each in trained if [step.type for step in each.passes] == ["distill"]]
+    assert {name: learned.count(name) for name in learned} == {"sketch": len(STUDENTS), "0.3>1000x1": 1, "full": 1}
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 from rankine.artifact import Draft
+from rankine.compilation.operator_list import operators_of
 from rankine.compression.recipe import Distill, Pass, Prune, Quantize, Recipe, Tuning
 from rankine.compression.search import (
     Costing,
@@ -24,10 +25,12 @@ from rankine.compression.search.evaluate import learns, reduced
 from rankine.compression.search.front import fronts, promote, spread
 from rankine.compression.search.records import FULL
 from rankine.compression.search.screen import screened
+from rankine.compression.search.shapes import shape_of
 from rankine.config import parse
 from rankine.errors import ArtifactError, ConfigError, UsageError
-from rankine.models.network import Network, Size
-from rankine.models.schema import CategoricalFeature, Schema
+from rankine.models.macs import COUNTED_ROWS
+from rankine.models.network import Network, Size, network_of, size_of
+from rankine.models.schema import CategoricalFeature, Schema, SequenceFeature
 from rankine.models.zoo import build_model
 
 BASELINE = Size(parameters=1000, macs_per_row=1000, graph_bytes=4000, table_bytes=6000)
@@ -97,6 +100,13 @@ def test_evaluation_is_refused_when_it_has_neither_sizes_nor_a_reason() -> None:
         parse(Evaluation, {"key": "k", "passes": [], "fidelity": "full", "seconds": 0})
 
 
+def test_fidelity_takes_enough_rows_to_learn_from_when_there_are_few() -> None:
+    low = Fidelity(rows=0.2, epochs=4)
+    assert [low.count(rows) for rows in (1_000, 100_000, 1_000_000)] == [1_000, 50_000, 200_000]
+    names = {each.name for each in (low, FULL, Fidelity(rows=0.2), low.model_copy(update={"least_rows": 1}))}
+    assert len(names) == 4
+
+
 def test_passes_learn_shorter_when_fidelity_is_low() -> None:
     low = Fidelity(rows=0.1, epochs=2)
     distill = reduced(Distill(), low, threads=1)
@@ -139,6 +149,17 @@ def test_space_has_students_that_can_be_built_when_model_is_a_reference_model(ar
         smaller = sum(weight.numel() for weight in built.parameters())
         assert smaller < sum(weight.numel() for weight in model.parameters())
     Recipe(passes=(*space.forms[0], space.quantizations[0]))
+
+
+@pytest.mark.parametrize("architecture", ["dcn_v2", "dlrm", "din"])
+def test_traced_shape_has_the_operators_of_the_export_when_costed(architecture: str) -> None:
+    history = SequenceFeature(name="seen", side="request", table="a", max_length=5)
+    features = (*(CategoricalFeature(name=name, side="item") for name in ("a", "b")), history)
+    sizes = {"architecture": architecture, "hidden": [16, 8]}
+    model = build_model(Schema(features=features, item_id="id"), {"a": 10, "b": 10}, sizes).eval()
+    exported = network_of(model)
+    assert operators_of(shape_of(model, 64), 64) == operators_of(exported, 64)
+    assert size_of(shape_of(model, COUNTED_ROWS)).macs_per_row == size_of(exported).macs_per_row
 
 
 def test_work_folder_gives_back_what_was_put_when_opened_again(tmp_path: Path) -> None:

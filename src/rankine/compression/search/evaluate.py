@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from time import perf_counter
 
-import numpy as np
-
 from rankine.compression.compress import apply_passes
 from rankine.compression.context import Context
 from rankine.compression.distill import student_of
@@ -129,13 +127,14 @@ class Evaluator:
 
     @cached_property
     def _contexts(self) -> dict[str, Context]:
-        few = _part(self.context, min(1.0, _SKETCH_ROWS / self.context.train.batch.rows))
-        return {SKETCH: few, FULL.name: _part(self.context, 1.0)}
+        rows = self.context.train.batch.rows
+        return {SKETCH: _part(self.context, min(rows, _SKETCH_ROWS)), FULL.name: _part(self.context, rows)}
 
     def _context(self, fidelity: Fidelity) -> Context:
         """The context with a share of the training rows."""
         if fidelity.name not in self._contexts:
-            self._contexts[fidelity.name] = _part(self.context, fidelity.rows)
+            count = fidelity.count(self.context.train.batch.rows)
+            self._contexts[fidelity.name] = _part(self.context, count)
         return self._contexts[fidelity.name]
 
 
@@ -162,11 +161,10 @@ def _shorter(fit: FitConfig, fidelity: Fidelity, threads: int) -> FitConfig:
     return fit.model_copy(update={"max_epochs": epochs, "threads": threads})
 
 
-def _part(context: Context, share: float) -> Context:
-    """The context with a seeded share of its training rows."""
-    rows = context.train.batch.rows
-    kept = np.sort(np.random.default_rng(context.seed).permutation(rows)[: max(1, round(share * rows))])
-    train = context.train if share >= 1 else context.train.select(kept)
+def _part(context: Context, count: int) -> Context:
+    """The context with a seeded sample of its training rows."""
+    whole = count >= context.train.batch.rows
+    train = context.train if whole else context.train.select(context.calibration_index(count))
     return SharedContext(
         train=train,
         validation=context.validation,

@@ -76,16 +76,29 @@ class Target(Frozen):
 
 
 class Fidelity(Frozen):
-    """How much is spent on an evaluation: a share of the training rows, and at most so many epochs of each training;
-    None for as many as the recipe says."""
+    """How much is spent on an evaluation.
+
+    Attributes:
+        rows: share of the training rows.
+        least_rows: so many are taken in any case, as far as there are: from a few steps nothing can be told.
+        epochs: most of each training; None for as many as the recipe says.
+    """
 
     rows: Share = 1.0
+    least_rows: int = Field(default=50_000, ge=1)
     epochs: int | None = Field(default=None, ge=1)
 
     @property
     def name(self) -> str:
-        """Such as ``0.1x2``, or ``full``."""
-        return "full" if self == FULL else f"{self.rows:g}x{self.epochs or 'all'}"
+        """Such as ``0.2x4``, or ``full``; it tells fidelities apart."""
+        if self == FULL:
+            return "full"
+        least = "" if self.least_rows == FULL.least_rows else f">{self.least_rows}"
+        return f"{self.rows:g}{least}x{self.epochs or 'all'}"
+
+    def count(self, rows: int) -> int:
+        """How many of so many training rows are taken."""
+        return min(rows, max(self.least_rows, round(self.rows * rows)))
 
 
 FULL = Fidelity()
@@ -106,7 +119,7 @@ class SearchSettings(Frozen):
     """
 
     schema_version: Literal[1] = 1
-    fidelities: tuple[Fidelity, ...] = (Fidelity(rows=0.1, epochs=3), Fidelity(rows=0.35, epochs=5))
+    fidelities: tuple[Fidelity, ...] = (Fidelity(rows=0.2, epochs=4), Fidelity(rows=0.5, epochs=6))
     keep: Share = 0.34
     finalists: int = Field(default=6, ge=1)
     hopeless: float = Field(default=0.01, gt=0)
