@@ -16,6 +16,7 @@ from rankine.compression.search import (
     Evaluation,
     Fidelity,
     Judged,
+    SearchSettings,
     SearchSpace,
     Target,
     WorkFolder,
@@ -25,6 +26,7 @@ from rankine.compression.search.evaluate import learns, reduced
 from rankine.compression.search.front import fronts, promote, spread
 from rankine.compression.search.records import FULL
 from rankine.compression.search.screen import screened
+from rankine.compression.search.search import _promoted
 from rankine.compression.search.shapes import shape_of
 from rankine.config import parse
 from rankine.errors import ArtifactError, ConfigError, UsageError
@@ -56,6 +58,19 @@ def test_promote_takes_whole_fronts_and_the_ends_of_the_last_when_there_is_no_ro
     assert promote(points, 4) == [0, 1, 2, 3]
     assert promote(points, 2) == [0, 3]
     assert promote(points, 9) == [0, 1, 2, 3, 4]
+
+
+def test_each_kind_has_its_places_when_students_lag_behind_at_low_fidelity() -> None:
+    def lost(step: Pass, loss: float, ms: float, key: str) -> Evaluation:
+        judged = Judged(loss=loss, auc_change=-loss, auc_se=0.001)
+        return evaluation([step], ms=ms, key=key).model_copy(update={"judged": judged})
+
+    students = [lost(Distill(hidden=(width,)), 0.1 + width / 1e4, width / 8, f"s{width}") for width in (8, 16, 32)]
+    pruned = [lost(Prune(macs=share), 0.001 / share, share, f"p{share}") for share in (0.2, 0.4, 0.8)]
+    chosen = _promoted([*students, *pruned], 2, COSTING, SearchSettings())
+    assert [each.key for each in chosen] == ["p0.2", "s8"]
+    hopeless = lost(Distill(hidden=(64,)), 0.2, 0.1, "s64")
+    assert hopeless not in _promoted([*students, hopeless, *pruned], 7, COSTING, SearchSettings())
 
 
 @pytest.mark.parametrize(("length", "count", "expected"), [(5, 3, [0, 2, 4]), (2, 5, [0, 1]), (4, 1, [0]), (0, 2, [])])
@@ -148,7 +163,7 @@ def test_space_has_students_that_can_be_built_when_model_is_a_reference_model(ar
         built = student_of(model, student.model_copy(update={"warm_start": False}))
         smaller = sum(weight.numel() for weight in built.parameters())
         assert smaller < sum(weight.numel() for weight in model.parameters())
-    Recipe(passes=(*space.forms[0], space.quantizations[0]))
+    Recipe(passes=(*space.forms[-1], space.quantizations[0]))
 
 
 @pytest.mark.parametrize("architecture", ["dcn_v2", "dlrm", "din"])

@@ -113,7 +113,8 @@ class SearchSettings(Frozen):
         fidelities: increasing; the full one follows.
         keep: share of the candidates that goes on from each of them.
         finalists: at least so many forms are trained in full, and at most so many variants are handed on.
-        hopeless: a candidate this much AUC behind the best at the same fidelity goes no further, however cheap it is.
+        hopeless: a candidate this much AUC behind the best of its kind at the same fidelity goes no further, however
+            cheap it is.
         largest_loss: variants that lose more on validation are not handed on.
         threads: of a training; None for all cores. A search that is to repeat exactly needs the same number.
     """
@@ -122,7 +123,7 @@ class SearchSettings(Frozen):
     fidelities: tuple[Fidelity, ...] = (Fidelity(rows=0.2, epochs=4), Fidelity(rows=0.5, epochs=6))
     keep: Share = 0.34
     finalists: int = Field(default=6, ge=1)
-    hopeless: float = Field(default=0.01, gt=0)
+    hopeless: float = Field(default=0.02, gt=0)
     largest_loss: float = Field(default=0.005, gt=0)
     threads: int | None = Field(default=None, ge=1)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
+from rankine.compression.recipe import Distill
 from rankine.compression.search.evaluate import COST_ROWS, Evaluator, learns
 from rankine.compression.search.front import fronts, promote, spread
 from rankine.compression.search.records import FULL, Evaluation, Fidelity, SearchSettings, named
@@ -152,11 +153,20 @@ def _quantize(
 
 
 def _promoted(found: Sequence[Evaluation], count: int, costing: Costing, settings: SearchSettings) -> list[Evaluation]:
-    """Those that go on to the next fidelity, those that lose least first."""
-    best = min((each.loss for each in found), default=0.0)
-    near = [each for each in found if each.loss <= best + settings.hopeless]
-    chosen = promote([(each.loss, costing.of(each)) for each in near], count)
-    return sorted((near[place] for place in chosen), key=lambda each: (each.loss, each.key))
+    """Those that go on to the next fidelity, those that lose least first.
+
+    Students begin anew and need epochs to catch up; what is cut out of the baseline begins where that is. So each kind
+    is compared with its own, and has its share of the places.
+    """
+    going_on: list[Evaluation] = []
+    for anew in (True, False):
+        kind = [each for each in found if any(isinstance(step, Distill) for step in each.passes) == anew]
+        best = min((each.loss for each in kind), default=0.0)
+        near = [each for each in kind if each.loss <= best + settings.hopeless]
+        places = max(1, round(count * len(kind) / max(1, len(found))))
+        chosen = promote([(each.loss, costing.of(each)) for each in near], places)
+        going_on += [near[place] for place in chosen]
+    return sorted(going_on, key=lambda each: (each.loss, each.key))
 
 
 def _handed_on(
