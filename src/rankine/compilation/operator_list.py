@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from rankine.models.macs import value_shapes
+from rankine.models.macs import node_macs, value_shapes
 from rankine.models.network import Network
 from rankine.models.variant import Numeric
 
@@ -78,8 +78,9 @@ def operators_of(network: Network, rows: int) -> list[LinearLayer | Operator]:
         sizes = [math.prod(shapes[name]) for name in (*node.input, *node.output) if name in shapes]
         if not sizes:
             continue
-        if node.op_type in _LINEAR:
-            found.append(Operator("product", _product_macs(node, shapes)))
+        macs = round(node_macs(node, shapes, constants, rows))
+        if macs:
+            found.append(Operator("product", macs))
         else:
             found.append(Operator(_KIND_OF.get(node.op_type, "elementwise"), max(sizes)))
     return found
@@ -100,11 +101,6 @@ def _numeric(
         return "int8" if columns >= 8 else "fp32"
     quantized = [name in producers and producers[name].op_type == "DequantizeLinear" for name in node.input[:2]]
     return "int8" if all(quantized) else "fp32"
-
-
-def _product_macs(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    output, left = shapes.get(node.output[0]), shapes.get(node.input[0])
-    return math.prod(output) * left[-1] if output and left else 0
 
 
 def _constants(graph: onnx.GraphProto) -> set[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 import onnx
 
-__all__ = ["COUNTED_ROWS", "count_graph_macs", "value_shapes"]
+__all__ = ["COUNTED_ROWS", "count_graph_macs", "node_macs", "value_shapes"]
 
 COUNTED_ROWS = 64
 """The count is taken at this many rows and divided: what does not grow with them weighs little."""
@@ -24,33 +26,42 @@ def count_graph_macs(model: onnx.ModelProto) -> int:
     Products of two activations (attention, dot interactions) count like those with weights. Where a shape cannot be
     inferred, the graph is run to see it; where that fails too, the size of the node's weights counts.
     """
-    shapes = value_shapes(model, COUNTED_ROWS)
-    weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    total = 0.0
-    for node in model.graph.node:
-        if node.op_type in _RECURRENT:
-            total += _recurrent(node, shapes | weights) / COUNTED_ROWS
-        if node.op_type == "Einsum":
-            total += _einsum(node, shapes | weights) / COUNTED_ROWS
-        if node.op_type not in _PRODUCTS:
-            continue
-        output = shapes.get(node.output[0])
-        inner = _inner(node, shapes | weights)
-        if output is not None and inner is not None:
-            total += math.prod(output) * inner / COUNTED_ROWS
-        else:
-            total += max((math.prod(weights[name]) for name in node.input[:2] if name in weights), default=0)
-    return round(total)
+    shapes = value_shapes(model, COUNTED_ROWS) | {t.name: tuple(t.dims) for t in model.graph.initializer}
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return round(sum(node_macs(node, shapes, weights, COUNTED_ROWS) for node in model.graph.node) / COUNTED_ROWS)
 
 
-def _recurrent(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
+def node_macs(
+    node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]], weights: AbstractSet[str], rows: int
+) -> float:
+    """Multiply-adds of one node at so many rows; 0 for what is no product.
+
+    Args:
+        shapes: of values at so many rows, and of weights.
+        weights: names of the weights, whose size counts once a row where the product's shape is not known.
+    """
+    if node.op_type in _RECURRENT:
+        return _recurrent(node, shapes)
+    if node.op_type == "Einsum":
+        return _einsum(node, shapes)
+    if node.op_type not in _PRODUCTS:
+        return 0
+    output, inner = shapes.get(node.output[0]), _inner(node, shapes)
+    if output is not None and inner is not None:
+        return math.prod(output) * inner
+    return rows * max(
+        (math.prod(shapes[name]) for name in node.input[:2] if name in weights and name in shapes), default=0
+    )
+
+
+def _recurrent(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
     """Multiply-adds of all steps: both products of every gate; one step of one row where shapes are not known."""
     given, *weights = (shapes.get(name) for name in node.input[:3])
     one = sum(math.prod(shape) for shape in weights if shape is not None)
     return one * (COUNTED_ROWS if given is None else math.prod(given[:2]))
 
 
-def _einsum(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
+def _einsum(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
     """One multiply-add for each place of all letters; 0 where shapes are not known, or letters are left out."""
     equation = next(onnx.helper.get_attribute_value(entry) for entry in node.attribute).decode().replace(" ", "")
     given = [shapes.get(name) for name in node.input]
@@ -62,7 +73,7 @@ def _einsum(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
     return math.prod(extents.values())
 
 
-def _inner(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int | None:
+def _inner(node: onnx.NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int | None:
     """Multiply-adds behind one element of the node's output."""
     if node.op_type == "Conv":
         kernel = shapes.get(node.input[1])
@@ -108,11 +119,14 @@ def _seen(model: onnx.ModelProto, known: dict[str, tuple[int, ...]], rows: int) 
 
     from rankine.models.onnx_session import tapped_session
 
-    widths = {value.name: value.type.tensor_type.shape.dim[1].dim_value for value in model.graph.input}
+    given = {
+        value.name: np.ones([rows, *(size.dim_value for size in value.type.tensor_type.shape.dim[1:])], np.float32)
+        for value in model.graph.input
+    }
     wanted = sorted(names)
     try:
         session = tapped_session(model, wanted)
-        results = session.run(wanted, {name: np.ones((rows, width), np.float32) for name, width in widths.items()})
+        results = session.run(wanted, given)
     except (states.Fail, states.InvalidArgument, states.RuntimeException, states.InvalidGraph):
         return {}
     return {name: result.shape for name, result in zip(wanted, results, strict=True)}
