@@ -21,7 +21,7 @@ from rankine.compression.prune.costs import Costs
 from rankine.compression.prune.groups import groups_of
 from rankine.compression.prune.shrink import differs, masked_logits, shrink
 from rankine.compression.prune.trace import Trace, trace
-from rankine.compression.recipe import Prune
+from rankine.compression.recipe import Prunable, Prune
 from rankine.data import load_dataset
 from rankine.errors import EngineMissing
 from rankine.events import ignore
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.engine
 
 Given = tuple[Network, Batch]
 NAMES = [*FAMILIES, *(f"foreign-{name}" for name in EXAMPLES)]
-KINDS = ("neurons", "dimensions", "fields")
+KINDS: tuple[Prunable, ...] = ("neurons", "dimensions", "fields")
 
 
 @pytest.fixture(scope="module")

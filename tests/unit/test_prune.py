@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -19,18 +20,19 @@ from rankine.compression.prune.labels import Atom
 from rankine.compression.prune.shrink import shrink
 from rankine.compression.prune.trace import Trace, trace
 from rankine.compression.quantize import quantize
-from rankine.compression.recipe import Prune, Quantize
+from rankine.compression.recipe import Prunable, Prune, Quantize
 from rankine.errors import UsageError
 from rankine.events import ignore
 from rankine.models.inputs import torch_inputs
 from rankine.models.macs import count_graph_macs
 from rankine.models.network import Network, NetworkScorer, size_of
 from rankine.models.schema import CategoricalFeature, Identity, Schema, Task
+from rankine.models.tables import Table
 from rankine.training.fit import Examples, predict_logits
-from unit.small_networks import FAMILIES, batch_of, context_of, made_network, module_of, network, tuning
+from unit.small_networks import FAMILIES, batch_of, context_of, made_network, module_of, network, random_table, tuning
 from unit.test_prune_graphs import CASES, network_of, rows_of
 
-KINDS = ("neurons", "dimensions", "fields")
+KINDS: tuple[Prunable, ...] = ("neurons", "dimensions", "fields")
 
 
 @cache
@@ -154,15 +156,15 @@ def test_smaller_network_is_the_module_with_a_silent_neuron_when_it_goes() -> No
 
 
 @pytest.mark.parametrize("method", ["taylor", "fisher"])
-def test_importance_is_the_gates_gradient_when_measured_by_small_steps(method: str) -> None:
+def test_importance_is_the_gates_gradient_when_measured_by_small_steps(method: Literal["taylor", "fisher"]) -> None:
     found = trace(network_of(CASES["bias-and-activations"]))
     rows = context_of_case(found.network)
     roots = groups_of(found, ("dimensions",))
-    known = importance(found, roots, rows.train.select(np.arange(200)), method)  # type: ignore[arg-type]
+    known = importance(found, roots, rows.train.select(np.arange(200)), method)
 
     def loss(root: int, by: float) -> float:
         (atom,) = found.labels.groups()[root]
-        tables = {name: replace(table, rows=table.rows.copy()) for name, table in found.network.tables.items()}  # type: ignore[type-var, union-attr]
+        tables = {name: Table(table.dequantized().copy()) for name, table in found.network.tables.items()}
         tables[atom.source].rows[:, atom.index] *= by
         part = rows.train.select(np.arange(200))
         logits = NetworkScorer(replace(found.network, tables=tables)).logits(part.batch).astype(np.float64)
@@ -306,9 +308,8 @@ def test_pass_is_refused_when_nothing_can_go() -> None:
         schema,
         "(float[rows, 6] user) => (float[rows, 1] logits)",
         body,
-        tables={"user": network("deepfm").tables["user"]},
+        tables={"user": random_table(60, 6)},
         one=np.array([1]),
     )
-    made = replace(made, tables={"user": replace(made.tables["user"], rows=made.tables["user"].dequantized()[:, :6])})  # type: ignore[type-var]
     with pytest.raises(UsageError, match=r"nothing in this model that can be taken out.*0 multiply-adds"):
         prune(made, Prune(), context("deepfm"))

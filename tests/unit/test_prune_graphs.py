@@ -14,12 +14,13 @@ from rankine.compression.prune.labels import Atom
 from rankine.compression.prune.plan import Unshrinkable
 from rankine.compression.prune.shrink import differs, shrink
 from rankine.compression.prune.trace import Trace, trace
+from rankine.compression.recipe import Prunable
 from rankine.models.columns import Batch, Ragged
 from rankine.models.network import Network
 from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, Identity, Schema, SequenceFeature, Task
 from unit.small_networks import made_network, operators, random_table
 
-KINDS = ("neurons", "dimensions", "fields")
+KINDS: tuple[Prunable, ...] = ("neurons", "dimensions", "fields")
 A, B, C = (CategoricalFeature(name=name, side="item", encoding=Identity(size=9)) for name in "abc")
 H = SequenceFeature(name="h", side="request", encoding=Identity(size=9), table="a", max_length=3)
 D = DenseFeature(name="d", side="item", width=2)
