@@ -27,6 +27,7 @@ def step_at(variant: str, margin: float, verdict: Verdict = "pass", ms: float = 
         **dict(cost(variant, ms)),
         margin=margin,
         verdict=verdict,
+        reason="as the certificate says",
         delta=-margin / 2,
         ci_low=-0.9 * margin,
         ci_high=0.0,

@@ -62,4 +62,4 @@ def _why(tested: LadderStep) -> str:
     at = f"at {tested.margin:g}"
     if tested.verdict == "pass":
         return f"certified {at}, no cheaper than a rung of a smaller margin"
-    return f"not certified {at}: {tested.verdict} (AUC {tested.delta:+.5f}, lower bound {tested.ci_low:+.5f})"
+    return f"not certified {at}: {tested.verdict}. {tested.reason}"

@@ -61,12 +61,14 @@ class LadderStep(Cost):
 
     Attributes:
         margin: largest loss of AUC; the other metrics' go with it.
+        reason: of the verdict, as the certificate has it; the metric that decides need not be AUC.
         delta, ci_low, ci_high: change of AUC on the test rows and its one-sided 95 % bounds, of the task that decides.
         certificates: their files in the artifact, one a task.
     """
 
     margin: float = Field(gt=0)
     verdict: Verdict
+    reason: str
     delta: float
     ci_low: float
     ci_high: float
@@ -182,6 +184,7 @@ def _tested(cost: Cost, certificate: QualityCertificate, files: tuple[str, ...])
         **dict(cost),
         margin=certificate.margin,
         verdict=certificate.verdict,
+        reason=certificate.reason,
         delta=certificate.delta,
         ci_low=certificate.ci_low,
         ci_high=certificate.ci_high,
