@@ -63,11 +63,11 @@ class Costs:
             cost += price * saved
         return macs, cost
 
-    def allowed(self) -> np.ndarray:
-        """Which groups can go without leaving nothing of an axis, ``(groups,)``."""
+    def allowed(self, share: float = 0.0) -> np.ndarray:
+        """Which groups can go and leave of every axis this share of what it was, and one place; ``(groups,)``."""
         found = np.ones(self._count, bool)
         for axis in self._axes:
-            found &= (axis.loss == 0) | (axis.loss < axis.left)
+            found &= (axis.loss == 0) | (axis.left - axis.loss >= max(1, share * axis.size))
         return found
 
     def remove(self, number: int) -> None:
@@ -91,11 +91,13 @@ class _Axis:
     """Places of an axis, and the groups with which they go.
 
     Attributes:
-        left: places.
+        size: places that there were.
+        left: places that there are.
         loss: places that each group would take, ``(groups,)``.
     """
 
     def __init__(self, size: int, places: np.ndarray, groups: np.ndarray, count: int) -> None:
+        self.size = size
         self._alive = np.ones(size, bool)
         self._places, self._groups = places, groups
         self.left = size

@@ -24,7 +24,7 @@ from rankine.training.fit import Examples
 __all__ = ["importance"]
 
 _BATCH_ROWS = 256
-_MEASURED_ROWS = 4096
+_MEASURED_ROWS = 16384
 
 
 def importance(
