@@ -188,6 +188,16 @@ def test_work_folder_gives_back_what_was_put_when_opened_again(tmp_path: Path) -
     assert again.find(again.key([Prune()], "full")) == found
 
 
+def test_evaluation_is_not_known_when_its_network_is_needed_and_gone(tmp_path: Path) -> None:
+    work = WorkFolder(tmp_path / "work", Draft("train", name="parent").commit(tmp_path / "parent"), {})
+    work.put(evaluation([Prune()], key="abc"))
+    assert work.find("abc") is not None
+    assert work.find("abc", network=True) is None
+    refused = Evaluation(key="abc", passes=(Prune(),), fidelity="full", refused="no", seconds=0)
+    work.put(refused)
+    assert work.find("abc", network=True) == refused
+
+
 def test_keys_differ_when_anything_that_decides_differs(tmp_path: Path) -> None:
     parent = Draft("train", name="parent").commit(tmp_path / "parent")
     first, other = (WorkFolder(tmp_path / "work", parent, {"seed": seed}) for seed in (0, 1))

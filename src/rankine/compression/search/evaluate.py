@@ -70,17 +70,17 @@ class Evaluator:
     def train(self, passes: Sequence[Pass], fidelity: Fidelity) -> Evaluation:
         """The candidate at a fidelity; its network is kept where that is the full one."""
         key = self.work.key(passes, fidelity.name)
-        return self.work.find(key) or self._evaluate(key, passes, fidelity.name, fidelity)
+        return self.work.find(key, network=fidelity == FULL) or self._evaluate(key, passes, fidelity.name, fidelity)
 
     def quantize(self, form: Evaluation, settings: Quantize) -> Evaluation:
         """A form that was trained in full, quantized."""
         passes = (*form.passes, settings)
         key = self.work.key(passes, FULL.name)
-        return self.work.find(key) or self._evaluate(key, passes, FULL.name, form=form)
+        return self.work.find(key, network=True) or self._evaluate(key, passes, FULL.name, form=form)
 
     def known(self, passes: Sequence[Pass], fidelity: str) -> bool:
         """Whether the work folder has it."""
-        return self.work.find(self.work.key(passes, fidelity)) is not None
+        return self.work.find(self.work.key(passes, fidelity), network=fidelity == FULL.name) is not None
 
     def network(self, evaluation: Evaluation) -> Network:
         """Of an evaluation at full fidelity."""

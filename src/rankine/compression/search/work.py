@@ -41,14 +41,16 @@ class WorkFolder:
         decisive = [self._identity, [step.model_dump(mode="json") for step in passes], fidelity]
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:24]
 
-    def find(self, key: str) -> Evaluation | None:
-        """What is known of a key.
+    def find(self, key: str, *, network: bool = False) -> Evaluation | None:
+        """What is known of a key; where its ``network`` is needed, nothing without that.
 
         Raises:
             ArtifactError: the record cannot be read; remove the file, and it is evaluated again.
         """
         path = self._record(key)
-        return read_record(path, Evaluation) if path.is_file() else None
+        found = read_record(path, Evaluation) if path.is_file() else None
+        lost = network and found is not None and found.refused is None and not self._network(key).exists()
+        return None if lost else found
 
     def put(self, evaluation: Evaluation, network: Network | None = None) -> None:
         """Keep an evaluation, and its network if given. The record is written last and at once: what was interrupted
