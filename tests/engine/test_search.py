@@ -13,8 +13,10 @@ from click.testing import CliRunner
 from rankine.artifact import Artifact, read_record
 from rankine.certification.plan import certified_pairs
 from rankine.cli import main
+from rankine.cli.inspect import view_of
 from rankine.cli.optimize import _require_rung, command
-from rankine.compression.recipe import Distill, LowRank, Quantize, Recipe
+from rankine.compression.compress import compress
+from rankine.compression.recipe import Distill, LowRank, Prune, Quantize, Recipe
 from rankine.compression.search import Evaluation, Fidelity, SearchSettings, SearchSpace, Target
 from rankine.config import dump_yaml
 from rankine.data import Dataset, load_dataset
@@ -258,3 +260,13 @@ def test_command_refuses_when_no_rung_is_within_the_margin(found: Artifact) -> N
         _require_rung(found, {}, tightest / 2)
     with pytest.raises(QualityGateFailed, match=r"came closest: bytes="):
         _require_rung(found, {"bytes": 1e-6}, tightest)
+
+
+def test_inspect_shows_a_variant_when_a_feature_was_pruned(
+    baseline: Artifact, dataset: Dataset, tmp_path: Path
+) -> None:
+    recipe = Recipe(passes=(Prune(what=("fields",), macs=0.4, steps=1, calibration_rows=512, tune=None),))
+    pruned = compress(baseline, recipe, dataset, out=tmp_path / "pruned")
+    whole, small = (view_of(pruned).variants[place] for place in (0, 1))
+    assert small.tables.keys() < whole.tables.keys()
+    assert small.bytes_per_row < whole.bytes_per_row

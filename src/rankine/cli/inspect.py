@@ -182,7 +182,7 @@ def view_of(artifact: Artifact) -> ArtifactView:
                 numeric=variant.numeric,
                 steps=variant.steps,
                 macs_per_row=variant.macs_per_row,
-                bytes_per_row=_bytes_per_row(transforms.schema, model.tables),
+                bytes_per_row=_bytes_per_row(model.schema, model.tables),
                 tables={key: _table_view(table) for key, table in model.tables.items()},
                 risky_operators=graph_view(model.graph).risky_operators,
                 size_bytes=artifact.size_bytes(f"{root}/tables/") + artifact.size_bytes(f"{root}/graph.onnx"),
