@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ from conftest import is_ci
 from engine.families import FAMILIES, family_module
 from engine.foreign_models import EXAMPLES, write_rows
 from engine.small_model import small_batch
+from engine.test_foreign_models import Library, as_trained, library, prepared  # noqa: F401
 from rankine.compilation.engine import Target
 from rankine.compilation.engines import load_engine
 from rankine.compression.context import Context, only_features
@@ -22,12 +24,14 @@ from rankine.compression.prune.groups import groups_of
 from rankine.compression.prune.shrink import differs, masked_logits, shrink
 from rankine.compression.prune.trace import Trace, trace
 from rankine.compression.recipe import Prunable, Prune
+from rankine.config import parse
 from rankine.data import load_dataset
 from rankine.errors import EngineMissing
 from rankine.events import ignore
 from rankine.metrics import sigmoid
 from rankine.models.columns import Batch
 from rankine.models.network import Network, NetworkScorer, load_network, network_of, size_of
+from rankine.models.schema import Schema
 from rankine.models.transforms import Transforms
 from rankine.models.variant import BASELINE, Model
 from rankine.training.fit import Examples
@@ -135,3 +139,27 @@ def test_network_has_half_of_the_multiply_adds_when_pruned(name: str, given: Cal
     before, after = outcome.details["macs_per_row"]
     assert after <= 0.5 * before
     assert size_of(outcome.network).bytes < size_of(network).bytes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["DeepFM", "DIN", "AutoInt", "xDeepFM"])
+def test_model_of_a_library_is_smaller_and_proved_when_pruned(
+    name: str,
+    library: Library,  # noqa: F811
+    prepared: Any,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    foreign = library.zoo.ZOO[name]
+    model = as_trained(foreign.build(prepared.fields))
+    schema = parse(Schema, library.models.schema_of(foreign, model, prepared))
+    library.movielens.write_rows(prepared, tmp_path / "rows.parquet", np.arange(len(prepared.user_id)))
+    dataset = load_dataset(tmp_path / "rows.parquet", schema=schema)
+    artifact = load(model, schema, dataset, out=tmp_path / "loaded", name=name)
+    network, batch = load_network(artifact, BASELINE), dataset.encode(Transforms.read(artifact))
+    found, removed = some_of(network, 0, 0.4)
+    assert found.unknown == ()
+    assert differs(found, removed, shrink(found, removed), batch.select(slice(0, 100))) <= 1
+    outcome = prune(network, Prune(macs=0.5, steps=1, tune=None, calibration_rows=512), context_of(network, batch))
+    before, after = outcome.details["macs_per_row"]
+    assert after <= 0.5 * before
+    assert outcome.details["steps"][0]["refused"] == 0

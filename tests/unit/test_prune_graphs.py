@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -18,6 +18,7 @@ from rankine.compression.recipe import Prunable
 from rankine.models.columns import Batch, Ragged
 from rankine.models.network import Network
 from rankine.models.schema import CategoricalFeature, DenseFeature, Feature, Identity, Schema, SequenceFeature, Task
+from rankine.models.tables import QuotientRemainderTable
 from unit.small_networks import made_network, operators, random_table
 
 KINDS: tuple[Prunable, ...] = ("neurons", "dimensions", "fields")
@@ -362,6 +363,18 @@ def test_feature_leaves_schema_tables_and_graph_when_it_goes() -> None:
     assert smaller.schema.feature_names == ("a",)
     assert set(smaller.tables) == {"a"}
     assert sorted(tuple(tensor.dims) for tensor in smaller.graph.graph.initializer) == [(4,), (4, 1), (4, 4), (4, 4)]
+
+
+def test_table_keeps_its_form_when_it_is_two_small_ones() -> None:
+    network = network_of(CASES["concat"])
+    parts = (random_table(3, 4, 1), random_table(3, 4, 2))
+    network = replace(network, tables={**network.tables, "a": QuotientRemainderTable(*parts, 9, "product")})
+    found = trace(network)
+    removed = frozenset(root for root, atoms in found.labels.groups().items() if atom_of("a.1") in atoms)
+    smaller = shrink(found, removed)
+    assert isinstance(smaller.tables["a"], QuotientRemainderTable)
+    assert smaller.tables["a"].dim == 3
+    assert differs(found, removed, smaller, rows_of()) <= 1
 
 
 def test_shrinking_is_refused_when_nothing_would_be_left() -> None:

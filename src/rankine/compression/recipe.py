@@ -178,7 +178,7 @@ class Prune(Frozen):
     macs: Share = 0.5
     latency: Share | None = None
     steps: int = Field(3, ge=1)
-    importance: Literal["taylor", "fisher"] = "taylor"
+    importance: Literal["taylor", "fisher"] = "fisher"
     what: tuple[Prunable, ...] = Field(("neurons", "dimensions", "fields"), min_length=1)
     calibration_rows: int = Field(16384, ge=1)
     tune: Tuning | None = Tuning()

@@ -93,5 +93,6 @@ def _check(start: Trace, settings: Prune) -> None:
         "there is nothing in this model that can be taken out and saves multiply-adds",
         where="recipe: prune",
         got=f"{len(roots)} groups of {', '.join(settings.what)}, {costs.macs} multiply-adds{unknown}",
-        hint="Leave 'prune' out of the recipe for this model, or let it take out more kinds ('what').",
+        hint="Leave 'prune' out of the recipe for this model"
+        + (", or widen 'what'." if len(settings.what) < 3 else "."),
     )
