@@ -325,7 +325,7 @@ def test_smaller_graph_computes_what_the_masked_one_does_when_any_group_goes(nam
     allowed = Costs(found, groups).allowed()
     taken = [group for group, can in zip(groups, allowed, strict=True) if can]
     assert taken or not any(CASES[name].together.values())
-    for group in taken:
+    for group in taken[:: max(1, len(taken) // 5)]:
         smaller = shrink(found, frozenset([group]))
         assert differs(found, frozenset([group]), smaller, rows) <= 1, found.labels.groups()[group]
 
@@ -334,7 +334,7 @@ def test_smaller_graph_computes_what_the_masked_one_does_when_any_group_goes(nam
 def test_smaller_graph_computes_what_the_masked_one_does_when_half_of_all_goes(name: str) -> None:
     found, rows = traced(name), rows_of()
     groups = groups_of(found, KINDS)
-    for seed in range(6):
+    for seed in range(3):
         costs, removed = Costs(found, groups), set()
         for number in np.random.default_rng(seed).permutation(len(groups))[: (len(groups) + 1) // 2]:
             if costs.allowed()[number]:
