@@ -177,6 +177,20 @@ def test_search_trains_one_candidate_a_round_when_there_is_no_time(
     assert {name: learned.count(name) for name in learned} == {"sketch": len(STUDENTS), "0.3>1000x1": 1, "full": 1}
 
 
+def test_what_is_known_counts_when_there_is_no_time(
+    found: Artifact, baseline: Artifact, dataset: Dataset, latency: LatencyModel
+) -> None:
+    work = found.path.parent / "known.search"
+    shutil.copytree(found.path.parent / "found.search", work, symlinks=True)
+    hurried = SearchPlan(margin=MARGIN, work=work, space=SPACE, settings=SETTINGS, time_budget_s=1e-6)
+    out = found.path.parent / "known"
+    with forbidden_training():
+        known = optimize_by_search(
+            baseline, dataset, hurried, latency, out=out, baseline_512_ms=1.0, engines=["onnxruntime"]
+        )
+    assert decided(known) == decided(found)
+
+
 @contextmanager
 def forbidden_training() -> Iterator[None]:
     def refuse(*given: object, **named: object) -> None:

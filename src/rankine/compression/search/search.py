@@ -119,17 +119,20 @@ def _level(
     """Forms at one fidelity, without those that were refused: as long as there is time, but in any case one that learns
     and all that learn nothing, which take seconds."""
     found: list[Evaluation] = []
+    untried = 0
     with step(emit, f"train at {fidelity.name}", total=len(forms), unit="candidates") as advance:
         for number, form in enumerate(forms):
             begun = any(learns(each.passes) for each in found)
             if over() and begun and learns(form) and not evaluator.known(form, fidelity.name):
-                emit(Note("search", f"out of time: {len(forms) - number} candidates stay untried at {fidelity.name}"))
-                break
+                untried += 1
+                continue
             evaluation = evaluator.train(form, fidelity)
             if evaluation.refused is None:
                 found.append(evaluation)
             _tell(evaluation, emit)
             advance(number + 1, _eta(found, len(forms) - number - 1))
+        if untried:
+            emit(Note("search", f"out of time: {untried} candidates stay untried at {fidelity.name}"))
     return found
 
 
@@ -139,16 +142,19 @@ def _quantize(
     """Every form that was trained in full with every quantization; the first of them also where time is over."""
     pairs = [(form, settings) for settings in space.quantizations for form in finals]
     found: list[Evaluation] = []
+    untried = 0
     with step(emit, "quantize", total=len(pairs), unit="candidates") as advance:
         for number, (form, settings) in enumerate(pairs):
             if over() and number >= len(finals) and not evaluator.known((*form.passes, settings), FULL.name):
-                emit(Note("search", f"out of time: {len(pairs) - number} quantizations stay untried"))
-                break
+                untried += 1
+                continue
             evaluation = evaluator.quantize(form, settings)
             if evaluation.refused is None:
                 found.append(evaluation)
             _tell(evaluation, emit)
             advance(number + 1, _eta(found, len(pairs) - number - 1))
+        if untried:
+            emit(Note("search", f"out of time: {untried} quantizations stay untried"))
     return found
 
 
