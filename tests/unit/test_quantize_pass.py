@@ -24,7 +24,7 @@ from rankine.errors import UsageError
 from rankine.models.network import Network, NetworkScorer
 from rankine.training.config import FitConfig
 from rankine.training.fit import Examples
-from unit.small_networks import context_of, network
+from unit.small_networks import ITEM, USER, context_of, made_network, network, schema_of
 
 TUNING = Tuning(
     drawn_rows=0,
@@ -107,6 +107,22 @@ def test_graph_stays_in_float_when_int8_pays_for_no_layer() -> None:
     assert found.network.numeric == "fp32"
     assert found.network.graph == network("dcn_v2").graph
     assert {table.form for table in found.network.tables.values()} == {"int8"}
+
+
+def test_only_tables_become_small_when_no_layer_is_large_enough() -> None:
+    narrow = made_network(
+        schema_of(USER, ITEM),
+        "(float[rows, 6] user, float[rows, 6] item) => (float[rows, 1] logits)",
+        "both = Concat <axis = 1> (user, item) logits = Gemm (both, w, b)",
+        tables={name: network("dcn_v2").tables[name] for name in ("user", "item")},
+        w=np.ones((12, 1), np.float32),
+        b=np.zeros(1, np.float32),
+    )
+    outcome = quantize(narrow, Quantize(tables="int4"), context_of(narrow, rows=600))
+    assert outcome.network.graph == narrow.graph and outcome.network.numeric == "fp32"
+    assert {table.form for table in outcome.network.tables.values()} == {"int4"}
+    with pytest.raises(UsageError, match="no layer that could be INT8"):
+        quantize(narrow, Quantize(tables="float32"), context_of(narrow, rows=600))
 
 
 def test_pass_is_refused_when_no_cost_was_measured() -> None:

@@ -12,7 +12,7 @@ from rankine.compression.context import Context
 from rankine.compression.outcome import Outcome
 from rankine.compression.quantize.aware import learn_quantized
 from rankine.compression.quantize.faster import slower_layers
-from rankine.compression.quantize.layers import Layer
+from rankine.compression.quantize.layers import Layer, has_layers
 from rankine.compression.quantize.loss import Judge, Sensitivity, keep_costliest
 from rankine.compression.quantize.tables import quantized_tables
 from rankine.compression.quantize.write import Calibrated, calibrate
@@ -43,13 +43,18 @@ class _Form:
 def quantize(network: Network, settings: Quantize, context: Context) -> Outcome:
     """The canonical QDQ form of ``network``, and its tables row by row; see :class:`Quantize`.
 
-    Where no layer is left in INT8, the graph stays in FP32 and only the tables are small.
+    Where there is no layer that could be INT8, or none is left, the graph stays in FP32 and only the tables are small.
 
     Raises:
-        UsageError: no layer could be INT8, the graph is INT8 already, an operator has no gradient (with ``tune``), or
-            no cost was measured (with ``only_where_faster``).
+        UsageError: the graph is INT8 already, no layer could be INT8 and the tables are to stay FP32, an operator has
+            no gradient (with ``tune``), or no cost was measured (with ``only_where_faster``).
         DataError: a value is not finite on calibration rows.
     """
+    if settings.tables != "float32" and not has_layers(network.graph):
+        tables = quantized_tables(network, settings.tables, context)
+        text = f"no layer is large enough for INT8: tables {settings.tables}"
+        forms = {name: table.form for name, table in tables.items()}
+        return Outcome(replace(network, tables=tables, module=None), text, {"int8": [], "tables": forms})
     with step(context.emit, "quantize", total=None, unit="layers") as advance:
         form = _calibrated(network, settings, context, advance)
         if settings.sensitivity is not None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rankine.models.rewrite.graph import Graph
 
-__all__ = ["FEWEST_COLUMNS", "Layer", "find_layers", "read_graph", "write_graph"]
+__all__ = ["FEWEST_COLUMNS", "Layer", "find_layers", "has_layers", "read_graph", "write_graph"]
 
 LINEAR = ("Gemm", "MatMul")
 FEWEST_COLUMNS = 8
@@ -103,18 +103,27 @@ def find_layers(graph: Graph) -> tuple[Layer, ...]:
     Raises:
         UsageError: there is none.
     """
-    linear = {layer.name: layer for node in graph.nodes if (layer := _layer(node, graph)) is not None}
-    heads = _heads(graph, set(linear))
-    found = tuple(layer for layer in linear.values() if layer.name not in heads and layer.columns >= FEWEST_COLUMNS)
+    found = _found(graph)
     if not found:
         raise UsageError(
             "there is no layer that could be INT8",
             where="graph",
-            got=f"{len(linear)} linear layers, all of them heads or narrow",
+            got="linear layers that are all heads or narrow, or none",
             allowed=f"a hidden layer of {FEWEST_COLUMNS} columns or more",
             hint="Leave 'quantize' out of the recipe: on so small a network INT8 saves nothing.",
         )
     return found
+
+
+def has_layers(model: onnx.ModelProto) -> bool:
+    """Whether :func:`find_layers` finds any."""
+    return bool(_found(read_graph(model)))
+
+
+def _found(graph: Graph) -> tuple[Layer, ...]:
+    linear = {layer.name: layer for node in graph.nodes if (layer := _layer(node, graph)) is not None}
+    heads = _heads(graph, set(linear))
+    return tuple(layer for layer in linear.values() if layer.name not in heads and layer.columns >= FEWEST_COLUMNS)
 
 
 def _layer(node: onnx.NodeProto, graph: Graph) -> Layer | None:
