@@ -100,6 +100,15 @@ def test_fit_learns_both_tasks_when_there_are_two() -> None:
     assert result.validation_auc == pytest.approx(float(np.mean(aucs)), abs=1e-9)
 
 
+def test_fit_regresses_the_output_when_it_is_a_score_as_it_is() -> None:
+    dataset, transforms, train, validation = prepared(3000)
+    task = dataset.schema.tasks[0].model_copy(update={"link": "identity"})
+    model = build_model(dataset.schema.model_copy(update={"tasks": (task,)}), transforms.table_rows(), SMALL)
+    constant = Examples(train.batch, np.full_like(train.targets, 0.3))
+    fit(model, constant, validation, FitConfig(batch_rows=128, learning_rate=5e-3, max_epochs=3, patience=3))
+    assert predict_logits(model, validation.batch).mean() == pytest.approx(0.3, abs=0.03)
+
+
 def test_fit_names_the_task_before_it_begins_when_validation_has_one_class() -> None:
     dataset, transforms, train, validation = prepared(1000)
     schema = dataset.schema.model_copy(update={"tasks": (Task(name="click"), Task(name="buy"))})

@@ -119,7 +119,8 @@ def test_only_tables_become_small_when_no_layer_is_large_enough() -> None:
         b=np.zeros(1, np.float32),
     )
     outcome = quantize(narrow, Quantize(tables="int4"), context_of(narrow, rows=600))
-    assert outcome.network.graph == narrow.graph and outcome.network.numeric == "fp32"
+    assert outcome.network.graph == narrow.graph
+    assert outcome.network.numeric == "fp32"
     assert {table.form for table in outcome.network.tables.values()} == {"int4"}
     with pytest.raises(UsageError, match="no layer that could be INT8"):
         quantize(narrow, Quantize(tables="float32"), context_of(narrow, rows=600))

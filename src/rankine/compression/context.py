@@ -59,13 +59,15 @@ class Context:
         return self.teach(self.train.batch, "teacher on training rows")
 
     def teach(self, batch: Batch, task: str) -> np.ndarray:
-        """The baseline's probabilities, float32 ``(rows, tasks)``."""
+        """The baseline's scores, float32 ``(rows, tasks)``: probabilities where its outputs are logits."""
         parts = []
         with step(self.emit, task, total=batch.rows, unit="rows") as advance:
             for start in range(0, batch.rows, _CHUNK_ROWS):
                 parts.append(self._teacher.logits(batch.select(slice(start, start + _CHUNK_ROWS))))
                 advance(min(start + _CHUNK_ROWS, batch.rows), "")
-        return sigmoid(np.concatenate(parts)).astype(np.float32)
+        outputs = np.concatenate(parts)
+        logits = np.array([task.link == "sigmoid" for task in self.baseline.schema.tasks])
+        return np.where(logits, sigmoid(outputs), outputs).astype(np.float32)
 
     def targets(self, teacher_weight: float) -> np.ndarray:
         """Float32 ``(rows, tasks)`` for the training rows: this much baseline, the rest label."""

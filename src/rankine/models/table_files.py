@@ -68,8 +68,8 @@ def read_table(artifact: Artifact, prefix: str) -> AnyTable:
     """The table that :func:`write_table` wrote; its arrays are memory-mapped.
 
     Raises:
-        ArtifactError: a file is missing, or cannot be read. Whether its arrays fit each other is seen by ``check``, when
-            a lookup is built.
+        ArtifactError: a file is missing, or cannot be read. Whether its arrays fit each other is seen by ``check``,
+            when a lookup is built.
     """
     if f"{prefix}.json" not in artifact:  # written before tables had other forms than floats and INT8
         return _read_part(artifact, prefix, None)

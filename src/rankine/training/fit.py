@@ -163,10 +163,14 @@ def task_aucs(labels: np.ndarray, logits: np.ndarray) -> list[float]:
 
 
 def _validated(model: Trainable, validation: Examples) -> tuple[float, float]:
-    """AUC and log loss (nats) of the validation rows, each the mean over tasks."""
-    logits = predict_logits(model, validation.batch)
-    losses = [log_loss(labels, of_task) for labels, of_task in zip(validation.targets.T, logits.T, strict=True)]
-    return float(np.mean(task_aucs(validation.targets, logits))), float(np.mean(losses))
+    """AUC and log loss (nats; of an output that is a score as it is the squared error) of the validation rows, each the
+    mean over tasks."""
+    outputs = predict_logits(model, validation.batch)
+    losses = [
+        log_loss(labels, values) if task.link == "sigmoid" else np.square(values - labels).mean()
+        for task, labels, values in zip(model.schema.tasks, validation.targets.T, outputs.T, strict=True)
+    ]
+    return float(np.mean(task_aucs(validation.targets, outputs))), float(np.mean(losses))
 
 
 class _Average:
@@ -226,9 +230,7 @@ def _step(
     optimizer.zero_grad(set_to_none=True)
     inputs = torch_inputs(part.batch, model.schema)
     embedded = model.embed(inputs)
-    logits, targets = model.dense(embedded), torch.from_numpy(part.targets)
-    by_task = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=0)
-    loss = (by_task * torch.tensor([task.weight for task in model.schema.tasks])).sum()
+    loss = _weighted_loss(model, model.dense(embedded), torch.from_numpy(part.targets))
     total = loss
     if config.embedding_l2:
         total = loss + config.embedding_l2 * _mean_square_norm(model, embedded)
@@ -237,6 +239,16 @@ def _step(
     total.backward()
     optimizer.step()
     return float(loss.detach())
+
+
+def _weighted_loss(model: Trainable, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Sum over tasks of their weighted losses: cross-entropy of logits; of an output that is a score as it is, the
+    squared error."""
+    losses = functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
+    if any(task.link == "identity" for task in model.schema.tasks):
+        as_it_is = torch.tensor([task.link == "identity" for task in model.schema.tasks])
+        losses = torch.where(as_it_is, (outputs - targets).square(), losses)
+    return (losses.mean(dim=0) * torch.tensor([task.weight for task in model.schema.tasks])).sum()
 
 
 def _mean_square_norm(model: Trainable, embedded: list[Tensor]) -> Tensor:
