@@ -52,8 +52,8 @@ def search(
     What the evaluator's work folder knows is not done again: an interrupted search that is started again goes on.
 
     Args:
-        time_budget_s: of the whole search. When the time of a stage is over, the next one goes on with what is there,
-            and evaluates at least one candidate.
+        time_budget_s: of the whole search. When the time of a round is over, the next goes on with what was tried; one
+            that would begin late is left out. At least one candidate is trained in full.
 
     Raises:
         UsageError: no candidate fits the model, or comes near the target.
@@ -107,8 +107,10 @@ def _narrowed(
         kept = max(settings.finalists, round(settings.keep * len(forms)))
         if len(forms) <= kept:
             continue  # nothing to decide here
-        share = 0.6 * (number + 1) / len(settings.fidelities)
-        found = _level(evaluator, forms, fidelity, clock.over(share), emit)
+        over = clock.over(0.6 * (number + 1) / len(settings.fidelities))
+        if over():
+            continue  # what there is time for is spent on full trainings
+        found = _level(evaluator, forms, fidelity, over, emit)
         forms = [each.passes for each in _promoted(found, kept, costing, settings)]
     return forms
 
@@ -120,15 +122,16 @@ def _level(
     and all that learn nothing, which take seconds."""
     found: list[Evaluation] = []
     untried = 0
+    begun = any(learns(form) and evaluator.known(form, fidelity.name) for form in forms)
     with step(emit, f"train at {fidelity.name}", total=len(forms), unit="candidates") as advance:
         for number, form in enumerate(forms):
-            begun = any(learns(each.passes) for each in found)
             if over() and begun and learns(form) and not evaluator.known(form, fidelity.name):
                 untried += 1
                 continue
             evaluation = evaluator.train(form, fidelity)
             if evaluation.refused is None:
                 found.append(evaluation)
+                begun = begun or learns(form)
             _tell(evaluation, emit)
             advance(number + 1, _eta(found, len(forms) - number - 1))
         if untried:
