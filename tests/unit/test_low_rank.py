@@ -84,6 +84,12 @@ def test_scores_stay_when_a_weight_is_written_transposed() -> None:
     assert_same_scores(outcome.network, before)
 
 
+def test_other_weights_stay_when_one_has_the_name_of_a_new_one() -> None:
+    body = 'h = MatMul(user, W) r = Tanh(h) g = MatMul(r, "h.down.weight") logits = MatMul(g, V)'
+    before = one_layer(body, W=product(8, 12, 2), **{"h.down.weight": normal(12, 12)})
+    assert_same_scores(low_rank(before, WHOLE, context_of(before)).network, before)
+
+
 def test_rank_is_that_of_the_input_when_it_varies_in_one_direction_only() -> None:
     table = Table(normal(USERS, 1) @ normal(1, 8) + 3 * normal(8))
     before = one_layer("h = MatMul(user, W) r = Relu(h) logits = MatMul(r, V)", table, W=normal(8, 12))

@@ -101,6 +101,16 @@ def test_no_layer_is_added_when_only_linear_layers_read_the_tables(layer: str) -
     assert_same_scores(outcome.network, before)
 
 
+def test_other_weights_stay_when_an_exporter_named_one_as_a_value() -> None:
+    """As of ``self.linear`` in a module whose first layer is another one: its output is called ``linear`` too."""
+    before = two_tables(
+        'x = Concat <axis = 1> (user, item) h = MatMul(x, W) r = Tanh(h) logits = MatMul(r, "h.weight")',
+        W=normal(12, 8),
+        **{"h.weight": normal(8, 1)},
+    )
+    assert_same_scores(shrink_tables(before, EXACT, context_of(before)).network, before)
+
+
 def test_map_is_merged_into_every_layer_when_several_read_a_table_through_nested_concatenations() -> None:
     body = """h0 = MatMul(user, K) x = Concat <axis = 1> (user, item) y = Concat <axis = 1> (h0, x)
         h = MatMul(x, W) g = Gemm(y, U) s = Add(h, g) r = Tanh(s) logits = MatMul(r, V)"""

@@ -20,7 +20,7 @@ from rankine.compression.fine_tune import fine_tune
 from rankine.compression.logit_metric import Directions, directions_of, value_metrics
 from rankine.compression.outcome import Outcome
 from rankine.compression.recipe import LowRank
-from rankine.compression.surgery import Linear, close_graph, gemm, linear_layers, open_graph, replace_nodes
+from rankine.compression.surgery import Linear, close_graph, gemm, linear_layers, open_graph, replace_nodes, unused
 from rankine.errors import DataError, UsageError
 from rankine.models.macs import count_graph_macs
 from rankine.models.network import Network, NetworkScorer
@@ -250,7 +250,7 @@ def _factorize(graph: Graph, layer: _Layer, seen: _Read, rank: int) -> None:
     size = (np.linalg.norm(down, axis=0) / np.linalg.norm(up, axis=1)).clip(1e-12) ** 0.5
     down, up = down / size, up * size[:, None]
     bias = layer.bias + seen.mean @ (layer.matrix - down @ up)
-    thin = f"{layer.name}.thin"
+    thin = unused(graph, f"{layer.name}.thin")
     first = gemm(graph, layer.parts[0].source, thin, down, None, name=f"{layer.name}.down", dims=seen.dims)
     second = gemm(graph, thin, layer.parts[-1].result, up, bias, name=f"{layer.name}.up", dims=seen.dims)
     replace_nodes(graph, [part.node for part in layer.parts], [first, second])

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rankine.models.rewrite.graph import Graph
 
-__all__ = ["Linear", "close_graph", "gemm", "linear_layers", "open_graph", "replace_nodes", "widths_of"]
+__all__ = ["Linear", "close_graph", "gemm", "linear_layers", "open_graph", "replace_nodes", "unused", "widths_of"]
 
 Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
@@ -113,16 +113,23 @@ def gemm(
     has more than two ``dims``."""
     from onnx import helper
 
-    weight = f"{name}.weight"
+    weight = unused(graph, f"{name}.weight")
     if dims != 2:
         graph.constants[weight] = matrix.astype(np.float32)
         return helper.make_node("MatMul", [source, weight], [result], name=name)
     graph.constants[weight] = np.ascontiguousarray(matrix.T, np.float32)
     inputs = [source, weight]
     if bias is not None:
-        graph.constants[f"{name}.bias"] = bias.astype(np.float32)
-        inputs.append(f"{name}.bias")
+        inputs.append(unused(graph, f"{name}.bias"))
+        graph.constants[inputs[-1]] = bias.astype(np.float32)
     return helper.make_node("Gemm", inputs, [result], name=name, transB=1)
+
+
+def unused(graph: Graph, name: str) -> str:
+    """``name``, or another one where the graph has a value of that name: exporters give a value the name of an
+    attribute, such as ``linear``, whose weight ``linear.weight`` may be that of another layer."""
+    taken = name in graph.constants or any(name in node.output for node in graph.nodes)
+    return graph.fresh(name) if taken else name
 
 
 def replace_nodes(graph: Graph, old: Sequence[onnx.NodeProto], new: Sequence[onnx.NodeProto]) -> None:
