@@ -85,8 +85,8 @@ def test_scores_stay_when_a_weight_is_written_transposed() -> None:
 
 
 def test_other_weights_stay_when_one_has_the_name_of_a_new_one() -> None:
-    body = 'h = MatMul(user, W) r = Tanh(h) g = MatMul(r, "h.down.weight") logits = MatMul(g, V)'
-    before = one_layer(body, W=product(8, 12, 2), **{"h.down.weight": normal(12, 12)})
+    body = 'h = MatMul(user, W) r = Tanh(h) g = Mul(r, "h.down.weight") logits = MatMul(g, V)'
+    before = one_layer(body, W=product(8, 12, 2), **{"h.down.weight": normal(12)})
     assert_same_scores(low_rank(before, WHOLE, context_of(before)).network, before)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rankine.compression.context import Context
-from rankine.compression.prune import prune
+from rankine.compression.prune import proof, prune
 from rankine.compression.prune.costs import Costs
 from rankine.compression.prune.groups import groups_of
 from rankine.compression.prune.importance import importance
@@ -272,6 +272,16 @@ def test_text_says_so_when_the_budget_is_out_of_reach() -> None:
     assert "1.0% was not within reach" in outcome.text
 
 
+def test_nothing_goes_when_the_engine_refuses_the_smaller_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No removal is known to make such a graph, so one is handed in: the checker of ONNX does not know it is wrong."""
+    whole = network("dcn_v2")
+    broken = whole.changed(tables={name: random_table(table.count, 2) for name, table in whole.tables.items()})
+    monkeypatch.setattr(proof, "shrink", lambda now, removed: broken)
+    found = found_in("dcn_v2")
+    roots = groups_of(found, KINDS)[:2]
+    assert proof.take_out(found, (), roots, batch_of(20)) == (whole, (), tuple(roots))
+
+
 class Stepped:
     """Costs of an engine that computes sixteen columns at once."""
 
@@ -287,6 +297,16 @@ def test_latency_is_met_too_when_there_is_a_budget() -> None:
     rows = replace(context("dcn_v2"), cost=Stepped())
     outcome = prune(rows.baseline, Prune(macs=1.0, latency=0.5, steps=2, tune=None), rows)
     assert Stepped().latency_ms(outcome.network, 512) <= 0.5 * Stepped().latency_ms(rows.baseline, 512)
+    assert "of the latency" in outcome.text
+    assert "was not within reach" not in outcome.text
+
+
+def test_text_says_so_when_the_latency_is_out_of_reach() -> None:
+    rows = replace(context("deepfm"), cost=Stepped())
+    outcome = prune(rows.baseline, Prune(macs=1.0, latency=0.01, steps=1, what=("neurons",), tune=None), rows)
+    reached = Stepped().latency_ms(outcome.network, 512) / Stepped().latency_ms(rows.baseline, 512)
+    assert f"to {reached:.1%} of the latency" in outcome.text
+    assert "1.0% was not within reach" in outcome.text
 
 
 def test_pass_is_refused_when_a_latency_is_asked_for_and_no_cost_is_known() -> None:

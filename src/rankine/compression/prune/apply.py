@@ -48,7 +48,7 @@ def prune(network: Network, settings: Prune, context: Context) -> Outcome:
         found["macs_per_row"] = size_of(network).macs_per_row
         steps.append(found)
         context.emit(Note("prune", f"step {number} of {settings.steps}", {"MACs": found["macs_per_row"]}))
-    return Outcome(network, text_of(goal, settings.macs, steps), details_of(goal, now, steps))
+    return Outcome(network, text_of(goal, settings, network, steps), details_of(goal, now, steps))
 
 
 @dataclass(frozen=True)

@@ -51,5 +51,5 @@ def _proved(now: Trace, removed: Roots, proof: Batch) -> Network | None:
     try:
         smaller = shrink(now, frozenset(removed))
         return smaller if differs(now, frozenset(removed), smaller, proof) <= 1 else None
-    except (Unshrinkable, InferenceError, onnx.checker.ValidationError, RuntimeError):
+    except _NOT_MADE:
         return None

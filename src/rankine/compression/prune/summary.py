@@ -10,6 +10,8 @@ from rankine.compression.prune.goal import Goal
 from rankine.compression.prune.groups import kind_of
 from rankine.compression.prune.operations.contraction import Contraction
 from rankine.compression.prune.trace import Trace
+from rankine.compression.recipe import Prune
+from rankine.models.network import Network
 from rankine.models.rewrite.graph import numbered
 
 __all__ = ["details_of", "step_details", "text_of"]
@@ -43,15 +45,24 @@ def details_of(goal: Goal, end: Trace, steps: Sequence[Mapping[str, Any]]) -> di
     }
 
 
-def text_of(goal: Goal, wanted: float, steps: Sequence[Mapping[str, Any]]) -> str:
-    """One line; it says so where the budget could not be met."""
+def text_of(goal: Goal, settings: Prune, end: Network, steps: Sequence[Mapping[str, Any]]) -> str:
+    """One line; it says so where a budget could not be met."""
     removed = Counter[str]()
     for step in steps:
         removed.update(step["removed"])
     fields = [name for step in steps for name in step["fields"]]
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(removed.items()))
-    share = steps[-1]["macs_per_row"] / max(goal.macs, 1)
-    text = f"pruned to {share:.1%} of the multiply-adds: without {kinds or 'anything'}"
-    if share > wanted:
-        text += f"; {wanted:.1%} was not within reach"
+    macs = steps[-1]["macs_per_row"]
+    whole = max(goal.macs, 1)
+    text = f"pruned to {_share('multiply-adds', macs / whole, settings.macs, 1 / whole)}"
+    if settings.latency is not None:
+        reached = settings.latency * goal.is_late(end, settings.latency)
+        text += f" and to {_share('latency', reached, settings.latency)}"
+    text += f": without {kinds or 'anything'}"
     return text + (f" ({numbered(fields)})" if fields else "")
+
+
+def _share(what: str, reached: float, wanted: float, rounding: float = 0.0) -> str:
+    """The share that was reached, and the wanted one where it was not."""
+    text = f"{reached:.1%} of the {what}"
+    return text + (f" ({wanted:.1%} was not within reach)" if reached > wanted + rounding else "")
