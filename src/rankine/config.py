@@ -96,6 +96,10 @@ def _readable(kind: type[BaseModel], found: ErrorDetails, source: str) -> Config
             return ConfigError("a key must be text", where=where, hint="Put quotes around it.")
         case "model_type" | "model_attributes_type" | "dict_type" | "mapping_type":
             return ConfigError("must be a mapping", where=where, got=repr(found["input"]))
+        case "tuple_type" | "list_type":
+            return ConfigError("must be a list", where=where, got=repr(found["input"]))
+        case "too_short":
+            return ConfigError("too few values", where=where, allowed=f"at least {found['ctx']['min_length']}")
         case _:
             message = found["msg"].removeprefix("Value error, ")
             got = None if found["type"] in ("missing", "value_error") else repr(found["input"])

@@ -28,6 +28,7 @@ class Drawing(Frozen):
     title: str
     copies: int = 1
     tags: tuple[str, ...] = ()
+    corners: tuple[float, ...] | None = Field(None, min_length=3)
     shapes: tuple[Annotated[Square | Circle, Field(discriminator="kind")], ...] = ()
     frame: Annotated[Square | Circle, Field(discriminator="kind")] | None = None
     scale: int | Literal["fit"] = 1
@@ -100,6 +101,13 @@ def test_parse_suggests_the_tag_when_misspelt(values: dict[str, object]) -> None
 def test_parse_lists_the_tags_when_none_is_given() -> None:
     with pytest.raises(ConfigError, match=r"shapes\.0\.kind: field required .allowed: circle, square"):
         parse(Drawing, {"title": "a", "shapes": [{"side_m": 1}]})
+
+
+def test_parse_speaks_of_lists_when_a_list_is_wrong() -> None:
+    with pytest.raises(ConfigError, match=r"tags: must be a list .got \{'kind': 'square'\}"):
+        parse(Drawing, {"title": "a", "tags": {"kind": "square"}})
+    with pytest.raises(ConfigError, match=r"corners: too few values .allowed: at least 3"):
+        parse(Drawing, {"title": "a", "corners": [1.0]})
 
 
 @pytest.mark.parametrize("values", [None, 3, [], "title"])
