@@ -61,5 +61,5 @@ def _rung(ladder: Ladder, rung: LadderStep, rows: list[str]) -> tuple[str, ...]:
 def _why(tested: LadderStep) -> str:
     at = f"at {tested.margin:g}"
     if tested.verdict == "pass":
-        return f"certified {at}, no cheaper than a rung of a smaller margin"
+        return f"certified {at}, no cheaper than a rung of this margin or a smaller one"
     return f"not certified {at}: {tested.verdict}. {tested.reason}"

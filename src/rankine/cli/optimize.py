@@ -138,7 +138,8 @@ def _search(
                 emit=emit,
             )
     except KeyboardInterrupt:
-        click.echo(f"The search goes on from {work} when the same command is run again.", err=True)
+        if work.exists():  # else it was interrupted before the first evaluation
+            click.echo(f"The search goes on from {work} when the same command is run again.", err=True)
         raise
 
 

@@ -81,7 +81,7 @@ class Ladder(Frozen):
     Attributes:
         baseline: what speed is compared with, in PyTorch eager where there is a PyTorch model.
         rungs: every next one has a larger margin and costs less.
-        others: tested and not on the ladder: not passed, or no cheaper than a rung of a smaller margin.
+        others: tested and not on the ladder: not passed, or no cheaper than a rung of its margin or a smaller one.
     """
 
     schema_version: Literal[1] = 1

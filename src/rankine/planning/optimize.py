@@ -61,7 +61,7 @@ def optimize(
             compressed, engines=engines, verify_batch=rows, out=Path(scratch) / "compiled", emit=emit
         )
         certified = certify(compiled, dataset, margin=margins, out=Path(scratch) / "certified", emit=emit)
-        return write_ladder(certified, rows, out=out, emit=emit)
+        return write_ladder(certified, rows, margins.auc, out=out, emit=emit)
 
 
 def verification_rows(artifact: Artifact, dataset: Dataset) -> Batch:

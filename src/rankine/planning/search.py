@@ -97,7 +97,7 @@ def optimize_by_search(
             compiled, dataset, margin=plan.margin, own_margins=own_margins, out=Path(scratch) / "certified", emit=emit
         )
         cheapest_first = sorted(kept, key=lambda name: kept[name].cost)
-        return write_ladder(certified, rows, out=out, cheapest_first=cheapest_first, emit=emit)
+        return write_ladder(certified, rows, plan.margin, out=out, cheapest_first=cheapest_first, emit=emit)
 
 
 def _only_progress(emit: Emit) -> Emit:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rankine.artifact import Artifact, Draft
-from rankine.certification.plan import Pair, quality_certificates
+from rankine.certification.plan import PLAN_FILE, Pair, Plan, quality_certificates
 from rankine.certification.scoring import baseline_engine
 from rankine.compilation.compile import open_runner
 from rankine.compilation.engine import Runner
@@ -16,7 +16,7 @@ from rankine.environment import environment
 from rankine.events import Emit, Note, step
 from rankine.models.columns import Batch
 from rankine.models.variant import BASELINE, read_variant
-from rankine.planning.ladder import LADDER_FILE, Cost, Ladder, ladder_steps, rungs_of, shares
+from rankine.planning.ladder import LADDER_FILE, Cost, Ladder, LadderStep, ladder_steps, rungs_of, shares
 
 __all__ = ["ROWS", "write_ladder"]
 
@@ -24,12 +24,13 @@ ROWS = (1, 64, 512)
 
 
 def write_ladder(
-    artifact: Artifact, batch: Batch, *, out: Path, cheapest_first: Sequence[str] = (), emit: Emit
+    artifact: Artifact, batch: Batch, margin: float, *, out: Path, cheapest_first: Sequence[str] = (), emit: Emit
 ) -> Artifact:
     """A child artifact with ``ladder.json``: everything with a quality certificate, timed beside the baseline.
 
     Args:
         batch: rows to time on, as many as a call has at most.
+        margin: the one that was asked for; what is served by default is the rung there.
         cheapest_first: the variants by what a search predicted of them, so that it decides the same when it is done
             again; the measured time at 512 rows decides where this is empty.
     """
@@ -47,7 +48,18 @@ def write_ladder(
         emit(Note("ladder", f"margin {rung.margin:g}: {rung.variant} on {rung.engine}", figures))
     draft = Draft("optimize", parent=artifact)
     draft.put_json(LADDER_FILE, ladder)
+    _agree(draft, artifact, ladder.at(margin))
     return draft.commit(out)
+
+
+def _agree(draft: Draft, artifact: Artifact, rung: LadderStep | None) -> None:
+    """Let the plan name the rung: `certify` timed each variant alone, here all were timed in one run.
+
+    A baseline that was found faster than all of them stays.
+    """
+    if rung is None or PLAN_FILE not in artifact or artifact.read_json(PLAN_FILE, Plan).variant == BASELINE:
+        return
+    draft.put_json(PLAN_FILE, Plan(variant=rung.variant, engine=rung.engine, p50_ms_512=rung.p50_ms[str(ROWS[-1])]))
 
 
 def _costs(artifact: Artifact, pairs: Sequence[Pair], batch: Batch) -> dict[Pair, Cost]:
