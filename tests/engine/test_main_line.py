@@ -28,11 +28,13 @@ from rankine.certification.plan import (
 from rankine.cli.inspect import require_pass, view_of
 from rankine.compilation.compile import build_names, compile_artifact
 from rankine.compression.compress import compress
-from rankine.compression.recipe import Distill, Quantize, Recipe
+from rankine.compression.recipe import Distill, Prune, Quantize, Recipe
 from rankine.data import Dataset, load_dataset
 from rankine.errors import ArtifactError, CertificateRequired, DataError, QualityGateFailed, UsageError
+from rankine.events import Event
 from rankine.models.schema import Schema, Task
 from rankine.models.variant import BASELINE, read_variant, variant_names
+from rankine.planning.ladder import read_ladder
 from rankine.planning.optimize import optimize, verification_rows
 from rankine.serving.gate import choose
 from rankine.training.fit import FitConfig
@@ -78,6 +80,23 @@ def test_optimize_certifies_every_variant_on_one_engine_and_plans_a_pair(optimiz
     choice = choose(optimized)
     assert choice.certified
     assert (choice.variant, choice.engine) in certified_pairs(optimized)
+
+
+def test_plan_is_the_rung_of_the_ladder_when_optimized(optimized: Artifact) -> None:
+    ladder, plan = read_ladder(optimized), optimized.read_json(PLAN_FILE, Plan)
+    rung = ladder.at(0.2) if ladder else None
+    assert rung is not None
+    assert (plan.variant, plan.engine) in {(rung.variant, rung.engine), (BASELINE, plan.engine)}
+
+
+def test_recipe_is_refused_before_any_pass_when_a_student_comes_too_late(baseline: Artifact, dataset: Dataset) -> None:
+    recipe = Recipe(passes=(Prune(), Distill()))
+    told: list[Event] = []
+    out = baseline.path.with_name("too-late")
+    with pytest.raises(UsageError, match=r"'distill' needs a reference model, and 'prune' .*Put 'distill' first"):
+        compress(baseline, recipe, dataset, out=out, emit=told.append)
+    assert told == []
+    assert not out.exists()
 
 
 def test_baseline_certificate_shows_no_change_when_engines_agree(optimized: Artifact) -> None:

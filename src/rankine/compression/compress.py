@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 
@@ -54,14 +55,17 @@ def compress(
 
     Raises:
         DataError: ``dataset`` is not the one that the baseline was trained on.
-        UsageError: a pass needs more than there is: a reference model, a graph that can be trained, a cost model.
+        UsageError: a pass needs more than there is: a reference model, a graph that can be trained, a cost model; or
+            passes are in an order in which one cannot work.
     """
     refuse_existing(out)
+    stages = _stages(recipe)
+    _refuse_without_costs(recipe, cost)
     draft = Draft("compress", parent=parent)
     context = open_context(parent, dataset, seed=recipe.seed, cost=cost, emit=emit)
     network, source = context.baseline, BASELINE
     reports: tuple[PassReport, ...] = ()
-    for passes, form in _stages(recipe):
+    for passes, form in stages:
         network, more = apply_passes(network, passes, context)
         reports = (*reports, *more)
         name = _new_name(parent, f"{recipe.name}-{form}")
@@ -164,7 +168,18 @@ def _apply(network: Network, settings: Pass, context: Context) -> Outcome:
 
 
 def _stages(recipe: Recipe) -> list[tuple[tuple[Pass, ...], str]]:
-    """The passes up to each variant that is kept, and its numeric form."""
+    """The passes up to each variant that is kept, and its numeric form.
+
+    Raises:
+        UsageError: the passes are in an order in which one cannot work, found before any of them is done.
+    """
+    for left, step in pairwise(recipe.passes):
+        if step.needs == "reference" != left.needs:
+            raise UsageError(
+                f"'{step.type}' needs a reference model, and '{left.type}' before it leaves a graph",
+                where=f"recipe '{recipe.name}'",
+                hint=f"Put '{step.type}' first.",
+            )
     wanted = [(position, step) for position, step in enumerate(recipe.passes) if step.type == "quantize"]
     if wanted and (len(wanted) > 1 or wanted[0][0] != len(recipe.passes) - 1):
         raise UsageError("'quantize' must be the last pass, and there may be one", where=f"recipe '{recipe.name}'")
