@@ -2,29 +2,92 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
 import pytest
 
+from rankine.compression.compress import compress
 from rankine.compression.context import draw_rows
 from rankine.compression.quantize import quantize_graph
-from rankine.compression.recipe import DEFAULT_RECIPE, Recipe, read_recipe
+from rankine.compression.recipe import (
+    DEFAULT_RECIPE,
+    Distill,
+    LowRank,
+    Pass,
+    Prune,
+    Quantize,
+    QuotientRemainder,
+    Recipe,
+    ShrinkTables,
+    Tuning,
+    read_recipe,
+)
 from rankine.compression.table_forms import quantize_table
 from rankine.config import dump_yaml, parse
 from rankine.data.synthetic import make_synthetic
-from rankine.errors import ConfigError
+from rankine.errors import ConfigError, UsageError
+from rankine.events import Event, Started
 from rankine.models.export import export_model
 from rankine.models.variant import Table
 from rankine.models.zoo import build_model
+from rankine.training.config import FitConfig
+from unit.small_networks import context_of, network
 
 
 def test_recipe_round_trips_when_written_as_yaml(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(dump_yaml(DEFAULT_RECIPE))
     assert read_recipe(path) == DEFAULT_RECIPE
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Distill(hidden=(9,), sizes={"embedding_dim": 4, "tower": [8]}, drawn_rows=2.0, hidden_weight=0.5),
+        LowRank(macs=0.25, tune=None),
+        ShrinkTables(bytes=0.5, tune=Tuning(teacher_weight=0.5, fit=FitConfig(learning_rate=1e-4))),
+        QuotientRemainder(smallest=100, buckets=7, combine="sum"),
+        Prune(macs=0.25, latency=0.5, what=("fields",), importance="taylor"),
+        Quantize(sensitivity=1e-4, tune=Tuning(drawn_rows=0.0), tables="mixed", equalize=False),
+    ],
+    ids=lambda settings: settings.type,
+)
+def test_pass_round_trips_with_its_version_when_written_as_yaml_and_as_json(settings: Pass, tmp_path: Path) -> None:
+    recipe, path = Recipe(name="one", passes=(settings,), seed=5), tmp_path / "recipe.yaml"
+    path.write_text(dump_yaml(recipe))
+    assert "version: 1" in path.read_text()
+    assert read_recipe(path) == recipe == Recipe.model_validate_json(recipe.model_dump_json())
+    with pytest.raises(ConfigError, match=r"passes\.0\.version"):
+        parse(Recipe, {"passes": [{"type": settings.type, "version": 2}]})
+
+
+def test_timed_option_is_named_when_a_pass_has_a_budget_of_time() -> None:
+    assert DEFAULT_RECIPE.timed_option is None
+    assert Recipe(passes=(Distill(), Prune(latency=0.5))).timed_option == "passes.1.latency"
+    assert Recipe(passes=(Quantize(only_where_faster=True),)).timed_option == "passes.0.only_where_faster"
+
+
+@pytest.mark.parametrize("timed", [Prune(latency=0.5), Quantize(only_where_faster=True)], ids=lambda step: step.type)
+def test_recipe_is_refused_before_anything_is_read_when_it_needs_costs_and_there_are_none(
+    timed: Pass, tmp_path: Path
+) -> None:
+    artifact, dataset = (cast(Any, None) for _ in range(2))  # neither is opened
+    with pytest.raises(UsageError, match=r"recipe 'small': passes\.1\..* costs .*measured on this machine"):
+        compress(artifact, Recipe(passes=(Distill(), timed)), dataset, out=tmp_path / "small")
+
+
+def test_baseline_scores_drawn_rows_once_when_several_passes_learn() -> None:
+    told: list[Event] = []
+    context = replace(context_of(network("deepfm"), rows=300), emit=told.append)
+    first, second = (context.examples(1.0, 0.5) for _ in range(2))
+    assert first.batch.rows == round(1.5 * context.train.batch.rows)
+    np.testing.assert_array_equal(first.targets, second.targets)
+    begun = [event.task for event in told if isinstance(event, Started)]
+    assert begun == ["teacher on training rows", "teacher on drawn rows"]
 
 
 def test_recipe_suggests_the_key_when_misspelt() -> None:

@@ -86,15 +86,11 @@ def recipe_for(artifact: Artifact, path: Path | None) -> Recipe:
 
 def cost_for(recipe: Recipe, table: Path | None, emit: Emit) -> CostModel | None:
     """The cost model of this machine where a pass of the recipe has a budget of time; measuring it takes a minute."""
-    from rankine.compression.recipe import Prune, Quantize
+    if recipe.timed_option is None:
+        return None
+    from rankine.planning.measure_latency import latency_model
 
-    for step in recipe.passes:
-        of_prune = isinstance(step, Prune) and step.latency is not None
-        if of_prune or (isinstance(step, Quantize) and step.only_where_faster):
-            from rankine.planning.measure_latency import latency_model
-
-            return latency_model(table, emit)
-    return None
+    return latency_model(table, emit)
 
 
 @dataclass(frozen=True)

@@ -167,6 +167,18 @@ def _apply(network: Network, settings: Pass, context: Context) -> Outcome:
             return quantize(network, settings, context)
 
 
+def _refuse_without_costs(recipe: Recipe, cost: CostModel | None) -> None:
+    """Refuse a pass that needs measured costs before the work of those in front of it."""
+    option = recipe.timed_option
+    if option is not None and cost is None:
+        raise UsageError(
+            "needs costs that were measured on this machine",
+            where=f"recipe '{recipe.name}': {option}",
+            got="no cost model",
+            hint="Give 'cost', as the command line does, or leave the setting out of the recipe.",
+        )
+
+
 def _stages(recipe: Recipe) -> list[tuple[tuple[Pass, ...], str]]:
     """The passes up to each variant that is kept, and its numeric form.
 

@@ -80,10 +80,23 @@ class Context:
         """Training rows with mixed targets, and drawn rows that the baseline labels alone, see
         :class:`rankine.compression.recipe.Tuning`."""
         examples = [Examples(self.train.batch, self.targets(teacher_weight))]
-        drawn = draw_rows(self.train.batch, round(drawn_rows * self.train.batch.rows), self.seed)
-        if drawn is not None and drawn.rows:
-            examples.append(Examples(drawn, self.teach(drawn, "teacher on drawn rows")))
+        drawn = self._drawn(round(drawn_rows * self.train.batch.rows))
+        if drawn is not None:
+            examples.append(drawn)
         return join(examples)
+
+    def _drawn(self, rows: int) -> Examples | None:
+        """So many drawn rows; the baseline scores them once for all passes that ask for as many."""
+        if rows not in self._drawn_before:
+            drawn = draw_rows(self.train.batch, rows, self.seed) if rows else None
+            self._drawn_before[rows] = (
+                None if drawn is None else Examples(drawn, self.teach(drawn, "teacher on drawn rows"))
+            )
+        return self._drawn_before[rows]
+
+    @cached_property
+    def _drawn_before(self) -> dict[int, Examples | None]:
+        return {}
 
     def calibration(self, rows: int) -> Batch:
         """A seeded sample of training rows."""

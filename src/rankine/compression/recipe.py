@@ -235,6 +235,16 @@ class Recipe(Frozen):
     passes: tuple[Pass, ...] = Field(min_length=1)
     seed: int = Field(0, ge=0, lt=2**63)
 
+    @property
+    def timed_option(self) -> str | None:
+        """The first setting that needs costs measured on this machine, such as ``passes.1.latency``; None: none."""
+        for number, step in enumerate(self.passes):
+            if isinstance(step, Prune) and step.latency is not None:
+                return f"passes.{number}.latency"
+            if isinstance(step, Quantize) and step.only_where_faster:
+                return f"passes.{number}.only_where_faster"
+        return None
+
 
 DEFAULT_RECIPE = Recipe(passes=(Distill(), Quantize()))
 GRAPH_RECIPE = Recipe(passes=(Quantize(),))
