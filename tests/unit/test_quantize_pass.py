@@ -84,6 +84,7 @@ def test_details_tell_layers_and_ranges_when_quantized() -> None:
     assert set(details["ranges"]) == reads
     assert all(entry["low"] <= 0 <= entry["high"] for entry in details["ranges"].values())
     assert set(details["tables"].values()) == {"int8"}
+    assert size_of(found.network).parameters == size_of(network("dcn_v2")).parameters, "scales are none"
 
 
 def test_pass_is_deterministic_when_run_twice() -> None:

@@ -52,6 +52,8 @@ def test_only_giant_tables_change_when_a_smallest_is_set() -> None:
         "item": {"rows": ITEMS, "bytes_before": ITEMS * DIM * 4, "bytes": (9 + 10) * DIM * 4}
     }
     assert outcome.text == "quotient and remainder (rows of item 90 to 9 + 10)"
+    saved = (ITEMS - (9 + 10)) * DIM
+    assert size_of(outcome.network).parameters == size_of(before).parameters - saved
     both = quotient_remainder(before, settings(smallest=USERS), context_of(before))
     assert set(both.details["tables"]) == {"user", "item"}
 

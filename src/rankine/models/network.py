@@ -15,7 +15,15 @@ from rankine.config import Frozen
 from rankine.models.columns import Batch
 from rankine.models.lookup_reference import reference_lookup
 from rankine.models.schema import Schema
-from rankine.models.variant import AnyTable, Numeric, Table, Variant, load_model, write_tables
+from rankine.models.variant import (
+    AnyTable,
+    Numeric,
+    QuotientRemainderTable,
+    Table,
+    Variant,
+    load_model,
+    write_tables,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Network", "NetworkScorer", "Size", "load_network", "network_of", "put_network", "size_of"]
 
 _SCORE_ROWS = 8192
+_ROUNDING = ("QuantizeLinear", "DequantizeLinear")
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,8 @@ class Network:
         tables: by table name.
         numeric: of the graph.
         module: the reference model that the graph was exported from, as long as nothing has changed since.
+
+    A copy of whatever holds it, such as the moving average of a model that learns, shares it: tables are large.
     """
 
     schema: Schema
@@ -45,6 +56,9 @@ class Network:
     tables: Mapping[str, AnyTable]
     numeric: Numeric = "fp32"
     module: RankingModel | None = None
+
+    def __deepcopy__(self, memo: Mapping[int, Any]) -> Network:
+        return self
 
     def changed(self, *, graph: onnx.ModelProto | None = None, tables: Mapping[str, AnyTable] | None = None) -> Network:
         """The network with another graph or other tables; features that the graph does not read any more are left out,
@@ -66,7 +80,7 @@ class Size(Frozen):
     """How large a network is.
 
     Attributes:
-        parameters: weights of the dense graph and values of the tables.
+        parameters: weights of the dense graph and values of the tables, without the scales that an INT8 form adds.
         macs_per_row: multiply-adds of the dense graph for one row.
         graph_bytes: of the weights in the graph, as they are stored.
         table_bytes: of the tables, scales included.
@@ -88,9 +102,10 @@ def size_of(network: Network) -> Size:
     from rankine.models.macs import count_graph_macs
 
     weights = network.graph.graph.initializer
-    values = sum(table.count * table.dim for table in network.tables.values())
+    forms = {name for node in network.graph.graph.node if node.op_type in _ROUNDING for name in node.input[1:]}
     return Size(
-        parameters=values + sum(int(np.prod(tensor.dims)) for tensor in weights),
+        parameters=sum(_values(table) for table in network.tables.values())
+        + sum(int(np.prod(tensor.dims)) for tensor in weights if tensor.name not in forms),
         macs_per_row=count_graph_macs(network.graph),
         graph_bytes=sum(_stored_bytes(tensor) for tensor in weights),
         table_bytes=sum(table.size_bytes for table in network.tables.values()),
@@ -176,6 +191,13 @@ def put_network(
     )
     draft.put_json(f"variants/{name}/variant.json", variant)
     return variant
+
+
+def _values(table: AnyTable) -> int:
+    """Values that a table stores, not those that it can be asked for."""
+    if isinstance(table, QuotientRemainderTable):
+        return _values(table.quotient) + _values(table.remainder)
+    return table.count * table.dim
 
 
 def _stored_bytes(tensor: onnx.TensorProto) -> int:
