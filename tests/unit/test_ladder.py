@@ -11,7 +11,7 @@ from rankine.certification.metric_tests import Verdict
 from rankine.config import parse
 from rankine.observation.report import render_ladder, render_report
 from rankine.observation.result import DemoResult
-from rankine.planning.ladder import Cost, Ladder, LadderStep, plan_tests, rungs_of, shares
+from rankine.planning.ladder import Cost, Ladder, LadderStep, cheapest_first, plan_tests, rungs_of, shares
 from sample_result import minimal_result
 
 COSTS = ["tiny", "small", "large"]
@@ -74,6 +74,14 @@ def test_rungs_get_cheaper_with_the_margin_when_variants_passed() -> None:
 def test_one_rung_a_margin_when_several_passed_at_it() -> None:
     cheap, dear = step_at("tiny", 0.001), step_at("small", 0.001)
     assert rungs_of([dear, cheap], COSTS) == ((cheap,), (dear,))
+
+
+def test_smaller_variant_is_the_cheaper_one_when_timing_cannot_tell_them_apart() -> None:
+    fp32, int8, slow = cost("fp32", 1.0), cost("int8", 1.01), cost("slow", 1.2)
+    int8 = int8.model_copy(update={"size_bytes": fp32.size_bytes // 3})
+    slow = slow.model_copy(update={"size_bytes": 1})
+    assert cheapest_first([slow, fp32, int8]) == ["int8", "fp32", "slow"]
+    assert cheapest_first([]) == []
 
 
 @pytest.mark.parametrize(("margin", "expected"), [(0.0004, None), (0.0005, "large"), (0.001, "large"), (0.5, "tiny")])

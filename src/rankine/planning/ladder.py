@@ -26,6 +26,7 @@ __all__ = [
     "Ladder",
     "LadderStep",
     "Trial",
+    "cheapest_first",
     "ladder_steps",
     "plan_tests",
     "read_ladder",
@@ -38,6 +39,8 @@ MARGINS = (0.0005, 0.001, 0.002, 0.005)
 _LIKELY, _POSSIBLE = 0.0065, 0.05
 """Largest p-values on validation rows: if the truth is what validation rows say, a test on as many rows then passes
 with a chance of 80 % and of one half."""
+_ALIKE = 1.05
+"""Medians of calls that are closer are alike: timing varies by as much from run to run."""
 
 
 class Cost(Frozen):
@@ -154,6 +157,17 @@ def rungs_of(
     return tuple(rungs), tuple(others)
 
 
+def cheapest_first(costs: Sequence[Cost]) -> list[str]:
+    """Variants by measured time at most rows; of those that timing cannot tell apart, the one of fewest bytes first."""
+    left, order = sorted(costs, key=_most_rows_ms), list[str]()
+    while left:
+        alike = [cost for cost in left if _most_rows_ms(cost) <= _ALIKE * _most_rows_ms(left[0])]
+        chosen = min(alike, key=lambda cost: cost.size_bytes)
+        left.remove(chosen)
+        order.append(chosen.variant)
+    return order
+
+
 def ladder_steps(artifact: Artifact, costs: Mapping[Pair, Cost]) -> list[LadderStep]:
     """Every compressed pair with a quality certificate, passed or not."""
     deciding = quality_certificates(artifact)
@@ -166,9 +180,9 @@ def ladder_steps(artifact: Artifact, costs: Mapping[Pair, Cost]) -> list[LadderS
 
 def shares(ladder: Ladder, cost: Cost) -> dict[str, float]:
     """Latency at 512 rows, multiply-adds and bytes as shares of the baseline's, all measured."""
-    baseline, most = ladder.baseline, max(ladder.baseline.p50_ms, key=int)
+    baseline = ladder.baseline
     return {
-        "latency": cost.p50_ms[most] / baseline.p50_ms[most],
+        "latency": _most_rows_ms(cost) / _most_rows_ms(baseline),
         "macs": cost.macs_per_row / max(1, baseline.macs_per_row),
         "bytes": cost.size_bytes / max(1, baseline.size_bytes),
     }
@@ -177,6 +191,10 @@ def shares(ladder: Ladder, cost: Cost) -> dict[str, float]:
 def read_ladder(artifact: Artifact) -> Ladder | None:
     """The ladder of an artifact, if it has one."""
     return artifact.read_json(LADDER_FILE, Ladder) if LADDER_FILE in artifact else None
+
+
+def _most_rows_ms(cost: Cost) -> float:
+    return cost.p50_ms[max(cost.p50_ms, key=int)]
 
 
 def _tested(cost: Cost, certificate: QualityCertificate, files: tuple[str, ...]) -> LadderStep:

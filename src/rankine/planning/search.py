@@ -96,8 +96,8 @@ def optimize_by_search(
         certified = certify(
             compiled, dataset, margin=plan.margin, own_margins=own_margins, out=Path(scratch) / "certified", emit=emit
         )
-        cheapest_first = sorted(kept, key=lambda name: kept[name].cost)
-        return write_ladder(certified, rows, plan.margin, out=out, cheapest_first=cheapest_first, emit=emit)
+        by_prediction = sorted(kept, key=lambda name: kept[name].cost)
+        return write_ladder(certified, rows, plan.margin, out=out, by_prediction=by_prediction, emit=emit)
 
 
 def _only_progress(emit: Emit) -> Emit:

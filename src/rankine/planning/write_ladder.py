@@ -16,7 +16,16 @@ from rankine.environment import environment
 from rankine.events import Emit, Note, step
 from rankine.models.columns import Batch
 from rankine.models.variant import BASELINE, read_variant
-from rankine.planning.ladder import LADDER_FILE, Cost, Ladder, LadderStep, ladder_steps, rungs_of, shares
+from rankine.planning.ladder import (
+    LADDER_FILE,
+    Cost,
+    Ladder,
+    LadderStep,
+    cheapest_first,
+    ladder_steps,
+    rungs_of,
+    shares,
+)
 
 __all__ = ["ROWS", "write_ladder"]
 
@@ -24,22 +33,22 @@ ROWS = (1, 64, 512)
 
 
 def write_ladder(
-    artifact: Artifact, batch: Batch, margin: float, *, out: Path, cheapest_first: Sequence[str] = (), emit: Emit
+    artifact: Artifact, batch: Batch, margin: float, *, out: Path, by_prediction: Sequence[str] = (), emit: Emit
 ) -> Artifact:
     """A child artifact with ``ladder.json``: everything with a quality certificate, timed beside the baseline.
 
     Args:
         batch: rows to time on, as many as a call has at most.
         margin: the one that was asked for; what is served by default is the rung there.
-        cheapest_first: the variants by what a search predicted of them, so that it decides the same when it is done
-            again; the measured time at 512 rows decides where this is empty.
+        by_prediction: the variants, cheapest first, by what a search predicted of them, so that it decides the same
+            when it is done again; the measured time at 512 rows decides where this is empty.
     """
     pairs = [pair for pair in quality_certificates(artifact) if pair[0] != BASELINE]
     baseline = (BASELINE, baseline_engine(artifact))
     with step(emit, "time the ladder"):
         costs = _costs(artifact, [baseline, *pairs], batch)
-    by_time = [variant for variant, _ in sorted(pairs, key=lambda pair: costs[pair].p50_ms[str(ROWS[-1])])]
-    rungs, others = rungs_of(ladder_steps(artifact, costs), list(cheapest_first) or by_time)
+    by_time = cheapest_first([costs[pair] for pair in pairs])
+    rungs, others = rungs_of(ladder_steps(artifact, costs), list(by_prediction) or by_time)
     ladder = Ladder(
         baseline=costs[baseline], rungs=rungs, others=others, environment=environment(), created=datetime.now(UTC)
     )
