@@ -21,7 +21,7 @@ from rankine.compression.quantize.write import calibrate
 from rankine.compression.recipe import Quantize, Tuning
 from rankine.compression.table_forms import quotient_remainder
 from rankine.errors import UsageError
-from rankine.models.network import Network, NetworkScorer
+from rankine.models.network import Network, NetworkScorer, size_of
 from rankine.training.config import FitConfig
 from rankine.training.fit import Examples
 from unit.small_networks import ITEM, USER, context_of, made_network, network, schema_of

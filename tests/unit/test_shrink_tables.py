@@ -103,10 +103,12 @@ def test_no_layer_is_added_when_only_linear_layers_read_the_tables(layer: str) -
 
 def test_other_weights_stay_when_an_exporter_named_one_as_a_value() -> None:
     """As of ``self.linear`` in a module whose first layer is another one: its output is called ``linear`` too."""
+    random = np.random.default_rng(7)
+    first, head = (random.normal(size=shape).astype(np.float32) for shape in ((12, 8), (8, 1)))
     before = two_tables(
         'x = Concat <axis = 1> (user, item) h = MatMul(x, W) r = Tanh(h) logits = MatMul(r, "h.weight")',
-        W=normal(12, 8),
-        **{"h.weight": normal(8, 1)},
+        W=first,
+        **{"h.weight": head},
     )
     assert_same_scores(shrink_tables(before, EXACT, context_of(before)).network, before)
 

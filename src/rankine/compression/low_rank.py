@@ -20,7 +20,7 @@ from rankine.compression.fine_tune import fine_tune
 from rankine.compression.logit_metric import Directions, directions_of, value_metrics
 from rankine.compression.outcome import Outcome
 from rankine.compression.recipe import LowRank
-from rankine.compression.surgery import Linear, close_graph, gemm, linear_layers, open_graph, replace_nodes, unused
+from rankine.compression.surgery import Linear, gemm, linear_layers, replace_nodes, unused
 from rankine.errors import DataError, UsageError
 from rankine.models.macs import count_graph_macs
 from rankine.models.network import Network, NetworkScorer
@@ -98,7 +98,9 @@ def low_rank(network: Network, settings: LowRank, context: Context) -> Outcome:
         UsageError: the graph has no linear layer that is large enough to be factorized.
         DataError: a layer's input is not finite on the calibration rows.
     """
-    graph = open_graph(network.graph)
+    from rankine.models.rewrite.graph import Graph
+
+    graph = Graph.opened(network.graph)
     layers = [layer for layer in _layers(graph) if layer.largest >= 1]
     if not layers:
         raise UsageError(
@@ -118,7 +120,7 @@ def low_rank(network: Network, settings: LowRank, context: Context) -> Outcome:
     details: dict[str, Any] = {"layers": [_row(*one) for one in zip(layers, read, ranks, strict=True)]}
     if not chosen:
         return Outcome(network, "low rank: every layer needs its full rank", details)
-    network = network.changed(graph=close_graph(graph, network.graph))
+    network = network.changed(graph=graph.closed(network.graph))
     text = f"{len(chosen)} of {len(layers)} layers of low rank ({', '.join(map(str, chosen))})"
     reached = count_graph_macs(network.graph)
     if settings.macs is not None and reached > settings.macs * total + 1:  # both are rounded

@@ -19,7 +19,7 @@ from rankine.compression.logit_metric import Directions, directions_of, table_me
 from rankine.compression.narrow import is_read_by_layers, narrow_sequence, narrow_vector
 from rankine.compression.outcome import Outcome
 from rankine.compression.recipe import ShrinkTables
-from rankine.compression.surgery import close_graph, open_graph, widths_of
+from rankine.compression.surgery import widths_of
 from rankine.compression.table_forms import reads_of_tables
 from rankine.errors import UsageError
 from rankine.models.network import Network
@@ -84,7 +84,9 @@ def shrink_tables(network: Network, settings: ShrinkTables, context: Context) ->
     Raises:
         UsageError: an operator of the graph has no gradient here, or no table can be narrower.
     """
-    graph, widths = open_graph(network.graph), widths_of(network.graph)
+    from rankine.models.rewrite.graph import Graph
+
+    graph, widths = Graph.opened(network.graph), widths_of(network.graph)
     kept_whole = _kept_whole(network)
     candidates = _candidates(network, graph, widths, set(network.tables) - kept_whole.keys(), settings, context)
     if not candidates:
@@ -103,7 +105,7 @@ def shrink_tables(network: Network, settings: ShrinkTables, context: Context) ->
     details = _details(candidates, columns, kept_whole, merged)
     if not columns:
         return Outcome(network, "tables: every one needs all of its columns", details)
-    network = network.changed(graph=close_graph(graph, network.graph), tables=tables)
+    network = network.changed(graph=graph.closed(network.graph), tables=tables)
     changes = ", ".join(f"{name} {candidates[name].dim} to {count}" for name, count in columns.items())
     text = f"narrower tables ({changes})"
     if settings.tune is not None:

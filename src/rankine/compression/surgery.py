@@ -1,4 +1,4 @@
-"""Linear layers of a graph while a pass rewrites them: what they are, and the graph opened and closed again."""
+"""Linear layers of a graph while a pass rewrites them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rankine.models.rewrite.graph import Graph
 
-__all__ = ["Linear", "close_graph", "gemm", "linear_layers", "open_graph", "replace_nodes", "unused", "widths_of"]
+__all__ = ["Linear", "gemm", "linear_layers", "replace_nodes", "unused", "widths_of"]
 
 Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
@@ -41,44 +41,6 @@ class Linear:
     def result(self) -> str:
         """The value that it gives."""
         return str(self.node.output[0])
-
-
-def open_graph(model: onnx.ModelProto) -> Graph:
-    """A graph to be rewritten, with all constants as arrays; ``model`` itself stays as it is."""
-    import onnx
-
-    from rankine.models.rewrite.graph import Graph
-
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
-    graph = Graph.read(copied)
-    graph.fold()
-    return graph
-
-
-def close_graph(graph: Graph, model: onnx.ModelProto) -> onnx.ModelProto:
-    """The rewritten graph as a model like ``model``; inputs and constants that nothing reads are left out."""
-    import onnx
-    from onnx import helper, numpy_helper
-
-    from rankine.models.rewrite.graph import reads
-
-    graph.prune()
-    read = {name for node in graph.nodes for name in reads(node)}
-    constants = [
-        numpy_helper.from_array(np.ascontiguousarray(values).reshape(values.shape), name)
-        for name, values in graph.constants.items()
-        if name in read
-    ]
-    inputs = [value for value in graph.inputs if value.name in read]
-    closed = helper.make_model(
-        helper.make_graph(graph.nodes, model.graph.name, inputs, list(model.graph.output), constants),
-        opset_imports=model.opset_import,
-        ir_version=model.ir_version,
-        producer_name="rankine",
-    )
-    onnx.checker.check_model(closed, full_check=True)
-    return closed
 
 
 def widths_of(model: onnx.ModelProto) -> dict[str, int]:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
-import onnx
 import torch
-from onnx import helper, numpy_helper
 
 from rankine.compression.prune.plan import Kept, Plan, Unshrinkable, projections
 from rankine.compression.prune.trace import Trace
 from rankine.models.columns import Batch
 from rankine.models.inputs import torch_inputs
 from rankine.models.network import Network, NetworkScorer
-from rankine.models.rewrite.graph import Graph, reads
 from rankine.models.schema import DenseFeature, Feature, SequenceFeature
 from rankine.models.tables import AnyTable, QuotientRemainderTable, Table
 from rankine.models.torch_graph import GraphModel
@@ -44,7 +40,7 @@ def shrink(trace: Trace, removed: frozenset[int]) -> Network:
             columns[table] = own | columns.get(table, np.zeros_like(own))
     graph = plan.build({feature.name: _left(feature, columns) for feature in features})
     tables = {name: _narrowed(table, columns[name]) for name, table in trace.network.tables.items() if name in columns}
-    return trace.network.changed(graph=_model(graph, trace.network.graph), tables=tables)
+    return trace.network.changed(graph=graph.closed(trace.network.graph), tables=tables)
 
 
 def differs(trace: Trace, removed: frozenset[int], smaller: Network, batch: Batch) -> float:
@@ -105,17 +101,3 @@ def _floats(table: AnyTable, columns: np.ndarray) -> Table:
     if isinstance(table, Table) and table.scale is None:
         return Table(np.ascontiguousarray(table.rows[:, columns]))
     return Table(np.ascontiguousarray(table.dequantized()[:, columns]))
-
-
-def _model(graph: Graph, original: onnx.ModelProto) -> onnx.ModelProto:
-    constants = [numpy_helper.from_array(np.array(values, order="C"), name) for name, values in _used(graph)]
-    built = helper.make_graph(graph.nodes, original.graph.name, graph.inputs, list(original.graph.output), constants)
-    model = helper.make_model(built, opset_imports=list(original.opset_import), ir_version=original.ir_version)
-    model.producer_name = original.producer_name
-    onnx.checker.check_model(model, full_check=True)
-    return model
-
-
-def _used(graph: Graph) -> Iterator[tuple[str, np.ndarray]]:
-    read = {name for node in graph.nodes for name in reads(node)}
-    return ((name, values) for name, values in graph.constants.items() if name in read)

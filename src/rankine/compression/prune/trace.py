@@ -75,8 +75,7 @@ def trace(network: Network) -> Trace:
     Raises:
         UsageError: the graph cannot be run on probe rows.
     """
-    graph = Graph.read(network.graph)
-    graph.fold()
+    graph = Graph.opened(network.graph)
     graph.prune()
     one, many = (_run(graph, network, rows) for rows in (1, _ROWS))
     graph.nodes = [_explicit(graph, node, one, many) for node in graph.nodes]

@@ -11,7 +11,7 @@ import numpy as np
 from rankine.compression.context import Context
 from rankine.compression.fine_tune import fine_tune
 from rankine.compression.quantize.choose import Chosen
-from rankine.compression.quantize.layers import Layer, read_graph, write_graph
+from rankine.compression.quantize.layers import Layer, read_graph
 from rankine.compression.quantize.write import Calibrated
 from rankine.compression.recipe import Tuning
 from rankine.models.network import Network
@@ -129,7 +129,7 @@ def _with_points(model: onnx.ModelProto, layers: Sequence[Layer], points: Mappin
             node = renamed(node, {source: points[source]})
         nodes.append(node)
     graph.nodes = nodes
-    return write_graph(graph, model)
+    return graph.closed(model)
 
 
 def _without_points(model: onnx.ModelProto, points: Mapping[str, str]) -> onnx.ModelProto:
@@ -138,4 +138,4 @@ def _without_points(model: onnx.ModelProto, points: Mapping[str, str]) -> onnx.M
     graph = read_graph(model)
     back = {point: source for source, point in points.items()}
     graph.nodes = [renamed(node, back) for node in graph.nodes if node.output[0] not in back]
-    return write_graph(graph, model)
+    return graph.closed(model)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rankine.compression.quantize.layers import Layer, read_graph, write_graph
+from rankine.compression.quantize.layers import Layer, read_graph
 from rankine.compression.quantize.observe import column_ranges
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def equalize_inputs(
         changed |= {layer.name: layer for layer in _scale(graph, source, readers, found)}
     if not changed:
         return model, tuple(layers)
-    return write_graph(graph, model), tuple(changed.get(layer.name, layer) for layer in layers)
+    return graph.closed(model), tuple(changed.get(layer.name, layer) for layer in layers)
 
 
 def restore_inputs(model: onnx.ModelProto, original: onnx.ModelProto, layers: Sequence[Layer]) -> onnx.ModelProto:
@@ -76,8 +76,7 @@ def restore_inputs(model: onnx.ModelProto, original: onnx.ModelProto, layers: Se
         if layer is not None:
             graph.constants[layer.weight] = before.constants[layer.weight]
             graph.nodes[index] = _with_inputs(node, layer.source, layer.weight)
-    graph.prune()
-    return write_graph(graph, model)
+    return graph.closed(model)
 
 
 def _with_inputs(node: onnx.NodeProto, source: str, weight: str) -> onnx.NodeProto:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rankine.models.rewrite.graph import Graph
 
-__all__ = ["FEWEST_COLUMNS", "Layer", "find_layers", "has_layers", "read_graph", "write_graph"]
+__all__ = ["FEWEST_COLUMNS", "Layer", "find_layers", "has_layers", "read_graph"]
 
 LINEAR = ("Gemm", "MatMul")
 FEWEST_COLUMNS = 8
@@ -49,15 +49,14 @@ class Layer:
 
 
 def read_graph(model: onnx.ModelProto) -> Graph:
-    """The graph with every constant an array, also those that nodes make or compute from others.
+    """The graph, opened.
 
     Raises:
         UsageError: it is INT8 already.
     """
     from rankine.models.rewrite.graph import Graph
 
-    graph = Graph.read(model)
-    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.nodes):
+    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node):
         raise UsageError(
             "the graph is quantized already",
             where="graph",
@@ -65,33 +64,7 @@ def read_graph(model: onnx.ModelProto) -> Graph:
             allowed="an FP32 graph",
             hint="Quantize the variant that it was made from.",
         )
-    graph.fold()
-    return graph
-
-
-def write_graph(graph: Graph, like: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph as a model with the inputs and outputs of ``like``, without constants that nothing reads."""
-    import onnx
-    from onnx import helper, numpy_helper
-
-    from rankine.models.rewrite.graph import reads
-
-    used = {name for node in graph.nodes for name in reads(node)} | set(graph.outputs)
-    constants = [
-        numpy_helper.from_array(np.ascontiguousarray(values).reshape(values.shape), name)
-        for name, values in graph.constants.items()
-        if name in used
-    ]
-    body = helper.make_graph(graph.nodes, like.graph.name, graph.inputs, list(like.graph.output), constants)
-    model = onnx.ModelProto()
-    model.CopyFrom(like)
-    model.graph.CopyFrom(body)
-    taken: set[str] = set()
-    for node in model.graph.node:  # names are optional in ONNX, but ONNX Runtime refuses two that are the same
-        if node.name in taken:
-            node.ClearField("name")
-        taken.add(node.name)
-    return model
+    return Graph.opened(model)
 
 
 def find_layers(graph: Graph) -> tuple[Layer, ...]:
@@ -108,7 +81,7 @@ def find_layers(graph: Graph) -> tuple[Layer, ...]:
         raise UsageError(
             "there is no layer that could be INT8",
             where="graph",
-            got="linear layers that are all heads or narrow, or none",
+            got=f"{len(_linear(graph))} linear layers, all of them heads or narrow",
             allowed=f"a hidden layer of {FEWEST_COLUMNS} columns or more",
             hint="Leave 'quantize' out of the recipe: on so small a network INT8 saves nothing.",
         )
@@ -121,9 +94,13 @@ def has_layers(model: onnx.ModelProto) -> bool:
 
 
 def _found(graph: Graph) -> tuple[Layer, ...]:
-    linear = {layer.name: layer for node in graph.nodes if (layer := _layer(node, graph)) is not None}
+    linear = _linear(graph)
     heads = _heads(graph, set(linear))
     return tuple(layer for layer in linear.values() if layer.name not in heads and layer.columns >= FEWEST_COLUMNS)
+
+
+def _linear(graph: Graph) -> dict[str, Layer]:
+    return {layer.name: layer for node in graph.nodes if (layer := _layer(node, graph)) is not None}
 
 
 def _layer(node: onnx.NodeProto, graph: Graph) -> Layer | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rankine.compression.quantize.layers import Layer, read_graph, write_graph
+from rankine.compression.quantize.layers import Layer, read_graph
 from rankine.compression.quantize.ranges import Range
 from rankine.compression.quantize.weights import column_scales, quantize_bias, quantize_weight
 
@@ -32,8 +32,6 @@ def write_qdq(model: onnx.ModelProto, layers: Sequence[Layer], ranges: Mapping[s
         model: FP32.
         ranges: by the name of each value that ``layers`` read.
     """
-    import onnx
-
     graph = read_graph(model)
     by_name = {layer.name: layer for layer in layers}
     nodes: list[onnx.NodeProto] = []
@@ -51,9 +49,7 @@ def write_qdq(model: onnx.ModelProto, layers: Sequence[Layer], ranges: Mapping[s
                 node.input[2] = _round_bias(graph, nodes, layer, scale * column)
         nodes.append(node)
     graph.nodes = nodes
-    quantized = write_graph(graph, model)
-    onnx.checker.check_model(quantized, full_check=True)
-    return quantized
+    return graph.closed(model)
 
 
 def _round_activation(graph: Graph, nodes: list[onnx.NodeProto], source: str, found: Range) -> str:

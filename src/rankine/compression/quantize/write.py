@@ -10,7 +10,7 @@ import numpy as np
 
 from rankine.compression.quantize.choose import Chosen, Method, choose_ranges
 from rankine.compression.quantize.equalize import EQUALIZED, equalize_inputs, restore_inputs
-from rankine.compression.quantize.layers import Layer, find_layers, read_graph, write_graph
+from rankine.compression.quantize.layers import Layer, find_layers, read_graph
 from rankine.compression.quantize.observe import observe
 from rankine.compression.quantize.qdq import write_qdq
 
@@ -76,7 +76,7 @@ def calibrate(
         DataError: a value is not finite on these rows.
     """
     graph = read_graph(model)
-    original, found = write_graph(graph, model), find_layers(graph)
+    original, found = graph.closed(model), find_layers(graph)
     model, layers = equalize_inputs(original, found, inputs) if equalize else (original, found)
     observed = observe(model, list(dict.fromkeys(layer.source for layer in layers)), inputs)
     chosen = choose_ranges(read_graph(model), layers, observed, method)

@@ -48,6 +48,44 @@ class Graph:
         outputs = [value.name for value in graph.output]
         return cls(list(graph.node), constants, inputs, outputs, opset, _last_number(graph))
 
+    @classmethod
+    def opened(cls, model: onnx.ModelProto) -> Graph:
+        """A model to be rewritten, every constant of it an array, also those that nodes make or compute from others;
+        ``model`` itself stays as it is."""
+        copied = onnx.ModelProto()
+        copied.CopyFrom(model)
+        graph = cls.read(copied)
+        graph.fold()
+        return graph
+
+    def closed(self, like: onnx.ModelProto) -> onnx.ModelProto:
+        """The graph as a model with the outputs and the opset of ``like``, checked; nodes and constants that nothing
+        reads are left out, inputs stay.
+
+        Raises:
+            onnx.checker.ValidationError, onnx.shape_inference.InferenceError: it is no valid graph.
+        """
+        self.prune()
+        read = {name for node in self.nodes for name in reads(node)}.union(self.outputs)
+        constants = [
+            numpy_helper.from_array(np.ascontiguousarray(values).reshape(values.shape), name)
+            for name, values in self.constants.items()
+            if name in read
+        ]
+        model = onnx.helper.make_model(
+            onnx.helper.make_graph(self.nodes, like.graph.name, self.inputs, list(like.graph.output), constants),
+            opset_imports=list(like.opset_import),
+            ir_version=like.ir_version,
+            producer_name=like.producer_name,
+        )
+        taken: set[str] = set()
+        for node in model.graph.node:  # names are optional in ONNX, but ONNX Runtime refuses two that are the same
+            if node.name in taken:
+                node.ClearField("name")
+            taken.add(node.name)
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
     def constant(self, values: Any, dtype: Any = None) -> str:
         """The name of a new constant."""
         name = self.fresh("constant")
