@@ -10,16 +10,18 @@ import torch
 from rankine.compression.prune.plan import Kept, Plan, Unshrinkable, projections
 from rankine.compression.prune.trace import Trace
 from rankine.models.columns import Batch
-from rankine.models.inputs import torch_inputs
 from rankine.models.network import Network, NetworkScorer
 from rankine.models.schema import DenseFeature, Feature, SequenceFeature
 from rankine.models.tables import AnyTable, QuotientRemainderTable, Table
 from rankine.models.torch_graph import GraphModel
 from rankine.models.transforms import table_of
+from rankine.training.fit import predict_logits
 
 __all__ = ["differs", "masked_logits", "shrink"]
 
 _TOLERANCE = 1e-5
+_ROWS_AT_ONCE = 2048
+"""Attention over long histories takes a megabyte a row."""
 
 
 def shrink(trace: Trace, removed: frozenset[int]) -> Network:
@@ -54,18 +56,15 @@ def differs(trace: Trace, removed: frozenset[int], smaller: Network, batch: Batc
 def masked_logits(trace: Trace, removed: frozenset[int], batch: Batch) -> np.ndarray:
     """Logits ``(rows, tasks)`` of the original network with every element that vanishes set to zero."""
     model = GraphModel(trace.network)
-    model.eval()
     for name, ids in trace.ids.items():
         gone = trace.labels.gone(ids, removed)
         if gone.any():
-            model.taps[name] = partial(_zeroed, gone, trace.rows_axis[name], batch.rows)
-    with torch.inference_mode():
-        logits: np.ndarray = model(torch_inputs(batch, trace.network.schema)).numpy()
-    return logits
+            model.taps[name] = partial(_zeroed, gone, trace.rows_axis[name])
+    return predict_logits(model, batch, _ROWS_AT_ONCE)
 
 
-def _zeroed(gone: np.ndarray, rows_axis: int | None, rows: int, value: torch.Tensor) -> torch.Tensor:
-    repeats = [rows if axis == rows_axis else 1 for axis in range(gone.ndim)]
+def _zeroed(gone: np.ndarray, rows_axis: int | None, value: torch.Tensor) -> torch.Tensor:
+    repeats = [value.shape[axis] // gone.shape[axis] if axis == rows_axis else 1 for axis in range(gone.ndim)]
     # Not a product: what vanishes may be infinite, such as the logarithm of zero.
     return torch.where(torch.from_numpy(np.tile(gone, repeats)), torch.zeros_like(value), value)
 
