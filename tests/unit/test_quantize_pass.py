@@ -22,6 +22,7 @@ from rankine.compression.recipe import Quantize, Tuning
 from rankine.compression.table_forms import quotient_remainder
 from rankine.errors import UsageError
 from rankine.models.network import Network, NetworkScorer, size_of
+from rankine.models.tables import AnyTable
 from rankine.training.config import FitConfig
 from rankine.training.fit import Examples
 from unit.small_networks import ITEM, USER, context_of, made_network, network, schema_of
@@ -108,6 +109,26 @@ def test_graph_stays_in_float_when_int8_pays_for_no_layer() -> None:
     assert found.network.numeric == "fp32"
     assert found.network.graph == network("dcn_v2").graph
     assert {table.form for table in found.network.tables.values()} == {"int8"}
+
+
+def test_tables_are_learned_in_int4_when_they_cost_too_much_and_no_layer_is_int8() -> None:
+    settings = Quantize(calibration_rows=512, only_where_faster=True, sensitivity=1e-9, tables="int4", tune=TUNING)
+    found = quantize(network("dcn_v2"), settings, replace(context("dcn_v2"), cost=Cost(floor=1e9)))
+    assert found.network.numeric == "fp32"
+    assert found.details["int8"] == []
+    assert found.details["fit"]["best_epoch"] > 0
+    assert found.network.graph != network("dcn_v2").graph
+    assert found.text == "INT8 in 0 of 4 layers, learned ranges, tables int4"
+
+
+def test_text_tells_the_forms_that_tables_have_when_rows_are_too_narrow_for_int8() -> None:
+    before = network("dcn_v2")
+    tables: dict[str, AnyTable] = {
+        **before.tables,
+        "genre": quotient_remainder(before.tables["genre"], 3, np.ones(before.tables["genre"].count)),
+    }
+    found = quantize(before.changed(tables=tables), Quantize(calibration_rows=512), context("dcn_v2"))
+    assert found.text.endswith("tables int8, quotient-remainder int8")
 
 
 def test_only_tables_become_small_when_no_layer_is_large_enough() -> None:

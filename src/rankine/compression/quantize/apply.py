@@ -52,7 +52,7 @@ def quantize(network: Network, settings: Quantize, context: Context) -> Outcome:
     """
     if settings.tables != "float32" and not has_layers(network.graph):
         tables = quantized_tables(network, settings.tables, context)
-        text = f"no layer is large enough for INT8: tables {settings.tables}"
+        text = f"no layer is large enough for INT8: {_tables_text(tables)}"
         forms = {name: table.form for name, table in tables.items()}
         return Outcome(replace(network, tables=tables, module=None), text, {"int8": [], "tables": forms})
     with step(context.emit, "quantize", total=None, unit="layers") as advance:
@@ -85,7 +85,7 @@ def _within(
     judge = Judge(network, context)
     advance(0, f"loss on {judge.rows} validation rows")
     loss = judge.with_tables(form.tables)
-    before = loss(form.calibrated.in_int8(form.layers)).cost if form.layers else 0.0
+    before = loss(form.calibrated.in_int8(form.layers)).cost
     if settings.tune is not None and before > largest_cost:
         learned = _learned(network, form, settings, settings.tune, context)
         after = judge.with_tables(learned.tables)
@@ -108,7 +108,12 @@ def _text(form: _Form, settings: Quantize, context: Context) -> str:
     layers = f"INT8 in {len(form.layers)} of {total} layers" if form.kept else f"INT8 in {total} layers"
     rows = min(settings.calibration_rows, context.train.batch.rows)
     ranges = "learned ranges" if form.learned else f"{settings.method} ranges of {rows} rows"
-    return f"{layers}, {ranges}, tables {settings.tables}"
+    return f"{layers}, {ranges}, {_tables_text(form.tables)}"
+
+
+def _tables_text(tables: Mapping[str, AnyTable]) -> str:
+    """The forms that the tables have: rows too narrow for the one that was asked for have another."""
+    return f"tables {', '.join(dict.fromkeys(table.form for table in tables.values())) or 'there are none'}"
 
 
 def _details(form: _Form) -> dict[str, Any]:
