@@ -15,8 +15,9 @@ from rankine.artifact import Artifact
 from rankine.catalog import catalog_beside, write_catalog
 from rankine.certification import Margins
 from rankine.certification.plan import PLAN_FILE, Plan, certified_pairs, task_certificates
+from rankine.compilation.compile import build_names
 from rankine.compilation.verify import reference_logits
-from rankine.compression.recipe import Quantize, Recipe
+from rankine.compression.recipe import Prune, Quantize, Recipe
 from rankine.data import Dataset, load_behavior, load_dataset
 from rankine.metrics import sigmoid
 from rankine.models.columns import Batch
@@ -102,6 +103,29 @@ def test_family_ranks_as_its_reference_when_trained_quantized_certified_and_serv
         _check_page(server.ask("GET", "/").body.decode(), server.ask("GET", f"/v1/models/{name}").json)
     finally:
         assert server.stop() == 0
+
+
+def test_variant_ranks_as_its_reference_when_whole_features_were_pruned_from_it(tmp_path: Path) -> None:
+    dataset = dataset_of("deepfm", tmp_path)
+    model = {"architecture": "deepfm", "embedding_dim": 8, **MODELS["deepfm"]}
+    baseline = train(dataset, model, FIT, out=tmp_path / "baseline", name="deepfm")
+    fields = Prune(macs=0.7, steps=1, what=("fields",), calibration_rows=512, tune=None)
+    recipe = Recipe(name="whole", passes=(fields, *INT8.passes))
+    margins = Margins.of(0.4).model_copy(update={"calibration": None})
+    artifact = optimize(baseline, (recipe,), dataset, margin=margins, out=tmp_path / "whole")
+    write_catalog(catalog_beside(artifact.path), dataset.schema, dataset.item_ids, dataset.items)
+    left = load_model(artifact, "whole-int8").schema.feature_names
+    assert 0 < len(left) < len(dataset.schema.feature_names)
+    for engine in build_names(artifact, "whole-int8"):
+        server = start_server(ServeConfig(artifact=artifact.path, port=0, variant="whole-int8", engine=engine))
+        try:
+            examples = server.ask("GET", f"/v1/models/deepfm/examples?count=1&candidates={CANDIDATES}").json["examples"]
+            assert set(examples[0]["request"]) == {feature.name for feature in dataset.schema.request_features}
+            reply = server.ask("POST", "/v1/rank", {**examples[0], "top_k": CANDIDATES})
+            assert reply.status == 200, reply.body
+            _check(artifact, dataset, examples[0], reply.json)
+        finally:
+            assert server.stop() == 0
 
 
 def _check(artifact: Artifact, dataset: Dataset, body: Any, reply: Any) -> None:
