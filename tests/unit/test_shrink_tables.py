@@ -233,6 +233,10 @@ def test_table_stays_whole_when_its_map_would_cost_more_than_it_saves() -> None:
     )
     outcome = shrink_tables(before, ShrinkTables(energy=0.1, tune=None), context_of(before))
     assert columns(outcome.network) == {"user": 1, "genre": 2}
+    asked = shrink_tables(before, ShrinkTables(bytes=0.1, tune=None), context_of(before))
+    assert columns(asked.network) == {"user": 1, "genre": 2}
+    reached = (USERS + 2 * GENRES) / (USERS * DIM + 2 * GENRES)
+    assert asked.text == f"narrower tables (user 6 to 1), {reached:.2f} of their bytes: fewer columns save no more"
 
 
 def test_validation_gets_better_when_tuned() -> None:

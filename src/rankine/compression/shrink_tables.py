@@ -97,22 +97,34 @@ def shrink_tables(network: Network, settings: ShrinkTables, context: Context) ->
             allowed="float tables of two columns or more, of features that are not pooled by their maximum",
             hint="Leave the pass out of the recipe.",
         )
-    columns = _columns(candidates, settings, sum(table.size_bytes for table in network.tables.values()))
+    table_bytes = _bytes_of(network)
+    columns = _columns(candidates, settings, table_bytes)
     tables, merged = dict(network.tables), dict[str, bool]()
     for name, count in columns.items():
         tables[name], more = _narrow(graph, candidates[name], count, widths)
         merged |= more
     details = _details(candidates, columns, kept_whole, merged)
     if not columns:
-        return Outcome(network, "tables: every one needs all of its columns", details)
+        return Outcome(network, f"tables: none gets narrower{_missed(1.0, settings)}", details)
     network = network.changed(graph=graph.closed(network.graph), tables=tables)
     changes = ", ".join(f"{name} {candidates[name].dim} to {count}" for name, count in columns.items())
-    text = f"narrower tables ({changes})"
+    text = f"narrower tables ({changes}){_missed(_bytes_of(network) / table_bytes, settings)}"
     if settings.tune is not None:
         network, result = fine_tune(network, settings.tune, context, task="tune narrower tables")
         text += f", tuned {result.best_epoch} epochs"
         details["fit"] = result.model_dump(mode="json")
     return Outcome(network, text, details)
+
+
+def _bytes_of(network: Network) -> int:
+    return sum(table.size_bytes for table in network.tables.values())
+
+
+def _missed(reached: float, settings: ShrinkTables) -> str:
+    """What to add to the text where the tables cannot be as small as was asked."""
+    if settings.bytes is None or reached <= settings.bytes:
+        return ""
+    return f", {reached:.2f} of their bytes: fewer columns save no more"
 
 
 def _kept_whole(network: Network) -> dict[str, str]:
