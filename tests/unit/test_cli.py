@@ -126,6 +126,7 @@ def test_table_keeps_brackets_when_cells_have_them(capsys: pytest.CaptureFixture
         (("bench", "load", "http://127.0.0.1:9", "--sweep", "--rate", "5"), "--rate"),
         (("certify", "nothing", "--margin", "-1", "--out", "x"), "--margin"),
         (("demo", "--margin", "nan"), "--margin"),
+        (("optimize", "nothing", "--out", "x", "--search", "--margin", "calibration=0.02"), "margin of AUC alone"),
         (("train", "--train-seed", "-1", "--out", "x"), "--train-seed"),
         (("train", "--batch-rows", "0", "--out", "x"), "--batch-rows"),
         (("train", "--learning-rate", "nan", "--out", "x"), "learning_rate"),

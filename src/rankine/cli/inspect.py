@@ -210,7 +210,10 @@ def view_of(artifact: Artifact) -> ArtifactView:
 
 _TOO_FEW = "Too little data"
 _MORE_ROWS = "Take more rows, or a larger share of them for the test: 'split: {fractions: ...}' in the schema."
-_GENTLER = "Compress less, by another --recipe; take more rows; or accept a larger --margin."
+_GENTLER = (
+    "Compress less, by another --recipe; take more rows; or accept a larger margin of the metric that decides: "
+    "--margin 0.002, --margin calibration=0.02."
+)
 
 
 def require_pass(artifact: Artifact) -> None:

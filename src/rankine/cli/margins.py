@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from rankine.certification import Margins
 
-__all__ = ["margins_option"]
+__all__ = ["margins_option", "max_drop_option"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def parse_margins(values: tuple[str, ...]) -> Margins:
@@ -57,14 +60,20 @@ def _margins(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
     return parse_margins(values)
 
 
-margins_option = click.option(
-    "--margin",
-    "margins",
-    multiple=True,
-    default=("0.001",),
-    callback=_margins,
-    metavar="[METRIC=]NUMBER",
-    help="Largest loss that is accepted: of AUC; or METRIC=NUMBER, repeatable, of normalized_entropy (relative), "
-    "calibration, group_auc or ndcg_at_10; METRIC=none reports and does not judge it. [default: 0.001; three times "
-    "that of AUC for the others, 0.01 for calibration]",
-)
+def _margins_option(*names: str) -> Callable[[F], F]:
+    return click.option(
+        *names,
+        "margins",
+        multiple=True,
+        default=("0.001",),
+        callback=_margins,
+        metavar="[METRIC=]NUMBER",
+        help="Largest loss that is accepted: of AUC; or METRIC=NUMBER, repeatable, of normalized_entropy (relative), "
+        "calibration, group_auc or ndcg_at_10; METRIC=none reports and does not judge it. [default: 0.001; three times "
+        "that of AUC for the others, 0.01 for calibration]",
+    )
+
+
+margins_option = _margins_option("--margin")
+max_drop_option = _margins_option("--margin", "--max-auc-drop")
+"""The same under the name that says what it is where a target is given beside it."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rankine.cli.margins import max_drop_option
 from rankine.cli.options import (
     DataOptions,
     artifact_argument,
@@ -15,7 +16,6 @@ from rankine.cli.options import (
     cost_for,
     data_options,
     json_option,
-    max_auc_drop_option,
     out_option,
     recipe_for,
     recipe_option,
@@ -25,6 +25,7 @@ from rankine.errors import QualityGateFailed, UsageError
 
 if TYPE_CHECKING:
     from rankine.artifact import Artifact
+    from rankine.certification import Margins
     from rankine.data.dataset import Dataset
 
 EPILOG = """\b
@@ -40,7 +41,7 @@ Examples:
 @recipe_option
 @search_options
 @click.option("--engine", "engines", multiple=True, help="Engine to build for, repeatable [default: all installed].")
-@max_auc_drop_option
+@max_drop_option
 @out_option
 @json_option
 def command(
@@ -49,7 +50,7 @@ def command(
     recipe: Path | None,
     search: SearchOptions,
     engines: tuple[str, ...],
-    margin: float,
+    margins: Margins,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -72,16 +73,30 @@ def command(
             where="--recipe",
             hint="Leave out --recipe, or --search, --target, --time-budget, --space and --work. Candidates: --space.",
         )
+    if search.given:
+        _refuse_other_margins(margins)
     parent, dataset = Artifact.open(artifact), data.open()
     if search.given:
-        child = _search(parent, dataset, search, engines, margin, out)
+        child = _search(parent, dataset, search, engines, margins.auc, out)
     else:
-        child = _apply(parent, dataset, recipe, search.latency_table, engines, margin, out)
+        child = _apply(parent, dataset, recipe, search.latency_table, engines, margins, out)
     carry_catalog(artifact, out)
     show(child, as_json=as_json)
     require_pass(child)
     if search.given:
-        _require_rung(child, search.targets, margin)
+        _require_rung(child, search.targets, margins.auc)
+
+
+def _refuse_other_margins(margins: Margins) -> None:
+    """The rungs of a search have margins of their own, those of the other metrics follow from them."""
+    from rankine.certification import Margins
+
+    if margins != Margins.of(margins.auc):
+        raise UsageError(
+            "a search takes the margin of AUC alone; at every rung the others follow from it",
+            where="--margin",
+            hint="Give METRIC=NUMBER to `rankine certify`, or to `optimize` with --recipe.",
+        )
 
 
 def _apply(
@@ -90,7 +105,7 @@ def _apply(
     recipe: Path | None,
     latency_table: Path | None,
     engines: tuple[str, ...],
-    margin: float,
+    margins: Margins,
     out: Path,
 ) -> Artifact:
     from rankine.cli.render import watch
@@ -100,7 +115,7 @@ def _apply(
     with watch() as emit:
         cost = cost_for(chosen, latency_table, emit)
         return optimize(
-            parent, (chosen,), dataset, margin=margin, out=out, engines=engines or None, cost=cost, emit=emit
+            parent, (chosen,), dataset, margin=margins, out=out, engines=engines or None, cost=cost, emit=emit
         )
 
 

@@ -29,7 +29,6 @@ __all__ = [
     "data_options",
     "json_option",
     "margin_option",
-    "max_auc_drop_option",
     "out_option",
     "recipe_for",
     "recipe_option",
@@ -51,23 +50,14 @@ def _check_margin(ctx: click.Context, param: click.Parameter, value: float) -> f
     return value
 
 
-def _margin_option(*names: str) -> Callable[[F], F]:
-    return click.option(
-        *names,
-        "margin",
-        type=float,
-        callback=_check_margin,
-        default=0.001,
-        show_default=True,
-        help="Largest loss of AUC that is accepted.",
-    )
-
-
-margin_option = _margin_option("--margin")
-max_auc_drop_option = _margin_option("--margin", "--max-auc-drop")
-"""The same under the name that says what it is where a target is given beside it."""
-
-
+margin_option = click.option(
+    "--margin",
+    type=float,
+    callback=_check_margin,
+    default=0.001,
+    show_default=True,
+    help="Largest loss of AUC that is accepted.",
+)
 recipe_option = click.option(
     "--recipe",
     type=click.Path(path_type=Path),
