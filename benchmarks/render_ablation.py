@@ -34,7 +34,7 @@ _ORDER = ("whole", "only", "without")
 
 def render(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """The page from the runs of each family."""
-    lines = [INTRODUCTION, LEGEND]
+    lines = [INTRODUCTION, LEGEND if results else "No results are committed yet."]
     for family, runs in results.items():
         head = ("run", "MACs", "bytes", "AUC", "bounds", "entropy", "within the margin")
         lines += [f"## `{family}` on {runs[0]['dataset']}, margin {runs[0]['margin']:g}", ""]
@@ -45,12 +45,11 @@ def render(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 
 def read_results(folder: Path = RESULTS) -> dict[str, list[dict[str, Any]]]:
-    """All runs by family."""
-    return {
-        family.name: [json.loads(path.read_text(encoding="utf-8")) for path in sorted(family.glob("*.json"))]
-        for family in sorted(folder.iterdir())
-        if family.is_dir()
-    }
+    """All runs by family; a folder that is empty or not there has none."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(folder.glob("*/*.json")):
+        found.setdefault(path.parent.name, []).append(json.loads(path.read_text(encoding="utf-8")))
+    return found
 
 
 def _row(run: Mapping[str, Any]) -> str:
@@ -61,8 +60,8 @@ def _row(run: Mapping[str, Any]) -> str:
     verdicts = [test["verdict"] for found in run["tasks"].values() for test in found if test["verdict"]]
     cells = (
         run["run"],
-        f"{after['macs_per_row'] / before['macs_per_row']:.3f}",
-        f"{_bytes(after) / _bytes(before):.3f}",
+        f"{after['macs_per_row'] / before['macs_per_row']:.1%}",
+        f"{_bytes(after) / _bytes(before):.1%}",
         f"{auc['delta']:+.5f}",
         f"{auc['ci_low']:+.5f} … {auc['ci_high']:+.5f}",
         "" if entropy is None else f"{entropy['delta']:+.5f}",
@@ -76,7 +75,7 @@ def _bytes(size: Mapping[str, Any]) -> int:
 
 
 def _place(run: Mapping[str, Any]) -> tuple[int, str]:
-    return _ORDER.index(run["run"].split("-")[0]), run["run"]
+    return _ORDER.index(run["run"].partition("-")[0]), run["run"]
 
 
 def main() -> None:

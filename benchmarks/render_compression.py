@@ -1,4 +1,4 @@
-"""Render the committed results of compression into docs/reference/compression.md.
+"""Render the committed results of compression into docs/reference/compression.md, and their summary into README.md.
 
 $ python benchmarks/render_compression.py
 """
@@ -14,10 +14,12 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "compression"
 FOREIGN = ROOT / "benchmarks" / "results" / "foreign-compression"
 PAGE = ROOT / "docs" / "reference" / "compression.md"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- compression:begin -->", "<!-- compression:end -->"
 INTRODUCTION = """\
 # Compressed models
 
-Every family of the zoo, trained on its data until validation AUC stopped improving, compressed by one recipe
+Families of the zoo, each trained on its data until validation AUC stopped improving, compressed by one recipe
 ([benchmarks/recipes](../../benchmarks/recipes)), and certified on test rows: AUC, normalized entropy, calibration,
 and, where users are known, AUC and NDCG@10 within users, each at its margin ([how](../explanation/certificates.md)).
 
@@ -53,11 +55,38 @@ and compressed on their graph alone: nothing is known of their architecture.
 
 def render(results: Mapping[str, Mapping[str, Any]], foreign: Mapping[str, Mapping[str, Any]]) -> str:
     """The page from the result files, by family and by model."""
-    lines = [INTRODUCTION, *_families(results), "", LEGEND, HONESTY, *_scratch(results), "", REFUSED]
-    lines += _refused(results)
+    lines = [INTRODUCTION]
+    if not results and not foreign:
+        lines += ["No results are committed yet."]
+    if results:
+        lines += [*_families(results), "", LEGEND, HONESTY, *_scratch(results), "", REFUSED, *_refused(results)]
     if foreign:
         lines += ["", ELSEWHERE, *_foreign(foreign)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def summary(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The block of README.md: what became of every family, and what a network from scratch needs."""
+    if not results:
+        return "No results are committed yet."
+    head = ("family", "data", "MACs", "bytes", "AUC change", "lower bound", "margin", "from scratch: MACs")
+    rows = []
+    for name, result in results.items():
+        one, smallest = _worst(result["ours"]["certificates"]), _smallest(result)
+        share = "none certified" if smallest is None else _share(smallest["size"], result["baseline"], "macs")
+        verdict = "" if _passed(result["ours"]["certificates"]) else f" (**{one['verdict']}**)"
+        shares = _shares(result)
+        rows.append((f"`{name}`", result["dataset"], *shares, *_change(one), f"{result['margin']:g}{verdict}", share))
+    return "\n".join(_table(head, rows))
+
+
+def replace_block(text: str, block: str) -> str:
+    """``text`` with ``block`` between the markers."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"{README}: the markers {BEGIN} and {END} are not there")
+    return f"{before}{begin}\n{block}\n{end}{after}"
 
 
 def read_results(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
@@ -66,15 +95,26 @@ def read_results(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
 
 
 def _families(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    head = ("family", "data", "task", "test AUC", "MACs", "bytes", "AUC", "bound", "margin", "verdict", "engine")
+    head = (
+        "family",
+        "data",
+        "task",
+        "test AUC",
+        "MACs",
+        "bytes",
+        "AUC",
+        "bound",
+        "margin",
+        "verdict",
+        "engine",
+    )
     rows = [
         (
             f"`{name}`",
             result["dataset"],
             one["task"],
             f"{_auc(one)['baseline']:.5f}",
-            _share(result["ours"]["size"], result["baseline"], "macs"),
-            _share(result["ours"]["size"], result["baseline"], "bytes"),
+            *_shares(result),
             *_change(one),
             f"{result['margin']:g}",
             f"**{one['verdict']}**",
@@ -98,8 +138,7 @@ def _scratch(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     rows = []
     for name, result in results.items():
         ours = int(result["ours"]["size"]["macs_per_row"])
-        passed = [one for one in result["scratch"] if _passed(one["certificates"])]
-        smallest = min(passed, key=lambda one: int(one["size"]["macs_per_row"]), default=None)
+        smallest = _smallest(result)
         rows.append(
             (
                 f"`{name}`",
@@ -107,10 +146,19 @@ def _scratch(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 "none" if smallest is None else f"{smallest['size']['macs_per_row']:,}",
                 "" if smallest is None else " ".join(_change(_worst(smallest["certificates"]))[:1]),
                 "yes" if smallest is None or ours < smallest["size"]["macs_per_row"] else "**no**",
-                "; ".join(_tried(one) for one in result["scratch"]),
+                "; ".join(_tried(one) for one in sorted(result["scratch"], key=_macs)),
             )
         )
     return _table(head, rows)
+
+
+def _smallest(result: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The network from scratch with the fewest multiply-adds among those that certified."""
+    return min((one for one in result["scratch"] if _passed(one["certificates"])), key=_macs, default=None)
+
+
+def _macs(made: Mapping[str, Any]) -> int:
+    return int(made["size"]["macs_per_row"])
 
 
 def _tried(one: Mapping[str, Any]) -> str:
@@ -170,15 +218,23 @@ def _passed(certificates: Sequence[Mapping[str, Any]]) -> bool:
     return bool(certificates) and all(one["verdict"] == "pass" for one in certificates)
 
 
+def _shares(result: Mapping[str, Any]) -> list[str]:
+    """Multiply-adds and bytes of what the recipe made."""
+    return [_share(result["ours"]["size"], result["baseline"], what) for what in ("macs", "bytes")]
+
+
 def _share(size: Mapping[str, Any], whole: Mapping[str, Any], what: str) -> str:
     if what == "macs":
-        return f"{size['macs_per_row'] / whole['macs_per_row']:.3f}"
+        share = size["macs_per_row"] / whole["macs_per_row"]
+        return f"{share:.2%}" if share < 0.01 else f"{share:.1%}"
     stored, before = ((one["graph_bytes"] + one["table_bytes"]) for one in (size, whole))
-    return f"{stored / before:.3f}"
+    return f"{stored / before:.1%}"
 
 
 def main() -> None:
-    PAGE.write_text(render(read_results(), read_results(FOREIGN)), encoding="utf-8")
+    results = read_results()
+    PAGE.write_text(render(results, read_results(FOREIGN)), encoding="utf-8")
+    README.write_text(replace_block(README.read_text(encoding="utf-8"), summary(results)), encoding="utf-8")
 
 
 if __name__ == "__main__":

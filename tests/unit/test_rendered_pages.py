@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def families(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+def renderer(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import render_families
+    yield importlib.import_module(name)
+    sys.modules.pop(name)
 
-    yield render_families
-    sys.modules.pop("render_families")
+
+@pytest.fixture
+def families(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    yield from renderer("render_families", monkeypatch)
+
+
+@pytest.fixture
+def compression(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    yield from renderer("render_compression", monkeypatch)
+
+
+@pytest.fixture
+def ablation(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    yield from renderer("render_ablation", monkeypatch)
 
 
 def test_page_of_families_is_what_the_results_say_when_rendered(families) -> None:
@@ -43,3 +57,49 @@ def test_page_of_families_shows_auc_when_certificates_have_several_metrics(famil
     page = families.render({name: {**result, "certificates": [newer]}})
     assert f"| 0.70000 | {result['training']['result']['best_epoch']} of" in page
     assert f"| {older['ci_low']:+.5f} |" in page
+
+
+def test_page_of_compression_is_what_the_results_say_when_rendered(compression) -> None:
+    results, foreign = compression.read_results(), compression.read_results(compression.FOREIGN)
+    assert compression.PAGE.read_text(encoding="utf-8") == compression.render(results, foreign)
+
+
+def test_readme_on_compression_is_what_the_results_say_when_rendered(compression) -> None:
+    readme = compression.README.read_text(encoding="utf-8")
+    assert readme == compression.replace_block(readme, compression.summary(compression.read_results()))
+
+
+def test_page_of_compression_says_no_when_a_network_from_scratch_is_smaller(compression) -> None:
+    name, result = next(iter(compression.read_results().items()))
+    ours = {**result["ours"], "size": result["baseline"]}
+    tiny = {**result["baseline"], "macs_per_row": 7}
+    scratch = [{**result["ours"], "name": "scratch", "size": tiny}]
+    page = compression.render({name: {**result, "ours": ours, "scratch": scratch}}, {})
+    [row] = [line for line in page.splitlines() if "| 7 |" in line]
+    assert row.split(" | ")[4] == "**no**"
+
+
+def test_page_of_compression_tells_the_task_that_decides_when_there_are_several(compression) -> None:
+    name, result = next(iter(compression.read_results().items()))
+    [passed] = result["ours"]["certificates"]
+    failed = {**passed, "task": "other", "verdict": "fail"}
+    block = compression.summary({name: {**result, "ours": {**result["ours"], "certificates": [passed, failed]}}})
+    assert "(**fail**)" in block
+
+
+def test_page_of_the_ablation_is_what_the_results_say_when_rendered(ablation) -> None:
+    assert ablation.PAGE.read_text(encoding="utf-8") == ablation.render(ablation.read_results())
+
+
+def test_page_of_the_ablation_begins_with_the_whole_recipe_when_rendered(ablation) -> None:
+    family, runs = next(iter(ablation.read_results().items()))
+    page = ablation.render({family: list(reversed(runs))})
+    assert page.index("| whole |") < page.index("| only-distill |") < page.index("| without-distill |")
+
+
+def test_pages_say_so_when_there_are_no_results(compression, ablation, tmp_path: Path) -> None:
+    told = "No results are committed yet."
+    none = compression.read_results(tmp_path / "none")
+    assert told in compression.render(none, none)
+    assert told in compression.summary(none)
+    assert told in ablation.render(ablation.read_results(tmp_path / "none"))
