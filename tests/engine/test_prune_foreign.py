@@ -17,7 +17,7 @@ from engine.small_model import small_batch
 from engine.test_foreign_models import Library, as_trained, library, prepared  # noqa: F401
 from rankine.compilation.engine import Target
 from rankine.compilation.engines import load_engine
-from rankine.compression.context import Context, only_features
+from rankine.compression.context import Context
 from rankine.compression.prune import prune
 from rankine.compression.prune.costs import Costs
 from rankine.compression.prune.groups import groups_of
@@ -101,7 +101,7 @@ def score(network: Network, batch: Batch, engine: str, folder: Path) -> np.ndarr
     loaded.build(model, Target(), folder)
     runner = loaded.open(model, folder)
     out = np.full((batch.rows, len(network.schema.tasks)), np.nan, np.float32)
-    runner.run(only_features(batch, network.schema), out)
+    runner.run(batch, out)
     runner.close()
     return out
 

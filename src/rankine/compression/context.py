@@ -12,10 +12,9 @@ from rankine.events import Emit, step
 from rankine.metrics import sigmoid
 from rankine.models.columns import Batch
 from rankine.models.network import Network, NetworkScorer
-from rankine.models.schema import Schema
 from rankine.training.fit import Examples, task_aucs
 
-__all__ = ["Context", "CostModel", "draw_rows", "join", "only_features"]
+__all__ = ["Context", "CostModel", "draw_rows", "join"]
 
 _CHUNK_ROWS = 65536
 
@@ -78,24 +77,18 @@ class Context:
 
     def examples(self, teacher_weight: float, drawn_rows: float) -> Examples:
         """Training rows with mixed targets, and drawn rows that the baseline labels alone, see
-        :class:`rankine.compression.recipe.Tuning`."""
-        examples = [Examples(self.train.batch, self.targets(teacher_weight))]
-        drawn = self._drawn(round(drawn_rows * self.train.batch.rows))
-        if drawn is not None:
-            examples.append(drawn)
-        return join(examples)
-
-    def _drawn(self, rows: int) -> Examples | None:
-        """So many drawn rows; the baseline scores them once for all passes that ask for as many."""
-        if rows not in self._drawn_before:
-            drawn = draw_rows(self.train.batch, rows, self.seed) if rows else None
-            self._drawn_before[rows] = (
-                None if drawn is None else Examples(drawn, self.teach(drawn, "teacher on drawn rows"))
-            )
-        return self._drawn_before[rows]
+        :class:`rankine.compression.recipe.Tuning`; made once for all passes and candidates that ask for the same."""
+        key = teacher_weight, drawn_rows
+        if key not in self._made:
+            parts = [Examples(self.train.batch, self.targets(teacher_weight))]
+            drawn = draw_rows(self.train.batch, round(drawn_rows * self.train.batch.rows), self.seed)
+            if drawn is not None and drawn.rows:
+                parts.append(Examples(drawn, self.teach(drawn, "teacher on drawn rows")))
+            self._made[key] = join(parts)
+        return self._made[key]
 
     @cached_property
-    def _drawn_before(self) -> dict[int, Examples | None]:
+    def _made(self) -> dict[tuple[float, float], Examples]:
         return {}
 
     def calibration(self, rows: int) -> Batch:
@@ -109,15 +102,6 @@ class Context:
     def validation_auc(self, network: Network) -> float:
         """Mean over tasks of the AUC of a network, FP32 or INT8, on the validation rows."""
         return float(np.mean(task_aucs(self.validation.targets, NetworkScorer(network).logits(self.validation.batch))))
-
-
-def only_features(batch: Batch, schema: Schema) -> Batch:
-    """A batch without the columns that a schema has no feature for: copying them for every step costs."""
-    names = set(schema.feature_names)
-    kept = [
-        {name: part for name, part in side.items() if name in names} for side in (batch.request, batch.item, batch.pair)
-    ]
-    return replace(batch, request=kept[0], item=kept[1], pair=kept[2])
 
 
 def draw_rows(batch: Batch, rows: int, seed: int) -> Batch | None:

@@ -19,7 +19,6 @@ from rankine.errors import RankineError
 from rankine.models.macs import COUNTED_ROWS
 from rankine.models.network import Network, network_of, size_of
 from rankine.training.config import FitConfig
-from rankine.training.fit import Examples
 
 __all__ = ["COST_ROWS", "Evaluator", "learns", "reduced"]
 
@@ -28,21 +27,6 @@ COST_ROWS = 512
 
 _SKETCH_ROWS = 2048
 """Training rows on which graph passes are tried before anything is trained."""
-
-
-class SharedContext(Context):
-    """A context whose training examples are made once: many candidates learn from the same rows."""
-
-    @cached_property
-    def _made(self) -> dict[tuple[float, float], Examples]:
-        return {}
-
-    def examples(self, teacher_weight: float, drawn_rows: float) -> Examples:
-        """See :meth:`rankine.compression.context.Context.examples`."""
-        key = (teacher_weight, drawn_rows)
-        if key not in self._made:
-            self._made[key] = super().examples(teacher_weight, drawn_rows)
-        return self._made[key]
 
 
 @dataclass(frozen=True)
@@ -163,16 +147,9 @@ def _shorter(fit: FitConfig, fidelity: Fidelity, threads: int) -> FitConfig:
 
 def _part(context: Context, count: int) -> Context:
     """The context with a seeded sample of its training rows."""
-    whole = count >= context.train.batch.rows
-    train = context.train if whole else context.train.select(context.calibration_index(count))
-    return SharedContext(
-        train=train,
-        validation=context.validation,
-        baseline=context.baseline,
-        seed=context.seed,
-        emit=context.emit,
-        cost=context.cost,
-    )
+    if count >= context.train.batch.rows:
+        return context
+    return replace(context, train=context.train.select(context.calibration_index(count)))
 
 
 def _sketched(passes: Sequence[Pass], context: Context) -> tuple[Network, Network]:
