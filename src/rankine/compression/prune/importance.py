@@ -18,7 +18,6 @@ from rankine.compression.prune.shrink import masked_logits
 from rankine.compression.prune.trace import Trace
 from rankine.models.inputs import torch_inputs
 from rankine.models.schema import Task
-from rankine.models.torch_graph import GraphModel
 from rankine.training.fit import Examples
 
 __all__ = ["importance"]
@@ -44,12 +43,10 @@ def importance(
     """
     numbers = {root: number for number, root in enumerate(roots)}
     gates = {name: _members(trace, name, begins, numbers) for name, begins in _gates(trace).items()}
-    model = GraphModel(trace.network)
-    model.eval()
     total, batches = np.zeros(len(roots)), 0
     for start in range(0, examples.batch.rows, _BATCH_ROWS):
         part = examples.select(np.arange(start, min(start + _BATCH_ROWS, examples.batch.rows)))
-        gradients = _gate_gradients(model, trace, part, list(gates))
+        gradients = _gate_gradients(trace, part, list(gates))
         of_group = np.zeros(len(roots))
         for name, (elements, groups) in gates.items():
             np.add.at(of_group, groups, gradients[name][elements])
@@ -63,7 +60,7 @@ def importance(
     return mean
 
 
-def _gate_gradients(model: GraphModel, trace: Trace, part: Examples, names: Sequence[str]) -> dict[str, np.ndarray]:
+def _gate_gradients(trace: Trace, part: Examples, names: Sequence[str]) -> dict[str, np.ndarray]:
     """For every element of these values at one row, flat, the gradient of the mean loss for a gate of its own."""
     seen: dict[str, Tensor] = {}
 
@@ -72,6 +69,7 @@ def _gate_gradients(model: GraphModel, trace: Trace, part: Examples, names: Sequ
         seen[name] = value
         return value
 
+    model = trace.model
     model.taps = {name: partial(keep, name) for name in names}
     loss = _loss(model(torch_inputs(part.batch, model.schema)), part.targets, model.schema.tasks)
     slopes = torch.autograd.grad(loss, [seen[name] for name in names], materialize_grads=True)

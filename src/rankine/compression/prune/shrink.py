@@ -13,7 +13,6 @@ from rankine.models.columns import Batch
 from rankine.models.network import Network, NetworkScorer
 from rankine.models.schema import DenseFeature, Feature, SequenceFeature
 from rankine.models.tables import AnyTable, QuotientRemainderTable, Table
-from rankine.models.torch_graph import GraphModel
 from rankine.models.transforms import table_of
 from rankine.training.fit import predict_logits
 
@@ -55,12 +54,11 @@ def differs(trace: Trace, removed: frozenset[int], smaller: Network, batch: Batc
 
 def masked_logits(trace: Trace, removed: frozenset[int], batch: Batch) -> np.ndarray:
     """Logits ``(rows, tasks)`` of the original network with every element that vanishes set to zero."""
-    model = GraphModel(trace.network)
-    for name, ids in trace.ids.items():
-        gone = trace.labels.gone(ids, removed)
-        if gone.any():
-            model.taps[name] = partial(_zeroed, gone, trace.rows_axis[name])
-    return predict_logits(model, batch, _ROWS_AT_ONCE)
+    vanish = {name: trace.labels.gone(ids, removed) for name, ids in trace.ids.items()}
+    trace.model.taps = {
+        name: partial(_zeroed, gone, trace.rows_axis[name]) for name, gone in vanish.items() if gone.any()
+    }
+    return predict_logits(trace.model, batch, _ROWS_AT_ONCE)
 
 
 def _zeroed(gone: np.ndarray, rows_axis: int | None, value: torch.Tensor) -> torch.Tensor:

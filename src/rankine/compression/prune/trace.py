@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import onnx
@@ -19,6 +20,7 @@ from rankine.models.network import Network
 from rankine.models.rewrite.graph import Graph, failures
 from rankine.models.rewrite.shapes import run_all
 from rankine.models.schema import DenseFeature, Feature, SequenceFeature
+from rankine.models.torch_graph import GraphModel
 from rankine.models.transforms import table_of
 
 __all__ = ["Trace", "trace"]
@@ -47,6 +49,11 @@ class Trace:
     labels: Labels = field(default_factory=Labels)
     ids: dict[str, Ids] = field(default_factory=dict)
     operations: list[Operation] = field(default_factory=list)
+
+    @cached_property
+    def model(self) -> GraphModel:
+        """The network in PyTorch, made once: it copies the tables. Whoever runs it sets its taps."""
+        return GraphModel(self.network).eval()
 
     @property
     def unknown(self) -> tuple[str, ...]:
