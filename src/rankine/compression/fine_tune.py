@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rankine.compression.context import Context
+from rankine.compression.outcome import Outcome
 from rankine.compression.recipe import Tuning
 from rankine.models.network import Network
 from rankine.training.fit import FitResult, fit
@@ -13,7 +14,20 @@ from rankine.training.fit import FitResult, fit
 if TYPE_CHECKING:
     from rankine.models.torch_graph import GraphModel
 
-__all__ = ["fine_tune"]
+__all__ = ["fine_tune", "tuned"]
+
+
+def tuned(outcome: Outcome, tuning: Tuning | None, context: Context, *, task: str) -> Outcome:
+    """What a pass has made, learned again; the same where ``tuning`` is None.
+
+    Raises:
+        UsageError: an operator of the graph has no gradient here.
+    """
+    if tuning is None:
+        return outcome
+    network, result = fine_tune(outcome.network, tuning, context, task=task)
+    details = {**outcome.details, "fit": result.model_dump(mode="json")}
+    return Outcome(network, f"{outcome.text}, tuned {result.best_epoch} epochs", details)
 
 
 def fine_tune(

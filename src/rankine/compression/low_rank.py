@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rankine.compression.context import Context
-from rankine.compression.fine_tune import fine_tune
+from rankine.compression.fine_tune import tuned
 from rankine.compression.logit_metric import Directions, directions_of, value_metrics
 from rankine.compression.outcome import Outcome
 from rankine.compression.recipe import LowRank
@@ -125,11 +125,7 @@ def low_rank(network: Network, settings: LowRank, context: Context) -> Outcome:
     reached = count_graph_macs(network.graph)
     if settings.macs is not None and reached > settings.macs * total + 1:  # both are rounded
         text += f", {reached / total:.2f} of the multiply-adds: rank 1 everywhere is no less"
-    if settings.tune is not None:
-        network, result = fine_tune(network, settings.tune, context, task="tune low rank")
-        text += f", tuned {result.best_epoch} epochs"
-        details["fit"] = result.model_dump(mode="json")
-    return Outcome(network, text, details)
+    return tuned(Outcome(network, text, details), settings.tune, context, task="tune low rank")
 
 
 def _layers(graph: Graph) -> Iterator[_Layer]:

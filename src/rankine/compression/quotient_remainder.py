@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from rankine.compression.context import Context
-from rankine.compression.fine_tune import fine_tune
+from rankine.compression.fine_tune import tuned
 from rankine.compression.outcome import Outcome
 from rankine.compression.recipe import QuotientRemainder
 from rankine.compression.table_forms import quotient_remainder as fit_table
@@ -52,11 +52,7 @@ def quotient_remainder(network: Network, settings: QuotientRemainder, context: C
     )
     network = network.changed(tables=tables)
     text = f"quotient and remainder (rows of {changes})"
-    if settings.tune is not None:
-        network, result = fine_tune(network, settings.tune, context, task="tune quotient and remainder")
-        text += f", tuned {result.best_epoch} epochs"
-        details["fit"] = result.model_dump(mode="json")
-    return Outcome(network, text, details)
+    return tuned(Outcome(network, text, details), settings.tune, context, task="tune quotient and remainder")
 
 
 def _is_smaller(table: AnyTable, buckets: int) -> bool:

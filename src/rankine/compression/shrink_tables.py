@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rankine.compression.context import Context
-from rankine.compression.fine_tune import fine_tune
+from rankine.compression.fine_tune import tuned
 from rankine.compression.logit_metric import Directions, directions_of, table_metrics
 from rankine.compression.narrow import is_read_by_layers, narrow_sequence, narrow_vector
 from rankine.compression.outcome import Outcome
@@ -109,11 +109,7 @@ def shrink_tables(network: Network, settings: ShrinkTables, context: Context) ->
     network = network.changed(graph=graph.closed(network.graph), tables=tables)
     changes = ", ".join(f"{name} {candidates[name].dim} to {count}" for name, count in columns.items())
     text = f"narrower tables ({changes}){_missed(_bytes_of(network) / table_bytes, settings)}"
-    if settings.tune is not None:
-        network, result = fine_tune(network, settings.tune, context, task="tune narrower tables")
-        text += f", tuned {result.best_epoch} epochs"
-        details["fit"] = result.model_dump(mode="json")
-    return Outcome(network, text, details)
+    return tuned(Outcome(network, text, details), settings.tune, context, task="tune narrower tables")
 
 
 def _bytes_of(network: Network) -> int:
