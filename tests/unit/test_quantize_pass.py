@@ -13,6 +13,7 @@ import pytest
 
 from rankine.compression.context import Context
 from rankine.compression.outcome import Outcome
+from rankine.compression.quantize import loss as judging
 from rankine.compression.quantize import quantize
 from rankine.compression.quantize.aware import learn_quantized
 from rankine.compression.quantize.loss import Judge
@@ -164,6 +165,15 @@ def test_costliest_layers_go_back_to_float_when_together_they_cost_too_much() ->
     costs = {name: max(one["auc"], one["entropy"] / 3) for name, one in measured["alone"].items()}
     kept = [costs[name] for name in found.details["fp32"]]
     assert min(kept) >= max((costs[name] for name in found.details["int8"]), default=-1.0)
+
+
+def test_fewer_rows_are_judged_when_the_graph_reads_much_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = context("dcn_v2")
+    inputs = NetworkScorer(rows.baseline).inputs(rows.calibration(1))
+    monkeypatch.setattr(judging, "_INPUT_BYTES", 300 * sum(values.nbytes for values in inputs.values()))
+    judge = Judge(rows.baseline, rows)
+    assert judge.rows == 300 < rows.validation.batch.rows
+    assert judge.with_tables(rows.baseline.tables)(rows.baseline.graph).cost == 0
 
 
 def test_learned_form_costs_less_when_ranges_and_int4_rows_are_trained() -> None:

@@ -12,6 +12,7 @@ from rankine.compression.context import Context
 from rankine.compression.quantize.layers import Layer
 from rankine.compression.quantize.write import Calibrated
 from rankine.metrics import normalized_entropy
+from rankine.models.lookup_plan import plan_sources
 from rankine.models.lookup_reference import reference_lookup
 from rankine.models.network import Network
 from rankine.models.onnx_session import feeds, open_session
@@ -26,6 +27,8 @@ __all__ = ["Judge", "Kept", "Loss", "Sensitivity", "keep_costliest"]
 _ROWS = 65536
 """Validation rows, drawn by the seed, on which losses are taken: their differences are paired, so that these are enough
 to tell 0.00005 of AUC."""
+_INPUT_BYTES = 1 << 30
+"""What the graph reads is kept for all graphs that are compared: of long histories fewer rows."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,9 @@ class Judge:
 
     def __init__(self, network: Network, context: Context) -> None:
         count = context.validation.batch.rows
-        chosen = np.sort(np.random.default_rng(context.seed).permutation(count)[:_ROWS])
+        row_bytes = sum(4 * source.width for source in plan_sources(network.schema, network.tables))
+        rows = min(_ROWS, max(_INPUT_BYTES // row_bytes, 1))
+        chosen = np.sort(np.random.default_rng(context.seed).permutation(count)[:rows])
         sample = context.validation.select(chosen)
         self.rows = len(chosen)
         self._schema, self._batch, self._labels = network.schema, sample.batch, sample.targets
