@@ -50,6 +50,12 @@ def test_part_is_a_slice_when_its_place_is_known(model: onnx.ModelProto, operato
     np.testing.assert_array_equal(one, other)
 
 
+def test_part_loses_its_axis_when_sizes_are_left_out_by_an_empty_name() -> None:
+    model = graph_of("", 3, 0)
+    model.graph.node[0].input.append("")
+    assert settled(model)[0] == ["Slice", "Squeeze", "Relu"]
+
+
 def test_split_stays_when_the_place_counts_from_an_end_that_is_not_known() -> None:
     found, _ = settled(graph_of(", n", -1, n=np.array(3)))
     assert found == ["SplitToSequence", "SequenceAt", "Relu"]

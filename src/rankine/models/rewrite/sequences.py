@@ -29,7 +29,8 @@ def settle_sequences(graph: Graph) -> None:
 def _part(graph: Graph, split: onnx.NodeProto, node: onnx.NodeProto) -> list[onnx.NodeProto] | None:
     """The nodes that cut one part; None where its place is not known."""
     sizes = np.array(1)
-    if len(split.input) > 1 and split.input[1]:
+    has_sizes = len(split.input) > 1 and bool(split.input[1])
+    if has_sizes:
         if split.input[1] not in graph.constants:
             return None
         sizes = graph.constants[split.input[1]]
@@ -45,7 +46,7 @@ def _part(graph: Graph, split: onnx.NodeProto, node: onnx.NodeProto) -> list[onn
     else:
         return None
     limits = [graph.constant([value], np.int64) for value in (start, stop, axis)]
-    whole = len(split.input) > 1 or attribute(split, "keepdims", 1)
+    whole = has_sizes or attribute(split, "keepdims", 1)
     cut = node.output[0] if whole else graph.fresh("part")
     found = [helper.make_node("Slice", [split.input[0], *limits], [cut])]
     if not whole:
