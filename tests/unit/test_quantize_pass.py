@@ -109,6 +109,7 @@ def test_graph_stays_in_float_when_int8_pays_for_no_layer() -> None:
     found = quantize(network("dcn_v2"), settings, replace(context("dcn_v2"), cost=Cost(floor=1e9)))
     assert found.network.numeric == "fp32"
     assert found.network.graph == network("dcn_v2").graph
+    assert found.text == "INT8 in 0 of 4 layers, tables int8"
     assert {table.form for table in found.network.tables.values()} == {"int8"}
 
 
@@ -119,7 +120,7 @@ def test_tables_are_learned_in_int4_when_they_cost_too_much_and_no_layer_is_int8
     assert found.details["int8"] == []
     assert found.details["fit"]["best_epoch"] > 0
     assert found.network.graph != network("dcn_v2").graph
-    assert found.text == "INT8 in 0 of 4 layers, learned ranges, tables int4"
+    assert found.text == "INT8 in 0 of 4 layers, learned again, tables int4"
 
 
 def test_text_tells_the_forms_that_tables_have_when_rows_are_too_narrow_for_int8() -> None:

@@ -105,10 +105,12 @@ def _learned(network: Network, form: _Form, settings: Quantize, tuning: Tuning, 
 
 def _text(form: _Form, settings: Quantize, context: Context) -> str:
     total = len(form.calibrated.layers)
-    layers = f"INT8 in {len(form.layers)} of {total} layers" if form.kept else f"INT8 in {total} layers"
-    rows = min(settings.calibration_rows, context.train.batch.rows)
-    ranges = "learned ranges" if form.learned else f"{settings.method} ranges of {rows} rows"
-    return f"{layers}, {ranges}, {_tables_text(form.tables)}"
+    parts = [f"INT8 in {len(form.layers)} of {total} layers" if form.kept else f"INT8 in {total} layers"]
+    if form.learned:
+        parts.append("learned ranges" if form.layers else "learned again")
+    elif form.layers:
+        parts.append(f"{settings.method} ranges of {min(settings.calibration_rows, context.train.batch.rows)} rows")
+    return ", ".join([*parts, _tables_text(form.tables)])
 
 
 def _tables_text(tables: Mapping[str, AnyTable]) -> str:
