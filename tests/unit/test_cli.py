@@ -126,6 +126,7 @@ def test_table_keeps_brackets_when_cells_have_them(capsys: pytest.CaptureFixture
         (("bench", "load", "http://127.0.0.1:9", "--sweep", "--rate", "5"), "--rate"),
         (("certify", "nothing", "--margin", "-1", "--out", "x"), "--margin"),
         (("demo", "--margin", "nan"), "--margin"),
+        (("optimize", "nothing", "--out", "x", "--recipe", "y", "--search"), "a search makes its own"),
         (("optimize", "nothing", "--out", "x", "--search", "--margin", "calibration=0.02"), "margin of AUC alone"),
         (("train", "--train-seed", "-1", "--out", "x"), "--train-seed"),
         (("train", "--batch-rows", "0", "--out", "x"), "--batch-rows"),
@@ -138,3 +139,8 @@ def test_bad_option_is_a_usage_error_when_given(
 ) -> None:
     assert run(*arguments) == 2
     assert said in capsys.readouterr().err
+
+
+def test_unknown_engine_is_told_before_any_work_when_optimizing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("optimize", "nothing", "--engine", "nope", "--out", "x") == 5
+    assert "unknown engine (got nope)" in capsys.readouterr().err

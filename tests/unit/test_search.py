@@ -210,5 +210,5 @@ def test_unreadable_record_names_its_file_when_found(tmp_path: Path) -> None:
     work = WorkFolder(tmp_path / "work", parent, {})
     work.put(evaluation([], key="abc"))
     (tmp_path / "work" / "evaluations" / "abc.json").write_text("{")
-    with pytest.raises(ArtifactError, match=r"abc\.json"):
+    with pytest.raises(ArtifactError, match=r"abc\.json: .*Remove the file, and it is evaluated again"):
         work.find("abc")

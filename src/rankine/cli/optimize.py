@@ -65,8 +65,11 @@ def command(
     """
     from rankine.artifact import Artifact
     from rankine.cli.inspect import require_pass, show
+    from rankine.compilation.engines import load_engine
 
     check_out(out)
+    for name in engines:
+        load_engine(name)  # one that is missing is told of before the work, not after it
     if search.given and recipe is not None:
         raise UsageError(
             "a recipe is applied as it is, and a search makes its own",

@@ -12,6 +12,7 @@ from pathlib import Path
 from rankine.artifact import Artifact, Draft, read_record
 from rankine.compression.recipe import Pass
 from rankine.compression.search.records import Evaluation
+from rankine.errors import ArtifactError
 from rankine.models.network import Network, load_network, put_network
 
 __all__ = ["WorkFolder"]
@@ -48,7 +49,7 @@ class WorkFolder:
             ArtifactError: the record cannot be read; remove the file, and it is evaluated again.
         """
         path = self._record(key)
-        found = read_record(path, Evaluation) if path.is_file() else None
+        found = _read(path) if path.is_file() else None
         lost = network and found is not None and found.refused is None and not self._network(key).exists()
         return None if lost else found
 
@@ -83,3 +84,12 @@ class WorkFolder:
 
     def _network(self, key: str) -> Path:
         return self.path / "networks" / key
+
+
+def _read(path: Path) -> Evaluation:
+    try:
+        return read_record(path, Evaluation)
+    except ArtifactError as error:
+        raise ArtifactError(
+            error.message, where=str(path), got=error.got, hint="Remove the file, and it is evaluated again."
+        ) from None
