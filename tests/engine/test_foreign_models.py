@@ -113,7 +113,7 @@ def as_trained(model: Any) -> Any:
 
 def rows_of(library: Library, foreign: Any, model: Any, prepared: Any, folder: Path) -> Dataset:
     schema = parse(Schema, library.models.schema_of(foreign, model, prepared))
-    library.movielens.write_rows(prepared, folder / "rows.parquet")
+    library.movielens.write_rows(prepared, folder / "rows.parquet", prepared.held_out)
     return load_dataset(folder / "rows.parquet", schema=schema)
 
 

@@ -200,7 +200,7 @@ def test_artifact_shows_tables_costs_and_care_when_inspected(
     schema.write_text(yaml.safe_dump(EXAMPLES["history"].document()), encoding="utf-8")
     run("load", f"{MODULE}:history", "--schema", schema, "--data", rows, "--out", out)
     (variant,) = json.loads(run("inspect", out, "--json"))["variants"]
-    assert variant["tables"] == {"item": {"rows": 60, "dim": 4, "dtype": "float32", "size_bytes": 960}}
+    assert variant["tables"] == {"item": {"rows": 60, "dim": 4, "form": "float32", "size_bytes": 960}}
     assert variant["bytes_per_row"] == (6 + 1) * 4 * 4
     assert variant["macs_per_row"] >= 8
     assert "60 x 4 float32" in run("inspect", out)
