@@ -10,14 +10,13 @@ not done again.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from compression_sizes import SCRATCH, SIZES, artifact_of, from_scratch, validation_figures
-from families_quality import FAMILIES, Family, baseline_of, open_data, tell
+from families_quality import FAMILIES, Family, arguments_for, baseline_of, open_data, tell
 from pydantic import AwareDatetime
 
 from rankine.artifact import Artifact
@@ -87,7 +86,7 @@ class FamilyCompression(Frozen):
 
 
 def main() -> None:
-    arguments = _arguments()
+    arguments = arguments_for(__doc__).parse_args()
     for name in arguments.only.split(",") if arguments.only else SIZES:
         out = RESULTS / f"{name}.json"
         if out.exists():
@@ -176,14 +175,6 @@ def _from_scratch(
             )
         )
     return found
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder for the artifacts")
-    parser.add_argument("--data-root", type=Path, default=Path("../shared/data"), help="folder with ml-1m, ...")
-    parser.add_argument("--only", help="families, separated by commas")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -8,14 +8,13 @@ are of validation rows, with the certificate's own tests: the test split is not 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from families_quality import FAMILIES, baseline_of, open_data, tell
+from families_quality import FAMILIES, arguments_for, baseline_of, open_data, tell
 from pydantic import AwareDatetime
 
 from rankine.certification.metric_tests import MetricTest
@@ -86,7 +85,7 @@ def recipes(family: str) -> dict[str, tuple[Pass, ...]]:
 
 
 def main() -> None:
-    arguments = _arguments()
+    arguments = arguments_for(__doc__).parse_args()
     for family in arguments.only.split(",") if arguments.only else _STUDENT:
         wanted = {name: passes for name, passes in recipes(family).items() if not _file(family, name).exists()}
         if not wanted:
@@ -141,14 +140,6 @@ def run(family: str, name: str, passes: tuple[Pass, ...], context: Context, data
 
 def _file(family: str, name: str) -> Path:
     return RESULTS / family / f"{name}.json"
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder for the artifacts")
-    parser.add_argument("--data-root", type=Path, default=Path("../shared/data"), help="folder with ml-1m, ...")
-    parser.add_argument("--only", help="families, separated by commas")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

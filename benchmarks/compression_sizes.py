@@ -9,14 +9,13 @@ again.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from families_quality import FAMILIES, baseline_of, open_data, tell
+from families_quality import FAMILIES, arguments_for, baseline_of, open_data, tell
 
 from rankine.artifact import Artifact
 from rankine.compression.compress import compress
@@ -98,7 +97,9 @@ ALSO_FROM_SCRATCH = (0, 2)
 
 
 def main() -> None:
-    arguments = _arguments()
+    parser = arguments_for(__doc__)
+    parser.add_argument("--how", choices=(SCRATCH, DISTILLED), help="only one of both")
+    arguments = parser.parse_args()
     for name in arguments.only.split(",") if arguments.only else SIZES:
         dataset = open_data(FAMILIES[name], arguments.data_root)
         baseline = baseline_of(name, FAMILIES[name], dataset, arguments.work / name)
@@ -162,15 +163,6 @@ def validation_figures(made: Artifact, how: str, baseline: Artifact, dataset: Da
         "delta": round(worst.delta, 6),
         "se": round(worst.se, 6),
     }
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder for the artifacts")
-    parser.add_argument("--data-root", type=Path, default=Path("../shared/data"), help="folder with ml-1m, ...")
-    parser.add_argument("--only", help="families, separated by commas")
-    parser.add_argument("--how", choices=(SCRATCH, DISTILLED), help="only one of both")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ FAMILIES = {
 
 
 def main() -> None:
-    arguments = _arguments()
+    arguments = arguments_for(__doc__).parse_args()
     datasets: dict[tuple[Any, ...], Dataset] = {}
     for name in arguments.only.split(",") if arguments.only else FAMILIES:
         family = FAMILIES[name]
@@ -158,12 +158,13 @@ def tell(event: Event) -> None:
         print(f"{event.task}: {event.text} {figures}", flush=True)
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def arguments_for(description: str | None) -> argparse.ArgumentParser:
+    """What every benchmark over families takes: where to work, where the data are, which families."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for the artifacts")
     parser.add_argument("--data-root", type=Path, default=Path("../shared/data"), help="folder with ml-1m, ...")
     parser.add_argument("--only", help="families, separated by commas")
-    return parser.parse_args()
+    return parser
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ PAGE = ROOT / "docs" / "reference" / "ablation.md"
 INTRODUCTION = """\
 # What each pass is worth
 
-The whole recipe, each of its passes alone, and the recipe without each pass, applied to the converged baselines of
-[the families](families.md): DCN-v2 and DLRM on MovieLens-1M in full, the others without the leave-outs.
+The whole recipe, each of its passes alone and, where it was run, the recipe without each pass, applied to the converged
+baselines of [the families](families.md) that have a table below. A row tells what the code of its day did: a pass that
+was changed since is worth what a new run says.
 
 This page is rendered by `python benchmarks/render_ablation.py` from the files in
 [benchmarks/results/ablation](../../benchmarks/results/ablation), which

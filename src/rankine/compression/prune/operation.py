@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Free", "Opaque", "Operation", "collapse"]
 
 
-class Operation:
+class Operation(ABC):
     """A node whose values depend on the inputs.
 
     Attributes:
@@ -40,17 +41,17 @@ class Operation:
         """The sets of the neurons that begin with the first output; None where none do."""
         return None
 
+    @abstractmethod
     def label(self, trace: Trace) -> None:
         """Set the labels of the outputs; tie what must go together."""
-        raise NotImplementedError
 
+    @abstractmethod
     def need(self, plan: Plan) -> None:
         """Say which elements of the inputs are needed for those of the outputs that are."""
-        raise NotImplementedError
 
+    @abstractmethod
     def shrink(self, plan: Plan) -> None:
         """Add the node for the inputs as they are now, and say what is left of the outputs."""
-        raise NotImplementedError
 
 
 class Opaque(Operation):
