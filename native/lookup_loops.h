@@ -154,11 +154,14 @@ RANKINE_INLINE std::int64_t sequence(const Rows& rows, const Bags& bags, std::si
   return -1;
 }
 
-// Calls use with the width where it is a common one, else with 0.  (17: sixteen and a first-order weight.)
+// Calls use with the width where it is a common one, else with 0.  (8: a student's; 17: sixteen and a first-order
+// weight.)
 template <class Rows, class Use>
 RANKINE_INLINE std::int64_t of_width(const Rows& rows, Use&& use) {
-  if constexpr (Rows::kWidths > 0)
+  if constexpr (Rows::kWidths > 0) {
+    if (rows.dim == 8) return use(std::integral_constant<std::size_t, 8>{});
     if (rows.dim == 16) return use(std::integral_constant<std::size_t, 16>{});
+  }
   if constexpr (Rows::kWidths > 1)
     if (rows.dim == 17) return use(std::integral_constant<std::size_t, 17>{});
   if constexpr (Rows::kWidths > 2)

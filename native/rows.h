@@ -34,7 +34,7 @@ struct Unscaled {};
 // (count, dim) cells of type T.  For uint8 and Int4: value = q * scale[row] + bias[row], both of type S.
 template <class T, class S>
 struct PlainRows {
-  static constexpr int kWidths = 4;  // so many of the common widths have loops of their own, see of_width
+  static constexpr int kWidths = 4;  // how many of the common widths have loops of their own: see of_width
   const T* cells;
   const S* scale;
   const S* bias;
