@@ -37,16 +37,18 @@ _MLP: Sequence[Mapping[str, Any]] = (
     {"hidden": [8], "embedding_dim": 4},
     {"hidden": [2], "embedding_dim": 1},
 )
+_DCN_V2: Sequence[Mapping[str, Any]] = (
+    {"hidden": [64, 32], "cross_layers": 1, "low_rank": 16},
+    {"hidden": [32, 16], "cross_layers": 1, "low_rank": 8},
+    {"hidden": [16], "cross_layers": 1, "low_rank": 4},
+    {"hidden": [16], "cross_layers": 1, "low_rank": 4, "embedding_dim": 8},
+    {"hidden": [8], "cross_layers": 1, "low_rank": 2, "embedding_dim": 8},
+    {"hidden": [8], "cross_layers": 0, "embedding_dim": 4},
+    {"hidden": [2], "cross_layers": 0, "embedding_dim": 1},
+)
 SIZES: Mapping[str, Sequence[Mapping[str, Any]]] = {
-    "dcn_v2": (
-        {"hidden": [64, 32], "cross_layers": 1, "low_rank": 16},
-        {"hidden": [32, 16], "cross_layers": 1, "low_rank": 8},
-        {"hidden": [16], "cross_layers": 1, "low_rank": 4},
-        {"hidden": [16], "cross_layers": 1, "low_rank": 4, "embedding_dim": 8},
-        {"hidden": [8], "cross_layers": 1, "low_rank": 2, "embedding_dim": 8},
-        {"hidden": [8], "cross_layers": 0, "embedding_dim": 4},
-        {"hidden": [2], "cross_layers": 0, "embedding_dim": 1},
-    ),
+    "dcn_v2": _DCN_V2,
+    "dcn_v2_wide": _DCN_V2,
     "dlrm": _MLP,
     "deepfm": _MLP,
     "wide_deep": _MLP,
@@ -83,6 +85,7 @@ SIZES: Mapping[str, Sequence[Mapping[str, Any]]] = {
 
 LARGER: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "dcn_v2": ({"dropout": 0.2}, {"hidden": [128, 64, 32], "cross_layers": 1, "dropout": 0.2}),
+    "dcn_v2_wide": ({"dropout": 0.2}, {"hidden": [256, 128, 64], "dropout": 0.2}),
     "dlrm": ({}, {"hidden": [128, 64, 32]}, {"hidden": [64, 32]}),
     "deepfm": ({"dropout": 0.2}, {"hidden": [128, 64, 32], "dropout": 0.2}, {"hidden": [64, 32]}),
     "wide_deep": ({"dropout": 0.2}, {"hidden": [128, 64, 32], "dropout": 0.2}, {"hidden": [64, 32]}),

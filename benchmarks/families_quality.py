@@ -60,6 +60,7 @@ class Family:
 FAMILIES = {
     "dlrm": Family("ml-1m", {"architecture": "dlrm", "hidden": MLP}),
     "dcn_v2": Family("ml-1m", {"architecture": "dcn_v2", "hidden": MLP, "cross_layers": 2}),
+    "dcn_v2_wide": Family("ml-1m", {"architecture": "dcn_v2"}),
     "dcn_v2_stacked": Family(
         "ml-1m",
         {"architecture": "dcn_v2", "structure": "stacked", "low_rank": 32, "hidden": MLP, "cross_layers": 2},

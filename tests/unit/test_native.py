@@ -19,7 +19,7 @@ import rankine
 from rankine import _native
 from rankine.models.tables import AnyTable, MixedTable, QuotientRemainderTable, Table, pack_int4
 
-DIMS = (1, 7, 16, 17, 32, 64, 100)
+DIMS = (1, 7, 8, 16, 17, 32, 64, 100)
 PLAIN = ("float32", "float16", "int8", "int8 half", "int4", "int4 half")
 FORMS = (*PLAIN, "mixed int8 half/int4 half", "mixed float32/int4", "mixed int4/float16", "product", "sum")
 
