@@ -46,6 +46,18 @@ def test_any_size_of_the_architecture_is_taken_when_given() -> None:
     assert (config["experts"], config["tower"], config["embedding_dim"], config["hidden"]) == (2, (3,), 2, (5, 4))
 
 
+def test_student_is_the_same_when_its_pass_was_stored_and_read_back() -> None:
+    settings = Distill(hidden=(5, 4), sizes={"embedding_dim": 2})
+    stored = Distill.model_validate_json(settings.model_dump_json())  # gives cross_layers, which a deepfm has not
+    torch.manual_seed(1)
+    once = student_of(module_of("deepfm"), settings)
+    torch.manual_seed(1)
+    again = student_of(module_of("deepfm"), stored)
+    assert again.config == once.config
+    with pytest.raises(UsageError, match="a deepfm has no setting 'cross_layers'"):
+        student_of(module_of("deepfm"), Distill(cross_layers=3))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_dot_products_stay_as_far_as_they_can_when_embeddings_are_narrower(family: str) -> None:
     teacher = copy.deepcopy(module_of(family))

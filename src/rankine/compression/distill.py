@@ -20,7 +20,7 @@ __all__ = ["distill"]
 
 _SHORTHAND = ("hidden", "cross_layers", "dropout")
 """Settings of the pass that are sizes of most architectures; one that an architecture lacks is only refused where it
-was given."""
+is not the default. (Not where it was given: a recipe that is stored and read back gives all of them.)"""
 
 
 def distill(network: Network, settings: Distill, context: Context) -> Outcome:
@@ -71,9 +71,9 @@ def student_of(teacher: RankingModel, settings: Distill) -> RankingModel:
     from rankine.models.zoo import build_model
 
     config = teacher.config.model_dump(mode="json")
-    given = {key: getattr(settings, key) for key in _SHORTHAND if key in settings.model_fields_set} | dict(
-        settings.sizes
-    )
+    shorthand = {key: getattr(settings, key) for key in _SHORTHAND}
+    given = {key: value for key, value in shorthand.items() if value != Distill.model_fields[key].default}
+    given |= settings.sizes
     for key in given:
         if key not in config or key == "architecture":
             raise UsageError(
@@ -82,8 +82,8 @@ def student_of(teacher: RankingModel, settings: Distill) -> RankingModel:
                 allowed=", ".join(known for known in config if known != "architecture"),
                 hint="Leave it out of the recipe.",
             )
-    defaults = {key: getattr(settings, key) for key in _SHORTHAND if key in config}
-    student = build_model(teacher.schema, teacher.table_rows, config | defaults | given)
+    known = {key: value for key, value in shorthand.items() if key in config}
+    student = build_model(teacher.schema, teacher.table_rows, config | known | given)
     if settings.warm_start:
         _warm_start(teacher, student)
     return student
