@@ -1,4 +1,4 @@
-"""Procedures over several variants, alone and on certificates."""
+"""Procedures over several variants, on p-values; on certificates they are tested with the order."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from rankine.certification import QualityCertificate, certify_quality
-from rankine.certification.family import under_procedure
 from rankine.certification.multiplicity import Multiplicity, fixed_sequence, holm
 from rankine.config import parse
 from rankine.errors import ConfigError, UsageError
-from rankine.metrics import sigmoid
 
 
 def test_fixed_sequence_stops_at_the_first_failure_when_later_ones_would_pass() -> None:
@@ -69,71 +66,6 @@ def test_procedures_refuse_when_a_p_value_is_no_probability(procedure) -> None:
         assert refused.value.where == "p_values[0]"
     with pytest.raises(UsageError, match="alpha"):
         procedure([0.1], alpha=0.0)
-
-
-@pytest.fixture(scope="module")
-def certificates() -> dict[str, QualityCertificate]:
-    """One that passes clearly, one that narrowly does, one that fails."""
-    rng = np.random.default_rng(5)
-    baseline = rng.normal(size=6000)
-    labels = rng.random(6000) < sigmoid(baseline)
-    users, noise = rng.integers(0, 300, 6000), rng.normal(size=6000)
-
-    def certify(scale: float, name: str) -> QualityCertificate:
-        return certify_quality(
-            labels,
-            baseline,
-            baseline + scale * noise,
-            margin=0.005,
-            clusters={"user": users},
-            variant=name,
-            engine="onnxruntime",
-            provenance={},
-            resamples=399,
-        )
-
-    found = {name: certify(scale, name) for name, scale in (("large", 0.01), ("middle", 0.1), ("small", 1.0))}
-    assert [one.verdict for one in found.values()] == ["pass", "pass", "fail"]
-    return found
-
-
-def test_variant_is_inconclusive_with_the_reason_when_the_sequence_stopped_before_it(certificates) -> None:
-    order = ("small", "large", "middle")
-    found = under_procedure({name: [certificates[name]] for name in order}, "fixed-sequence")
-    assert [found[name][0].verdict for name in order] == ["fail", "inconclusive", "inconclusive"]
-    stopped = found["middle"][0]
-    assert "the fixed sequence stopped before it" in stopped.reason
-    assert stopped.multiplicity is not None
-    assert (stopped.multiplicity.position, stopped.multiplicity.order) == (3, order)
-    assert stopped.multiplicity.p_adjusted == certificates["small"].p_value
-    assert stopped.metrics == certificates["middle"].metrics
-
-
-def test_variants_pass_when_the_sequence_reaches_them(certificates) -> None:
-    found = under_procedure({name: [one] for name, one in certificates.items()}, "fixed-sequence")
-    assert [found[name][0].verdict for name in certificates] == ["pass", "pass", "fail"]
-    assert found["large"][0].reason == certificates["large"].reason
-
-
-def test_holm_lets_both_pass_when_the_third_fails(certificates) -> None:
-    found = under_procedure({name: [certificates[name]] for name in ("small", "large", "middle")}, "holm")
-    assert [found[name][0].verdict for name in certificates] == ["pass", "pass", "fail"]
-    multiplicity = found["large"][0].multiplicity
-    assert multiplicity is not None
-    assert multiplicity.p_adjusted >= multiplicity.p_value
-
-
-def test_all_tasks_decide_when_a_variant_has_several(certificates) -> None:
-    found = under_procedure({"both": [certificates["large"], certificates["small"]]}, "holm")
-    assert [one.verdict for one in found["both"]] == ["inconclusive", "fail"]
-    assert "another task" in found["both"][0].reason
-
-
-def test_pass_is_refused_when_the_procedure_did_not_let_it(certificates) -> None:
-    order = ("small", "large")
-    stopped = under_procedure({name: [certificates[name]] for name in order}, "fixed-sequence")["large"][0]
-    with pytest.raises(ConfigError, match="does not follow"):
-        parse(QualityCertificate, stopped.model_dump(mode="json") | {"verdict": "pass"})
 
 
 def test_record_is_refused_when_it_contradicts_itself() -> None:

@@ -5,9 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rankine.certification import QualityCertificate, certify_quality
-from rankine.certification.order import apply_procedure, auc_change, order_of
+from rankine.artifact import Artifact, Draft
+from rankine.certification import CertifySettings, Margins, QualityCertificate, certify_quality
+from rankine.certification.evaluation import EvaluationRows
+from rankine.certification.order import Outlook, apply_procedure, auc_change, order_of, outlook_of
+from rankine.certification.trial import Trial
+from rankine.config import parse
+from rankine.errors import ConfigError
 from rankine.metrics import sigmoid
+from rankine.models.columns import Batch
+from rankine.models.schema import Task
 
 ROWS = 3000
 A, B, C = (("a", "onnxruntime"), ("b", "onnxruntime"), ("c", "openvino"))
@@ -40,9 +47,76 @@ def certified(
     )
 
 
-def test_order_is_by_what_validation_rows_lose_when_they_differ() -> None:
-    assert order_of({A: -0.01, B: 0.001, C: -0.002}) == [B, C, A]
-    assert order_of({C: 0.0, A: 0.0, B: 0.0}) == [A, B, C], "by name where it is the same, so that it is fixed"
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """One that holds nothing: only its hash goes into certificates."""
+    draft = Draft("compile", name="small")
+    draft.put_bytes("content", b"")
+    return draft.commit(tmp_path_factory.mktemp("order") / "small")
+
+
+def on_validation(labels: np.ndarray, baseline: np.ndarray) -> Trial:
+    """A trial of validation rows; both ``(rows, tasks)``."""
+    index = np.arange(len(labels), dtype=np.int32)
+    rows = EvaluationRows(
+        batch=Batch(request={}, item={}, pair={}, request_index=index, item_index=index),
+        labels=labels,
+        tasks=tuple(Task(name=f"task{number}") for number in range(labels.shape[1])),
+        clusters={"user": index % 100},
+        digest="validation",
+    )
+    return Trial(rows=rows, baseline=baseline, margins=Margins.of(0.02), settings=CertifySettings())
+
+
+def test_order_is_by_the_chance_to_pass_when_validation_rows_tell_variants_apart() -> None:
+    assert order_of({A: Outlook(0.2, 0.0), B: Outlook(0.001, -0.01), C: Outlook(0.01, 0.01)}) == [B, C, A]
+    same = {A: Outlook(0.001, -0.01), B: Outlook(0.001, 0.001), C: Outlook(0.001, -0.002)}
+    assert order_of(same) == [B, C, A], "by AUC where the p-value is the same"
+    assert order_of(dict.fromkeys((C, A, B), Outlook(1.0, 0.0))) == [A, B, C], "then by name, so that it is fixed"
+
+
+def test_badly_calibrated_variant_comes_last_when_its_auc_is_the_best(
+    data: tuple[np.ndarray, np.ndarray], artifact: Artifact
+) -> None:
+    labels, logits = data[0][:, None], data[1][:, None]
+    trial = on_validation(labels, logits)
+    noise = np.random.default_rng(7).normal(size=logits.shape)
+    scores = {A: logits + 0.4 + 0.001 * labels, B: logits + 0.1 * noise}
+    outlooks = {pair: outlook_of(trial, artifact, pair, found) for pair, found in scores.items()}
+    assert outlooks[A].auc_change > outlooks[B].auc_change
+    assert (outlooks[A].p_value, outlooks[B].p_value < 0.05) == (1.0, True)
+    assert order_of(outlooks) == [B, A]
+    # What an order by AUC alone would have cost: the sequence stops at the first.
+    [lost] = apply_procedure(
+        {pair: trial.quality(artifact, pair, found) for pair, found in scores.items()}, "fixed-sequence", [A, B]
+    )[B]
+    assert lost.verdict == "inconclusive"
+
+
+def test_outlook_is_that_of_the_worst_task_when_there_are_several(
+    data: tuple[np.ndarray, np.ndarray], artifact: Artifact
+) -> None:
+    labels, logits = (np.stack([values, values], axis=1) for values in data)
+    worse = logits + np.array([0.0, 1.0]) * np.random.default_rng(7).normal(size=logits.shape)
+    trial = on_validation(labels, logits)
+    found = outlook_of(trial, artifact, A, worse)
+    alone = outlook_of(on_validation(labels[:, 1:], logits[:, 1:]), artifact, A, worse[:, 1:])
+    assert found == alone
+    assert found.p_value > outlook_of(trial, artifact, A, logits).p_value
+
+
+@pytest.mark.parametrize("positives", [0, 1, 50])
+def test_auc_alone_orders_when_validation_rows_are_too_few(
+    positives: int, data: tuple[np.ndarray, np.ndarray], artifact: Artifact
+) -> None:
+    labels = np.concatenate([data[0], np.zeros_like(data[0])]).reshape(2, -1).T.copy()
+    labels[:, 1] = np.arange(ROWS) < positives
+    logits = np.stack([data[1], data[1]], axis=1)
+    trial = on_validation(labels, logits)
+    worse = logits + np.random.default_rng(7).normal(size=logits.shape)
+    outlooks = {A: outlook_of(trial, artifact, A, worse), B: outlook_of(trial, artifact, B, logits)}
+    assert [found.p_value for found in outlooks.values()] == [1.0, 1.0]
+    assert order_of(outlooks) == [B, A]
 
 
 def test_change_is_that_of_the_worst_task_when_there_are_several(data: tuple[np.ndarray, np.ndarray]) -> None:
@@ -103,3 +177,10 @@ def test_task_that_passed_is_inconclusive_when_another_task_of_the_variant_did_n
     click, buy = found[A]
     assert (click.verdict, buy.verdict, found[B][0].verdict) == ("inconclusive", "fail", "inconclusive")
     assert "another task" in click.reason
+
+
+def test_pass_is_refused_when_the_procedure_did_not_let_it(data: tuple[np.ndarray, np.ndarray]) -> None:
+    alone = {A: [certified(data, A, 3)], B: [certified(data, B, 0)]}
+    [stopped] = apply_procedure(alone, "fixed-sequence", [A, B])[B]
+    with pytest.raises(ConfigError, match="does not follow"):
+        parse(QualityCertificate, stopped.model_dump(mode="json") | {"verdict": "pass"})

@@ -11,7 +11,7 @@ from rankine.certification.certificate import QualityCertificate
 from rankine.certification.evaluation import EvaluationRows, held_out_rows, slices_for, split_facts
 from rankine.certification.ledger import USES_FILE, SplitUse, SplitUses, read_uses, record_use, split_key
 from rankine.certification.margins import Margins
-from rankine.certification.order import apply_procedure, auc_change, order_of
+from rankine.certification.order import apply_procedure, order_of, outlook_of
 from rankine.certification.plan import PLAN_FILE, Pair, Plan, deciding, parity_file, quality_file
 from rankine.certification.provenance import created_at
 from rankine.certification.scoring import baseline_engine, score, timings_ms
@@ -74,11 +74,14 @@ def certify(
     slices = slices_for(parent, dataset, test, settings)
     timings = {variant: timings_ms(parent, variant, validation.batch, emit) for variant in variant_names(parent)}
     own_margins = own_margins or {}
-    order = _order(parent, timings, list(own_margins), validation, emit)
+    first = list(own_margins)
+    pairs = _tested(parent, timings)
+    order = sorted((pair for pair in pairs if pair[0] in first), key=lambda pair: first.index(pair[0]))
+    order += _ordered(parent, [pair for pair in pairs if pair[0] not in first], validation, margins, settings, emit)
 
     uses = _count_use(parent, dataset, order, margins, emit)
     trial = Trial(
-        test=test,
+        rows=test,
         baseline=score(parent, BASELINE, reference, test.batch, emit),
         margins=margins,
         settings=settings,
@@ -102,34 +105,36 @@ def certify(
     return draft.commit(out)
 
 
-def _order(
-    parent: Artifact,
-    timings: Mapping[str, Mapping[str, float]],
-    first: Sequence[str],
-    validation: EvaluationRows,
-    emit: Emit,
-) -> list[Pair]:
-    """The compressed pairs that take a quality certificate: those of the variants ``first``, in this order, then in the
-    order that validation rows give them."""
-    pairs = [
+def _tested(parent: Artifact, timings: Mapping[str, Mapping[str, float]]) -> list[Pair]:
+    """The compressed pairs that take a quality certificate."""
+    return [
         (variant, engine)
         for variant, engines in timings.items()
         if variant != BASELINE
         for engine in engines
         if _has_own_form(parent, variant, engine, primary=next(iter(engines)))
     ]
-    given = sorted((pair for pair in pairs if pair[0] in first), key=lambda pair: first.index(pair[0]))
-    pairs = [pair for pair in pairs if pair[0] not in first]
+
+
+def _ordered(
+    parent: Artifact,
+    pairs: Sequence[Pair],
+    validation: EvaluationRows,
+    margins: Margins,
+    settings: CertifySettings,
+    emit: Emit,
+) -> list[Pair]:
+    """The pairs in the order in which they are tested. It comes from validation rows, which are no use of the test
+    split: nothing is written or counted."""
     if len(pairs) < 2:
-        return given + pairs
+        return list(pairs)
     baseline = score(parent, BASELINE, baseline_engine(parent), validation.batch, emit)
-    changes = {
-        pair: auc_change(validation.labels, baseline, score(parent, *pair, validation.batch, emit)) for pair in pairs
-    }
-    order = order_of(changes)
-    figures = {f"{variant} on {engine}": changes[variant, engine] for variant, engine in order}
-    emit(Note("order of tests", "AUC change on validation rows", figures))
-    return given + order
+    trial = Trial(rows=validation, baseline=baseline, margins=margins, settings=settings)
+    outlooks = {pair: outlook_of(trial, parent, pair, score(parent, *pair, validation.batch, emit)) for pair in pairs}
+    order = order_of(outlooks)
+    figures = {f"{variant} on {engine}": outlooks[variant, engine].p_value for variant, engine in order}
+    emit(Note("order of tests", "p-value on validation rows; where it is the same, by change of AUC", figures))
+    return order
 
 
 def _has_own_form(artifact: Artifact, variant: str, engine: str, *, primary: str) -> bool:
@@ -158,11 +163,11 @@ def _test_variant(
         engines: fastest first; the first is the primary one.
     """
     primary = engines[0]
-    primary_logits = score(parent, variant, primary, trial.test.batch, emit)
+    primary_logits = score(parent, variant, primary, trial.rows.batch, emit)
     found = {(variant, primary): trial.quality(parent, (variant, primary), primary_logits)}
     for engine in engines[1:]:
         pair = (variant, engine)
-        logits = score(parent, variant, engine, trial.test.batch, emit)
+        logits = score(parent, variant, engine, trial.rows.batch, emit)
         if _has_own_form(parent, variant, engine, primary=primary):
             found[pair] = trial.quality(parent, pair, logits)
             continue

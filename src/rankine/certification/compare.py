@@ -87,7 +87,7 @@ def compare_artifacts(
     baseline = score(a.artifact, *a.pair, test.batch, emit)
     facts = {f"baseline_{key}": value for key, value in model_facts(a.artifact, a.pair).items()}
     trial = Trial(
-        test=test,
+        rows=test,
         baseline=baseline,
         margins=margins,
         settings=settings,

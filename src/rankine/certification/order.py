@@ -1,18 +1,52 @@
-"""Several variants on one test split: the order in which they are tested, and what each verdict then is."""
+"""Several variants on one test split: the order in which they are tested, and what each verdict then is.
+
+A fixed sequence stops at the first variant that does not pass, so the one most likely to pass comes first. A pass needs
+every metric: a variant that ranks well and is badly calibrated does not pass, whatever its AUC. So the order comes from
+the certificate itself, taken on validation rows.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from rankine.artifact import Artifact
 from rankine.certification.certificate import QualityCertificate
 from rankine.certification.multiplicity import Multiplicity, Procedure, fixed_sequence, holm
 from rankine.certification.plan import Pair
+from rankine.certification.trial import Trial
 from rankine.config import parse
 from rankine.metrics import auc
 
-__all__ = ["apply_procedure", "auc_change", "order_of"]
+__all__ = ["Outlook", "apply_procedure", "auc_change", "order_of", "outlook_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What validation rows say of a pair, of the task that does worst: p-value of its certificate, change of AUC."""
+
+    p_value: float
+    auc_change: float
+
+
+def outlook_of(trial: Trial, artifact: Artifact, pair: Pair, logits: np.ndarray) -> Outlook:
+    """How likely a pair is to pass, from a certificate that nobody sees.
+
+    The p-value is 1 where the rows are too few for a certificate, as it then is for every pair.
+
+    Args:
+        trial: on validation rows.
+        logits: the pair's, ``(rows, tasks)``.
+
+    Raises:
+        DataError: a logit is not finite.
+    """
+    labels = trial.rows.labels
+    testable = len(_tasks_with_both(labels)) == labels.shape[1]
+    p_value = max(found.p_value for found in trial.quality(artifact, pair, logits)) if testable else 1.0
+    return Outlook(p_value, auc_change(labels, trial.baseline, logits))
 
 
 def auc_change(labels: np.ndarray, baseline: np.ndarray, logits: np.ndarray) -> float:
@@ -20,14 +54,17 @@ def auc_change(labels: np.ndarray, baseline: np.ndarray, logits: np.ndarray) -> 
 
     A task with one class says nothing; without any other the change is 0.
     """
-    both = [task for task, values in enumerate(labels.T) if 0 < values.sum() < len(values)]
-    changes = [auc(labels[:, task], logits[:, task]) - auc(labels[:, task], baseline[:, task]) for task in both]
+    changes = [
+        auc(labels[:, task], logits[:, task]) - auc(labels[:, task], baseline[:, task])
+        for task in _tasks_with_both(labels)
+    ]
     return min(changes, default=0.0)
 
 
-def order_of(changes: Mapping[Pair, float]) -> list[Pair]:
-    """The most conservative first: by the AUC that is lost on validation rows; by name where it is the same."""
-    return sorted(changes, key=lambda pair: (-changes[pair], pair))
+def order_of(outlooks: Mapping[Pair, Outlook]) -> list[Pair]:
+    """The likeliest to pass first: by p-value on validation rows; where that is the same by the AUC that is lost there,
+    then by name."""
+    return sorted(outlooks, key=lambda pair: (outlooks[pair].p_value, -outlooks[pair].auc_change, pair))
 
 
 def apply_procedure(
@@ -57,6 +94,11 @@ def apply_procedure(
         )
         result[pair] = [_with(certificate, taken) for certificate in found[pair]]
     return result
+
+
+def _tasks_with_both(labels: np.ndarray) -> list[int]:
+    """The columns of labels ``(rows, tasks)`` that have both classes."""
+    return [task for task, values in enumerate(labels.T) if 0 < values.sum() < len(values)]
 
 
 def _with(certificate: QualityCertificate, taken: Multiplicity) -> QualityCertificate:

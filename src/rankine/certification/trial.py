@@ -29,14 +29,14 @@ class Trial:
     """What every pair is held against, and how.
 
     Attributes:
-        test: the rows.
+        rows: those of the test split; to fix the order of tests, those of the validation split.
         baseline: its logits, ``(rows, tasks)``.
         slices: parts of the rows that are tested for harm.
         split_uses: how often these rows were used, this time included.
         facts: for the certificates' provenance, what is the same for all pairs.
     """
 
-    test: EvaluationRows
+    rows: EvaluationRows
     baseline: np.ndarray
     margins: Margins
     settings: CertifySettings
@@ -47,15 +47,15 @@ class Trial:
     def quality(self, artifact: Artifact, pair: Pair, logits: np.ndarray) -> list[QualityCertificate]:
         """One certificate a task; ``logits`` are the pair's, ``(rows, tasks)``."""
         variant, engine = pair
-        provenance = {**self.facts, "rows": self.test.digest, **model_facts(artifact, pair)}
+        provenance = {**self.facts, "rows": self.rows.digest, **model_facts(artifact, pair)}
         return [
             certify_quality(
-                self.test.labels[:, column],
+                self.rows.labels[:, column],
                 self.baseline[:, column],
                 logits[:, column],
                 margin=self.margins,
-                clusters=self.test.clusters,
-                groups=self.test.groups,
+                clusters=self.rows.clusters,
+                groups=self.rows.groups,
                 slices=self.slices,
                 fail_on_harm=self.settings.fail_on_harm,
                 variant=variant,
@@ -66,7 +66,7 @@ class Trial:
                 seed=self.settings.seed,
                 provenance=provenance,
             )
-            for column, task in enumerate(self.test.tasks)
+            for column, task in enumerate(self.rows.tasks)
         ]
 
     def parity(
@@ -75,7 +75,7 @@ class Trial:
         """One certificate for all tasks: ``logits`` against those of the variant's ``primary`` engine."""
         variant, engine = pair
         return certify_parity(
-            self.test.labels,
+            self.rows.labels,
             primary_logits,
             logits,
             margin=self.margins.auc,
@@ -84,8 +84,8 @@ class Trial:
             device=read_build(artifact, variant, engine).device,
             instruction_set="native",
             reference_engine=primary,
-            tasks=[task.name for task in self.test.tasks],
-            provenance={**self.facts, "rows": self.test.digest, **model_facts(artifact, pair)},
+            tasks=[task.name for task in self.rows.tasks],
+            provenance={**self.facts, "rows": self.rows.digest, **model_facts(artifact, pair)},
         )
 
 
