@@ -12,9 +12,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "compression"
+LATENCY = ROOT / "benchmarks" / "results" / "compression-latency"
 FOREIGN = ROOT / "benchmarks" / "results" / "foreign-compression"
 PAGE = ROOT / "docs" / "reference" / "compression.md"
 README = ROOT / "README.md"
+STOCK = ("onnxruntime", "openvino")
 BEGIN, END = "<!-- compression:begin -->", "<!-- compression:end -->"
 INTRODUCTION = """\
 # Compressed models
@@ -24,13 +26,22 @@ Families of the zoo, each trained on its data until validation AUC stopped impro
 and, where users are known, AUC and NDCG@10 within users, each at its margin ([how](../explanation/certificates.md)).
 
 This page is rendered by `python benchmarks/render_compression.py` from the files in
-[benchmarks/results](../../benchmarks/results), which `benchmarks/compression.py`, `benchmarks/compression_sizes.py` and
-`benchmarks/foreign_compression.py` make. Do not edit it.
+[benchmarks/results](../../benchmarks/results), which `benchmarks/compression.py`, `benchmarks/compression_sizes.py`,
+`benchmarks/compression_latency.py` and `benchmarks/foreign_compression.py` make. Do not edit it.
 """
 LEGEND = """\
 *MACs* are multiply-adds of the dense graph for one row, *bytes* its weights and the tables as they are stored; both as
 shares of the baseline's. *AUC* is the change on the test split with its one-sided 95 % lower bound; the verdict is that
 of all metrics together.
+"""
+FAST = """\
+## Latency
+
+Milliseconds of one call with 512 rows, table lookups included, in one thread: medians with quartiles. All columns of a
+row were timed in turn in one run. *Share* is the median beside PyTorch eager's, the baseline as its owners run it; *of
+the best* beside the faster of ONNX Runtime and OpenVINO on the same uncompressed baseline. The certified variant is the
+INT8 one; FP32 is the same student before quantization. *Control* is how far a fixed piece of NumPy moved in that run
+(quartiles, of its median): above 10 % the run is called noise.
 """
 HONESTY = """\
 ## Could a small network have been trained right away?
@@ -53,13 +64,19 @@ and compressed on their graph alone: nothing is known of their architecture.
 """
 
 
-def render(results: Mapping[str, Mapping[str, Any]], foreign: Mapping[str, Mapping[str, Any]]) -> str:
+def render(
+    results: Mapping[str, Mapping[str, Any]],
+    latency: Mapping[str, Mapping[str, Any]],
+    foreign: Mapping[str, Mapping[str, Any]],
+) -> str:
     """The page from the result files, by family and by model."""
     lines = [INTRODUCTION]
     if not results and not foreign:
         lines += ["No results are committed yet."]
     if results:
         lines += [*_families(results), "", LEGEND, HONESTY, *_scratch(results), "", REFUSED, *_refused(results)]
+    if latency:
+        lines += ["", FAST, *_latency(latency)]
     if foreign:
         lines += ["", ELSEWHERE, *_foreign(foreign)]
     return "\n".join(lines).rstrip() + "\n"
@@ -177,6 +194,46 @@ def _refused(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return _table(head, rows)
 
 
+def _latency(latency: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    head = (
+        "family",
+        "eager",
+        "baseline, best engine",
+        "ours INT8",
+        "share",
+        "of the best",
+        "ours FP32",
+        "share",
+        "control",
+    )
+    rows: list[tuple[str, ...]] = []
+    for name, run in latency.items():
+        eager, stock = _fastest(run, "baseline", ("eager",)), _fastest(run, "baseline", STOCK)
+        ours, plain = (_fastest(run, f"small-{kind}", STOCK) for kind in ("int8", "fp32"))
+        share, of_stock, plain_share = (
+            f"{one['p50_ms'] / other['p50_ms']:.3f}" for one, other in ((ours, eager), (ours, stock), (plain, eager))
+        )
+        control = f"{run['control_spread']:.1%}{', **noise**' if run['noisy'] else ''}"
+        times = [
+            f"{one['p50_ms']:.3f} ({one['p25_ms']:.3f}-{one['p75_ms']:.3f})" for one in (eager, stock, ours, plain)
+        ]
+        named = [f"{time} {one['engine']}" for time, one in zip(times[1:], (stock, ours, plain), strict=True)]
+        rows.append(
+            (f"`{name}`", times[0], named[0], named[1], f"**{share}**", of_stock, named[2], plain_share, control)
+        )
+    return _table(head, rows)
+
+
+def _fastest(run: Mapping[str, Any], variant: str, engines: Sequence[str]) -> Mapping[str, Any]:
+    """The timing of a variant's fastest engine at 512 rows."""
+    found = [
+        one
+        for one in run["timings"]
+        if one["variant"] == variant and one["engine"] in engines and one["rows"] == 512 and one["error"] is None
+    ]
+    return min(found, key=lambda one: float(one["p50_ms"]))
+
+
 def _foreign(foreign: Mapping[str, Mapping[str, Any]]) -> list[str]:
     head = ("model", "test AUC", "epochs", "MACs", "bytes", "AUC", "bound", "verdict")
     rows = []
@@ -233,7 +290,7 @@ def _share(size: Mapping[str, Any], whole: Mapping[str, Any], what: str) -> str:
 
 def main() -> None:
     results = read_results()
-    PAGE.write_text(render(results, read_results(FOREIGN)), encoding="utf-8")
+    PAGE.write_text(render(results, read_results(LATENCY), read_results(FOREIGN)), encoding="utf-8")
     README.write_text(replace_block(README.read_text(encoding="utf-8"), summary(results)), encoding="utf-8")
 
 

@@ -60,8 +60,9 @@ def test_page_of_families_shows_auc_when_certificates_have_several_metrics(famil
 
 
 def test_page_of_compression_is_what_the_results_say_when_rendered(compression) -> None:
-    results, foreign = compression.read_results(), compression.read_results(compression.FOREIGN)
-    assert compression.PAGE.read_text(encoding="utf-8") == compression.render(results, foreign)
+    folders = (compression.RESULTS, compression.LATENCY, compression.FOREIGN)
+    rendered = compression.render(*(compression.read_results(folder) for folder in folders))
+    assert compression.PAGE.read_text(encoding="utf-8") == rendered
 
 
 def test_readme_on_compression_is_what_the_results_say_when_rendered(compression) -> None:
@@ -74,7 +75,7 @@ def test_page_of_compression_says_no_when_a_network_from_scratch_is_smaller(comp
     ours = {**result["ours"], "size": result["baseline"]}
     tiny = {**result["baseline"], "macs_per_row": 7}
     scratch = [{**result["ours"], "name": "scratch", "size": tiny}]
-    page = compression.render({name: {**result, "ours": ours, "scratch": scratch}}, {})
+    page = compression.render({name: {**result, "ours": ours, "scratch": scratch}}, {}, {})
     [row] = [line for line in page.splitlines() if "| 7 |" in line]
     assert row.split(" | ")[4] == "**no**"
 
@@ -97,9 +98,26 @@ def test_page_of_the_ablation_begins_with_the_whole_recipe_when_rendered(ablatio
     assert page.index("| whole |") < page.index("| only-distill |") < page.index("| without-distill |")
 
 
+def test_page_of_compression_says_noise_when_the_control_of_a_timing_moved(compression) -> None:
+    timings = [
+        {"variant": variant, "engine": engine, "rows": 512, "error": None, "p50_ms": ms, "p25_ms": ms, "p75_ms": ms}
+        for variant, engine, ms in (
+            ("baseline", "eager", 2.0),
+            ("baseline", "openvino", 1.0),
+            ("small-fp32", "openvino", 0.2),
+            ("small-int8", "onnxruntime", 0.1),
+            ("small-int8", "openvino", 0.5),
+        )
+    ]
+    run = {"timings": timings, "control_spread": 0.2, "noisy": True}
+    assert "**0.050** | 0.100" in compression.render({}, {"mine": run}, {})
+    assert "20.0%, **noise**" in compression.render({}, {"mine": run}, {})
+    assert "noise**" not in compression.render({}, {"mine": {**run, "noisy": False}}, {})
+
+
 def test_pages_say_so_when_there_are_no_results(compression, ablation, tmp_path: Path) -> None:
     told = "No results are committed yet."
     none = compression.read_results(tmp_path / "none")
-    assert told in compression.render(none, none)
+    assert told in compression.render(none, none, none)
     assert told in compression.summary(none)
     assert told in ablation.render(ablation.read_results(tmp_path / "none"))
