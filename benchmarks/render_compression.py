@@ -236,7 +236,7 @@ def _fastest(run: Mapping[str, Any], variant: str, engines: Sequence[str]) -> Ma
 
 def _foreign(foreign: Mapping[str, Mapping[str, Any]]) -> list[str]:
     head = ("model", "test AUC", "epochs", "MACs", "bytes", "AUC", "bound", "verdict")
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, result in foreign.items():
         epochs = f"{len(result['history'])}{'' if result['converged'] else ', NOT converged'}"
         tested = ", ".join(f"{task} {value:.5f}" for task, value in result["test_auc"].items())
