@@ -81,9 +81,9 @@ def test_slices_are_listed_with_what_was_found_when_tested(harmed: QualityCertif
 
 
 def test_uses_of_the_test_split_are_told_when_there_were_several(harmed: QualityCertificate) -> None:
-    assert "now been used 3 times" in dict(verdict_rows(harmed))["test split"]
+    assert "used at least 3 times by now" in dict(verdict_rows(harmed))["test split"]
     once = harmed.model_copy(update={"split_uses": 1})
-    assert dict(verdict_rows(once))["test split"] == "used for the first time"
+    assert dict(verdict_rows(once))["test split"] == "no earlier use of it is known"
     assert "test split used 3 times" in summary(harmed)
     assert "used" not in summary(once)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -106,6 +107,47 @@ def test_no_line_is_lost_when_processes_append_at_the_same_time(ledger: Path) ->
     assert len(lines) == len(counts) == 75
     assert all(SplitUse.model_validate_json(line) == USE for line in lines)
     assert max(counts) == 75
+
+
+@pytest.mark.parametrize("left", [b"\x00\xffgarbage", b'{"created": "2026-', b"\n\n x"])
+def test_use_is_counted_beside_what_is_left_when_the_ledger_is_corrupt(ledger: Path, left: bytes) -> None:
+    ledger.parent.mkdir()
+    ledger.write_bytes(left)
+    assert record_use(SPLIT, USE).count == 2, "something was written there once"
+    assert record_use(SPLIT, USE).count == 3
+    assert [SplitUse.model_validate_json(line) for line in ledger.read_bytes().splitlines()[-2:]] == [USE, USE]
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device"])
+def test_note_tells_and_nothing_waits_when_something_else_lies_in_the_ledgers_place(ledger: Path, kind: str) -> None:
+    ledger.parent.mkdir()
+    match kind:
+        case "folder":
+            ledger.mkdir()
+        case "pipe":
+            os.mkfifo(ledger)
+        case _:
+            ledger.symlink_to("/dev/null")
+    events: list[Event] = []
+    assert record_use(SPLIT, USE, emit=events.append).count == 1
+    assert "cannot be written" in "".join(event.text for event in events if isinstance(event, Note))
+
+
+def test_earlier_uses_count_when_the_ledger_can_no_longer_be_written(ledger: Path) -> None:
+    for _ in range(3):
+        record_use(SPLIT, USE)
+    size = ledger.stat().st_size
+    # A limit on the size of files is what a full disk is to the process that writes: a line cut short, or none.
+    for room in (0, 5):
+        command = (
+            f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({size + room}, {size + room}))\n{APPEND}"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", command, SPLIT, USE.model_dump_json()], capture_output=True, text=True, check=True
+        )
+        assert min(map(int, done.stdout.split())) >= 4
+    assert record_use(SPLIT, USE).count >= 4
+    assert SplitUse.model_validate_json(ledger.read_bytes().splitlines()[-1]) == USE
 
 
 def test_state_lies_where_the_environment_says_when_it_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from pyarrow import csv, parquet
 from rankine.certification.compare import Comparison, compare_scores
 from rankine.certification.score_files import pair_scores, read_score_file
 from rankine.errors import DataError, UsageError
+from rankine.events import Event, Note
 from rankine.metrics import sigmoid
 
 ROWS = 4000
@@ -172,3 +173,54 @@ def test_file_is_refused_when_it_is_of_no_known_form(tmp_path: Path) -> None:
     for name in ("a.txt", "missing.npz", "missing.csv", "missing.parquet"):
         with pytest.raises(DataError):
             read_score_file(tmp_path / name)
+
+
+def uses(folder: Path, columns: Mapping[str, np.ndarray]) -> int:
+    """How often the rows of ``columns`` have been used by now."""
+    scores = {"score": columns["score"], **({"row_id": columns["row_id"]} if "row_id" in columns else {})}
+    files = write(folder / "a.npz", columns), write(folder / "b.npz", scores)
+    return compare_scores(*files, margin=0.05).certificates[0].split_uses
+
+
+@pytest.mark.parametrize("ids", [("user", "item"), ("user",), ("row_id",), ("row_id", "user")])
+def test_use_of_the_same_rows_is_counted_when_they_come_in_another_order(
+    ids: tuple[str, ...], rows: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANKINE_STATE", str(tmp_path))
+    columns = taken(rows, "a", "label", *ids)
+    order = np.random.default_rng(1).permutation(ROWS)
+    assert uses(tmp_path, columns) == 1
+    assert uses(tmp_path, {name: values[order] for name, values in columns.items()}) == 2
+    narrow = {name: values.astype(np.int32) for name, values in columns.items() if name in ids}
+    assert uses(tmp_path, columns | narrow) == 3
+    assert uses(tmp_path, columns | {"label": 1 - rows["label"]}) == 1, "other rows"
+
+
+def test_row_ids_align_when_one_file_has_unsigned_ones(rows: dict[str, np.ndarray], tmp_path: Path) -> None:
+    a = read_score_file(write(tmp_path / "a.npz", taken(rows, "a", "label", "row_id")))
+    order = np.random.default_rng(1).permutation(ROWS)
+    b = {"score": rows["b"][order], "row_id": rows["row_id"][order].astype(np.uint64)}
+    np.testing.assert_array_equal(pair_scores(a, read_score_file(write(tmp_path / "b.npz", b))).b, rows["b"])
+
+
+@pytest.mark.parametrize("known", [(), ("user",)])
+def test_rows_that_are_given_twice_are_told_when_no_id_tells_them_apart(
+    known: tuple[str, ...], rows: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    def notes(times: int) -> list[str]:
+        files = [
+            write(tmp_path / f"{model}.npz", {name: np.tile(values, times) for name, values in columns.items()})
+            for model, columns in (("a", taken(rows, "a", "label", *known)), ("b", taken(rows, "b")))
+        ]
+        events: list[Event] = []
+        compare_scores(files[0], files[1], margin=0.05, emit=events.append)
+        return [event.text for event in events if isinstance(event, Note) and event.task == "scores"]
+
+    assert notes(1) == []
+    assert [text.split(" the rows")[0] for text in notes(3)] == ([] if known else ["100% of"])
+
+
+def test_scores_are_refused_when_their_difference_would_overflow(rows: dict[str, np.ndarray], tmp_path: Path) -> None:
+    huge = rows["a"] / np.abs(rows["a"]).max() * 1.7e308
+    with pytest.raises(DataError, match="within float32"):
+        compared(tmp_path, taken(rows, "a", "label"), {"score": huge})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Literal, Self
 
@@ -24,11 +23,14 @@ from rankine.certification.trial import Trial, model_facts
 from rankine.config import Frozen
 from rankine.data.dataset import Dataset
 from rankine.errors import UsageError
-from rankine.events import Emit, ignore, step
+from rankine.events import Emit, Note, ignore, step
 from rankine.models.schema import Schema
 from rankine.training.record import check_same_data, data_part
 
 __all__ = ["Comparison", "compare_artifacts", "compare_scores"]
+
+_REPEATED_SHARE = 0.5
+"""With coarse scores some rows look alike without being the same."""
 
 
 class Comparison(Frozen):
@@ -130,7 +132,8 @@ def compare_scores(
         files = (read_score_file(a), read_score_file(b))
         of_labels = None if labels is None else read_score_file(labels, needs="label")
         paired = pair_scores(*files, of_labels, kind)
-    split = _split_of(paired)
+    _tell_repeated(paired, emit)
+    split = split_key({"rows": paired.rows_digest}, "files")
     uses = record_use(split, _use(paired.hashes["variant_scores"], b.name, margins), None, emit)
     certificate = certify_quality(
         paired.labels,
@@ -157,10 +160,15 @@ def _use(artifact: str, variant: str, margins: Margins) -> SplitUse:
     return SplitUse(created=created_at(None), artifact=artifact, variants=(variant,), margins=margins.model_dump())
 
 
-def _split_of(paired: PairedScores) -> str:
-    """What identifies rows of which there is nothing but labels and clusters."""
-    parts = {"label": paired.labels, **paired.clusters}
-    return split_key({name: hashlib.sha256(values.tobytes()).hexdigest() for name, values in parts.items()}, "files")
+def _tell_repeated(paired: PairedScores, emit: Emit) -> None:
+    """Rows given twice look like twice as much evidence; only ids could tell them from rows that are alike."""
+    share = paired.repeated_share
+    if share > _REPEATED_SHARE and not paired.clusters:
+        text = (
+            f"{share:.0%} of the rows have the label and both scores of another row. If they are the same rows given "
+            "more than once, the bounds are too narrow: leave them out, or give a column 'user' or 'item'"
+        )
+        emit(Note("scores", text))
 
 
 def _check_comparable(a: Named, b: Named) -> None:

@@ -7,9 +7,11 @@ other machines. What is told is the larger of the two.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -92,6 +94,8 @@ def record_use(split: str, use: SplitUse, lineage: SplitUses | None = None, emit
     known = (lineage.count if lineage else 0) + 1
     try:
         path = state_folder() / "test-splits" / f"{split}.jsonl"
+        # Read first: a ledger that can be read and not written still knows of earlier uses.
+        known = max(known, _lines(path) + 1)
         known = max(known, _append(path, use))
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
@@ -107,12 +111,28 @@ def _append(path: Path, use: SplitUse) -> int:
 
     One write to a file opened for appending: two processes that certify at the same time both add theirs. Each then
     counts what is there, so that neither counts too few.
+
+    Raises:
+        OSError: the ledger is no file, or the line could not be written as a whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     line = use.model_dump_json().encode() + b"\n"
-    ledger = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    # Not blocking, or a pipe in its place would wait for a reader.
+    ledger = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644)
     try:
-        os.write(ledger, line)
+        found = os.fstat(ledger)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is no file")
+        # A line that a crash or a full disk cut off must not swallow this one.
+        if found.st_size and os.pread(ledger, 1, found.st_size - 1) != b"\n":
+            line = b"\n" + line
+        if os.write(ledger, line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         os.close(ledger)
-    return path.read_bytes().count(b"\n")
+    return _lines(path)
+
+
+def _lines(path: Path) -> int:
+    """Lines of a ledger, 0 where there is none. What cannot be read as a use was one once: it counts."""
+    return sum(1 for line in path.read_bytes().split(b"\n") if line.strip()) if path.is_file() else 0

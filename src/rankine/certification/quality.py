@@ -23,9 +23,11 @@ from rankine.certification.reasons import reason_of
 from rankine.certification.slices import Slice, harm_tests
 from rankine.errors import DataError, UsageError
 from rankine.grouped import top_overlap
-from rankine.metrics import check_both_classes, check_finite, check_labels
+from rankine.metrics import Floats, check_both_classes, check_finite, check_labels
 
 __all__ = ["QualityCertificate", "Verdict", "certify_quality", "check_margin", "verdict_of"]
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def certify_quality(
@@ -75,8 +77,8 @@ def certify_quality(
         environment: versions and machine; those of this process if None.
 
     Raises:
-        DataError: shapes differ, a label is not 0 or 1, a logit is not finite, or only one class is present (AUC is
-            then not defined).
+        DataError: shapes differ, a label is not 0 or 1, a logit is not finite or beyond float32, or only one class is
+            present (AUC is then not defined).
         UsageError: ``margin`` is not in (0, 1], or more than two cluster dimensions.
     """
     margins = margin if isinstance(margin, Margins) else Margins.of(margin)
@@ -84,8 +86,8 @@ def certify_quality(
         allowed = "0, 1 or 2 (user, item)"
         raise UsageError("too many cluster dimensions", where="clusters", got=", ".join(clusters), allowed=allowed)
     positive = check_labels(labels)
-    baseline = check_finite(baseline_logits, len(positive), where="baseline logits")
-    scores = check_finite(variant_logits, len(positive), where="variant logits")
+    baseline = _checked(baseline_logits, len(positive), where="baseline logits")
+    scores = _checked(variant_logits, len(positive), where="variant logits")
     positives, negatives = check_both_classes(positive)
     counts = {name: _count(name, ids, len(positive)) for name, ids in clusters.items()}
     minimums = {"positive rows": (positives, minimum_positives), "negative rows": (negatives, minimum_negatives)}
@@ -136,6 +138,16 @@ def certify_quality(
         created=created_at(created),
         environment=dict(this_environment() if environment is None else environment),
     )
+
+
+def _checked(logits: ArrayLike, rows: int, *, where: str) -> Floats:
+    """Logits in the range of float32, in which models score: differences and sums of larger ones would overflow."""
+    values = check_finite(logits, rows, where=where)
+    largest = float(np.abs(values).max())
+    if largest > _LARGEST:
+        hint = "Divide all scores by one number: the order of rows stays."
+        raise DataError("must be within float32", where=where, got=f"{largest:g}", allowed=f"{_LARGEST:g}", hint=hint)
+    return values
 
 
 def _count(name: str, ids: ArrayLike, rows: int) -> int:

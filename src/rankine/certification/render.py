@@ -134,6 +134,7 @@ def _procedure(certificate: QualityCertificate) -> str:
 
 
 def _uses(count: int) -> str:
+    # Never more than is known: nobody sees the uses of other people and machines.
     if count == 1:
-        return "used for the first time"
-    return f"this test split has now been used {count} times: each use makes a pass by luck more likely"
+        return "no earlier use of it is known"
+    return f"used at least {count} times by now: each use makes a pass by luck more likely"

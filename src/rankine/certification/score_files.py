@@ -6,6 +6,7 @@ A file is a table (Parquet, CSV with a header) or an ``.npz`` of arrays, one val
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ class PairedScores:
         labels: ``(rows,)``.
         clusters: ids ``(rows,)`` by dimension, ``user`` and ``item``, where known.
         hashes: SHA-256 of the files, by what each is for.
+        row_ids: ``(rows,)``, distinct, where known.
     """
 
     a: Floats
@@ -61,6 +63,34 @@ class PairedScores:
     labels: np.ndarray
     clusters: Mapping[str, np.ndarray]
     hashes: Mapping[str, str]
+    row_ids: np.ndarray | None = None
+
+    @property
+    def rows_digest(self) -> str:
+        """Hash of which rows these are, as far as labels and ids tell; the same in whichever order they come.
+
+        Without any id that order is all that tells one set of rows from another with as many positives.
+        """
+        columns = [self.labels.astype("<f8"), *self.clusters.values()]
+        if self.clusters:
+            order = np.lexsort(columns)
+        else:
+            order = np.arange(len(self.labels)) if self.row_ids is None else np.argsort(self.row_ids)
+        digest = hashlib.sha256()
+        for name, values in zip(("label", *self.clusters), columns, strict=True):
+            ordered = values[order]
+            # Text by its characters, not by the width of the longest.
+            content = b"\0".join(ordered.tolist()) if ordered.dtype.kind == "S" else ordered.tobytes()
+            digest.update(f"{name} {len(content)} ".encode() + content)
+        return digest.hexdigest()
+
+    @property
+    def repeated_share(self) -> float:
+        """Share of the rows that have the label and both scores of another row."""
+        columns = (self.labels, self.a, self.b)
+        order = np.lexsort(columns)
+        same = np.logical_and.reduce([values[order][1:] == values[order][:-1] for values in columns])
+        return float((np.append(same, False) | np.append(False, same)).mean())
 
 
 def read_score_file(path: Path, *, needs: str = "score") -> ScoreFile:
@@ -120,6 +150,7 @@ def pair_scores(
         labels=columns["label"],
         clusters={name: columns[name] for name in ("user", "item") if name in columns},
         hashes={role: file.sha256 for role, file in files.items() if file is not None},
+        row_ids=columns.get("row_id"),
     )
 
 
@@ -234,7 +265,10 @@ def _column(values: np.ndarray, where: str, *, number: bool) -> np.ndarray:
         raise DataError(f"must be {allowed}", where=where, got=str(values.dtype), allowed=allowed)
     if number:
         return values.astype(np.float64)
-    return np.char.encode(values, "utf-8") if values.dtype.kind == "U" else values
+    if values.dtype.kind == "U":
+        return np.char.encode(values, "utf-8")
+    # Of one type whatever their width: an id above that of int64 becomes a negative one, still its own.
+    return values.astype(np.int64) if values.dtype.kind in "iu" else values
 
 
 def _refuse_missing(path: Path, needs: str, present: list[str]) -> None:
