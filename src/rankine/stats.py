@@ -125,9 +125,9 @@ def power_at_zero(se: float, margin: float, confidence: float = 0.95, freedom: f
     return t_probability(margin / se - t_quantile(confidence, freedom), freedom)
 
 
-def minimum_detectable(se: float, power: float = 0.8, confidence: float = 0.95) -> float:
+def minimum_detectable(se: float, power: float = 0.8, confidence: float = 0.95, freedom: float = math.inf) -> float:
     """Smallest margin at which the test passes with chance ``power`` when there is truly no difference."""
-    return (t_quantile(confidence, math.inf) + t_quantile(power, math.inf)) * se
+    return (t_quantile(confidence, freedom) + t_quantile(power, freedom)) * se
 
 
 def percentile(values: ArrayLike, percent: float) -> float:

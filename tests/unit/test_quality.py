@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -10,6 +11,10 @@ import pytest
 from pydantic import ValidationError
 
 from rankine.certification import Margins, QualityCertificate, certify_quality, verdict_of
+from rankine.certification.judging import PairedRows, auc_test, calibration_test
+from rankine.certification.metric_tests import MetricTest
+from rankine.certification.multiplicity import Multiplicity
+from rankine.certification.reasons import reason_of
 from rankine.certification.slices import Slice
 from rankine.config import parse
 from rankine.errors import ConfigError, DataError, UsageError
@@ -33,7 +38,7 @@ class HeldOut:
     def certify(
         self,
         variant: np.ndarray,
-        margin: float = 0.001,
+        margin: float | Margins = 0.001,
         clusters: Mapping[str, np.ndarray] | None = None,
         rows: slice = slice(None),
         minimum_positives: int = 100,
@@ -387,3 +392,45 @@ def test_certify_refuses_when_the_time_has_no_zone(held_out: HeldOut) -> None:
             provenance={},
             created=datetime(2026, 1, 2),  # noqa: DTZ001 - the naive time is what is tested
         )
+
+
+def test_margin_that_the_reason_names_is_shown_with_the_power_it_says_when_rows_cannot_tell(
+    held_out: HeldOut,
+) -> None:
+    few = {"user": held_out.clusters["user"] % 30}
+    found = held_out.certify(held_out.baseline + 0.1 * held_out.noise, margin=1e-6, clusters=few)
+    shown = re.findall(r"bounds of (.+?), .+?show a margin of ([0-9.]+) ", found.reason)
+    named = {name: float(value) for name, value in shown}
+    assert named.keys() == {"AUC", "normalized entropy"}
+    rows = PairedRows(held_out.labels == 1, held_out.baseline, held_out.baseline + 0.1 * held_out.noise, few)
+    assert auc_test(rows, named["AUC"]).power == pytest.approx(0.8, abs=0.02), "by Student's t, as the test is"
+    # Calibration is tested at half the level, twice.
+    narrow = Margins(calibration=0.001, normalized_entropy=None, auc=0.1)
+    [(_, margin)] = re.findall(
+        r"bounds of (calibration), .+?show a margin of ([0-9.]+) ",
+        held_out.certify(held_out.baseline + 0.1 * held_out.noise, margin=narrow, clusters=few).reason,
+    )
+    assert calibration_test(rows, float(margin)).power == pytest.approx(0.8, abs=0.01)
+
+
+def test_bounds_in_a_reason_still_hold_when_they_are_rounded() -> None:
+    def test(ci_low: float, ci_high: float) -> MetricTest:
+        verdict = verdict_of(ci_low, ci_high, 0.001)
+        return MetricTest(
+            name="auc", baseline=0.8, variant=0.8, delta=0.0, se=0.001, ci_low=ci_low, ci_high=ci_high, margin=0.001,
+            verdict=verdict, p_value=0.5, power=0.5, method="by hand",
+        )  # fmt: skip
+
+    assert "by more than 0.00123," in reason_of("fail", [test(-0.009, -0.001239)], ())
+    assert "by less than 0.00013," in reason_of("pass", [test(-0.000121, 0.001)], ())
+
+
+def test_certificate_is_refused_when_its_p_values_were_taken_out_or_lowered(held_out: HeldOut) -> None:
+    found = held_out.certify(held_out.baseline + 0.1 * held_out.noise)
+    values = found.model_dump(mode="json")
+    values["metrics"][0]["p_value"] = None
+    with pytest.raises(ConfigError, match="has a p-value"):
+        parse(QualityCertificate, values)
+    lowered = Multiplicity(procedure="holm", order=("a", "b"), position=1, p_value=0.0, p_adjusted=0.0)
+    with pytest.raises(ConfigError, match="cannot be below"):
+        parse(QualityCertificate, found.model_dump(mode="json") | {"multiplicity": lowered.model_dump(mode="json")})

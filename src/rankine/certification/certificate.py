@@ -146,6 +146,8 @@ class QualityCertificate(Frozen):
     def _verdict_follows_from_parts(self) -> Self:
         if self.metrics[0].name != "auc" or not self.metrics[0].judged:
             raise ValueError("the first metric must be AUC, with a margin")
+        if self.multiplicity is not None and self.multiplicity.p_value < self.p_value:
+            raise ValueError("the p-value among several variants cannot be below the certificate's own")
         harmed = self.fail_on_harm and bool(self.harmed)
         unsettled = bool(self.shortfalls) or (self.multiplicity is not None and not self.multiplicity.passed)
         allowed = overall([test.verdict for test in self.judged if test.verdict], harmed=harmed)

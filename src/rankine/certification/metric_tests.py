@@ -54,6 +54,8 @@ class MetricTest(Frozen):
         # A certificate is a file that people can edit; one whose verdict its own numbers do not support is refused.
         if (self.margin is None) != (self.verdict is None):
             raise ValueError(f"{self.name}: a metric has both a margin and a verdict, or neither")
+        if self.margin is not None and self.p_value is None:
+            raise ValueError(f"{self.name}: a metric that is judged has a p-value")
         if self.margin is not None and self.verdict != verdict_of(self.ci_low, self.ci_high, self.margin):
             raise ValueError(f"{self.name}: verdict '{self.verdict}' does not follow from its bounds and margin")
         return self

@@ -42,7 +42,7 @@ def reason_of(
 def _change(test: MetricTest) -> str:
     """What is known of the change with confidence, e.g. ``AUC falls by less than 0.00012``."""
     if test.verdict == "fail":
-        return f"{_loss(test)} more than {-test.ci_high:.5f}"
+        return f"{_loss(test)} more than {_below(-test.ci_high)}"
     if test.ci_low >= 0:
         return f"{TITLES[test.name]} does not get worse"
     return f"{_loss(test)} less than {_above(-test.ci_low)}"
@@ -61,9 +61,21 @@ def _undecided(test: MetricTest) -> str:
         f"The 95 % bounds of {TITLES[test.name]}, {test.ci_low:+.5f} and {test.ci_high:+.5f}, lie on both sides of the "
         f"margin of {test.margin:g}"
     )
-    return f"{text}; rows like these can show a margin of {minimum_detectable(test.se):.5f} (80 % power)."
+    return f"{text}; rows like these can show a margin of {_above(_detectable(test))} (80 % power)."
+
+
+def _detectable(test: MetricTest) -> float:
+    """The margin that is shown with 80 % power where there is truly no difference."""
+    if test.name == "calibration":  # two tests at half the level, of which each must pass with 90 %
+        return minimum_detectable(test.se, power=0.9, confidence=0.975)
+    return minimum_detectable(test.se, freedom=math.inf if test.freedom is None else test.freedom)
 
 
 def _above(bound: float) -> str:
     """A bound to five digits, rounded so that it still holds."""
     return f"{math.ceil(bound * 1e5) / 1e5:.5f}"
+
+
+def _below(bound: float) -> str:
+    """A bound to five digits, rounded so that it still holds."""
+    return f"{math.floor(bound * 1e5) / 1e5:.5f}"
