@@ -21,7 +21,7 @@ from rankine.compression.prune.shrink import shrink
 from rankine.compression.prune.trace import Trace, trace
 from rankine.compression.quantize import quantize
 from rankine.compression.recipe import Prunable, Prune, Quantize
-from rankine.errors import UsageError
+from rankine.errors import DataError, UsageError
 from rankine.events import ignore
 from rankine.models.inputs import torch_inputs
 from rankine.models.macs import count_graph_macs
@@ -29,7 +29,19 @@ from rankine.models.network import Network, NetworkScorer, size_of
 from rankine.models.schema import CategoricalFeature, Identity, Schema, Task
 from rankine.models.tables import Table
 from rankine.training.fit import Examples, predict_logits
-from unit.small_networks import FAMILIES, batch_of, context_of, made_network, module_of, network, random_table, tuning
+from unit.small_networks import (
+    FAMILIES,
+    ITEM,
+    ITEMS,
+    batch_of,
+    context_of,
+    made_network,
+    module_of,
+    network,
+    random_table,
+    schema_of,
+    tuning,
+)
 from unit.test_prune_graphs import CASES, network_of, rows_of
 
 KINDS: tuple[Prunable, ...] = ("neurons", "dimensions", "fields")
@@ -333,3 +345,17 @@ def test_pass_is_refused_when_nothing_can_go() -> None:
     )
     with pytest.raises(UsageError, match=r"nothing in this model that can be taken out.*0 multiply-adds"):
         prune(made, Prune(), context("deepfm"))
+
+
+def test_pass_is_refused_when_a_gradient_is_not_finite() -> None:
+    weights = {"w": np.eye(6, 8, dtype=np.float32), "h": np.ones((8, 1), np.float32)}
+    body = "a = MatMul(item, w) b = Sub(a, a) c = Sqrt(b) d = Add(a, c) logits = MatMul(d, h)"
+    rooted = made_network(
+        schema_of(ITEM),
+        "(float[rows,6] item) => (float[rows,1] logits)",
+        body,
+        tables={"item": random_table(ITEMS, 6)},
+        **weights,
+    )
+    with pytest.raises(DataError, match=r"recipe: prune: the gradients .* not finite .*got 12 of 14 groups"):
+        prune(rooted, Prune(tune=None), context_of(rooted, rows=200))

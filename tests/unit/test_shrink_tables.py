@@ -10,7 +10,7 @@ import pytest
 from rankine.compression.recipe import ShrinkTables
 from rankine.compression.shrink_tables import shrink_tables
 from rankine.compression.table_forms import quantize_table, quotient_remainder
-from rankine.errors import UsageError
+from rankine.errors import DataError, UsageError
 from rankine.models.macs import count_graph_macs
 from rankine.models.network import Network, NetworkScorer, size_of
 from rankine.models.tables import AnyTable, Table
@@ -247,3 +247,10 @@ def test_validation_gets_better_when_tuned() -> None:
     assert context.validation_auc(tuned.network) > context.validation_auc(cut.network)
     assert columns(tuned.network) == columns(cut.network)
     assert tuned.text.startswith(cut.text + ", tuned ")
+
+
+def test_pass_is_refused_when_a_gradient_is_not_finite() -> None:
+    body = "a = Sub(item, item) b = Sqrt(a) c = Add(b, item) d = Add(c, user) logits = MatMul(d, h)"
+    rooted = two_tables(body, h=normal(DIM, 1))  # the root of zero has no slope
+    with pytest.raises(DataError, match=r"value 'item': the gradient of the logit is not finite"):
+        shrink_tables(rooted, EXACT, context_of(rooted, rows=200))

@@ -339,3 +339,10 @@ def test_operator_is_onnxs_when_run_on_a_small_case(
 
 def test_every_operator_has_a_case_when_listed() -> None:
     assert {case[0] for case in CASES} | {case[0] for case in MANY} == set(OPERATORS)
+
+
+def test_length_of_nothing_has_no_slope_when_differentiated() -> None:
+    nothing = torch.zeros(2, 3, requires_grad=True)
+    OPERATORS["ReduceL2"]({"keepdims": 1}, nothing, torch.tensor([1])).sum().backward()
+    assert nothing.grad is not None
+    assert not nothing.grad.any()

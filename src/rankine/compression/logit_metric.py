@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rankine.errors import DataError
 from rankine.models.columns import Batch
 from rankine.models.network import Network
 from rankine.models.schema import DenseFeature, SequenceFeature
@@ -68,12 +69,13 @@ def value_metrics(network: Network, batch: Batch, values: Sequence[str]) -> dict
 
     Raises:
         UsageError: an operator of the graph has no gradient here.
+        DataError: a gradient is not finite.
     """
     found: dict[str, Floats] = {}
     for seen in _gradients(network, batch, values):
         for name, (_, gradient) in seen.items():
             _add(found, name, gradient.reshape(-1, gradient.shape[-1]))
-    return {name: _ridged(found[name] / batch.rows) for name in values}
+    return {name: _ridged(name, found[name] / batch.rows) for name in values}
 
 
 def table_metrics(network: Network, batch: Batch) -> dict[str, Floats]:
@@ -83,6 +85,7 @@ def table_metrics(network: Network, batch: Batch) -> dict[str, Floats]:
 
     Raises:
         UsageError: an operator of the graph has no gradient here.
+        DataError: a gradient is not finite.
     """
     features = {f.name: f for f in network.schema.features if not isinstance(f, DenseFeature)}
     found: dict[str, Floats] = {}
@@ -93,7 +96,7 @@ def table_metrics(network: Network, batch: Batch) -> dict[str, Floats]:
                 present = np.arange(feature.max_length) < value[:, -1:]
                 gradient = gradient[:, :-1].reshape(*present.shape, -1)[present]
             _add(found, table_of(feature), gradient)
-    return {name: _ridged(found[name] / batch.rows) for name in network.tables}
+    return {name: _ridged(name, found[name] / batch.rows) for name in network.tables}
 
 
 def _gradients(network: Network, batch: Batch, values: Sequence[str]) -> Iterator[Mapping[str, tuple[Floats, Floats]]]:
@@ -126,7 +129,13 @@ def _add(found: dict[str, Floats], name: str, gradients: Floats) -> None:
     found[name] = found[name] + products if name in found else products
 
 
-def _ridged(products: Floats) -> Floats:
+def _ridged(name: str, products: Floats) -> Floats:
+    if not np.isfinite(products).all():
+        raise DataError(
+            "the gradient of the logit is not finite on the calibration rows",
+            where=f"value '{name}'",
+            hint="Look for a root, a logarithm or a division of zero in the model; or leave the pass out of the recipe.",
+        )
     mean = float(np.trace(products)) / len(products)
     ridged: Floats = products + max(_RIDGE * mean, _LEAST) * np.eye(len(products))
     return ridged

@@ -16,6 +16,7 @@ from rankine.compression.prune.operation import Operation
 from rankine.compression.prune.operations.elementwise import Elementwise
 from rankine.compression.prune.shrink import masked_logits
 from rankine.compression.prune.trace import Trace
+from rankine.errors import DataError
 from rankine.models.inputs import torch_inputs
 from rankine.models.schema import Task
 from rankine.training.fit import Examples
@@ -40,6 +41,9 @@ def importance(
 
     Args:
         examples: rows with labels. Against the baseline's own probabilities its gradient would be zero.
+
+    Raises:
+        DataError: a gradient is not finite.
     """
     numbers = {root: number for number, root in enumerate(roots)}
     gates = {name: _members(trace, name, begins, numbers) for name, begins in _gates(trace).items()}
@@ -50,6 +54,13 @@ def importance(
         of_group = np.zeros(len(roots))
         for name, (elements, groups) in gates.items():
             np.add.at(of_group, groups, gradients[name][elements])
+        if not np.isfinite(of_group).all():
+            raise DataError(
+                "the gradients by which importance is measured are not finite on the calibration rows",
+                where="recipe: prune",
+                got=f"{int((~np.isfinite(of_group)).sum())} of {len(roots)} groups",
+                hint="Look for a root, a logarithm or a division of zero in the model; or leave 'prune' out.",
+            )
         total += np.abs(of_group) if method == "taylor" else part.batch.rows * of_group**2 / 2
         batches += 1
     mean: np.ndarray = total / max(batches, 1)
@@ -76,7 +87,8 @@ def _gate_gradients(trace: Trace, part: Examples, names: Sequence[str]) -> dict[
     found = {}
     for name, slope in zip(names, slopes, strict=True):
         shape = trace.shape(name)
-        product = (slope * seen[name]).detach()
+        value = seen[name].detach()
+        product = torch.where(value == 0, 0.0, slope * value)  # a gate of nothing: no slope, however steep, counts
         found[name] = _over_rows(product, shape, trace.rows_axis[name]).numpy().astype(np.float64).ravel()
     return found
 

@@ -116,6 +116,12 @@ def _product(data: Tensor, dim: tuple[int, ...], keepdim: bool) -> Tensor:
     return data
 
 
+def _length(data: Tensor, dim: tuple[int, ...], keepdim: bool) -> Tensor:
+    # Not the root of a sum, whose gradient at zero is infinite: an empty list is such a vector.
+    found: Tensor = torch.linalg.vector_norm(data, 2, dim, keepdim)
+    return found
+
+
 def _expand(attributes: Attributes, data: Tensor, shape: Tensor) -> Tensor:
     wanted = torch.broadcast_shapes(data.shape, tuple(_ints(shape)))
     return data.expand(wanted)
@@ -258,7 +264,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Pad": _pad,
     "Pow": _pow,
     "Reciprocal": _unary(torch.reciprocal),
-    "ReduceL2": _reduce(lambda data, dim, keepdim: data.square().sum(dim, keepdim).sqrt()),
+    "ReduceL2": _reduce(_length),
     "ReduceMax": _reduce(torch.amax),
     "ReduceMean": _reduce(torch.mean),
     "ReduceMin": _reduce(torch.amin),
