@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 
-from rankine.certification import ParityCertificate, certify_parity, parity_rows
+from rankine.certification import Margins, ParityCertificate, certify_parity, parity_rows
 from rankine.config import parse
 from rankine.errors import ConfigError, DataError, UsageError
-from rankine.metrics import auc, sigmoid
+from rankine.metrics import auc, normalized_entropy, sigmoid
 
 ROWS = 4000
 
@@ -22,7 +24,13 @@ def primary() -> tuple[np.ndarray, np.ndarray]:
 
 
 def check(
-    labels: np.ndarray, logits: np.ndarray, scores: np.ndarray, margin: float = 0.001, minimum_positives: int = 100
+    labels: np.ndarray,
+    logits: np.ndarray,
+    scores: np.ndarray,
+    margin: float | Margins = 0.001,
+    minimum_positives: int = 100,
+    groups: np.ndarray | None = None,
+    link: Literal["sigmoid", "identity"] = "sigmoid",
 ) -> ParityCertificate:
     return certify_parity(
         labels,
@@ -36,6 +44,8 @@ def check(
         reference_engine="onnxruntime",
         provenance={"artifact": "sha256:0"},
         minimum_positives=minimum_positives,
+        groups=groups,
+        links=[link],
     )
 
 
@@ -65,7 +75,49 @@ def test_engine_is_admitted_only_when_auc_differs_by_less_than_a_tenth_of_the_ma
     labels, logits = primary
     scores = np.round(logits, 1)
     difference = abs(auc(labels, scores) - auc(labels, logits))
-    assert check(labels, logits, scores, margin=factor * difference).admitted is admitted
+    margins = Margins(auc=factor * difference, normalized_entropy=None, calibration=None)
+    assert check(labels, logits, scores, margins).admitted is admitted
+
+
+def test_engine_is_not_admitted_when_it_keeps_the_order_and_spoils_the_probabilities(
+    primary: tuple[np.ndarray, np.ndarray],
+) -> None:
+    labels, logits = primary
+    found = check(labels, logits, logits + 0.2)
+    assert (found.auc_difference, found.admitted) == (0.0, False)
+    assert found.reason.startswith("calibration differs by +")
+    assert found.metrics["calibration"] == pytest.approx(np.log(sigmoid(logits + 0.2).mean() / sigmoid(logits).mean()))
+    assert found.metrics["normalized_entropy"] == pytest.approx(
+        normalized_entropy(labels, logits + 0.2) / normalized_entropy(labels, logits) - 1
+    )
+    assert check(labels, logits, logits + 0.2, link="identity").admitted, "there are no probabilities"
+    assert check(labels, logits, logits + 0.2, Margins(normalized_entropy=None, calibration=None)).admitted
+
+
+def test_engine_is_not_admitted_when_it_spoils_the_lists_of_users(primary: tuple[np.ndarray, np.ndarray]) -> None:
+    labels, logits = primary
+    users = np.arange(ROWS) % 50
+    # The best row of each list goes to its end: the AUC over all rows hardly moves.
+    scores = logits.copy()
+    for user in range(50):
+        rows = np.flatnonzero((users == user) & labels)
+        scores[rows[logits[rows].argmax()]] = logits.min() - 1
+    loose = Margins(auc=0.9, normalized_entropy=None, calibration=None)
+    assert check(labels, logits, scores, loose).admitted
+    found = check(labels, logits, scores, loose, groups=users)
+    assert not found.admitted
+    assert "NDCG@10 differs by -" in found.reason or "group AUC differs by -" in found.reason
+    assert check(labels, logits, scores, loose, groups=np.arange(ROWS) % 20).admitted, "too few lists to judge"
+
+
+def test_reason_names_every_metric_when_the_engine_is_admitted(primary: tuple[np.ndarray, np.ndarray]) -> None:
+    labels, logits = primary
+    found = check(labels, logits, logits.astype(np.float32), groups=np.arange(ROWS) % 50)
+    assert list(found.metrics) == ["normalized_entropy", "calibration", "group_auc", "ndcg_at_10"]
+    assert found.reason.endswith("so do normalized entropy, calibration, group AUC, NDCG@10 with theirs.")
+    assert float(dict(parity_rows(found))["calibration, change"]) == pytest.approx(
+        found.metrics["calibration"], rel=0.01
+    )
 
 
 def test_engine_is_not_admitted_when_its_auc_is_higher_by_too_much(primary: tuple[np.ndarray, np.ndarray]) -> None:
@@ -102,6 +154,11 @@ def test_certificate_is_refused_when_admission_was_edited(primary: tuple[np.ndar
     values = check(labels, logits, -logits).model_dump(mode="json")
     with pytest.raises(ConfigError, match="does not follow"):
         parse(ParityCertificate, values | {"admitted": True})
+    values = check(labels, logits, logits + 0.2).model_dump(mode="json")
+    with pytest.raises(ConfigError, match="does not follow"):
+        parse(ParityCertificate, values | {"admitted": True})
+    with pytest.raises(ConfigError, match="has a margin"):
+        parse(ParityCertificate, values | {"admitted": True, "margins": {}})
 
 
 def test_rows_of_the_table_show_the_engine_when_rendered(primary: tuple[np.ndarray, np.ndarray]) -> None:

@@ -12,7 +12,7 @@ from rankine.certification.evaluation import EvaluationRows, held_out_rows, slic
 from rankine.certification.ledger import USES_FILE, SplitUse, SplitUses, read_uses, record_use, split_key
 from rankine.certification.margins import Margins
 from rankine.certification.order import apply_procedure, order_of, outlook_of
-from rankine.certification.plan import PLAN_FILE, Pair, Plan, deciding, parity_file, quality_file
+from rankine.certification.plan import PLAN_FILE, SERVED, Pair, Plan, deciding, parity_file, quality_file
 from rankine.certification.provenance import created_at
 from rankine.certification.scoring import baseline_engine, score, timings_ms
 from rankine.certification.settings import CertifySettings
@@ -201,6 +201,6 @@ def _tell(certificate: QualityCertificate, *, several: bool, emit: Emit) -> None
 
 
 def _baseline_facts(parent: Artifact) -> dict[str, str]:
-    """Hashes of the baseline's graph and tables."""
+    """Hashes of the baseline: all of it that decides its scores (its checkpoint too), its graph and its tables."""
     facts = model_facts(parent, (BASELINE, baseline_engine(parent)))
-    return {f"baseline_{part}": facts[part] for part in ("graph", "tables") if part in facts}
+    return {f"baseline_{part}": facts[part] for part in (SERVED, "graph", "tables") if part in facts}

@@ -91,6 +91,7 @@ def parity_rows(certificate: ParityCertificate) -> list[tuple[str, str]]:
         ("compared with", certificate.reference_engine),
         ("AUC, change", f"{certificate.auc_difference:+.2e}"),
         ("margin", f"{certificate.margin:g}"),
+        *((f"{TITLES[name]}, change", f"{found:+.2e}") for name, found in certificate.metrics.items()),
         ("logit difference", f"p99 {certificate.score_difference_p99:.3g}, max {certificate.score_difference_max:.3g}"),
         ("rows", f"{certificate.rows:,}"),
         ("created", certificate.created.isoformat(timespec="seconds")),

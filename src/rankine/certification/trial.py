@@ -78,13 +78,15 @@ class Trial:
             self.rows.labels,
             primary_logits,
             logits,
-            margin=self.margins.auc,
+            margin=self.margins,
             variant=variant,
             engine=engine,
             device=read_build(artifact, variant, engine).device,
             instruction_set="native",
             reference_engine=primary,
             tasks=[task.name for task in self.rows.tasks],
+            links=[task.link for task in self.rows.tasks],
+            groups=self.rows.groups,
             provenance={**self.facts, "rows": self.rows.digest, **model_facts(artifact, pair)},
         )
 
