@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rankine.cli import main
+from rankine.cli import _known, main
 from rankine.cli.render import print_table, watch
 from rankine.events import Failed, Finished, Note, Progress, Started
 
@@ -139,6 +140,12 @@ def test_bad_option_is_a_usage_error_when_given(
 ) -> None:
     assert run(*arguments) == 2
     assert said in capsys.readouterr().err
+
+
+def test_file_is_named_when_the_system_refuses_it() -> None:
+    known = _known(PermissionError(errno.EACCES, "Permission denied", "/there/x.search"))
+    assert str(known).startswith("/there/x.search: cannot be read or written (got Permission denied)")
+    assert _known(KeyError("a fault of the program")) is None
 
 
 def test_unknown_engine_is_told_before_any_work_when_optimizing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from rankine.compression.shrink_tables import shrink_tables
 from rankine.compression.table_forms import quantize_table, quotient_remainder
 from rankine.errors import DataError, UsageError
 from rankine.models.macs import count_graph_macs
-from rankine.models.network import Network, NetworkScorer, size_of
+from rankine.models.network import Network, size_of
 from rankine.models.tables import AnyTable, Table
 from unit.small_networks import (
     DIM,
@@ -21,10 +21,12 @@ from unit.small_networks import (
     GENRES,
     ITEM,
     ITEMS,
+    PRICE,
     USER,
     USERS,
-    batch_of,
+    assert_same_scores,
     context_of,
+    logits_of,
     made_network,
     network,
     operators,
@@ -50,15 +52,6 @@ def thin_table(rows: int, rank: int, *, mean: float = 0.0, dim: int = DIM) -> Ta
 def two_tables(body: str, **constants: np.ndarray) -> Network:
     tables: dict[str, AnyTable] = {"user": thin_table(USERS, 2, mean=3.0), "item": thin_table(ITEMS, 3, mean=3.0)}
     return made_network(schema_of(USER, ITEM), READ, body, tables=tables, **constants)
-
-
-def logits(of: Network) -> np.ndarray:
-    return NetworkScorer(of).logits(batch_of(150))
-
-
-def assert_same_scores(found: Network, wanted: Network) -> None:
-    np.testing.assert_allclose(logits(found), logits(wanted), rtol=2e-4, atol=2e-4)
-    assert logits(wanted).std() > 0.1
 
 
 def columns(of: Network) -> dict[str, int]:
@@ -172,7 +165,7 @@ def test_direction_goes_first_when_the_model_does_not_read_it() -> None:
     )
     outcome = shrink_tables(before, ShrinkTables(bytes=5 / 6, tune=None), context_of(before))
     assert columns(outcome.network) == {"user": 5}
-    assert np.corrcoef(logits(outcome.network)[:, 0], logits(before)[:, 0])[0, 1] > 0.999
+    assert np.corrcoef(logits_of(outcome.network)[:, 0], logits_of(before)[:, 0])[0, 1] > 0.999
 
 
 @pytest.mark.parametrize("share", [0.75, 0.5])
@@ -189,7 +182,7 @@ def test_less_is_lost_when_more_energy_is_kept() -> None:
 
     def error(energy: float) -> float:
         found = shrink_tables(before, ShrinkTables(energy=energy, tune=None), context).network
-        return float(np.square(logits(found) - logits(before)).mean())
+        return float(np.square(logits_of(found) - logits_of(before)).mean())
 
     errors = [error(energy) for energy in (0.3, 0.6, 0.8)]
     assert errors[0] > errors[1] > errors[2] > 0
@@ -247,6 +240,18 @@ def test_validation_gets_better_when_tuned() -> None:
     assert context.validation_auc(tuned.network) > context.validation_auc(cut.network)
     assert columns(tuned.network) == columns(cut.network)
     assert tuned.text.startswith(cut.text + ", tuned ")
+
+
+def test_pass_is_refused_when_there_are_no_tables() -> None:
+    numbers = made_network(
+        schema_of(PRICE),
+        "(float[rows,2] price) => (float[rows,1] logits)",
+        "logits = MatMul(price, w)",
+        tables={},
+        w=normal(2, 1),
+    )
+    with pytest.raises(UsageError, match=r"no embedding table can be narrower \(got no tables"):
+        shrink_tables(numbers, EXACT, context_of(numbers, rows=200))
 
 
 def test_pass_is_refused_when_a_gradient_is_not_finite() -> None:

@@ -8,9 +8,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from rankine.errors import RankineError
 
 __all__ = ["main"]
 
@@ -101,16 +104,31 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo("interrupted", err=True)
         sys.exit(130)
     except Exception as error:
-        from rankine.errors import RankineError
-
-        if not isinstance(error, RankineError):
+        known = _known(error)
+        if known is None:
             raise
-        _show(error, as_json="--json" in arguments)
-        sys.exit(error.exit_status)
+        _show(known, as_json="--json" in arguments)
+        sys.exit(known.exit_status)
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _show(error: Any, *, as_json: bool) -> None:
+def _known(error: Exception) -> RankineError | None:
+    """What the user can mend; None where it is a fault of the program, which shows where it was."""
+    from rankine.errors import RankineError, UsageError
+
+    if isinstance(error, RankineError):
+        return error
+    if isinstance(error, OSError) and error.filename is not None:  # no place, no right, no room: the system's word
+        return UsageError(
+            "cannot be read or written",
+            where=str(error.filename),
+            got=error.strerror,
+            hint="Name another place, or see to rights and room there.",
+        )
+    return None
+
+
+def _show(error: RankineError, *, as_json: bool) -> None:
     if as_json:
         import json
 

@@ -48,11 +48,13 @@ def command(
     from rankine.cli.inspect import show
     from rankine.cli.render import watch
     from rankine.compression.compress import compress
+    from rankine.training.record import check_same_data
 
     check_out(out)
     parent = Artifact.open(artifact)
-    chosen = recipe_for(parent, recipe)
+    chosen, dataset = recipe_for(parent, recipe), data.open()
+    check_same_data(parent, dataset)  # before costs are measured
     with watch() as emit:
-        child = compress(parent, chosen, data.open(), out=out, cost=cost_for(chosen, None, emit), emit=emit)
+        child = compress(parent, chosen, dataset, out=out, cost=cost_for(chosen, None, emit), emit=emit)
     carry_catalog(artifact, out)
     show(child, as_json=as_json)

@@ -66,6 +66,7 @@ def command(
     from rankine.artifact import Artifact
     from rankine.cli.inspect import require_pass, show
     from rankine.compilation.engines import load_engine
+    from rankine.training.record import check_same_data
 
     check_out(out)
     for name in engines:
@@ -79,6 +80,7 @@ def command(
     if search.given:
         _refuse_other_margins(margins)
     parent, dataset = Artifact.open(artifact), data.open()
+    check_same_data(parent, dataset)  # before costs are measured
     if search.given:
         child = _search(parent, dataset, search, engines, margins.auc, out)
     else:

@@ -15,6 +15,8 @@ Examples:
   rankine report runs/small --out ladder.html
 """
 
+_GIVE = "Give the result.json of `rankine demo`, or an artifact with a ladder."
+
 
 @click.command("report", epilog=EPILOG)
 @click.argument("result", type=click.Path(path_type=Path), metavar="RESULT|ARTIFACT")
@@ -31,14 +33,17 @@ def command(result: Path, out: Path | None, as_json: bool) -> None:
 
 
 def _result(result: Path, out: Path | None) -> Path:
-    from rankine.errors import DataError
+    from rankine.errors import ConfigError, DataError
     from rankine.observation.report import render_report
 
     try:
         values = json.loads(result.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError("not a readable result file", where=str(result), got=str(error)) from None
-    return render_report(values, out or result.parent / "report.html")
+        raise DataError("not a readable result file", where=str(result), got=str(error), hint=_GIVE) from None
+    try:
+        return render_report(values, out or result.parent / "report.html")
+    except ConfigError as error:
+        raise DataError("is no result of Rankine", where=str(result), got=str(error), hint=_GIVE) from None
 
 
 def _ladder(path: Path, out: Path | None) -> Path:

@@ -194,7 +194,12 @@ def _stages(recipe: Recipe) -> list[tuple[tuple[Pass, ...], str]]:
             )
     wanted = [(position, step) for position, step in enumerate(recipe.passes) if step.type == "quantize"]
     if wanted and (len(wanted) > 1 or wanted[0][0] != len(recipe.passes) - 1):
-        raise UsageError("'quantize' must be the last pass, and there may be one", where=f"recipe '{recipe.name}'")
+        raise UsageError(
+            "'quantize' must be the last pass, and the only one of its kind",
+            where=f"recipe '{recipe.name}'",
+            got=", ".join(step.type for step in recipe.passes),
+            hint="Put 'quantize' last, once.",
+        )
     before = recipe.passes[: len(recipe.passes) - len(wanted)]
     stages: list[tuple[tuple[Pass, ...], str]] = [(before, "fp32")] if before else []
     return [*stages, (recipe.passes[-1:], "int8")] if wanted else stages

@@ -120,4 +120,4 @@ def _sizes_text(teacher: RankingModel, student: RankingModel) -> str:
 
 
 def _text(value: Any) -> str:
-    return "-".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ("-".join(map(str, value)) or "none") if isinstance(value, list) else str(value)

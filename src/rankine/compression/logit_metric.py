@@ -134,7 +134,7 @@ def _ridged(name: str, products: Floats) -> Floats:
         raise DataError(
             "the gradient of the logit is not finite on the calibration rows",
             where=f"value '{name}'",
-            hint="Look for a root, a logarithm or a division of zero in the model; or leave the pass out of the recipe.",
+            hint="Look for a root, a logarithm or a division of zero in the model; or leave the pass out.",
         )
     mean = float(np.trace(products)) / len(products)
     ridged: Floats = products + max(_RIDGE * mean, _LEAST) * np.eye(len(products))

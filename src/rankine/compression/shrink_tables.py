@@ -88,8 +88,8 @@ def shrink_tables(network: Network, settings: ShrinkTables, context: Context) ->
 
     graph, widths = Graph.opened(network.graph), widths_of(network.graph)
     kept_whole = _kept_whole(network)
-    candidates = _candidates(network, graph, widths, set(network.tables) - kept_whole.keys(), settings, context)
-    if not candidates:
+    names = network.tables.keys() - kept_whole.keys()
+    if not names:
         raise UsageError(
             "no embedding table can be narrower",
             where="recipe: shrink_tables",
@@ -97,6 +97,7 @@ def shrink_tables(network: Network, settings: ShrinkTables, context: Context) ->
             allowed="float tables of two columns or more, of features that are not pooled by their maximum",
             hint="Leave the pass out of the recipe.",
         )
+    candidates = _candidates(network, graph, widths, names, settings, context)
     table_bytes = _bytes_of(network)
     columns = _columns(candidates, settings, table_bytes)
     tables, merged = dict(network.tables), dict[str, bool]()

@@ -14,9 +14,10 @@ from rankine.compilation.engines import installed, load_engine
 from rankine.compilation.fastest import task_count
 from rankine.compilation.probe_graphs import call_ms
 from rankine.config import Frozen
-from rankine.errors import EngineMissing
+from rankine.errors import ArtifactError, EngineMissing
 from rankine.models.columns import Batch
 from rankine.models.variant import BASELINE, load_model
+from rankine.planning.latency_table import write_table
 
 __all__ = ["BaselineTiming", "baseline_ms", "remembered_baseline_ms"]
 
@@ -38,13 +39,22 @@ def remembered_baseline_ms(artifact: Artifact, batch: Batch, table: Path) -> flo
     """
     place = table.with_name(f"{table.stem}.baseline-{artifact.digest[:16]}.json")
     if place.is_file():
-        return read_record(place, BaselineTiming).p50_ms_512
+        return _read(place).p50_ms_512
     timing = BaselineTiming(baseline=artifact.digest, p50_ms_512=baseline_ms(artifact, batch))
     try:
-        place.write_text(timing.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        write_table(timing, place)
     except OSError:
         return timing.p50_ms_512  # as with the table itself, which has told so
     return timing.p50_ms_512
+
+
+def _read(place: Path) -> BaselineTiming:
+    try:
+        return read_record(place, BaselineTiming)
+    except ArtifactError as error:
+        raise ArtifactError(
+            error.message, where=str(place), got=error.got, hint="Remove the file, and the baseline is timed again."
+        ) from None
 
 
 def baseline_ms(artifact: Artifact, batch: Batch) -> float:

@@ -146,17 +146,17 @@ def read_table(path: Path) -> LatencyTable | None:
             f"is no latency table: {error.message}",
             where=str(path),
             got=error.got,
-            hint="Remove it, and it is measured anew.",
+            hint="Name another file; where this one is of no use, remove it, and it is measured anew.",
         ) from None
 
 
-def write_table(table: LatencyTable, path: Path) -> None:
-    """Write a table, as a whole.
+def write_table(record: Frozen, path: Path) -> None:
+    """Write a table, or what is kept beside it, as a whole: an interruption leaves the file that was there.
 
     Raises:
         OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.new")
-    new.write_text(table.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    new.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
     new.replace(path)

@@ -75,7 +75,8 @@ def latency_model(path: Path | None = None, emit: Emit = ignore) -> LatencyModel
     table = read_table(place)
     if table is not None and (path is not None or _is_current(table)):
         off = "" if table.error is None else f", off by {table.error:.0%} in the median over whole models"
-        emit(Note("latency table", f"{place}{off}"))
+        elsewhere = "" if table.machine == machine_key() else ", measured on another machine"
+        emit(Note("latency table", f"{place}{elsewhere}{off}"))
         return LatencyModel(table)
     table = measure_latency(emit=emit)
     try:

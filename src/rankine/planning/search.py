@@ -19,6 +19,7 @@ from rankine.compression.search import (
     Costing,
     Evaluator,
     Found,
+    SearchSettings,
     SearchSpace,
     WorkFolder,
     search,
@@ -68,6 +69,7 @@ def optimize_by_search(
     """
     refuse_existing(out)
     check_margin(plan.margin)
+    plan = plan.model_copy(update={"settings": _accepting(plan.settings, plan.margin)})
     context = open_context(parent, dataset, seed=plan.seed, cost=latency, emit=_only_progress(emit))
     judge = _judge(context, dataset)
     space = plan.space or space_of(context.baseline, seed=plan.seed)
@@ -98,6 +100,11 @@ def optimize_by_search(
         )
         by_prediction = sorted(kept, key=lambda name: kept[name].cost)
         return write_ladder(certified, rows, plan.margin, out=out, by_prediction=by_prediction, emit=emit)
+
+
+def _accepting(settings: SearchSettings, margin: float) -> SearchSettings:
+    """Settings by which what may pass at this margin is handed on."""
+    return settings.model_copy(update={"largest_loss": max(settings.largest_loss, margin)})
 
 
 def _only_progress(emit: Emit) -> Emit:

@@ -211,7 +211,12 @@ def _run_epoch(
         if at % _TELL_EVERY == 0:
             tell(at, len(starts), losses[-1])
     if not np.isfinite(losses).all():
-        raise UsageError("training diverged: the loss is not finite", hint="Lower learning_rate.")
+        raise UsageError(
+            "training diverged: the loss is not finite",
+            where="fit: learning_rate",
+            got=f"{config.learning_rate:g}, {int((~np.isfinite(losses)).sum())} of {len(losses)} steps not finite",
+            hint="Lower learning_rate; if that does not help, look for huge values in the dense features.",
+        )
     return float(np.mean(losses))
 
 

@@ -115,7 +115,8 @@ def _text(form: _Form, settings: Quantize, context: Context) -> str:
 
 def _tables_text(tables: Mapping[str, AnyTable]) -> str:
     """The forms that the tables have: rows too narrow for the one that was asked for have another."""
-    return f"tables {', '.join(dict.fromkeys(table.form for table in tables.values())) or 'there are none'}"
+    forms = dict.fromkeys(table.form for table in tables.values())
+    return f"tables {', '.join(forms)}" if forms else "no tables"
 
 
 def _details(form: _Form) -> dict[str, Any]:

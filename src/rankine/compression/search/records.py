@@ -115,7 +115,8 @@ class SearchSettings(Frozen):
         finalists: at least so many forms are trained in full, and at most so many variants are handed on.
         hopeless: a candidate this much AUC behind the best of its kind at the same fidelity goes no further, however
             cheap it is.
-        largest_loss: variants that lose more on validation are not handed on.
+        largest_loss: variants that lose more on validation are not handed on; where a larger margin was asked for, that
+            counts.
         threads: of a training; None for all cores. A search that is to repeat exactly needs the same number.
     """
 
