@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,6 +91,17 @@ def test_histogram_and_sample_are_of_all_rows_when_rows_come_in_parts() -> None:
     assert (found.low, found.high) == (x.min(), x.max())
     assert found.counts.sum() == x.size
     assert found.sample.shape == x.shape
+
+
+def test_positions_are_counted_when_they_lie_in_the_axis_of_the_rows() -> None:
+    body = "{ flat = Reshape(x, merged) apart = Reshape(x, three) y = ReduceSum(x) }"
+    model = onnx.parser.parse_model(
+        f'<ir_version: 10, opset_import: ["" : 21]> g (float[rows,12] x) => (float[1,1] y) '
+        f"<int64[2] merged = {{-1, 4}}, int64[3] three = {{-1, 3, 4}}> {body}"
+    )
+    x = np.random.default_rng(0).normal(size=(1500, 12)).astype(np.float32)
+    found = observe(model, ["x", "flat", "apart"], {"x": x})
+    assert {name: each.positions for name, each in found.items()} == {"x": 1, "flat": 3, "apart": 3}
 
 
 def test_bias_fits_and_is_exact_to_a_step_when_weights_of_a_column_are_nothing() -> None:

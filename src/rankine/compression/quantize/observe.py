@@ -27,7 +27,7 @@ class Observed:
     Attributes:
         low, high: its range, with zero in it.
         counts: int64 ``(2048,)``, how many values lie in each of as many equal parts of the range.
-        sample: float32 ``(n, width)``, some of its rows.
+        sample: float32 ``(n, width)``, some of its vectors.
         positions: of the value for one row of the batch: 1, or the length of a sequence.
     """
 
@@ -88,18 +88,20 @@ def observe(model: onnx.ModelProto, values: Sequence[str], inputs: Mapping[str, 
     rows = len(next(iter(inputs.values())))
     counts = {name: np.zeros(_BINS, np.int64) for name in values}
     samples: dict[str, list[np.ndarray]] = {name: [] for name in values}
-    positions = dict.fromkeys(values, 1)
     for part in _parts(model, values, inputs):
         for name, array in part.items():
             low, high = ranges[name]
             counts[name] += np.histogram(array, _BINS, (low, high if high > low else low + 1))[0]
             flat = array.reshape(-1, array.shape[-1])
-            positions[name] = math.prod(array.shape[1:-1])
-            every = max(rows * positions[name] // _SAMPLE_ROWS, 1)
+            every = max(rows * math.prod(array.shape[1:-1]) // _SAMPLE_ROWS, 1)
             samples[name].append(flat[::every].copy())
-    return {
-        name: Observed(*ranges[name], counts[name], np.concatenate(samples[name]), positions[name]) for name in values
-    }
+    return {name: _observed(ranges[name], counts[name], np.concatenate(samples[name]), rows) for name in counts}
+
+
+def _observed(ends: tuple[float, float], counts: np.ndarray, sample: np.ndarray, rows: int) -> Observed:
+    # From what was counted, not from the shape: positions may be an axis of their own, or lie in that of the rows.
+    positions = max(int(counts.sum()) // (rows * sample.shape[1]), 1)
+    return Observed(*ends, counts, sample, positions)
 
 
 def _parts(
