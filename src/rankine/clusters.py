@@ -45,7 +45,8 @@ def clustered_variance(influence: Floats, clusters: Sequence[ArrayLike], row_var
     if len(clusters) > 2:
         raise UsageError("too many cluster dimensions", where="clusters", got=len(clusters), allowed="0, 1 or 2")
     if not clusters:
-        return Variance(row_variance, max(rows - 1.0, 1.0), "row-wise", ())
+        # A few rows can dominate as a few clusters do: a variant may differ in hardly any.
+        return Variance(row_variance, variance_of_sums(influence, np.zeros(rows))[1], "row-wise", ())
     encoded = [encode_clusters(ids, rows, f"clusters[{place}]") for place, ids in enumerate(clusters)]
     counts = tuple(count for _, count in encoded)
     one_way = [_of_codes(influence, codes, count) for codes, count in encoded]

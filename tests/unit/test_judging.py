@@ -200,3 +200,17 @@ def test_margins_scale_with_that_of_auc_when_derived_from_it() -> None:
 def test_margins_refuse_when_that_of_auc_is_out_of_range(margin: float) -> None:
     with pytest.raises(UsageError, match="margin"):
         Margins.of(margin)
+
+
+def test_bounds_are_as_wide_as_few_rows_ask_for_when_only_those_differ() -> None:
+    rng = np.random.default_rng(1)
+    logits = 1.5 * rng.normal(size=400)
+    positive = rng.random(400) < sigmoid(logits)
+    ruined = np.where(np.arange(400) % 100 == 0, -logits - 3 * np.sign(logits), logits)
+    found = auc_test(PairedRows(positive, logits, ruined, {}), 0.01)
+    # Four rows say less of a variance than 400: with 399 degrees of freedom a loss at the margin passes twice as often.
+    assert found.freedom is not None
+    assert 1 <= found.freedom < 10
+    alone = auc_test(PairedRows(positive, logits, ruined, {"user": np.arange(400)}), 0.01)
+    assert found.freedom == pytest.approx(alone.freedom, rel=0.05), "rows are clusters of one"
+    assert found.ci_low == pytest.approx(alone.ci_low, rel=0.02)
