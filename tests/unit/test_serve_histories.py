@@ -1,4 +1,4 @@
-"""Histories, weighted lists, several tasks and models without item features, through both protocols."""
+"""Histories, weighted lists and several tasks through the rank endpoint."""
 
 from __future__ import annotations
 
@@ -16,50 +16,28 @@ from e2e.history_served import (
     encoded,
     history_body,
     history_transforms,
-    no_item_transforms,
-    raw_batch,
-    write_history_catalog,
 )
-from rankine.errors import BadRequest, PayloadTooLarge, UsageError
+from rankine.errors import BadRequest
 from rankine.models.columns import Ragged
-from rankine.models.schema import CategoricalFeature, Schema, Task
+from rankine.models.schema import Schema
 from rankine.observation.sample import sample_batches
 from rankine.serving.config import ServeConfig
 from rankine.serving.describe import describe_model
 from rankine.serving.examples import example_bodies
 from rankine.serving.model import ServedModel, unknown_item
-from rankine.serving.protocols.oip import OipModel, oip_models
-from rankine.serving.protocols.rank import Ranking, RankProtocol
-from rankine.serving.scores import Scorer
+from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.work import Outcome, join
+from unit.history_requests import NEVER, Body, history_model, prepare, sigmoid
 from unit.numpy_served import expected_logits, served_by_numpy
-
-Body = dict[str, Any]
-NEVER = float("inf")
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> ServedModel:
-    folder = tmp_path_factory.mktemp("model")
-    return served_by_numpy(folder / "history", history_transforms(), write_history_catalog(folder / "history"))
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> ServedModel:
-    return served_by_numpy(tmp_path_factory.mktemp("model") / "plain", no_item_transforms(), None)
-
-
-def prepare(model: ServedModel, body: Body) -> Ranking:
-    protocol = RankProtocol(model, max_candidates=50)
-    return protocol.prepare(json.dumps(body).encode(), arrived_s=0.0, deadline_s=NEVER, announced=None)
+    return history_model(tmp_path_factory.mktemp("model"))
 
 
 def logits_of(model: ServedModel, body: Body) -> np.ndarray:
     return expected_logits(join([prepare(model, body).work], model.items), 2)
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-logits.astype(np.float64)))
 
 
 @pytest.mark.parametrize("history", [[103, 101, 140], [], [101], list(range(100, 100 + LONGEST)), [999_999, 103]])
@@ -246,166 +224,6 @@ def test_unknown_item_has_an_empty_history_when_it_is_of_the_item() -> None:
     assert viewers.offsets.tolist() == [0, 0]
 
 
-# --- Open Inference Protocol
-
-
-def _tensor(name: str, datatype: str, values: np.ndarray | list[Any]) -> Body:
-    array = np.asarray(values, object)
-    return {"name": name, "datatype": datatype, "shape": list(array.shape), "data": array.ravel().tolist()}
-
-
-def _ragged(name: str, datatype: str, column: Any, *, weighted: bool = True) -> list[Body]:
-    values = [value.decode() if isinstance(value, bytes) else value for value in column.values.tolist()]
-    found = [_tensor(f"{name}.values", datatype, values), _tensor(f"{name}.offsets", "INT32", column.offsets)]
-    if weighted and column.weights is not None:
-        found.append(_tensor(f"{name}.weights", "FP32", column.weights))
-    return found
-
-
-def rank_inputs(rows: int, history: list[int] | None = None) -> list[Body]:
-    """The tensors of ``history_body(rows)``."""
-    request, pair = raw_batch(rows, history)
-    return [
-        _tensor("ids", "INT64", [100 + row for row in range(rows)]),
-        _tensor("user", "INT64", [7]),
-        *_ragged("history", "INT64", request["history"]),
-        *_ragged("interests", "BYTES", request["interests"]),
-        *_ragged("context", "INT64", pair["context"]),
-        _tensor("match", "FP32", np.asarray(pair["match"]).tolist()),
-    ]
-
-
-def infer(target: OipModel, inputs: list[Body], **more: Any) -> Any:
-    raw = json.dumps({"inputs": inputs, **more}).encode()
-    return target.prepare(raw, header_bytes=None, arrived_s=0.0, deadline_s=NEVER)
-
-
-@pytest.mark.parametrize("history", [None, [], [100 + at % 60 for at in range(100)]])
-def test_tensors_give_the_same_work_as_the_rank_endpoint_when_values_are_the_same(
-    model: ServedModel, history: list[int] | None
-) -> None:
-    got = infer(oip_models(model, max_candidates=20)["history.rank"], rank_inputs(9, history))
-    assert np.array_equal(expected_logits(join([got.work], model.items), 2), expected_logits(encoded(9, history), 2))
-
-
-def test_metadata_has_an_output_a_task_when_there_are_two(model: ServedModel) -> None:
-    for name, ids in (("history", []), ("history.rank", ["ids"])):
-        metadata = oip_models(model, max_candidates=20)[name].metadata()
-        outputs = {output["name"]: output["shape"] for output in metadata["outputs"]}
-        assert list(outputs) == [*ids, "scores", "logits", "scores.ctr", "scores.cvr"]
-        assert outputs["logits"] == [-1, 2]
-        names = [given["name"] for given in metadata["inputs"]]
-        assert {"history.values", "history.offsets", "history.weights", "tags.values"} <= set(names)
-        assert "tags.weights" not in names
-
-
-def test_replies_of_both_forms_tell_logits_and_tasks_when_there_are_two(model: ServedModel) -> None:
-    logits = np.array([[0.0, 1.0], [2.0, -1.0], [1.0, 1.0]], np.float32)
-    value = sigmoid(logits[:, 0]) * np.sqrt(sigmoid(logits[:, 1]))
-    target = oip_models(model, max_candidates=20)["history.rank"]
-    body, _ = target.reply(infer(target, rank_inputs(3), parameters={"top_k": 2}), Outcome(logits, 0, 0, 3, 1, ""))
-    outputs = {output["name"]: output for output in json.loads(body)["outputs"]}
-    order = np.argsort(-value)[:2]
-    assert outputs["ids"]["data"] == (100 + order).tolist()
-    assert outputs["scores"]["data"] == pytest.approx(value[order].tolist(), rel=1e-6)
-    assert outputs["logits"]["shape"] == [2, 2]
-    assert outputs["logits"]["data"] == logits[order].ravel().tolist()
-    assert outputs["scores.cvr"]["data"] == pytest.approx(sigmoid(logits[order, 1]).tolist(), rel=1e-6)
-    flat = oip_models(model, max_candidates=20)["history"]
-    wanted = [{"name": "scores.ctr"}, {"name": "scores"}]
-    body, _ = flat.reply(infer(flat, flat_inputs(3), outputs=wanted), Outcome(logits, 0, 0, 3, 1, ""))
-    first, second = json.loads(body)["outputs"]
-    assert first["data"] == pytest.approx(sigmoid(logits[:, 0]).tolist(), rel=1e-6)
-    assert second["data"] == pytest.approx(value.tolist(), rel=1e-6)
-
-
-def flat_inputs(rows: int) -> list[Body]:
-    lists = Ragged.from_lists([["tag-1"], *[[]] * (rows - 1)], object)
-    words = Ragged.from_lists([["art"]] * rows, object)
-    return [
-        _tensor("user", "INT64", [7] * rows),
-        *_ragged("history", "INT64", Ragged.from_lists([[101, 102, 103]] * rows)),
-        *_ragged("interests", "BYTES", words),
-        _tensor("item", "INT64", [100 + row for row in range(rows)]),
-        *_ragged("tags", "BYTES", lists),
-        _tensor("match", "FP32", [0.5] * rows),
-    ]
-
-
-def _with(name: str, change: Body) -> list[Body]:
-    return [given | change if given["name"] == name else given for given in rank_inputs(3)]
-
-
-WRONG_TENSORS: dict[str, tuple[list[Body], str]] = {
-    "far too long": (
-        [
-            *(given for given in rank_inputs(3) if not given["name"].startswith("history.")),
-            _tensor("history.values", "INT64", [101] * (LONGEST_SENT + 1)),
-            _tensor("history.offsets", "INT32", [0, LONGEST_SENT + 1]),
-        ],
-        r"history\.values: a list is too long",
-    ),
-    "no offsets": ([g for g in rank_inputs(3) if g["name"] != "history.offsets"], r"history\.offsets: required"),
-    "offsets": (_with("history.offsets", {"data": [0, 2]}), r"history\.offsets: offsets do not fit"),
-    "weights for max": (
-        [
-            *rank_inputs(3),
-            _tensor("tags.values", "BYTES", ["tag-1"]),
-            _tensor("tags.offsets", "INT32", [0, 1, 1, 1]),
-            _tensor("tags.weights", "FP32", [1.0]),
-        ],
-        r"tags\.weights: takes no weights: it is pooled by max",
-    ),
-    "weights not finite": (_with("interests.weights", {"data": [1e39, 1, 1]}), r"interests\.weights: must be finite"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG_TENSORS)
-def test_prepare_names_the_tensor_when_a_list_is_wrong(model: ServedModel, name: str) -> None:
-    inputs, message = WRONG_TENSORS[name]
-    with pytest.raises(BadRequest, match=message):
-        infer(oip_models(model, max_candidates=20)["history.rank"], inputs)
-
-
-def test_prepare_refuses_before_it_decodes_when_a_history_announces_far_too_many_values(model: ServedModel) -> None:
-    many = {"name": "history.values", "datatype": "INT64", "shape": [LONGEST_SENT + 100], "data": []}
-    with pytest.raises(PayloadTooLarge, match=r"history\.values: too many values"):
-        infer(oip_models(model, max_candidates=20)["history.rank"], [many])
-
-
-# --- models without item features
-
-
-def no_item_body(ids: list[int]) -> Body:
-    features = {"slot": [at % 4 for at in range(len(ids))], "match": [0.1 * at for at in range(len(ids))]}
-    return {"request": {"user": 3}, "candidates": {"ids": ids, "features": features}}
-
-
-def test_any_id_is_ranked_when_the_model_reads_nothing_of_an_item(plain: ServedModel) -> None:
-    ids = [-5, 2**62, 7, 7]
-    ranking = prepare(plain, no_item_body(ids))
-    assert ranking.work.item_index.tolist() == [0, 1, 2, 3]
-    logits = expected_logits(join([ranking.work], plain.items))
-    reply = json.loads(RankProtocol(plain, max_candidates=9).reply(ranking, Outcome(logits, 0, 0, 4, 1, ""), "r"))
-    assert sorted(reply["ids"]) == sorted(ids)
-    assert reply["generation"] == 0
-    assert "tasks" not in reply
-
-
-def test_works_are_joined_when_the_model_reads_nothing_of_an_item(plain: ServedModel) -> None:
-    works = [prepare(plain, no_item_body(list(range(rows)))).work for rows in (2, 3)]
-    flat = [_tensor("user", "INT64", [3, 4]), _tensor("slot", "INT64", [0, 1]), _tensor("match", "FP32", [0.5, 1])]
-    works.append(infer(oip_models(plain, max_candidates=9)["plain"], flat).work)
-    together = expected_logits(join(works, plain.items))
-    assert np.allclose(together, np.concatenate([expected_logits(join([work], plain.items)) for work in works]))
-
-
-def test_examples_name_items_when_there_is_no_catalog(plain: ServedModel) -> None:
-    [body] = example_bodies(plain, count=1, candidates=4, seed=0, max_candidates=9)
-    assert prepare(plain, body).work.rows == 4
-    assert describe_model(plain, ServeConfig(artifact=Path("plain")))["items"] == 0
-
-
 def test_sample_batches_draw_full_histories_when_an_engine_is_timed(model: ServedModel) -> None:
     batch = sample_batches(model.artifact, model.catalog, [4])[4]
     history, context = batch.request["history"], batch.pair["context"]
@@ -414,67 +232,3 @@ def test_sample_batches_draw_full_histories_when_an_engine_is_timed(model: Serve
     assert history.offsets.tolist() == [0, LONGEST]
     assert context.offsets.tolist() == [0, 3, 6, 9, 12]
     assert expected_logits(batch, 2).shape == (4, 2)
-
-
-def test_sample_batches_need_a_catalog_only_when_the_model_reads_items(model: ServedModel, plain: ServedModel) -> None:
-    assert np.isfinite(expected_logits(sample_batches(plain.artifact, None, [5])[5])).all()
-    with pytest.raises(UsageError, match="there are no items to draw from"):
-        sample_batches(model.artifact, None, [5])
-
-
-# --- scores
-
-
-def _schema(ranking: str | None, *links: str) -> Schema:
-    tasks = [{"name": name, "label": f"is_{name}", "link": link} for name, link in zip("abc", links, strict=False)]
-    return Schema(
-        features=(CategoricalFeature(name="user", side="request"),),
-        item_id="item",
-        tasks=tuple(Task.model_validate(task) for task in tasks),
-        ranking=ranking,
-    )
-
-
-LOGITS = np.array([[60.0, 1.0], [80.0, 3.0], [-2.0, 2.0]], np.float32)
-
-
-@pytest.mark.parametrize(
-    ("schema", "order", "ranking"),
-    [
-        (_schema(None, "sigmoid"), [1, 0, 2], [1, 1, 0.1192029]),
-        (_schema(None, "identity"), [1, 0, 2], [80, 60, -2]),
-        (_schema("-a", "identity"), [2, 0, 1], [2, -60, -80]),
-        (_schema(None, "sigmoid", "identity"), [1, 0, 2], [1, 1, 0.1192029]),
-        (_schema("b", "sigmoid", "identity"), [1, 2, 0], [3, 2, 1]),
-        (_schema("a + 10 * b", "sigmoid", "identity"), [1, 2, 0], [31, 20.1192029, 11]),
-    ],
-)
-def test_scores_follow_links_and_ranking_when_logits_saturate(
-    schema: Schema, order: list[int], ranking: list[float]
-) -> None:
-    scorer = Scorer(schema)
-    logits = LOGITS[:, : len(schema.tasks)]
-    best, scores = scorer.best(logits, 3)
-    assert best.tolist() == order
-    assert scores.ranking.tolist() == pytest.approx(ranking, rel=1e-6)
-    assert scorer.best(logits, 2)[0].tolist() == order[:2]
-    assert scorer.scores(logits).ranking[best].tolist() == pytest.approx(ranking, rel=1e-6)
-    assert list(scores.tasks) == (["a", "b"] if len(schema.tasks) > 1 else [])
-    for at, name in enumerate(scores.tasks):
-        raw = logits[best, at].astype(np.float64)
-        linked = sigmoid(raw) if schema.tasks[at].link == "sigmoid" else raw
-        assert scores.tasks[name].tolist() == pytest.approx(linked.tolist(), rel=1e-6)
-
-
-def test_rows_keep_their_order_when_the_expression_ranks_them_alike() -> None:
-    best, _ = Scorer(_schema("a * 0", "sigmoid", "sigmoid")).best(np.zeros((5, 2), np.float32), 4)
-    assert best.tolist() == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize("expression", ["a / b", "log(b)", "exp(a * 100)", "(b - 1) ** 0.5"])
-def test_scorer_refuses_when_the_ranking_has_no_finite_value(expression: str) -> None:
-    scorer = Scorer(_schema(expression, "identity", "identity"))
-    logits = np.array([[1.0, 1.0], [2.0, 0.0]], np.float32)
-    for call in (lambda: scorer.best(logits, 2), lambda: scorer.scores(logits)):
-        with pytest.raises(BadRequest, match=r"the ranking has no finite value.*a [12], b [01]"):
-            call()
