@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from conftest import is_ci
+from engine.foreign_models import write_rows
+from engine.networks import Given, given_network
 from engine.small_model import small_model
 from engine.zoo_model import zoo_artifact
 from rankine.artifact import Artifact
@@ -55,6 +57,20 @@ class Case:
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """An artifact of an untrained DCN-v2, with its checkpoint and an INT8 variant."""
     return zoo_artifact(tmp_path_factory.mktemp("zoo"))
+
+
+@pytest.fixture(scope="session")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Given]:
+    """A network of ``NAMES`` and rows for it, made once; not to be changed."""
+    known: dict[str, Given] = {}
+    rows = write_rows(tmp_path_factory.mktemp("data") / "rows.parquet")
+
+    def make(name: str) -> Given:
+        if name not in known:
+            known[name] = given_network(name, rows, tmp_path_factory.mktemp("loaded"))
+        return known[name]
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ import torch
 from engine.small_model import small_batch, small_schema
 from rankine.compression.quantize import quantize_graph
 from rankine.compression.table_forms import quantize_table
-from rankine.models.export import export_model
 from rankine.models.lookup_reference import reference_lookup
+from rankine.models.network import Network, network_of
 from rankine.models.schema import Schema, Task
-from rankine.models.variant import Model, Numeric, Table
+from rankine.models.variant import Model, Numeric
 from rankine.models.zoo import build_model
-from rankine.models.zoo.base import RankingModel, tables_of
+from rankine.models.zoo.base import RankingModel
 
 _SIZES = {"embedding_dim": 8, "hidden": (32, 16)}
 _ROWS = {"user": 50, "item": 400, "genre": 20, "tag": 30}
@@ -64,13 +65,20 @@ def family_module(name: str, schema: Schema | None = None) -> RankingModel:
     return module.eval()
 
 
+@cache
+def family_network(name: str) -> Network:
+    """The network of that module, exported once for all tests; not to be changed."""
+    return network_of(family_module(name))
+
+
 def build_family(name: str, folder: Path) -> Built:
     """Export and quantize it as the stages do."""
-    module = family_module(name)
-    onnx.save(export_model(module), folder / "fp32.onnx")
-    tables = {table: Table(weight.numpy()) for table, weight in tables_of(module).items()}
-    fp32 = Model(name=name, schema=module.schema, graph=folder / "fp32.onnx", tables=tables)
-    inputs = reference_lookup(module.schema, tables, small_batch(1000, seed=5), np.float32)
+    network = family_network(name)
+    assert network.module is not None
+    onnx.save(network.graph, folder / "fp32.onnx")
+    fp32 = Model(name=name, schema=network.schema, graph=folder / "fp32.onnx", tables=network.tables)
+    inputs = reference_lookup(network.schema, network.tables, small_batch(1000, seed=5), np.float32)
     onnx.save(quantize_graph(onnx.load(fp32.graph), inputs), folder / "int8.onnx")
-    rows = {table: quantize_table(values, "int8") for table, values in tables.items()}
-    return Built(module, fp32, replace(fp32, graph=folder / "int8.onnx", tables=rows, numeric="int8"))
+    rows = {table: quantize_table(values, "int8") for table, values in network.tables.items()}
+    int8 = replace(fp32, graph=folder / "int8.onnx", tables=rows, numeric="int8")
+    return Built(network.module, fp32, int8)

@@ -11,13 +11,10 @@ import onnx
 import pytest
 
 from conftest import is_ci
-from engine.families import FAMILIES, family_module
-from engine.foreign_models import EXAMPLES, write_rows
-from engine.small_model import small_batch
+from engine.networks import NAMES, Given, context_of
 from engine.test_foreign_models import Library, as_trained, library, prepared  # noqa: F401
 from rankine.compilation.engine import Target
 from rankine.compilation.engines import load_engine
-from rankine.compression.context import Context
 from rankine.compression.prune import prune
 from rankine.compression.prune.costs import Costs
 from rankine.compression.prune.groups import groups_of
@@ -27,53 +24,16 @@ from rankine.compression.recipe import Prunable, Prune
 from rankine.config import parse
 from rankine.data import load_dataset
 from rankine.errors import EngineMissing
-from rankine.events import ignore
-from rankine.metrics import sigmoid
 from rankine.models.columns import Batch
-from rankine.models.network import Network, NetworkScorer, load_network, network_of, size_of
+from rankine.models.network import Network, load_network, size_of
 from rankine.models.schema import Schema
 from rankine.models.transforms import Transforms
 from rankine.models.variant import BASELINE, Model
-from rankine.training.fit import Examples
 from rankine.training.load import load
 
 pytestmark = pytest.mark.engine
 
-Given = tuple[Network, Batch]
-NAMES = [*FAMILIES, *(f"foreign-{name}" for name in EXAMPLES)]
 KINDS: tuple[Prunable, ...] = ("neurons", "dimensions", "fields")
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Given]:
-    """A network and rows for it, made once."""
-    known: dict[str, Given] = {}
-    rows = write_rows(tmp_path_factory.mktemp("data") / "rows.parquet")
-
-    def foreign(name: str) -> Given:
-        dataset = load_dataset(rows, schema=EXAMPLES[name].schema)
-        out = tmp_path_factory.mktemp("loaded") / "model"
-        artifact = load(EXAMPLES[name].build(), EXAMPLES[name].schema, dataset, out=out, name=name)
-        return load_network(artifact, BASELINE), dataset.encode(Transforms.read(artifact))
-
-    def make(name: str) -> Given:
-        if name not in known:
-            ours = name in FAMILIES
-            known[name] = (
-                (network_of(family_module(name)), small_batch(1000)) if ours else foreign(name.removeprefix("foreign-"))
-            )
-        return known[name]
-
-    return make
-
-
-def context_of(network: Network, batch: Batch) -> Context:
-    """Labels by chance from the model's own scores."""
-    probabilities = sigmoid(NetworkScorer(network).logits(batch))
-    labels = (np.random.default_rng(0).random(probabilities.shape) < probabilities).astype(np.float32)
-    at = np.arange(batch.rows)
-    examples = Examples(batch, labels)
-    return Context(examples.select(at[at % 3 != 0]), examples.select(at[at % 3 == 0]), network, 0, ignore)
 
 
 def some_of(network: Network, seed: int, share: float) -> tuple[Trace, frozenset[int]]:

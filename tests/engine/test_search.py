@@ -15,6 +15,7 @@ from rankine.certification.plan import certified_pairs
 from rankine.cli import main
 from rankine.cli.inspect import view_of
 from rankine.cli.optimize import _require_rung, command
+from rankine.compilation.probe_graphs import linear_chain
 from rankine.compression.compress import compress
 from rankine.compression.recipe import Distill, LowRank, Prune, Quantize, Recipe
 from rankine.compression.search import Evaluation, Fidelity, SearchSettings, SearchSpace, Target
@@ -64,6 +65,12 @@ def latency() -> LatencyModel:
 @pytest.fixture(scope="module")
 def found(baseline: Artifact, dataset: Dataset, latency: LatencyModel) -> Artifact:
     return searched(baseline, dataset, latency, "found")
+
+
+def test_measured_table_predicts_more_for_more_work_when_it_is_small(latency: LatencyModel) -> None:
+    assert set(latency.table.engines) == {"onnxruntime"}
+    assert latency.layer_ms(512, 64, 64, "fp32") > latency.layer_ms(1, 8, 8, "fp32")
+    assert latency.latency_ms(linear_chain(64, 64, 2), 512) > latency.latency_ms(linear_chain(8, 8, 1), 1)
 
 
 def searched(

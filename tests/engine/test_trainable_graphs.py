@@ -7,60 +7,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from engine.families import FAMILIES, family_module
-from engine.foreign_models import EXAMPLES, write_rows
-from engine.small_model import small_batch
-from rankine.compression.context import Context
+from engine.families import FAMILIES
+from engine.networks import NAMES, Given, context_of
 from rankine.compression.low_rank import low_rank
 from rankine.compression.recipe import LowRank, ShrinkTables
 from rankine.compression.shrink_tables import shrink_tables
-from rankine.data import load_dataset
-from rankine.events import ignore
-from rankine.metrics import sigmoid
-from rankine.models.columns import Batch
-from rankine.models.network import Network, NetworkScorer, load_network, network_of, size_of
+from rankine.models.network import NetworkScorer, size_of
 from rankine.models.torch_graph import GraphModel
-from rankine.models.transforms import Transforms
-from rankine.models.variant import BASELINE
-from rankine.training.fit import Examples, predict_logits
-from rankine.training.load import load
+from rankine.training.fit import predict_logits
 
 pytestmark = pytest.mark.engine
-
-Given = tuple[Network, Batch]
-NAMES = [*FAMILIES, *(f"foreign-{name}" for name in EXAMPLES)]
-
-
-@pytest.fixture(scope="module")
-def given(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Given]:
-    """A network and rows for it, made once."""
-    known: dict[str, Given] = {}
-    rows = write_rows(tmp_path_factory.mktemp("data") / "rows.parquet")
-
-    def foreign(name: str) -> Given:
-        dataset = load_dataset(rows, schema=EXAMPLES[name].schema)
-        out = tmp_path_factory.mktemp("loaded") / "model"
-        artifact = load(EXAMPLES[name].build(), EXAMPLES[name].schema, dataset, out=out, name=name)
-        return load_network(artifact, BASELINE), dataset.encode(Transforms.read(artifact))
-
-    def make(name: str) -> Given:
-        if name not in known:
-            ours = name in FAMILIES
-            known[name] = (
-                (network_of(family_module(name)), small_batch(1200)) if ours else foreign(name.removeprefix("foreign-"))
-            )
-        return known[name]
-
-    return make
-
-
-def context_of(network: Network, batch: Batch) -> Context:
-    """Labels by chance from the model's own scores."""
-    probabilities = sigmoid(NetworkScorer(network).logits(batch))
-    labels = (np.random.default_rng(0).random(probabilities.shape) < probabilities).astype(np.float32)
-    examples, half = Examples(batch, labels), batch.rows // 2
-    first, second = examples.select(np.arange(half)), examples.select(np.arange(half, batch.rows))
-    return Context(first, second, network, 0, ignore)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -122,6 +122,17 @@ def context_of(baseline: Network, *, rows: int = 1500, seed: int = 0) -> Context
     )
 
 
+def logits_of(of: Network) -> np.ndarray:
+    """Of a few rows, ``(150, tasks)``."""
+    return NetworkScorer(of).logits(batch_of(150))
+
+
+def assert_same_scores(found: Network, wanted: Network) -> None:
+    """Equal but for rounding, and not because all scores are alike."""
+    np.testing.assert_allclose(logits_of(found), logits_of(wanted), rtol=1e-4, atol=1e-4)
+    assert logits_of(wanted).std() > 0.1
+
+
 def tuning(epochs: int = 2) -> Tuning:
     fit = FitConfig(batch_rows=256, learning_rate=2e-3, embedding_l2=0.0, max_epochs=epochs, patience=epochs, threads=1)
     return Tuning(drawn_rows=0.5, fit=fit)

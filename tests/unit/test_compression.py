@@ -31,11 +31,10 @@ from rankine.config import dump_yaml, parse
 from rankine.data.synthetic import make_synthetic
 from rankine.errors import ConfigError, UsageError
 from rankine.events import Event, Started
-from rankine.models.export import export_model
+from rankine.models.lookup_reference import reference_lookup
 from rankine.models.variant import Table
-from rankine.models.zoo import build_model
 from rankine.training.config import FitConfig
-from unit.small_networks import context_of, network
+from unit.small_networks import batch_of, context_of, network
 
 
 def test_recipe_round_trips_when_written_as_yaml(tmp_path: Path) -> None:
@@ -82,7 +81,7 @@ def test_recipe_is_refused_before_anything_is_read_when_it_needs_costs_and_there
 
 def test_baseline_scores_drawn_rows_once_when_several_passes_learn() -> None:
     told: list[Event] = []
-    context = replace(context_of(network("deepfm"), rows=300), emit=told.append)
+    context = replace(context_of(network("dcn_v2"), rows=300), emit=told.append)
     first, second = (context.examples(1.0, 0.5) for _ in range(2))
     assert first.batch.rows == round(1.5 * context.train.batch.rows)
     np.testing.assert_array_equal(first.targets, second.targets)
@@ -130,16 +129,9 @@ def test_quantized_table_is_a_third_or_less_when_rows_are_wide() -> None:
 
 
 def test_quantized_graph_is_canonical_when_written() -> None:
-    dataset = make_synthetic(2000, users=20, items=50, seed=0)
-    transforms = dataset.fit_transforms(np.arange(2000))
-    settings = {"architecture": "dcn_v2", "hidden": (16, 8), "cross_layers": 2, "embedding_dim": 4}
-    model = build_model(dataset.schema, transforms.table_rows(), settings)
-    generator = np.random.default_rng(0)
-    inputs = {
-        feature.name: generator.normal(size=(64, width)).astype(np.float32)
-        for feature, width in zip(dataset.schema.features, model.widths, strict=True)
-    }
-    graph = quantize_graph(export_model(model), inputs).graph
+    whole = network("dcn_v2")
+    inputs = reference_lookup(whole.schema, whole.tables, batch_of(64), np.float32)
+    graph = quantize_graph(whole.graph, inputs).graph
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
     activations = [node for node in graph.node if node.op_type == "QuantizeLinear"]
     weights = [node for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in constants]

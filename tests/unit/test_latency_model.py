@@ -14,7 +14,7 @@ from rankine.compilation.probe_graphs import linear_chain, operator_chain
 from rankine.errors import ArtifactError, UsageError
 from rankine.planning.latency_model import LatencyModel, monotone
 from rankine.planning.latency_table import EngineTable, LatencyTable, LinearCost, read_table, write_table
-from rankine.planning.measure_latency import line_through, measure_latency, quantized
+from rankine.planning.measure_latency import line_through, quantized
 
 ROWS, WIDTHS = (1, 64, 512), (8, 64, 256)
 FREE = LinearCost(fixed_ms=0, element_ms=0)
@@ -139,10 +139,3 @@ def test_table_is_refused_with_what_to_do_when_the_file_is_another(tmp_path: Pat
     path.write_text('{"schema_version": 1}')
     with pytest.raises(ArtifactError, match="measured anew"):
         read_table(path)
-
-
-def test_measured_table_predicts_more_for_more_work_when_it_is_small() -> None:
-    found = LatencyModel(measure_latency(engines=["onnxruntime"], rows=(1, 256), widths=(8, 128), check=False))
-    assert set(found.table.engines) == {"onnxruntime"}
-    assert found.layer_ms(256, 128, 128, "fp32") > found.layer_ms(1, 8, 8, "fp32")
-    assert found.latency_ms(linear_chain(128, 128, 2), 256) > found.latency_ms(linear_chain(8, 8, 1), 1)

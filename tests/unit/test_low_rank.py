@@ -13,15 +13,16 @@ from rankine.compression.low_rank import low_rank
 from rankine.compression.recipe import LowRank
 from rankine.errors import DataError, UsageError
 from rankine.models.macs import count_graph_macs
-from rankine.models.network import Network, NetworkScorer
+from rankine.models.network import Network
 from rankine.models.tables import Table
 from unit.small_networks import (
     ITEM,
     ITEMS,
     USER,
     USERS,
-    batch_of,
+    assert_same_scores,
     context_of,
+    logits_of,
     made_network,
     network,
     operators,
@@ -47,15 +48,6 @@ def one_layer(body: str, table: Table | None = None, **constants: np.ndarray) ->
     signature = "(float[rows,8] user) => (float[rows,1] logits)"
     tables = {"user": table or random_table(USERS, 8)}
     return made_network(schema_of(USER), signature, body, tables=tables, V=normal(12, 1), **constants)
-
-
-def logits(of: Network) -> np.ndarray:
-    return NetworkScorer(of).logits(batch_of(100))
-
-
-def assert_same_scores(found: Network, wanted: Network) -> None:
-    np.testing.assert_allclose(logits(found), logits(wanted), rtol=1e-4, atol=1e-4)
-    assert logits(wanted).std() > 0.1
 
 
 @pytest.mark.parametrize(
@@ -112,7 +104,8 @@ def test_loss_is_less_than_of_the_plain_decomposition_when_inputs_have_unlike_si
     (weight,) = [tensor for tensor in plain.graph.initializer if tensor.name == "W"]
     weight.CopyFrom(numpy_helper.from_array((left[:, :rank] * values[:rank]) @ right[:rank], "W"))
     errors = [
-        np.square(logits(found) - logits(before)).mean() for found in (outcome.network, before.changed(graph=plain))
+        np.square(logits_of(found) - logits_of(before)).mean()
+        for found in (outcome.network, before.changed(graph=plain))
     ]
     assert rank < 6
     assert errors[0] < 0.5 * errors[1]
@@ -193,7 +186,7 @@ def test_less_is_lost_when_the_budget_is_larger() -> None:
 
     def error(share: float) -> float:
         found = low_rank(before, LowRank(macs=share, tune=None), context).network
-        return float(np.square(logits(found) - logits(before)).mean())
+        return float(np.square(logits_of(found) - logits_of(before)).mean())
 
     errors = [error(share) for share in (0.3, 0.5, 0.8)]
     assert errors[0] > errors[1] > errors[2] > 0
@@ -221,4 +214,4 @@ def test_validation_gets_better_when_tuned() -> None:
 def test_result_is_the_same_when_run_twice() -> None:
     before = network("dcn_v2")
     first, second = (low_rank(before, LowRank(macs=0.3, tune=tuning(1)), context_of(before)) for _ in range(2))
-    np.testing.assert_array_equal(logits(first.network), logits(second.network))
+    np.testing.assert_array_equal(logits_of(first.network), logits_of(second.network))

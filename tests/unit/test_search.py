@@ -9,7 +9,6 @@ import onnx
 import pytest
 
 from rankine.artifact import Draft
-from rankine.compilation.operator_list import operators_of
 from rankine.compression.recipe import Distill, Pass, Prune, Quantize, Recipe, Tuning
 from rankine.compression.search import (
     Costing,
@@ -27,12 +26,10 @@ from rankine.compression.search.front import fronts, promote, spread
 from rankine.compression.search.records import FULL
 from rankine.compression.search.screen import screened
 from rankine.compression.search.search import _promoted
-from rankine.compression.search.shapes import shape_of
 from rankine.config import parse
 from rankine.errors import ArtifactError, ConfigError, UsageError
-from rankine.models.macs import COUNTED_ROWS
-from rankine.models.network import Network, Size, network_of, size_of
-from rankine.models.schema import CategoricalFeature, Schema, SequenceFeature
+from rankine.models.network import Network, Size
+from rankine.models.schema import CategoricalFeature, Schema
 from rankine.models.zoo import build_model
 
 BASELINE = Size(parameters=1000, macs_per_row=1000, graph_bytes=4000, table_bytes=6000)
@@ -164,17 +161,6 @@ def test_space_has_students_that_can_be_built_when_model_is_a_reference_model(ar
         smaller = sum(weight.numel() for weight in built.parameters())
         assert smaller < sum(weight.numel() for weight in model.parameters())
     Recipe(passes=(*space.forms[-1], space.quantizations[0]))
-
-
-@pytest.mark.parametrize("architecture", ["dcn_v2", "dlrm", "din"])
-def test_traced_shape_has_the_operators_of_the_export_when_costed(architecture: str) -> None:
-    history = SequenceFeature(name="seen", side="request", table="a", max_length=5)
-    features = (*(CategoricalFeature(name=name, side="item") for name in ("a", "b")), history)
-    sizes = {"architecture": architecture, "hidden": [16, 8]}
-    model = build_model(Schema(features=features, item_id="id"), {"a": 10, "b": 10}, sizes).eval()
-    exported = network_of(model)
-    assert operators_of(shape_of(model, 64), 64) == operators_of(exported, 64)
-    assert size_of(shape_of(model, COUNTED_ROWS)).macs_per_row == size_of(exported).macs_per_row
 
 
 def test_work_folder_gives_back_what_was_put_when_opened_again(tmp_path: Path) -> None:

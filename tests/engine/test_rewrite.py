@@ -26,6 +26,8 @@ from unit.rewrite_models import categorical, dense, logits_of, multi_hot, operat
 FIELDS = {"user": 11, "item": 7, "hour": 5}
 ROWS = torch.export.Dim("rows", min=1, max=2**31 - 1)
 
+pytestmark = pytest.mark.engine
+
 
 @pytest.fixture(autouse=True)
 def _quiet_exporter() -> Iterator[None]:

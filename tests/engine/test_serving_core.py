@@ -11,6 +11,8 @@ import pytest
 
 from e2e.small_served import write_small_artifact, write_small_catalog
 
+pytestmark = pytest.mark.engine
+
 _PROGRAM = """
 import importlib.abc, json, sys
 
