@@ -24,6 +24,7 @@ from rankine.certification.plan import (
     parity_file,
     quality_certificates,
     quality_file,
+    served_digest,
     task_certificates,
 )
 from rankine.cli.inspect import require_pass, view_of
@@ -123,6 +124,7 @@ def test_certificate_names_what_it_was_taken_on_when_made(optimized: Artifact) -
     assert provenance["graph"] == files["variants/small-int8/graph.onnx"].sha256
     assert provenance["baseline_graph"] == files["variants/baseline/graph.onnx"].sha256
     assert provenance["recipe"] == files["recipe.json"].sha256
+    assert provenance["baseline_served"] == served_digest(optimized, BASELINE, provenance["baseline_engine"])
     assert {"rows", "tables", "split", "baseline_tables", "baseline_engine", "data.seed"} <= provenance.keys()
     assert any(test.name.startswith("device=") and test.tested for test in certificate.slices)
     assert any(test.name.startswith("user rare") for test in certificate.slices)

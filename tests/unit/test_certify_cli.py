@@ -85,6 +85,7 @@ def test_margins_of_metrics_decide_when_given(folder: Path, capsys: pytest.Captu
         (("runs/small", "--scores", "logit", "--out", "x"), "--scores has no meaning for one artifact"),
         (("runs/small", "--slice", "user", "--no-slices", "--out", "x"), "exclude each other"),
         (("a.npz", "b.npz", "--out", "nowhere/x.json"), "nowhere"),
+        (("a.npz", "b.npz", "--out", "."), "'.' is a folder"),
         (("a.npz", "b.npz", "--margin", "acu=0.1"), "Did you mean 'auc'"),
     ],
 )

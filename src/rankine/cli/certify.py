@@ -109,6 +109,8 @@ def command(
         return
     if out is not None and not out.parent.is_dir():
         raise click.BadParameter(f"the folder '{out.parent}' does not exist", param_hint="--out")
+    if out is not None and out.is_dir():
+        raise click.BadParameter(f"'{out}' is a folder, and the result is a file", param_hint="--out")
     comparison = _compare(first, second, data, margins, settings, kind, labels)
     if out is not None:
         out.write_text(comparison.model_dump_json(indent=2) + "\n", encoding="utf-8")
