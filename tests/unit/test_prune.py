@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rankine.compression.context import Context
+from rankine.compression.outcome import Outcome
 from rankine.compression.prune import proof, prune
 from rankine.compression.prune.costs import Costs
 from rankine.compression.prune.groups import groups_of
@@ -55,6 +56,11 @@ def found_in(family: str) -> Trace:
 @cache
 def context(family: str) -> Context:
     return context_of(network(family))
+
+
+@cache
+def halved(family: str) -> Outcome:
+    return prune(network(family), Prune(macs=0.5, steps=2, tune=None), context(family))
 
 
 def group_of(found: Trace, atom: Atom) -> list[Atom]:
@@ -228,7 +234,7 @@ def test_costs_are_those_of_the_graph_when_groups_are_taken_out() -> None:
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_network_is_really_smaller_when_pruned_to_half(family: str) -> None:
     before = size_of(network(family))
-    outcome = prune(network(family), Prune(macs=0.5, steps=2, tune=None), context(family))
+    outcome = halved(family)
     after = size_of(outcome.network)
     assert after.macs_per_row <= 0.51 * before.macs_per_row
     assert after.bytes < before.bytes
@@ -239,7 +245,7 @@ def test_network_is_really_smaller_when_pruned_to_half(family: str) -> None:
 
 
 def test_pruned_network_is_the_same_when_done_again() -> None:
-    one, two = (prune(network("dcn_v2"), Prune(macs=0.4, steps=2, tune=None), context("dcn_v2")) for _ in range(2))
+    one, two = halved("dcn_v2"), halved.__wrapped__("dcn_v2")
     assert one.details == two.details
     batch = batch_of(50)
     assert np.array_equal(NetworkScorer(one.network).logits(batch), NetworkScorer(two.network).logits(batch))
@@ -248,7 +254,7 @@ def test_pruned_network_is_the_same_when_done_again() -> None:
 def test_ranking_is_kept_better_than_by_chance_when_pruned_by_importance() -> None:
     rows = context("dcn_v2")
     baseline = rows.validation_auc(rows.baseline)
-    pruned = prune(rows.baseline, Prune(macs=0.5, steps=3, tune=None), rows).network
+    pruned = halved("dcn_v2").network
     found = found_in("dcn_v2")
     roots, losses = groups_of(found, KINDS), []
     for seed in range(3):

@@ -30,7 +30,9 @@ from unit.small_networks import ITEM, USER, context_of, made_network, network, s
 
 TUNING = Tuning(
     drawn_rows=0,
-    fit=FitConfig(learning_rate=3e-4, embedding_l2=0, max_epochs=4, batch_rows=128, patience=4, average_decay=0.9),
+    fit=FitConfig(
+        learning_rate=3e-4, embedding_l2=0, max_epochs=4, batch_rows=128, patience=4, average_decay=0.9, threads=1
+    ),
 )
 
 
