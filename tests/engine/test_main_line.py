@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.trained_model import FIT
 from rankine.artifact import Artifact, Draft
 from rankine.certification import CertifySettings
 from rankine.certification.certify import certify
@@ -39,24 +40,11 @@ from rankine.models.variant import BASELINE, read_variant, variant_names
 from rankine.planning.ladder import read_ladder
 from rankine.planning.optimize import optimize, verification_rows
 from rankine.serving.gate import choose
-from rankine.training.fit import FitConfig
 from rankine.training.record import TRAINING_FILE, TrainingRecord
 from rankine.training.train import train
 
 pytestmark = pytest.mark.engine
-FIT = FitConfig(batch_rows=512, max_epochs=2, learning_rate=5e-3)
 RECIPE = Recipe(passes=(Distill(hidden=(8,), fit=FIT), Quantize(calibration_rows=512)))
-
-
-@pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    return load_dataset("synthetic", rows=20_000)
-
-
-@pytest.fixture(scope="module")
-def baseline(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    model = {"architecture": "dcn_v2", "hidden": (32, 16), "cross_layers": 1, "embedding_dim": 8}
-    return train(dataset, model, FIT, out=tmp_path_factory.mktemp("line") / "baseline", name="line")
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +199,8 @@ def test_second_recipe_of_one_name_adds_variants_when_applied(
     again = compress(optimized, plain, dataset, out=tmp_path / "again")
     third = compress(again, plain, dataset, out=tmp_path / "third")
     assert variant_names(third) == [BASELINE, "small-fp32", "small-int8", "small-int8-2", "small-int8-3"]
+    recipes = [third.read_json(f"variants/small-int8{end}/recipe.json", Recipe) for end in ("", "-2", "-3")]
+    assert recipes == [RECIPE, plain, plain]
     assert certified_pairs(third) == certified_pairs(optimized), (
         "what was certified is untouched, the rest is not certified"
     )

@@ -78,6 +78,7 @@ def compress(
             validation_auc=reports[-1].after.validation_auc,
             details={"passes": [report.model_dump(mode="json") for report in reports]},
         )
+        draft.put_json(f"variants/{name}/{RECIPE_FILE}", recipe)  # the one beside all variants is the last
         source = name
     draft.put_json(RECIPE_FILE, recipe)
     return draft.commit(out)
