@@ -42,6 +42,14 @@ def test_no_slice_is_harmed_when_the_loss_is_within_the_margin() -> None:
     assert all(test.p_value is not None and test.p_value > 0.5 for test in found)
 
 
+@pytest.mark.parametrize(("margin", "harmed"), [(0.5, False), (0.4999, True)])
+def test_slice_without_variance_is_harmed_only_when_it_loses_more_than_the_margin(margin: float, harmed: bool) -> None:
+    positive = np.arange(200) % 2 == 1
+    rows = PairedRows(positive, positive * 1.0, np.zeros(200), {"user": np.arange(200) // 4})
+    [found] = harm_tests(rows, [Slice("all", np.ones(200, dtype=bool))], margin)
+    assert (found.delta, found.se, found.harmed) == (-0.5, 0.0, harmed)
+
+
 def test_p_values_are_corrected_by_holm_when_slices_are_several() -> None:
     rows, slices = harmed_in_one_genre(0.6)
     found = harm_tests(rows, slices, 0.01)

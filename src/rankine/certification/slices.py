@@ -155,6 +155,6 @@ def _test(rows: PairedRows, one: Slice, margin: float, minimum_rows: int, minimu
         return base.model_copy(update={"note": f"not tested: {', '.join(few) or 'one cluster'}"})
     found = paired_delong(positive, rows.a[mask], rows.b[mask], several)
     # For harm the roles change: small is a difference that a slice at minus the margin would seldom show.
-    p_value = 1.0 - p_value_below(found.delta, found.se, -margin, found.freedom)
+    p_value = p_value_below(-found.delta, found.se, margin, found.freedom)
     figures = {"baseline": found.auc_a, "variant": found.auc_b, "delta": found.delta, "se": found.se}
     return base.model_copy(update=figures | {"p_value": p_value})
