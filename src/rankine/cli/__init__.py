@@ -30,7 +30,7 @@ _GROUPS: Mapping[str, Mapping[str, str]] = {
         "optimize": "compress, compile and certify in one go.",
         "serve": "Serve an artifact over HTTP.",
         "bench": "Measure: `bench load URL`, `bench engines ARTIFACT`.",
-        "report": "Render a result.json as one self-contained HTML page.",
+        "report": "Render a result.json, or the ladder of an artifact, as one self-contained HTML page.",
         "doctor": "Show engines, devices and CPU features, and what is missing.",
     },
     "bench": {
