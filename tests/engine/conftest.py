@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,15 @@ import pytest
 
 from conftest import is_ci
 from engine.foreign_models import write_rows
-from engine.networks import Given, given_network
+from engine.networks import Given, Loaded, given_network, load_example
 from engine.small_model import small_model
+from engine.trained_model import train_small
 from engine.zoo_model import zoo_artifact
 from rankine.artifact import Artifact
 from rankine.compilation.engine import Capabilities, Engine, Runner, Target
 from rankine.compilation.engines import engine_names, load_engine
 from rankine.compilation.engines.reference import ReferenceRunner
+from rankine.data import Dataset, load_dataset
 from rankine.errors import EngineMissing
 from rankine.models.columns import Batch
 from rankine.models.variant import BASELINE, Model, Numeric, load_model
@@ -60,17 +63,32 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 
 @pytest.fixture(scope="session")
-def given(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Given]:
-    """A network of ``NAMES`` and rows for it, made once; not to be changed."""
-    known: dict[str, Given] = {}
-    rows = write_rows(tmp_path_factory.mktemp("data") / "rows.parquet")
+def dataset() -> Dataset:
+    return load_dataset("synthetic", rows=20_000)
 
-    def make(name: str) -> Given:
-        if name not in known:
-            known[name] = given_network(name, rows, tmp_path_factory.mktemp("loaded"))
-        return known[name]
 
-    return make
+@pytest.fixture(scope="session")
+def baseline(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """Trained once for all files; what comes of it is written beside it, under names of their own."""
+    return train_small(dataset, tmp_path_factory.mktemp("trained") / "baseline")
+
+
+@pytest.fixture(scope="session")
+def example_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of rows that the foreign models take."""
+    return write_rows(tmp_path_factory.mktemp("data") / "rows.parquet")
+
+
+@pytest.fixture(scope="session")
+def loaded(example_rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Loaded]:
+    """A foreign model of ``EXAMPLES``, brought in as a module once."""
+    return cache(lambda name: load_example(name, example_rows, tmp_path_factory.mktemp("loaded")))
+
+
+@pytest.fixture(scope="session")
+def given(loaded: Callable[[str], Loaded]) -> Callable[[str], Given]:
+    """A network of ``NAMES`` and rows for it, made once."""
+    return cache(lambda name: given_network(name, loaded))
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,20 @@
-"""Networks that compression works on, ours and foreign ones, each with rows: what several files of tests begin with."""
+"""Foreign models brought in, and networks for compression, ours and foreign ones: what several files begin with."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from engine.families import FAMILIES, family_network
 from engine.foreign_models import EXAMPLES
 from engine.small_model import small_batch
+from rankine.artifact import Artifact
 from rankine.compression.context import Context
-from rankine.data import load_dataset
+from rankine.data import Dataset, load_dataset
 from rankine.events import ignore
 from rankine.metrics import sigmoid
 from rankine.models.columns import Batch
@@ -25,20 +29,29 @@ _FOREIGN = "foreign-"
 NAMES = [*FAMILIES, *(f"{_FOREIGN}{name}" for name in EXAMPLES)]
 
 
-def given_network(name: str, rows: Path, folder: Path) -> Given:
-    """A network and rows for it.
+@dataclass(frozen=True)
+class Loaded:
+    """A foreign model, and what came of it: not to be changed, tests share them."""
 
-    Args:
-        name: of ``NAMES``.
-        rows: the file that foreign models are loaded with.
-        folder: where a foreign model's artifact is written.
-    """
+    module: nn.Module
+    artifact: Artifact
+    dataset: Dataset
+
+
+def load_example(name: str, rows: Path, folder: Path) -> Loaded:
+    """Bring in the model ``name`` of ``EXAMPLES`` with a file of rows; its artifact is written into ``folder``."""
+    example = EXAMPLES[name]
+    module, dataset = example.build(), load_dataset(rows, schema=example.schema)
+    artifact = load(module, example.schema, dataset, out=folder / "model", name=name)
+    return Loaded(module, artifact, dataset)
+
+
+def given_network(name: str, loaded: Callable[[str], Loaded]) -> Given:
+    """A network of ``NAMES``, and rows for it."""
     if name in FAMILIES:
         return family_network(name), small_batch(1200)
-    example = EXAMPLES[name.removeprefix(_FOREIGN)]
-    dataset = load_dataset(rows, schema=example.schema)
-    artifact = load(example.build(), example.schema, dataset, out=folder / "model", name=name)
-    return load_network(artifact, BASELINE), dataset.encode(Transforms.read(artifact))
+    found = loaded(name.removeprefix(_FOREIGN))
+    return load_network(found.artifact, BASELINE), found.dataset.encode(Transforms.read(found.artifact))
 
 
 def context_of(network: Network, batch: Batch) -> Context:

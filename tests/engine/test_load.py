@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from conftest import is_ci
-from engine.foreign_models import EXAMPLES, Example, write_rows
+from engine.foreign_models import EXAMPLES, Example
+from engine.networks import Loaded
 from rankine.artifact import Artifact
 from rankine.compilation.compile import build_names, compile_artifact, open_runner
 from rankine.data import load_dataset
@@ -37,19 +38,14 @@ AS_ONNX = ("per_feature", "packed", "offsets", "history", "normed")
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_rows(tmp_path_factory.mktemp("data") / "rows.parquet")
-
-
-@pytest.fixture(scope="module")
 def bring(
-    rows: Path, tmp_path_factory: pytest.TempPathFactory
+    example_rows: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str, nn.Module | str | Path], tuple[Artifact, Dataset]]:
     """Loads an example's model in any form."""
 
     def bring(name: str, model: nn.Module | str | Path) -> tuple[Artifact, Dataset]:
         schema = EXAMPLES[name].schema
-        dataset = load_dataset(rows, schema=schema)
+        dataset = load_dataset(example_rows, schema=schema)
         out = tmp_path_factory.mktemp("loaded") / "model"
         return load(model, schema, dataset, out=out, name=name), dataset
 
@@ -59,12 +55,11 @@ def bring(
 @pytest.mark.engine
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_module_scores_as_itself_on_every_engine_when_brought_in(
-    name: str, bring: Callable[..., tuple[Artifact, Dataset]], tmp_path: Path
+    name: str, loaded: Callable[[str], Loaded], tmp_path: Path
 ) -> None:
-    module = EXAMPLES[name].build()
-    artifact, dataset = bring(name, module)
-    assert module.training  # as it was handed over
-    check_engines(artifact, dataset, EXAMPLES[name], module.eval(), tmp_path, eager=True)
+    found, module = loaded(name), EXAMPLES[name].build().eval()
+    assert found.module.training  # as it was handed over
+    check_engines(found.artifact, found.dataset, EXAMPLES[name], module, tmp_path, eager=True)
 
 
 @pytest.mark.engine
@@ -102,33 +97,34 @@ def test_graph_scores_as_its_module_when_brought_in_as_onnx(
 
 @pytest.mark.parametrize("name", [name for name in EXAMPLES if name.startswith("bag_")])
 def test_graph_has_no_loop_and_no_sequence_when_a_model_has_embedding_bags(
-    name: str, bring: Callable[..., tuple[Artifact, Dataset]]
+    name: str, loaded: Callable[[str], Loaded]
 ) -> None:
-    artifact, _ = bring(name, EXAMPLES[name].build())
-    graph = onnx.load(str(load_model(artifact, BASELINE).graph))
+    graph = onnx.load(str(load_model(loaded(name).artifact, BASELINE).graph))
     operators = {node.op_type for node in graph.graph.node}
     assert operators <= {"Concat", "Gemm", "MatMul", "Add", "Relu", "Identity"}
     assert {value.type.tensor_type.elem_type for value in graph.graph.input} == {onnx.TensorProto.FLOAT}
 
 
 def test_model_is_the_same_and_sides_are_said_to_be_unchecked_when_rows_are_streamed(
-    rows: Path, bring: Callable[..., tuple[Artifact, Dataset]], tmp_path: Path
+    example_rows: Path, loaded: Callable[[str], Loaded], tmp_path: Path
 ) -> None:
-    loaded, _ = bring("history", EXAMPLES["history"].build())
+    whole = loaded("history").artifact
     schema, events = EXAMPLES["history"].schema, []
-    streamed = stream_table(rows, schema, chunk_rows=100)
+    streamed = stream_table(example_rows, schema, chunk_rows=100)
     artifact = load(
         EXAMPLES["history"].build(), schema, streamed, out=tmp_path / "out", name="history", emit=events.append
     )
-    fitted = [Transforms.read(found) for found in (loaded, artifact)]
+    fitted = [Transforms.read(found) for found in (whole, artifact)]
     assert fitted[0].fingerprint() == fitted[1].fingerprint()
-    assert load_model(artifact, BASELINE).graph.read_bytes() == load_model(loaded, BASELINE).graph.read_bytes()
+    assert load_model(artifact, BASELINE).graph.read_bytes() == load_model(whole, BASELINE).graph.read_bytes()
     notes = [event.text for event in events if isinstance(event, Note) and event.task == "sides"]
     assert len(notes) == 1
     assert "not checked to be the item's" in notes[0]
 
 
-def test_record_says_where_a_model_came_from_when_loaded(bring: Callable[..., tuple[Artifact, Dataset]]) -> None:
+def test_record_says_where_a_model_came_from_when_loaded(
+    bring: Callable[..., tuple[Artifact, Dataset]], loaded: Callable[[str], Loaded]
+) -> None:
     artifact, dataset = bring("per_feature", "engine.foreign_models:per_feature")
     record = artifact.read_json(TRAINING_FILE, BaselineRecord)
     assert artifact.manifest.stage == "load"
@@ -137,31 +133,24 @@ def test_record_says_where_a_model_came_from_when_loaded(bring: Callable[..., tu
     assert (record.result, record.fit, record.model) == (None, None, None)
     assert record.proof is not None
     assert record.proof.rows == {"random": sum(ROWS), "real": record.rows["train"] + record.rows["validation"]}
-    again, _ = bring("per_feature", EXAMPLES["per_feature"].build())
-    other = again.read_json(TRAINING_FILE, BaselineRecord)
+    other = loaded("per_feature").artifact.read_json(TRAINING_FILE, BaselineRecord)
     assert other.origin is not None
     assert other.origin.sha256 == record.origin.sha256
     assert sum(record.rows.values()) == dataset.rows
 
 
-def test_links_are_those_of_the_model_when_the_schema_says_none(
-    bring: Callable[..., tuple[Artifact, Dataset]],
-) -> None:
-    artifact, _ = bring("tasks", EXAMPLES["tasks"].build())
-    schema = artifact.read_json("schema.json", Schema)
+def test_links_are_those_of_the_model_when_the_schema_says_none(loaded: Callable[[str], Loaded]) -> None:
+    schema = loaded("tasks").artifact.read_json("schema.json", Schema)
     assert tuple(task.link for task in schema.tasks) == EXAMPLES["tasks"].links
 
 
-def test_macs_are_those_of_the_linear_layers_when_counted_from_the_graph(
-    bring: Callable[..., tuple[Artifact, Dataset]],
-) -> None:
+def test_macs_are_those_of_the_linear_layers_when_counted_from_the_graph(loaded: Callable[[str], Loaded]) -> None:
     from rankine.models.variant import read_variant
 
-    module = EXAMPLES["packed"].build()
-    artifact, _ = bring("packed", module)
-    linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    found = loaded("packed")
+    linear = [layer for layer in found.module.modules() if isinstance(layer, nn.Linear)]
     expected = sum(layer.in_features * layer.out_features for layer in linear)
-    assert read_variant(artifact, BASELINE).macs_per_row == expected
+    assert read_variant(found.artifact, BASELINE).macs_per_row == expected
 
 
 def check_engines(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from engine.trained_model import FIT
 from rankine.artifact import Artifact, read_record
 from rankine.certification.plan import certified_pairs
 from rankine.cli import main
@@ -20,7 +21,7 @@ from rankine.compression.compress import compress
 from rankine.compression.recipe import Distill, LowRank, Prune, Quantize, Recipe
 from rankine.compression.search import Evaluation, Fidelity, SearchSettings, SearchSpace, Target
 from rankine.config import dump_yaml
-from rankine.data import Dataset, load_dataset
+from rankine.data import Dataset
 from rankine.errors import QualityGateFailed, UsageError
 from rankine.events import Event, Progress, ignore
 from rankine.models.variant import BASELINE, read_variant, variant_names
@@ -30,12 +31,9 @@ from rankine.planning.latency_table import write_table
 from rankine.planning.measure_latency import measure_latency
 from rankine.planning.search import optimize_by_search
 from rankine.planning.search_plan import SEARCH_FILE, SearchPlan, SearchRecord
-from rankine.training.fit import FitConfig
-from rankine.training.train import train
 
 pytestmark = pytest.mark.engine
 
-FIT = FitConfig(batch_rows=512, max_epochs=2, learning_rate=5e-3)
 STUDENTS = tuple((Distill(hidden=(width,), cross_layers=0, drawn_rows=0.1, fit=FIT),) for width in (8, 16, 24))
 SPACE = SearchSpace(
     forms=(*STUDENTS, (LowRank(macs=0.5, tune=None),), ()), quantizations=(Quantize(calibration_rows=512),)
@@ -44,17 +42,6 @@ SETTINGS = SearchSettings(
     fidelities=(Fidelity(rows=0.3, least_rows=1000, epochs=1),), finalists=2, largest_loss=0.5, hopeless=0.5, threads=1
 )
 MARGIN = 0.2
-
-
-@pytest.fixture(scope="module")
-def dataset() -> Dataset:
-    return load_dataset("synthetic", rows=20_000)
-
-
-@pytest.fixture(scope="module")
-def baseline(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    model = {"architecture": "dcn_v2", "hidden": (32, 16), "cross_layers": 1, "embedding_dim": 8}
-    return train(dataset, model, FIT, out=tmp_path_factory.mktemp("search") / "baseline", name="searched")
 
 
 @pytest.fixture(scope="module")
