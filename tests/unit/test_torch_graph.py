@@ -95,8 +95,6 @@ def test_composed_table_is_trained_in_its_form_when_a_network_has_one(combine: A
     assert not np.allclose(after.quotient.rows, composed.quotient.rows)
     assert not np.allclose(after.remainder.rows, composed.remainder.rows)
     assert_equal_logits(NetworkScorer(model.to_network()).logits(batch), predict_logits(model, batch))
-    with pytest.raises(UsageError, match=r"table 'item': has no rows of its own .*quotient_remainder"):
-        model.table("item")
 
 
 def test_table_is_in_floats_when_it_came_in_int8() -> None:
@@ -113,26 +111,11 @@ def test_taps_change_what_the_graph_reads_when_they_are_set() -> None:
     plain = predict_logits(model, batch)
     names = [tensor.name for tensor in model.network.graph.graph.initializer if model.weight(tensor.name) is not None]
     last = next(node.input[0] for node in model.network.graph.graph.node if "logits" in node.output)
-    for taps, name in (
-        (model.taps, "user"),
-        (model.taps, last),
-        (model.weight_taps, names[0]),
-        (model.table_taps, "item"),
-    ):
+    for taps, name in ((model.taps, "user"), (model.taps, last), (model.weight_taps, names[0])):
         taps[name] = torch.zeros_like
         assert np.abs(predict_logits(copy.deepcopy(model), batch) - plain).max() > 1e-3
         taps.clear()
     np.testing.assert_array_equal(predict_logits(model, batch), plain)
-
-
-def test_table_tap_is_applied_to_both_parts_when_a_table_is_composed() -> None:
-    whole = network("dcn_v2")
-    table = quotient_remainder(whole.tables["item"], 7, np.ones(ITEMS))
-    model = GraphModel(whole.changed(tables={**whole.tables, "item": table}))
-    seen: list[tuple[int, ...]] = []
-    model.table_taps["item"] = lambda rows: seen.append(tuple(rows.shape)) or rows
-    predict_logits(model, batch_of(5))
-    assert set(seen) == {table.quotient.rows.shape, table.remainder.rows.shape}
 
 
 def test_constant_nodes_are_weights_when_a_graph_has_no_initializers() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,11 +17,14 @@ from rankine.models.inputs import TorchInput, TorchInputs
 from rankine.models.network import Network
 from rankine.models.schema import DenseFeature, Feature
 from rankine.models.torch_graph.operators import OPERATORS, Operator
-from rankine.models.torch_graph.trained_table import PlainTable, Tap, TrainedTable, trained_table
+from rankine.models.torch_graph.trained_table import TrainedTable, trained_table
 from rankine.models.torch_lookup import look_up
 from rankine.models.transforms import table_of
 
 __all__ = ["GraphModel", "Tap", "untrainable"]
+
+Tap = Callable[[Tensor], Tensor]
+"""What a value of the graph or a weight is replaced by while the graph runs: a gate, a fake quantization."""
 
 _WEIGHTED = frozenset(
     ("Add", "BatchNormalization", "Conv", "Einsum", "Gemm", "LayerNormalization", "MatMul", "Mul", "PRelu", "Sub")
@@ -58,7 +61,6 @@ class GraphModel(nn.Module):
         schema: of the network.
         taps: by name of a value of the graph, what it is replaced by while the graph runs; also names of inputs.
         weight_taps: by name of a constant of the graph that is trained.
-        table_taps: by name of a table: what all its rows are replaced by; of a quotient-remainder table both parts.
 
     Raises:
         UsageError: an operator has no gradient here.
@@ -72,13 +74,12 @@ class GraphModel(nn.Module):
                 "the model cannot be trained further",
                 where="graph",
                 got=reason,
-                hint="Leave passes that train out of the recipe: 'quantize' needs the graph only.",
+                hint="Leave passes that train out of the recipe: 'quantize' without 'tune' needs the graph only.",
             )
         self.network = network
         self.schema = network.schema
         self.taps: dict[str, Tap] = {}
         self.weight_taps: dict[str, Tap] = {}
-        self.table_taps: dict[str, Tap] = {}
         self.tables = nn.ModuleDict({_key(name): trained_table(table) for name, table in network.tables.items()})
         constants = _constants(network.graph)
         trained = _trained(network.graph, constants)
@@ -128,31 +129,13 @@ class GraphModel(nn.Module):
         key = self._weight_names.get(name)
         return None if key is None else self.weights[key]
 
-    def table(self, name: str) -> nn.Parameter:
-        """The parameter behind a table ``(vocabulary, dim)``.
-
-        Raises:
-            UsageError: the table has no rows of its own, it is put together from two.
-        """
-        table = self._table(name)
-        if isinstance(table, PlainTable):
-            return table.rows
-        raise UsageError(
-            "has no rows of its own",
-            where=f"table '{name}'",
-            got="quotient-remainder",
-            allowed="a table of one row an id",
-            hint="Put the pass before 'quotient_remainder' in the recipe.",
-        )
-
     def _table(self, name: str) -> TrainedTable:
         return cast(TrainedTable, self.tables[_key(name)])
 
     def _embed(self, feature: Feature, value: TorchInput) -> Tensor:
         if isinstance(feature, DenseFeature):
             return look_up(feature, value, None)
-        name = table_of(feature)
-        return self._table(name).look_up(feature, value, self.table_taps.get(name))
+        return self._table(table_of(feature)).look_up(feature, value)
 
 
 def _tapped(taps: Mapping[str, Tap], name: str, value: Tensor) -> Tensor:

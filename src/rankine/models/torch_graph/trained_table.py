@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import cast
 
 import numpy as np
@@ -14,10 +13,7 @@ from rankine.models.schema import CategoricalFeature, Feature
 from rankine.models.tables import AnyTable, QuotientRemainderTable, Table
 from rankine.models.torch_lookup import look_up
 
-__all__ = ["ComposedTable", "PlainTable", "Tap", "TrainedTable", "trained_table"]
-
-Tap = Callable[[Tensor], Tensor]
-"""What a value of the graph, a weight or a table is replaced by while the graph runs: a gate, a fake quantization."""
+__all__ = ["ComposedTable", "PlainTable", "TrainedTable", "trained_table"]
 
 
 class PlainTable(nn.Module):
@@ -27,13 +23,9 @@ class PlainTable(nn.Module):
         super().__init__()
         self.rows = _parameter(table)
 
-    def look_up(self, feature: Feature, value: TorchInput, tap: Tap | None = None) -> Tensor:
-        """The feature's input of the graph, see :func:`rankine.models.torch_lookup.look_up`.
-
-        Args:
-            tap: what all rows are replaced by first.
-        """
-        return look_up(feature, value, self.rows if tap is None else tap(self.rows))
+    def look_up(self, feature: Feature, value: TorchInput) -> Tensor:
+        """The feature's input of the graph, see :func:`rankine.models.torch_lookup.look_up`."""
+        return look_up(feature, value, self.rows)
 
     def to_table(self) -> Table:
         return _table(self.rows)
@@ -48,24 +40,19 @@ class ComposedTable(nn.Module):
         self.count, self.combine = table.count, table.combine
         self.quotient, self.remainder = _parameter(table.quotient), _parameter(table.remainder)
 
-    def look_up(self, feature: Feature, value: TorchInput, tap: Tap | None = None) -> Tensor:
-        """The feature's input of the graph, see :func:`rankine.models.torch_lookup.look_up`.
-
-        Args:
-            tap: what all rows of either part are replaced by first.
-        """
+    def look_up(self, feature: Feature, value: TorchInput) -> Tensor:
+        """The feature's input of the graph, see :func:`rankine.models.torch_lookup.look_up`."""
         if isinstance(feature, CategoricalFeature):
-            return self._rows_of(cast(Tensor, value), tap)
+            return self._rows_of(cast(Tensor, value))
         ids, offsets, weights = cast(tuple[Tensor, Tensor, Tensor | None], value)
         at = torch.arange(len(ids), dtype=ids.dtype)
-        return look_up(feature, (at, offsets, weights), self._rows_of(ids, tap))
+        return look_up(feature, (at, offsets, weights), self._rows_of(ids))
 
-    def _rows_of(self, ids: Tensor, tap: Tap | None) -> Tensor:
+    def _rows_of(self, ids: Tensor) -> Tensor:
         """Float32 ``(n, dim)`` of the rows ``ids (n,)``."""
-        parts = (self.quotient, self.remainder) if tap is None else (tap(self.quotient), tap(self.remainder))
         buckets = len(self.remainder)
-        left = nn.functional.embedding(torch.div(ids, buckets, rounding_mode="floor"), parts[0])
-        right = nn.functional.embedding(ids % buckets, parts[1])
+        left = nn.functional.embedding(torch.div(ids, buckets, rounding_mode="floor"), self.quotient)
+        right = nn.functional.embedding(ids % buckets, self.remainder)
         return left * right if self.combine == "product" else left + right
 
     def to_table(self) -> QuotientRemainderTable:
