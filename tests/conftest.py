@@ -17,10 +17,16 @@ def is_ci() -> bool:
     return os.environ.get("CI", "").lower() in ("1", "true")
 
 
+def pytest_sessionstart() -> None:
+    """Imports make garbage of little else than themselves: the collector only costs time."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """What is imported by now stays to the end: the collector need not go through it again and again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +80,25 @@ def _write_log(folder: Path, users: int = 200, items: int = 60) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Dataset, Artifact]]:
+    """A family's rows and its baseline, trained once."""
+
+    @cache
+    def make(name: str) -> tuple[Dataset, Artifact]:
+        folder = tmp_path_factory.mktemp(name)
+        dataset = dataset_of(name, folder)
+        model = {"architecture": name, "embedding_dim": 8, **MODELS[name]}
+        return dataset, train(dataset, model, FIT, out=folder / "baseline", name=name)
+
+    return make
+
+
 @pytest.mark.parametrize("name", MODELS)
-def test_family_ranks_as_its_reference_when_trained_quantized_certified_and_served(name: str, tmp_path: Path) -> None:
-    dataset = dataset_of(name, tmp_path)
-    model = {"architecture": name, "embedding_dim": 8, **MODELS[name]}
-    baseline = train(dataset, model, FIT, out=tmp_path / "baseline", name=name)
+def test_family_ranks_as_its_reference_when_trained_quantized_certified_and_served(
+    name: str, trained: Callable[[str], tuple[Dataset, Artifact]], tmp_path: Path
+) -> None:
+    dataset, baseline = trained(name)
     # After two epochs nothing is calibrated: then nobody can tell whether it got worse.
     margins = Margins.of(0.2).model_copy(update={"calibration": None})
     artifact = optimize(baseline, (INT8,), dataset, margin=margins, out=tmp_path / "whole")
@@ -105,10 +120,10 @@ def test_family_ranks_as_its_reference_when_trained_quantized_certified_and_serv
         assert server.stop() == 0
 
 
-def test_variant_ranks_as_its_reference_when_whole_features_were_pruned_from_it(tmp_path: Path) -> None:
-    dataset = dataset_of("deepfm", tmp_path)
-    model = {"architecture": "deepfm", "embedding_dim": 8, **MODELS["deepfm"]}
-    baseline = train(dataset, model, FIT, out=tmp_path / "baseline", name="deepfm")
+def test_variant_ranks_as_its_reference_when_whole_features_were_pruned_from_it(
+    trained: Callable[[str], tuple[Dataset, Artifact]], tmp_path: Path
+) -> None:
+    dataset, baseline = trained("deepfm")
     fields = Prune(macs=0.7, steps=1, what=("fields",), calibration_rows=512, tune=None)
     recipe = Recipe(name="whole", passes=(fields, *INT8.passes))
     margins = Margins.of(0.4).model_copy(update={"calibration": None})

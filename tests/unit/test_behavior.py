@@ -1,4 +1,4 @@
-"""Behavior sequences: small logs written here, and the real set where it is."""
+"""Behavior sequences: small logs, written here; tests/engine reads the real set."""
 
 from __future__ import annotations
 
@@ -315,19 +315,3 @@ def test_arguments_are_refused_with_the_name_when_too_small(
     write_log(tmp_path)
     with pytest.raises((UsageError, DataError), match=message):
         load_behavior(tmp_path, **arguments)  # type: ignore[arg-type]
-
-
-def test_real_beauty_has_its_published_counts_and_no_leak_when_read(data_root: Path) -> None:
-    data = load_behavior(data_root / "s3rec-beauty")
-    assert data.name == "s3rec-beauty"
-    assert data.provenance["interactions"] == "198502"
-    assert (len(data.requests["history"]), len(data.item_ids)) == (198_502 - 22_363, 12_101)
-    parts = data.splits()
-    assert len(parts.validation) == len(parts.test) == 22_363 * 51
-    assert data.labels[parts.train].mean() == pytest.approx(0.2)
-    assert data.labels.sum() == 198_502 - 22_363
-    history = data.requests["history"]
-    assert isinstance(history, Ragged)
-    target = data.item_ids[data.item_index[data.labels[:, 0] == 1]]
-    assert not (history.values == np.repeat(target, np.diff(history.offsets))).any()
-    assert np.diff(history.offsets).max() == 50

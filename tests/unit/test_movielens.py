@@ -1,4 +1,4 @@
-"""MovieLens in both of its forms: small files written here, and the real set where it is."""
+"""MovieLens in both of its forms: small files, written here; tests/engine reads the real set."""
 
 from __future__ import annotations
 
@@ -222,25 +222,3 @@ def test_movielens_parquet_is_refused_with_the_column_when_one_is_missing(tmp_pa
     parquet.write_table(table.rename_columns(["user", "movie", "stars"]), tmp_path / "ratings.parquet")
     with pytest.raises(DataError, match=r"ratings\.parquet: has no column 'rating'"):
         load_movielens(tmp_path)
-
-
-def test_real_movielens_has_its_published_counts_when_read(data_root: Path) -> None:
-    data = load_movielens(data_root / "ml-1m")
-    assert data.name == "movielens-1m"
-    assert (data.rows, len(data.requests["user"]), len(data.item_ids)) == (1_000_209, 6040, 3883)
-    assert data.labels.mean() == pytest.approx(0.57516, abs=1e-5)
-    parts = data.splits()
-    assert (len(parts.train), len(parts.validation), len(parts.test)) == (800_167, 100_021, 100_021)
-    rows = data.fit_transforms(parts.train).table_rows()
-    assert {name: rows[name] for name in ("user", "gender", "age", "occupation", "genres")} == {
-        "user": 6041,
-        "gender": 3,
-        "age": 8,
-        "occupation": 22,
-        "genres": 19,
-    }
-    assert list(rows) == [feature.name for feature in MOVIELENS.features]
-    loved = load_movielens(data_root / "ml-1m", MOVIELENS_TWO_TASKS).labels
-    assert loved[:, 0].tolist() == data.labels[:, 0].tolist()
-    assert loved[:, 1].sum() == 226_310
-    assert np.bincount(data.request_index).min() >= 20  # every user of the set has at least twenty ratings
