@@ -62,9 +62,9 @@ class Evaluator:
         key = self.work.key(passes, FULL.name)
         return self.work.find(key, network=True) or self._evaluate(key, passes, FULL.name, form=form)
 
-    def known(self, passes: Sequence[Pass], fidelity: str) -> bool:
-        """Whether the work folder has it."""
-        return self.work.find(self.work.key(passes, fidelity), network=fidelity == FULL.name) is not None
+    def known(self, passes: Sequence[Pass], fidelity: str) -> Evaluation | None:
+        """What the work folder has of it."""
+        return self.work.find(self.work.key(passes, fidelity), network=fidelity == FULL.name)
 
     def network(self, evaluation: Evaluation) -> Network:
         """Of an evaluation at full fidelity."""

@@ -122,10 +122,11 @@ def _level(
     and all that learn nothing, which take seconds."""
     found: list[Evaluation] = []
     untried = 0
-    begun = any(learns(form) and evaluator.known(form, fidelity.name) for form in forms)
+    known = [evaluator.known(form, fidelity.name) for form in forms]
+    begun = any(learns(each.passes) for each in known if each is not None and each.refused is None)
     with step(emit, f"train at {fidelity.name}", total=len(forms), unit="candidates") as advance:
         for number, form in enumerate(forms):
-            if over() and begun and learns(form) and not evaluator.known(form, fidelity.name):
+            if over() and begun and learns(form) and known[number] is None:
                 untried += 1
                 continue
             evaluation = evaluator.train(form, fidelity)
@@ -148,7 +149,7 @@ def _quantize(
     untried = 0
     with step(emit, "quantize", total=len(pairs), unit="candidates") as advance:
         for number, (form, settings) in enumerate(pairs):
-            if over() and number >= len(finals) and not evaluator.known((*form.passes, settings), FULL.name):
+            if over() and number >= len(finals) and evaluator.known((*form.passes, settings), FULL.name) is None:
                 untried += 1
                 continue
             evaluation = evaluator.quantize(form, settings)
