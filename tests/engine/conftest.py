@@ -10,18 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import is_ci
 from engine.foreign_models import write_rows
+from engine.installed import installed_engine
 from engine.networks import Given, Loaded, given_network, load_example
 from engine.small_model import small_model
 from engine.trained_model import train_small
 from engine.zoo_model import zoo_artifact
 from rankine.artifact import Artifact
 from rankine.compilation.engine import Capabilities, Engine, Runner, Target
-from rankine.compilation.engines import engine_names, load_engine
+from rankine.compilation.engines import engine_names
 from rankine.compilation.engines.reference import ReferenceRunner
 from rankine.data import Dataset, load_dataset
-from rankine.errors import EngineMissing
 from rankine.models.columns import Batch
 from rankine.models.variant import BASELINE, Model, Numeric, load_model
 
@@ -101,12 +100,7 @@ def build_case(
     def build(name: str, numeric: Numeric) -> Case:
         if (name, numeric) in cases:
             return cases[name, numeric]
-        try:
-            engine = load_engine(name)
-        except EngineMissing as error:
-            if is_ci() and name in _NEEDED_IN_CI:
-                pytest.fail(str(error))
-            pytest.skip(str(error))
+        engine = installed_engine(name, needed_in_ci=name in _NEEDED_IN_CI)
         capabilities = engine.capabilities()
         if numeric not in capabilities.numerics:
             pytest.skip(f"{name} does not run {numeric}")

@@ -11,13 +11,12 @@ import onnx
 import pytest
 import torch
 
-from conftest import is_ci
 from engine.families import FAMILIES, Built, build_family
+from engine.installed import installed_engine
 from engine.small_model import small_batch
 from rankine.compilation.engine import Runner, Target
-from rankine.compilation.engines import load_engine
 from rankine.compilation.verify import verify
-from rankine.errors import BadRequest, EngineMissing
+from rankine.errors import BadRequest
 from rankine.models.checkpoint import save_checkpoint
 from rankine.models.columns import Ragged
 from rankine.models.inputs import torch_inputs
@@ -52,12 +51,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
 
 
 def opened(built: Built, numeric: Numeric, engine: str, folder: Path) -> Runner:
-    try:
-        loaded = load_engine(engine)
-    except EngineMissing as error:
-        if is_ci():
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    loaded = installed_engine(engine)
     loaded.build(built.model(numeric), Target(), folder)
     return loaded.open(built.model(numeric), folder)
 

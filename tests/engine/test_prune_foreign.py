@@ -10,11 +10,10 @@ import numpy as np
 import onnx
 import pytest
 
-from conftest import is_ci
+from engine.installed import installed_engine
 from engine.networks import NAMES, Given, context_of
 from engine.test_foreign_models import Library, as_trained, library, prepared  # noqa: F401
 from rankine.compilation.engine import Target
-from rankine.compilation.engines import load_engine
 from rankine.compression.prune import prune
 from rankine.compression.prune.costs import Costs
 from rankine.compression.prune.groups import groups_of
@@ -23,7 +22,6 @@ from rankine.compression.prune.trace import Trace, trace
 from rankine.compression.recipe import Prunable, Prune
 from rankine.config import parse
 from rankine.data import load_dataset
-from rankine.errors import EngineMissing
 from rankine.models.columns import Batch
 from rankine.models.network import Network, load_network, size_of
 from rankine.models.schema import Schema
@@ -50,12 +48,7 @@ def some_of(network: Network, seed: int, share: float) -> tuple[Trace, frozenset
 
 def score(network: Network, batch: Batch, engine: str, folder: Path) -> np.ndarray:
     """Logits ``(rows, tasks)`` by an engine."""
-    try:
-        loaded = load_engine(engine)
-    except EngineMissing as error:
-        if is_ci():
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    loaded = installed_engine(engine)
     onnx.save(network.graph, folder / "graph.onnx")
     model = Model(name="pruned", schema=network.schema, graph=folder / "graph.onnx", tables=network.tables)
     loaded.build(model, Target(), folder)

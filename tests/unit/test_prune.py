@@ -271,7 +271,7 @@ def test_lost_quality_comes_back_when_fine_tuned() -> None:
     rows = context("deepfm")
     hard = Prune(macs=0.15, steps=1)
     cut = prune(rows.baseline, hard.model_copy(update={"tune": None}), rows)
-    tuned = prune(rows.baseline, hard.model_copy(update={"tune": tuning(4)}), rows)
+    tuned = prune(rows.baseline, hard.model_copy(update={"tune": tuning(2)}), rows)
     assert tuned.details["steps"][0]["fit"]["history"]
     assert rows.validation_auc(tuned.network) > rows.validation_auc(cut.network)
 
