@@ -1,232 +1,224 @@
-"""The catalog, first form: an immutable snapshot of all items, their external ids and raw static features.
+"""The snapshot of a catalog: all items of one generation in mapped files, which nothing changes any more.
 
-On disk it is an artifact (stage ``catalog``) of its own, beside the model's::
+On disk a catalog is an artifact (stage ``catalog``) of its own, beside the model's::
 
-    catalog.json                       number of items, dtype of the ids, features and their storage
-    ids.npy                            external ids, sorted: int64, or UTF-8 bytes
-    columns/<feature>.npy              one value (or one vector) an item
-    columns/<feature>.values.npy       a ragged feature, with .offsets.npy and, if weighted, .weights.npy
+    manifest.json                      the snapshot that counts: replaced as a whole when another is written
+    files/catalog.json                 number of items, type of the ids, features and derived columns
+    files/ids.npy                      external ids, sorted: int64, or UTF-8 bytes
+    files/columns/<feature>.npy        one value (or one vector) an item, raw
+    files/columns/<feature>.values.npy a ragged feature, with .offsets.npy and, if weighted, .weights.npy
+    files/derived/<variant>/<graph>/<storage>/<column>.rows.npy, and for INT8 .scale.npy and .bias.npy
+    log-<generation>                   the records after that snapshot
 
-Features are kept raw, so that one catalog serves every artifact of a schema; a server encodes them once, when it opens
-the pair. Arrays are memory-mapped: processes share their pages.
+The names of a later snapshot begin with ``generation-<n>/``. Raw features are kept, so that one catalog serves every
+artifact of a schema. Arrays are memory-mapped: processes share their pages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from rankine.artifact import Artifact, Draft
-from rankine.config import Frozen
-from rankine.errors import ArtifactError, DataError, did_you_mean
-from rankine.models.columns import Column, Columns, Ragged
-from rankine.models.schema import Feature, MultiHotFeature, RaggedFeature, Schema
+from rankine.artifact import Artifact, Blob, Manifest
+from rankine.catalog.derive import Deriver, column_names
+from rankine.catalog.durable import ArrayFile, BlobFile, replace_file, sync_folder
+from rankine.catalog.forms import PARTS, Form, form_of, named_parts
+from rankine.catalog.prepare import Preparer
+from rankine.catalog.record import (
+    RECORD_FILE,
+    DerivedRecord,
+    SnapshotRecord,
+    folder_of,
+    mapped,
+    read_column,
+    read_record,
+    stem_of,
+)
+from rankine.catalog.segment import Segment
+from rankine.catalog.view import View
+from rankine.errors import ArtifactError, DataError
+from rankine.models.columns import Columns, Ragged
 
-__all__ = ["Catalog", "catalog_beside", "write_catalog"]
+__all__ = ["read_snapshot", "write_snapshot"]
 
-_RECORD_FILE = "catalog.json"
-UNKNOWN = -1
-
-
-class _Record(Frozen):
-    """``catalog.json``: what the snapshot holds. ``features`` maps each name to how it is stored."""
-
-    schema_version: Literal[1] = 1
-    items: int
-    item_id: str
-    item_id_dtype: Literal["int64", "string"]
-    features: Mapping[str, Literal["plain", "ragged", "weighted"]]
-    generation: int = 1
-
-
-@dataclass(frozen=True)
-class Catalog:
-    """An opened snapshot.
-
-    Attributes:
-        artifact: the folder that holds it.
-        item_ids: ``(items,)`` external ids, sorted and distinct: int64, or UTF-8 bytes. Row ``i`` is item ``i``.
-        columns: raw static item features, one row an item, in the order of ``item_ids``.
-        generation: of the store; a snapshot without a delta log is generation 1.
-    """
-
-    artifact: Artifact
-    item_ids: np.ndarray
-    columns: Columns
-    generation: int = 1
-
-    @classmethod
-    def open(cls, path: Path | str) -> Catalog:
-        """Open the snapshot at ``path``.
-
-        Raises:
-            ArtifactError: it is not there, not a catalog, or its columns do not fit together.
-        """
-        artifact = Artifact.open(path)
-        if artifact.manifest.stage != "catalog" or _RECORD_FILE not in artifact:
-            raise ArtifactError(
-                "not a catalog", where=str(path), got=f"an artifact of stage '{artifact.manifest.stage}'"
-            )
-        record = artifact.read_json(_RECORD_FILE, _Record)
-        columns = {name: _read_column(artifact, name, form) for name, form in record.features.items()}
-        lengths = {"ids": len(_mapped(artifact, "ids.npy"))} | {name: len(column) for name, column in columns.items()}
-        for name, length in lengths.items():
-            if length != record.items:
-                raise ArtifactError(
-                    "has the wrong length", where=f"{path}: {name}", got=length, allowed=str(record.items)
-                )
-        return cls(artifact, _mapped(artifact, "ids.npy"), columns, record.generation)
-
-    def __len__(self) -> int:
-        return len(self.item_ids)
-
-    def rows_of(self, ids: np.ndarray) -> np.ndarray:
-        """Rows of external ids.
-
-        Args:
-            ids: ``(n,)`` int64, or UTF-8 bytes, as the catalog's own.
-
-        Returns:
-            int32 ``(n,)``; -1 where the catalog has no such item.
-
-        Raises:
-            DataError: ``ids`` are of the other kind than the catalog's.
-        """
-        known = self.item_ids
-        if ids.dtype.kind != known.dtype.kind:
-            allowed = "int64" if known.dtype.kind == "i" else "string"
-            raise DataError("item ids are of the wrong type", where="ids", got=str(ids.dtype), allowed=allowed)
-        if not len(known):
-            return np.full(len(ids), UNKNOWN, np.int32)
-        # Cut or pad to the catalog's width first: searchsorted would else copy the whole catalog to the wider type.
-        wanted = ids.astype(known.dtype, copy=False)
-        at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-        return np.where(known[at] == ids, at, UNKNOWN).astype(np.int32)
+_ROWS_AT_ONCE = 1 << 14
 
 
-def catalog_beside(artifact: Path | str) -> Path:
-    """Where an artifact's catalog lies unless another place is given: ``<artifact>.catalog``."""
-    path = Path(artifact)
-    return path.parent / f"{path.name}.catalog"
-
-
-def write_catalog(path: Path | str, schema: Schema, item_ids: np.ndarray, columns: Columns) -> Catalog:
-    """Write a snapshot of all items.
-
-    Args:
-        path: of the new folder; nothing may be there yet.
-        schema: names the static item features that ``columns`` must hold; other columns are left out.
-        item_ids: ``(items,)`` external ids in any order, distinct: integers, strings or UTF-8 bytes.
-        columns: raw features, one row an item, in the order of ``item_ids``.
+def read_snapshot(artifact: Artifact) -> tuple[View, SnapshotRecord]:
+    """The snapshot in an opened artifact, and its record.
 
     Raises:
-        DataError: an id is given twice or has the wrong type, a feature is missing, or lengths differ.
-        ArtifactError: something is already at ``path``.
+        ArtifactError: it is no catalog, or its columns do not fit together.
     """
-    ids = _as_ids(schema, item_ids)
-    order = np.argsort(ids, kind="stable")
-    ids = ids[order]
-    twice = np.flatnonzero(ids[1:] == ids[:-1])
-    if len(twice):
-        got = ids[twice[0]]
-        shown = got.decode(errors="replace") if isinstance(got, bytes) else int(got)
-        raise DataError("an item id is given twice", where=schema.item_id, got=shown, hint="Give one row an item.")
-    name = Path(path).name.removesuffix(".catalog")
-    draft = Draft("catalog", name=f"{name}.catalog")
-    draft.put_array("ids.npy", ids)
-    forms: dict[str, Literal["plain", "ragged", "weighted"]] = {}
-    for feature in schema.catalog_features:
-        column = _column_of(feature, columns, len(ids))
-        forms[feature.name] = _write_column(draft, feature, column, order)
-    record = _Record(items=len(ids), item_id=schema.item_id, item_id_dtype=schema.item_id_dtype, features=forms)
-    draft.put_json(_RECORD_FILE, record)
-    draft.commit(path)
-    return Catalog.open(path)
+    record, prefix = read_record(artifact)
+    columns = {name: read_column(artifact, prefix, name, form) for name, form in record.features.items()}
+    columns |= {name: read_column(artifact, prefix, name, "plain") for name in record.derived_names()}
+    ids = mapped(artifact, f"{prefix}ids.npy")
+    lengths = {"ids": len(ids)} | {name: len(column) for name, column in columns.items()}
+    for name, length in lengths.items():
+        if length != record.items:
+            where = f"{artifact.path}: {name}"
+            raise ArtifactError("has the wrong length", where=where, got=length, allowed=str(record.items))
+    segment = Segment(ids, np.arange(record.items), columns, record.items)
+    derived = {kept.key: kept.widths for kept in record.derived}
+    return View(record.generation, (segment,), tuple(record.features), derived), record
 
 
-def _as_ids(schema: Schema, ids: np.ndarray) -> np.ndarray:
-    if schema.item_id_dtype == "string":
-        return _as_bytes(schema.item_id, ids)
-    if ids.dtype.kind not in "iu":
-        raise DataError("item ids must be integers", where=schema.item_id, got=str(ids.dtype), allowed="int64")
-    return _as_int64(schema.item_id, ids)
+def write_snapshot(
+    folder: Path, view: View, record: SnapshotRecord, *, name: str, preparer: Preparer | None = None
+) -> None:
+    """Write the items of ``view`` as the snapshot that counts in ``folder``, all or nothing.
+
+    A crash at any moment leaves the snapshot that counted before, or this one. Memory does not grow with the items.
+
+    Args:
+        folder: of the catalog, with or without a snapshot.
+        view: gives the items; its generation is that of the snapshot.
+        record: of what the ids are; the rest of it is written anew.
+        name: of the catalog.
+        preparer: derives all derived columns anew; None keeps those of ``view``.
+    """
+    prefix = folder_of(view.generation)
+    blobs = folder / "blobs"
+    blobs.mkdir(parents=True, exist_ok=True)
+    forms, found = _write_columns(blobs, view, preparer)
+    derivers = () if preparer is None else preparer.derivers
+    kept = [(d.key, d.widths) for d in derivers] if preparer is not None else list(view.derived.items())
+    written = SnapshotRecord(
+        items=len(view),
+        item_id=record.item_id,
+        item_id_dtype=record.item_id_dtype,
+        features=forms,
+        generation=view.generation,
+        derived=tuple(DerivedRecord(key=key, widths=widths) for key, widths in kept),
+    )
+    file = BlobFile(blobs, RECORD_FILE)
+    file.write(written.model_dump_json(indent=2).encode())
+    found[RECORD_FILE] = file.finish()
+    sync_folder(blobs)
+    files = {prefix + name: blob for name, blob in found.items()}
+    _link_views(folder, files)
+    replace_file(folder / "manifest.json", _manifest(name, files))
 
 
-def _column_of(feature: Feature, columns: Columns, items: int) -> Column:
-    if feature.name not in columns:
-        hint = did_you_mean(feature.name, columns)
-        raise DataError("the catalog needs a column for this item feature", where=feature.name, hint=hint)
-    column = columns[feature.name]
-    if len(column) != items:
-        raise DataError("must have one row an item", where=feature.name, got=len(column), allowed=str(items))
-    if isinstance(column, Ragged) != isinstance(feature, RaggedFeature):
-        allowed = "a ragged column" if isinstance(feature, RaggedFeature) else "one value an item"
-        raise DataError("has the wrong form", where=feature.name, allowed=allowed)
-    if isinstance(feature, MultiHotFeature) and feature.pooling == "max" and _is_weighted(column):
-        raise DataError("takes no weights: it is pooled by max", where=feature.name)
-    return column
+def _write_columns(blobs: Path, view: View, preparer: Preparer | None) -> tuple[dict[str, Form], dict[str, Blob]]:
+    """Write ids and columns; how each raw feature is stored, and the content of each file."""
+    names = list(view.features)
+    if preparer is None:
+        names += [
+            name for key, widths in view.derived.items() for column in widths for name in column_names(key, column)
+        ]
+    forms, shapes = _shapes(view, names)
+    shapes |= {} if preparer is None else _derived_shapes(preparer.derivers, len(view))
+    shapes["ids.npy"] = (view.item_ids.dtype, view.item_ids.shape)
+    files = {name: ArrayFile(blobs, name, dtype, shape) for name, (dtype, shape) in shapes.items()}
+    files["ids.npy"].append(view.item_ids)
+    values = dict.fromkeys(view.features, 0)
+    for name in view.features:
+        if forms[name] != "plain":
+            files[f"{stem_of(name)}.offsets.npy"].append(np.zeros(1, np.int32))
+    for columns in _chunks(view, names, preparer):
+        for name, column in columns.items():
+            if isinstance(column, Ragged):
+                column = _weighted(column, forms[name])
+                bounds = column.offsets[1:] + np.int32(values[name])
+                values[name] += len(column.values)
+                column = Ragged(column.values, bounds, column.weights)
+            for part, array in named_parts({stem_of(name): column}):
+                files[f"{part}.npy"].append(array)
+    return {name: forms[name] for name in view.features}, {name: file.finish() for name, file in files.items()}
 
 
-def _is_weighted(column: Column) -> bool:
-    return isinstance(column, Ragged) and column.weights is not None
+def _chunks(view: View, names: Sequence[str], preparer: Preparer | None) -> Iterator[Columns]:
+    rows = view.item_rows
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        chunk = rows[start : start + _ROWS_AT_ONCE]
+        columns = view.take(chunk, names)
+        yield columns if preparer is None else {**columns, **preparer.derived(columns, len(chunk))}
 
 
-def _write_column(
-    draft: Draft, feature: Feature, column: Column, order: np.ndarray
-) -> Literal["plain", "ragged", "weighted"]:
-    stem = f"columns/{feature.name}"
-    if not isinstance(column, Ragged):
-        draft.put_array(f"{stem}.npy", _storable(feature, column[order]))
-        return "plain"
-    sorted_column = column.take(order)
-    draft.put_array(f"{stem}.values.npy", _storable(feature, sorted_column.values))
-    draft.put_array(f"{stem}.offsets.npy", sorted_column.offsets)
-    if sorted_column.weights is None:
-        return "ragged"
-    draft.put_array(f"{stem}.weights.npy", sorted_column.weights.astype(np.float32))
-    return "weighted"
+def _weighted(column: Ragged, form: Form) -> Ragged:
+    """With the weights that other rows of it have."""
+    if form != "weighted" or column.weights is not None:
+        return column
+    return Ragged(column.values, column.offsets, np.ones(len(column.values), np.float32))
 
 
-def _read_column(artifact: Artifact, name: str, form: Literal["plain", "ragged", "weighted"]) -> Column:
-    stem = f"columns/{name}"
-    if form == "plain":
-        return _mapped(artifact, f"{stem}.npy")
-    weights = _mapped(artifact, f"{stem}.weights.npy") if form == "weighted" else None
-    return Ragged(_mapped(artifact, f"{stem}.values.npy"), _mapped(artifact, f"{stem}.offsets.npy"), weights)
+def _shapes(view: View, names: Sequence[str]) -> tuple[dict[str, Form], dict[str, tuple[np.dtype, tuple[int, ...]]]]:
+    """How each column is stored, and type and shape of each of its files."""
+    forms: dict[str, Form] = {}
+    shapes = {}
+    for name in names:
+        held = [segment.columns[name] for segment in view.segments if name in segment.columns]
+        forms[name] = max((form_of(column) for column in held), key=list(PARTS).index)
+        stem = stem_of(name)
+        if forms[name] == "plain":
+            plain = [column for column in held if isinstance(column, np.ndarray)]
+            shapes[f"{stem}.npy"] = (np.result_type(*plain), (len(view), *plain[0].shape[1:]))
+            continue
+        lists = [column for column in held if isinstance(column, Ragged)]
+        count = _value_count(view, name)
+        shapes[f"{stem}.values.npy"] = (np.result_type(*(column.values for column in lists)), (count,))
+        shapes[f"{stem}.offsets.npy"] = (np.dtype(np.int32), (len(view) + 1,))
+        if forms[name] == "weighted":
+            shapes[f"{stem}.weights.npy"] = (np.dtype(np.float32), (count,))
+    return forms, shapes
 
 
-def _mapped(artifact: Artifact, name: str) -> np.ndarray:
-    """The same mapped pages as a plain array: every operation on NumPy's ``memmap`` class costs microseconds more."""
-    return np.asarray(artifact.array(name))
+def _derived_shapes(derivers: Sequence[Deriver], items: int) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+    types = {"float32": np.float32, "float16": np.float16, "int8": np.uint8}
+    shapes: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
+    for deriver in derivers:
+        for column, width in deriver.widths.items():
+            rows, *scales = column_names(deriver.key, column)
+            shapes[f"{rows}.npy"] = (np.dtype(types[deriver.key.storage]), (items, width))
+            shapes |= {f"{name}.npy": (np.dtype(np.float32), (items,)) for name in scales}
+    return shapes
 
 
-def _storable(feature: Feature, values: np.ndarray) -> np.ndarray:
-    """Values in the form in which files keep them: int64, float32, or UTF-8 bytes; never Python objects."""
-    if feature.dtype == "string":
-        return _as_bytes(feature.name, values)
-    if values.dtype.kind not in ("fiu" if feature.dtype == "float32" else "iu"):
-        raise DataError("has the wrong type", where=feature.name, got=str(values.dtype), allowed=feature.dtype)
-    return _as_int64(feature.name, values) if feature.dtype == "int64" else values.astype(feature.dtype)
+def _value_count(view: View, name: str) -> int:
+    """Values of a ragged feature in all items."""
+    start, count = 0, 0
+    for segment in view.segments:
+        rows = view.item_rows - start
+        column = segment.columns.get(name)
+        if isinstance(column, Ragged):
+            rows = rows[(rows >= 0) & (rows < segment.length)]
+            count += int((column.offsets[rows + 1].astype(np.int64) - column.offsets[rows]).sum())
+        start += segment.length
+    if count > np.iinfo(np.int32).max:
+        raise DataError("has too many values for one catalog", where=name, got=count, allowed="up to 2**31 - 1")
+    return count
 
 
-def _as_int64(where: str, values: np.ndarray) -> np.ndarray:
-    """The same integers; unsigned ones that int64 cannot hold would silently become negative."""
-    if values.dtype.kind == "u" and values.size and values.max() > np.iinfo(np.int64).max:
-        raise DataError(
-            "a value is out of int64's range", where=where, got=int(values.max()), allowed="up to 2**63 - 1"
-        )
-    return values.astype(np.int64)
+def _link_views(folder: Path, files: dict[str, Blob]) -> None:
+    """Give the contents their readable names."""
+    parents = {folder}
+    for name, blob in files.items():
+        view = folder / "files" / name
+        view.parent.mkdir(parents=True, exist_ok=True)
+        view.unlink(missing_ok=True)  # of a snapshot that a crash kept from counting
+        view.symlink_to(os.path.relpath(folder / "blobs" / blob.sha256, view.parent))
+        parents |= {parent for parent in view.parents if parent.is_relative_to(folder)}
+    for parent in parents:
+        sync_folder(parent)
 
 
-def _as_bytes(where: str, values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind == "S":
-        return values
-    if values.dtype.kind == "U":
-        return np.char.encode(values, "utf-8")
-    if values.dtype.kind == "O" and all(isinstance(value, str) for value in values):
-        return np.array([value.encode() for value in values], dtype=bytes)
-    raise DataError("must be strings", where=where, got=str(values.dtype), allowed="string")
+def _manifest(name: str, files: dict[str, Blob]) -> bytes:
+    from rankine import __version__
+
+    content = "".join(f"{name}\0{blob.sha256}\n" for name, blob in sorted(files.items()))
+    manifest = Manifest(
+        name=name,
+        version=hashlib.sha256(content.encode()).hexdigest()[:12],
+        stage="catalog",
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        rankine_version=__version__,
+        files=dict(sorted(files.items())),
+    )
+    return (manifest.model_dump_json(indent=1) + "\n").encode()

@@ -186,6 +186,9 @@ def carry_catalog(source: Path, out: Path) -> None:
 
 
 def _link_or_copy(source: str, target: str) -> None:
+    if Path(source).parent.name != "blobs":  # a log that is appended to must not be another catalog's too
+        shutil.copy2(source, target)
+        return
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without links
