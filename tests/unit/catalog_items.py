@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def schema(item_id_dtype: str = "int64") -> Schema:
     )
 
 
+@cache
 def values_of(number: int, generation: int) -> Values:
     """What item ``number`` is when it is written in ``generation``."""
     random = np.random.default_rng((number, generation))

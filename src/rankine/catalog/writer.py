@@ -107,6 +107,7 @@ class CatalogWriter:
     def _open(self) -> None:
         self._broken = True  # until all of this is done
         self._reader = CatalogReader(self._path)
+        sync_folder(self._path)  # that this snapshot counts, before anything of the one before it goes
         sweep(self._path, self._reader.artifact.manifest, self._reader.record.generation)
         log = log_of(self._path, self._reader.record.generation)
         self._descriptor = os.open(log, os.O_RDWR | os.O_CREAT, 0o644)
