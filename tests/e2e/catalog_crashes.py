@@ -23,6 +23,7 @@ import numpy as np
 
 import rankine.catalog
 from rankine.catalog import CatalogReader, CatalogWriter, Preparer
+from rankine.catalog.change import Change, pack
 from unit.catalog_items import advance, check_view, write_first
 
 STORE = str(Path(rankine.catalog.__file__).parent)
@@ -62,10 +63,11 @@ def main(folder: Path, kills: int, seed: int) -> dict[str, Any]:
 def tear(path: Path, random: np.random.Generator) -> None:
     """Leave what a writer leaves that is killed inside of one write: a part of a record."""
     logs = sorted(path.glob("log-*"), key=lambda log: int(log.name.removeprefix("log-")))
+    whole = pack(Change(np.arange(int(random.integers(1, 99)))))
+    record = b"RKL1" + (10**6).to_bytes(8, "little") + len(whole).to_bytes(8, "little") + bytes(8) + whole
     if logs:
-        content = logs[-1].read_bytes()
         with logs[-1].open("ab") as file:
-            file.write(content[: random.integers(0, min(len(content), 400) + 1)][:-1])
+            file.write(record[: random.integers(0, len(record))])
 
 
 def killed_writer(path: Path, made: Preparer, random: np.random.Generator, *, by_hand: bool) -> tuple[int, str]:

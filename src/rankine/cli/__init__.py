@@ -28,6 +28,7 @@ _GROUPS: Mapping[str, Mapping[str, str]] = {
         "compile": "Build every variant for every engine, and verify each against the reference.",
         "certify": "Test on held-out data that variants rank no worse than the baseline.",
         "optimize": "compress, compile and certify in one go.",
+        "catalog": "Keep the items: `catalog build | upsert | delete | get | compact`.",
         "serve": "Serve an artifact over HTTP.",
         "bench": "Measure: `bench load URL`, `bench engines ARTIFACT`.",
         "report": "Render a result.json, or the ladder of an artifact, as one self-contained HTML page.",
@@ -36,6 +37,13 @@ _GROUPS: Mapping[str, Mapping[str, str]] = {
     "bench": {
         "load": "Put a server under load: latency, goodput, highest sustainable rate.",
         "engines": "Time every variant on every engine, side by side.",
+    },
+    "catalog": {
+        "build": "Store of every item what the artifact's variants read of it.",
+        "upsert": "Add or replace items, all in one generation.",
+        "delete": "Delete items, all in one generation.",
+        "get": "Show items, or what the catalog holds.",
+        "compact": "Fold the log into a new snapshot.",
     },
 }
 

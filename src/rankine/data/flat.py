@@ -21,7 +21,7 @@ from rankine.models.schema import (
     Task,
 )
 
-__all__ = ["Flat", "column_roles", "read_flat"]
+__all__ = ["Flat", "column_roles", "feature_column", "read_flat"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def read_flat(raw: Mapping[str, Any], schema: Schema, *, source: str) -> Flat:
     convert_ids = arrow.integers if schema.item_id_dtype == "int64" else arrow.strings
     numbers = {task.label: arrow.dense(raw[task.label], of_task(task), width=1, default=None) for task in schema.tasks}
     return Flat(
-        features={feature.name: _feature(feature, raw, where) for feature in schema.features},
+        features={feature.name: feature_column(feature, raw, where) for feature in schema.features},
         item_ids=convert_ids(raw[schema.item_id], where(schema.item_id)),
         labels=read_labels(schema.tasks, {name: column[:, 0] for name, column in numbers.items()}, of_task),
         groups=None if schema.group is None else arrow.factorize(raw[schema.group], where(schema.group)),
@@ -87,7 +87,8 @@ def read_flat(raw: Mapping[str, Any], schema: Schema, *, source: str) -> Flat:
     )
 
 
-def _feature(feature: Feature, raw: Mapping[str, Any], where: Callable[[str], str]) -> Column:
+def feature_column(feature: Feature, raw: Mapping[str, Any], where: Callable[[str], str]) -> Column:
+    """The raw pyarrow array of a feature as a NumPy column; errors as :func:`read_flat`."""
     column, place = raw[feature.name], where(feature.name)
     match feature:
         case DenseFeature(width=width, default=number):
