@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -126,11 +128,25 @@ def preparer(dtype: str = "int64", *derivers: Deriver) -> Preparer:
 
 
 def write_first(path: Path, dtype: str = "int64", *derivers: Deriver) -> Preparer:
-    """The first generation."""
+    """The first generation; the usual one is written once, since every file of it waits for the disk, and copied."""
     made = preparer(dtype, *derivers)
+    if derivers:
+        _build_first(path, made, dtype)
+    else:
+        shutil.copytree(Path(_first(dtype).name) / "catalog", path, symlinks=True)
+    return made
+
+
+@cache
+def _first(dtype: str) -> TemporaryDirectory[str]:
+    folder = TemporaryDirectory(prefix="rankine-catalog-")
+    _build_first(Path(folder.name) / "catalog", preparer(dtype), dtype)
+    return folder
+
+
+def _build_first(path: Path, made: Preparer, dtype: str) -> None:
     numbers = np.random.default_rng(1).permutation(FIRST_ITEMS).tolist()
     build_catalog(path, made, external(numbers, dtype), columns_of([values_of(number, 1) for number in numbers]))
-    return made
 
 
 def advance(writer: CatalogWriter, made: Preparer, dtype: str = "int64") -> int:
