@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -386,3 +387,31 @@ def test_everything_is_on_the_disk_when_a_snapshot_begins_to_count(
         writer.compact()
     assert not missed
     assert (tmp_path / "c").stat().st_ino in synced
+
+
+def test_catalog_is_what_it_was_when_the_disk_has_no_room_for_a_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = write_first(tmp_path / "c")
+    left = [6]
+    real = os.fsync
+
+    def no_room(descriptor: int) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    with CatalogWriter(tmp_path / "c") as writer:
+        advance(writer, made)
+        with monkeypatch.context() as full:
+            full.setattr(os, "fsync", no_room)
+            with pytest.raises(ArtifactError, match=r"snapshot could not be written \(got No space left"):
+                writer.compact()
+        with pytest.raises(ArtifactError, match="this writer failed before"):
+            advance(writer, made)
+    with CatalogWriter(tmp_path / "c") as writer:
+        advance(writer, made)
+        assert not list((tmp_path / "c").rglob(".unfinished-*"))
+        assert writer.compact() == 3
+    check_view(CatalogReader(tmp_path / "c").view, made)

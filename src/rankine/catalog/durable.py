@@ -21,7 +21,7 @@ class BlobFile:
 
     def __init__(self, folder: Path, label: str) -> None:
         self._folder = folder
-        self._path = folder / f"{UNFINISHED}{label.replace('/', '-')}"
+        self._path = folder / f"{UNFINISHED}{label}"
         self._file = self._path.open("wb")
         self._digest = hashlib.sha256()
         self._size_bytes = 0
@@ -41,6 +41,10 @@ class BlobFile:
         self._path.replace(self._folder / blob.sha256)
         return blob
 
+    def close(self) -> None:
+        """Give up what is not whole."""
+        self._file.close()
+
 
 class ArrayFile:
     """An ``.npy`` file of known type and shape that is written row by row."""
@@ -57,6 +61,9 @@ class ArrayFile:
 
     def finish(self) -> Blob:
         return self._blob.finish()
+
+    def close(self) -> None:
+        self._blob.close()
 
 
 def replace_file(path: Path, content: bytes) -> None:

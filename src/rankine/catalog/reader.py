@@ -57,21 +57,24 @@ class CatalogReader:
         return self.view
 
     def _open(self) -> None:
-        for attempt in range(1, _ATTEMPTS + 1):
+        for _ in range(_ATTEMPTS):
             version = _version(self._path)
             try:
                 artifact = Artifact.open(self._path)
                 view, record = read_snapshot(artifact)
-                log, end = log_of(self._path, record.generation), (0, record.generation)
-                records, end = read_records(log, end)
+                log = log_of(self._path, record.generation)
+                records, end = read_records(log, (0, record.generation))
             except ArtifactError:
-                if _version(self._path) == version or attempt == _ATTEMPTS:
+                if _version(self._path) == version:
                     raise
-                continue  # a new snapshot took the place of this one while it was read
+                continue
+            # Else a new snapshot took the place of this one while it was read, and its log may be gone already.
             if _version(self._path) == version:
-                break
-        self.artifact, self.record, self._version, self._log = artifact, record, version, log
-        self._take(view, records, end)
+                self.artifact, self.record, self._version, self._log = artifact, record, version, log
+                self._take(view, records, end)
+                return
+        hint = "Compact less often."
+        raise ArtifactError("the catalog is replaced faster than it is read", where=str(self._path), hint=hint)
 
     def _read_log(self, view: View) -> None:
         records, end = read_records(self._log, self.end)

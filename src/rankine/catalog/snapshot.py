@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -82,7 +83,24 @@ def write_snapshot(
         record: of what the ids are; the rest of it is written anew.
         name: of the catalog.
         preparer: derives all derived columns anew; None keeps those of ``view``.
+
+    Raises:
+        ArtifactError: the disk refused it.
     """
+    try:
+        files = _write_files(folder, view, record, preparer)
+        replace_file(folder / "manifest.json", _manifest(name, files))
+    except OSError as error:
+        raise ArtifactError(
+            "the snapshot could not be written",
+            where=str(folder),
+            got=error.strerror,
+            hint="See to rights and to room for a second snapshot; the catalog is what it was.",
+        ) from error
+
+
+def _write_files(folder: Path, view: View, record: SnapshotRecord, preparer: Preparer | None) -> dict[str, Blob]:
+    """Write all files of a snapshot, and wait until they are on the disk; the content of each."""
     prefix = folder_of(view.generation)
     blobs = folder / "blobs"
     blobs.mkdir(parents=True, exist_ok=True)
@@ -97,13 +115,13 @@ def write_snapshot(
         generation=view.generation,
         derived=tuple(DerivedRecord(key=key, widths=widths) for key, widths in kept),
     )
-    file = BlobFile(blobs, RECORD_FILE)
-    file.write(written.model_dump_json(indent=2).encode())
-    found[RECORD_FILE] = file.finish()
+    with closing(BlobFile(blobs, RECORD_FILE)) as file:
+        file.write(written.model_dump_json(indent=2).encode())
+        found[RECORD_FILE] = file.finish()
     sync_folder(blobs)
     files = {prefix + name: blob for name, blob in found.items()}
     _link_views(folder, files)
-    replace_file(folder / "manifest.json", _manifest(name, files))
+    return files
 
 
 def _write_columns(blobs: Path, view: View, preparer: Preparer | None) -> tuple[dict[str, Form], dict[str, Blob]]:
@@ -116,13 +134,23 @@ def _write_columns(blobs: Path, view: View, preparer: Preparer | None) -> tuple[
     forms, shapes = _shapes(view, names)
     shapes |= {} if preparer is None else _derived_shapes(preparer.derivers, len(view))
     shapes["ids.npy"] = (view.item_ids.dtype, view.item_ids.shape)
-    files = {name: ArrayFile(blobs, name, dtype, shape) for name, (dtype, shape) in shapes.items()}
+    with ExitStack() as held:
+        files = {
+            name: held.enter_context(closing(ArrayFile(blobs, str(number), dtype, shape)))
+            for number, (name, (dtype, shape)) in enumerate(shapes.items())
+        }
+        _fill(files, view, forms, _chunks(view, names, preparer))
+        return {name: forms[name] for name in view.features}, {name: file.finish() for name, file in files.items()}
+
+
+def _fill(files: Mapping[str, ArrayFile], view: View, forms: Mapping[str, Form], chunks: Iterable[Columns]) -> None:
+    """Write all rows, chunk by chunk."""
     files["ids.npy"].append(view.item_ids)
     values = dict.fromkeys(view.features, 0)
     for name in view.features:
         if forms[name] != "plain":
             files[f"{stem_of(name)}.offsets.npy"].append(np.zeros(1, np.int32))
-    for columns in _chunks(view, names, preparer):
+    for columns in chunks:
         for name, column in columns.items():
             if isinstance(column, Ragged):
                 column = _weighted(column, forms[name])
@@ -131,7 +159,6 @@ def _write_columns(blobs: Path, view: View, preparer: Preparer | None) -> tuple[
                 column = Ragged(column.values, bounds, column.weights)
             for part, array in named_parts({stem_of(name): column}):
                 files[f"{part}.npy"].append(array)
-    return {name: forms[name] for name in view.features}, {name: file.finish() for name, file in files.items()}
 
 
 def _chunks(view: View, names: Sequence[str], preparer: Preparer | None) -> Iterator[Columns]:

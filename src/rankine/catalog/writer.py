@@ -119,8 +119,7 @@ class CatalogWriter:
         self._broken = False
 
     def _append(self, change: Change) -> int:
-        if self._broken:
-            raise ArtifactError("this writer failed before", where=str(self._path), hint="Open the catalog again.")
+        self._check_usable()
         try:
             self._end = append_record(self._descriptor, self._end, pack(change))
         except OSError as error:
@@ -135,14 +134,18 @@ class CatalogWriter:
         return self.generation
 
     def _refreshed(self) -> View:
+        self._check_usable()
+        return self._reader.refresh()
+
+    def _check_usable(self) -> None:
         if self._broken:
             raise ArtifactError("this writer failed before", where=str(self._path), hint="Open the catalog again.")
-        return self._reader.refresh()
 
     def _publish(self, preparer: Preparer | None, generation: int) -> None:
         """Write the newest items as the snapshot of ``generation``, and go on with its log."""
         view = replace(self._reader.view, generation=generation)
         name = self._reader.artifact.manifest.name
+        self._broken = True  # until the catalog is open again: a record in the log of before might count for nothing
         write_snapshot(self._path, view, self._reader.record, name=name, preparer=preparer)
         self._log.close()
         self._open()
