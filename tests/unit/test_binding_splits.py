@@ -1,0 +1,163 @@
+"""Each split alone: it computes the same, and it leaves to the candidate what only the candidate can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import pytest
+
+from rankine.compilation.binding import Binding, CostModel, Settings, SplitModel, split_graph
+from rankine.models.onnx_session import open_session
+from unit.binding_graphs import Sketch, in_float64, random_rows
+
+_FREE = Settings(costs=CostModel(catalog_byte=0.01, request_byte=0.01))
+_SIDES = {"i": Binding.CATALOG, "r": Binding.REQUEST, "p": Binding.CANDIDATE}
+_WIDTH = 6
+
+
+def _sketch(*, pair: bool = True) -> Sketch:
+    sketch = Sketch(np.random.default_rng(0))
+    for name in ("i", "r", "p")[: 2 + pair]:
+        sketch.feature(name, _WIDTH)
+    return sketch
+
+
+def _joined(sketch: Sketch) -> str:
+    return sketch.node("Concat", list(sketch.widths), (_WIDTH * len(sketch.widths),), axis=1)
+
+
+def _proved(model: onnx.ModelProto, sides: Mapping[str, Binding] = _SIDES) -> SplitModel:
+    sides = {value.name: sides[value.name] for value in model.graph.input}
+    split = split_graph(model, sides, _FREE)
+    rows = random_rows(model, sides, 11, seed=0)
+    (expected,) = in_float64(model, rows.gathered())
+    assert np.abs(rows.split(split, in_float64) - expected).max() <= 1e-12 * max(1, np.abs(expected).max())
+    return split
+
+
+def _operators(split: SplitModel) -> list[str]:
+    return [node.op_type for node in split.parts.candidate.graph.node]
+
+
+def test_layer_multiplies_the_pairs_features_only_when_its_input_is_a_concatenation() -> None:
+    sketch = _sketch()
+    hidden = sketch.node("Gemm", [_joined(sketch), sketch.weight(18, 5), sketch.weight(5)], (5,))
+    split = _proved(sketch.model(sketch.node("Relu", [hidden], (5,))))
+    assert (split.plan.work.before, split.plan.work.candidate) == (18 * 5, 6 * 5)
+    assert split.plan.stored_bytes_per_item == 5 * 4
+
+
+def test_layer_is_gone_when_no_feature_is_of_the_pair() -> None:
+    sketch = _sketch(pair=False)
+    hidden = sketch.node("Gemm", [_joined(sketch), sketch.weight(12, 5), sketch.weight(5)], (5,))
+    split = _proved(sketch.model(sketch.node("Relu", [hidden], (5,))))
+    assert split.plan.work.candidate == 0
+    assert _operators(split)[:1] == ["Add"]
+
+
+def test_product_of_a_sum_is_a_sum_of_products_when_both_are_known_before() -> None:
+    sketch = _sketch(pair=False)
+    total = sketch.node("Sub", ["i", "r"], (6,))
+    split = _proved(sketch.model(sketch.node("MatMul", [total, sketch.weight(6, 3)], (3,))))
+    assert split.plan.work.candidate == 0
+    assert split.plan.stored_bytes_per_item == 3 * 4
+
+
+def test_low_rank_cross_layer_leaves_no_first_factor_when_no_feature_is_of_the_pair() -> None:
+    sketch = _sketch(pair=False)
+    x = _joined(sketch)
+    low = sketch.node("Gemm", [x, sketch.weight(12, 2)], (2,))
+    wide = sketch.node("Gemm", [low, sketch.weight(2, 12), sketch.weight(12)], (12,))
+    crossed = sketch.node("Add", [sketch.node("Mul", [x, wide], (12,)), x], (12,))
+    split = _proved(sketch.model(crossed))
+    assert split.plan.work.candidate <= 2 * 12
+
+
+def test_factorization_machine_stores_its_sums_when_split() -> None:
+    sketch = _sketch()
+    vectors = sketch.node("Reshape", [_joined(sketch), sketch.sizes(-1, 9, 2)], (9, 2))
+    one = sketch.sizes(1)
+    total = sketch.node("ReduceSum", [vectors, one], (2,), keepdims=0)
+    squares = sketch.node("ReduceSum", [sketch.node("Mul", [vectors, vectors], (9, 2)), one], (2,), keepdims=0)
+    difference = sketch.node("Sub", [sketch.node("Mul", [total, total], (2,)), squares], (2,))
+    order = sketch.node("ReduceSum", [difference, one], (1,), keepdims=1)
+    split = _proved(sketch.model(sketch.node("Mul", [order, sketch.constant(0.5)], (1,))))
+    assert sorted(column.shape for column in split.plan.catalog) == [(1,), (2,)]  # sum v^2, and sum v
+    assert [column.source for column in split.plan.request] == ["computed", "computed"]
+
+
+def test_dot_products_of_one_side_are_computed_before_when_all_pairs_are_multiplied() -> None:
+    sketch = _sketch()
+    vectors = sketch.node("Reshape", [_joined(sketch), sketch.sizes(-1, 9, 2)], (9, 2))
+    turned = sketch.node("Transpose", [vectors], (2, 9), perm=[0, 2, 1])
+    products = sketch.node("MatMul", [vectors, turned], (9, 9))
+    flat = sketch.node("Reshape", [products, sketch.sizes(-1, 81)], (81,))
+    row, column = np.tril_indices(9, -1)
+    pairs = sketch.node("Gather", [flat, sketch.constant(row * 9 + column, np.int64)], (36,), axis=1)
+    split = _proved(sketch.model(sketch.node("Gemm", [pairs, sketch.weight(36, 3), sketch.weight(3)], (3,))))
+    of_the_row = 9 + 3 * 9  # request x item, and the pair's three with all nine
+    assert split.plan.work.candidate <= of_the_row * 2 + 36 * 3
+    assert split.plan.work.candidate < split.plan.work.before / 1.5
+
+
+def test_columns_of_vectors_keep_their_places_when_flattened() -> None:
+    """``(rows, 3, [2; 2; 2]) -> (rows, 18)``: the parts lie in every vector, not one after the other."""
+    sketch = _sketch()
+    parts = [sketch.node("Reshape", [name, sketch.sizes(-1, 3, 2)], (3, 2)) for name in sketch.widths]
+    joined = sketch.node("Concat", parts, (3, 6), axis=2)
+    flat = sketch.node("Reshape", [joined, sketch.sizes(-1, 18)], (18,))
+    split = _proved(sketch.model(sketch.node("MatMul", [flat, sketch.weight(18, 4)], (4,))))
+    assert split.plan.work.candidate == 6 * 4
+
+
+def test_rounded_layer_gives_the_very_same_sums_when_its_parts_share_their_scale() -> None:
+    """Scales are powers of two: a float holds every sum exactly, so a single wrong accumulator would be seen."""
+    sketch = _sketch()
+    scale, zero = sketch.constant(1 / 16), sketch.constant(100, np.uint8)
+    codes = sketch.node("QuantizeLinear", [_joined(sketch), scale, zero], (18,))
+    value = sketch.node("DequantizeLinear", [codes, scale, zero], (18,))
+    matrix = sketch.constant(sketch.random.integers(-127, 128, (5, 18)), np.int8)
+    scales = [sketch.constant(2.0 ** -np.arange(5)), sketch.constant(np.zeros(5), np.int8)]
+    weight = sketch.node("DequantizeLinear", [matrix, *scales], (5, 18), axis=0)
+    del sketch.values[codes], sketch.values[weight]
+    model = sketch.model(sketch.node("Gemm", [value, weight, sketch.constant(np.arange(5))], (5,), transB=1))
+    split = _proved(model)
+    rows = random_rows(model, _SIDES, 200, seed=3)
+    assert np.array_equal(rows.split(split), open_session(model).run(None, rows.gathered())[0])
+    assert split.plan.work.candidate == 6 * 5
+    assert _operators(split)[:2] == ["QuantizeLinear", "DequantizeLinear"]
+
+
+def test_gate_is_split_before_its_softmax_when_it_reads_all_features() -> None:
+    sketch = _sketch()
+    gate = sketch.node("Gemm", [_joined(sketch), sketch.weight(18, 3), sketch.weight(3)], (3,))
+    split = _proved(sketch.model(sketch.node("Softmax", [gate], (3,), axis=1)))
+    assert split.plan.work.candidate == 6 * 3
+
+
+def test_split_operator_is_read_as_slices_when_its_parts_are_known_at_different_times() -> None:
+    sketch = _sketch(pair=False)
+    joined = _joined(sketch)
+    sketch.nodes.append(onnx.helper.make_node("Split", [joined, sketch.sizes(6, 6)], ["one", "two"], axis=1))
+    sketch.values |= {"one": (6,), "two": (6,)}
+    hidden = [sketch.node("MatMul", [name, sketch.weight(6, 4)], (4,)) for name in ("one", "two")]
+    split = _proved(sketch.model(sketch.node("Mul", hidden, (4,))))
+    assert split.plan.work.candidate == 0
+
+
+def test_same_value_is_computed_once_when_two_layers_read_it() -> None:
+    sketch = _sketch()
+    weight = sketch.weight(18, 4)
+    hidden = [sketch.node("MatMul", [_joined(sketch), weight], (4,)) for _ in range(2)]
+    split = _proved(sketch.model(sketch.node("Mul", hidden, (4,))))
+    assert _operators(split).count("MatMul") == 1
+
+
+@pytest.mark.parametrize("name", ["i", "r"])
+def test_output_is_given_for_every_row_when_it_is_known_before(name: str) -> None:
+    sketch = _sketch()
+    split = _proved(sketch.model(sketch.node("MatMul", [name, sketch.weight(6, 1)], (1,))))
+    assert split.plan.work.candidate == 0
+    assert split.plan.row == ()
