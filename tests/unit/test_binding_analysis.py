@@ -81,7 +81,7 @@ _CONSTANTS = {
 def test_node_is_refused_with_its_name_when_it_mixes_rows(case: str) -> None:
     nodes, reason = _MIXING[case]
     found = _analyzed(nodes, **_CONSTANTS)
-    assert [str(refusal) for refusal in found.refusals][0].startswith(reason)
+    assert str(found.refusals[0]).startswith(reason)
     assert found.facts["y"].binding is Binding.CANDIDATE
     assert found.facts["y"].shape is None
 

@@ -28,12 +28,12 @@ def _joined(sketch: Sketch) -> str:
     return sketch.node("Concat", list(sketch.widths), (_WIDTH * len(sketch.widths),), axis=1)
 
 
-def _proved(model: onnx.ModelProto, sides: Mapping[str, Binding] = _SIDES) -> SplitModel:
+def _proved(model: onnx.ModelProto, sides: Mapping[str, Binding] = _SIDES, *, error: float = 1e-12) -> SplitModel:
     sides = {value.name: sides[value.name] for value in model.graph.input}
     split = split_graph(model, sides, _FREE)
     rows = random_rows(model, sides, 11, seed=0)
     (expected,) = in_float64(model, rows.gathered())
-    assert np.abs(rows.split(split, in_float64) - expected).max() <= 1e-12 * max(1, np.abs(expected).max())
+    assert np.abs(rows.split(split, in_float64) - expected).max() <= error * max(1, np.abs(expected).max())
     return split
 
 
@@ -161,3 +161,22 @@ def test_output_is_given_for_every_row_when_it_is_known_before(name: str) -> Non
     split = _proved(sketch.model(sketch.node("MatMul", [name, sketch.weight(6, 1)], (1,))))
     assert split.plan.work.candidate == 0
     assert split.plan.row == ()
+
+
+def test_batch_norm_is_split_with_its_layer_when_it_comes_after_a_concatenation() -> None:
+    sketch = _sketch()
+    statistics = [sketch.constant(sketch.random.random(18) + 0.5) for _ in range(4)]
+    normal = sketch.node("BatchNormalization", [_joined(sketch), *statistics], (18,))
+    split = _proved(sketch.model(sketch.node("MatMul", [normal, sketch.weight(18, 4)], (4,))), error=1e-6)
+    assert split.plan.work.candidate == 6 * 4
+
+
+def test_neighbors_are_fetched_as_one_when_a_concatenation_stays() -> None:
+    sketch = _sketch()
+    for name in ("j", "s"):
+        sketch.feature(name, 2)
+    joined = sketch.node("Concat", ["i", "j", "r", "s", "p"], (22,), axis=1)
+    squared = sketch.node("Mul", [joined, sketch.node("Softmax", [joined], (22,))], (22,))
+    split = _proved(sketch.model(squared), _SIDES | {"j": Binding.CATALOG, "s": Binding.REQUEST})
+    assert [(column.source, column.shape) for column in split.plan.catalog] == [("computed", (8,))]
+    assert [(column.source, column.shape) for column in split.plan.request] == [("computed", (8,))]

@@ -19,7 +19,8 @@ class SplitRow(Frozen):
     """One model.
 
     Attributes:
-        macs_before, macs_candidate: multiply-adds for a row; ``macs_catalog`` for an item, ``macs_request`` for a request.
+        macs_before, macs_candidate: multiply-adds for a row; ``macs_catalog`` for an item, ``macs_request`` for a
+            request.
         bytes_before, bytes_after: that a row gathers.
         stored_bytes: of an item, beside its features.
     """
@@ -51,8 +52,10 @@ def as_markdown(rows: Iterable[SplitRow]) -> str:
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
-        macs = f"{row.macs_before:,} | {row.macs_candidate:,} | {row.share:.0%} | {row.macs_catalog:,} | {row.macs_request:,}"
-        lines.append(f"| {row.model} | {macs} | {row.bytes_before:,} | {row.bytes_after:,} | {row.stored_bytes:,} |")
+        macs = f"{row.macs_before:,} | {row.macs_candidate:,} | {row.share:.0%}"
+        early = f"{row.macs_catalog:,} | {row.macs_request:,}"
+        sizes = f"{row.bytes_before:,} | {row.bytes_after:,} | {row.stored_bytes:,}"
+        lines.append(f"| {row.model} | {macs} | {early} | {sizes} |")
     return "\n".join(lines)
 
 

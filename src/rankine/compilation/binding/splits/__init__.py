@@ -17,6 +17,8 @@ from rankine.compilation.binding.splits.dots import pairwise
 from rankine.compilation.binding.splits.elementwise import product, quotient, unary
 from rankine.compilation.binding.splits.linear import linear
 from rankine.compilation.binding.splits.movement import gather, reshape, slices, squeeze, transpose, unsqueeze
+from rankine.compilation.binding.splits.normalization import batch_norm
+from rankine.compilation.binding.splits.runs import with_runs
 from rankine.compilation.binding.splits.spreader import Late, Spreader
 from rankine.compilation.binding.splits.sums import add, reduce_sum
 from rankine.models.rewrite.graph import Graph, renamed
@@ -35,6 +37,7 @@ SPLITS: Mapping[str, Split] = {
     **dict.fromkeys(("Add", "Neg", "Sub", "Sum"), add),
     **dict.fromkeys(("Gemm", "MatMul"), linear),
     **dict.fromkeys(("ReduceMean", "ReduceSum"), reduce_sum),
+    "BatchNormalization": batch_norm,
     "Concat": concat,
     "Div": quotient,
     "Gather": gather,
@@ -58,7 +61,7 @@ def spread(graph: Graph, sides: Mapping[str, Binding], late: Late = frozenset())
     emitter = Emitter(graph, sides)
     spreader = Spreader(emitter, late)
     for node in graph.nodes:
-        node = renamed(node, emitter.aliases)
+        node = with_runs(renamed(node, emitter.aliases), spreader)
         form = _form(node, spreader)
         if form is None or form.axis is not None or not covers(form, emitter):
             emitter.keep(node)

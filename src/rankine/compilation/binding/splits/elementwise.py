@@ -18,7 +18,7 @@ from rankine.compilation.binding.forms import Form, Term, selected
 from rankine.compilation.binding.lattice import EARLY, Binding, join
 from rankine.compilation.binding.splits.spreader import Spreader, attributes
 
-__all__ = ["product", "quotient", "unary"]
+__all__ = ["product", "quotient", "times", "unary"]
 
 
 def unary(node: onnx.NodeProto, spreader: Spreader) -> Form | None:
@@ -42,7 +42,7 @@ def product(node: onnx.NodeProto, spreader: Spreader) -> Form | None:
     if spreader.constant(left):
         left, right = right, left
     if spreader.constant(right):
-        return _times(spreader.form(left), spreader.emitter.graph.constants[right], spreader)
+        return times(spreader.form(left), spreader.emitter.graph.constants[right], spreader)
     forms = spreader.form(left), spreader.form(right)
     shapes = {spreader.emitter.shape(name) for name in (left, right)}
     if forms[0].axis != forms[1].axis or len(shapes) > 1 or not all(form.is_disjoint for form in forms):
@@ -55,10 +55,11 @@ def quotient(node: onnx.NodeProto, spreader: Spreader) -> Form | None:
     divisor = spreader.emitter.graph.constants.get(node.input[1])
     if divisor is None or divisor.size != 1 or not divisor.all():
         return None
-    return _times(spreader.form(node.input[0]), 1 / divisor.astype(np.float64), spreader)
+    return times(spreader.form(node.input[0]), 1 / divisor.astype(np.float64), spreader)
 
 
-def _times(form: Form, factor: np.ndarray, spreader: Spreader) -> Form | None:
+def times(form: Form, factor: np.ndarray, spreader: Spreader) -> Form | None:
+    """Every term times its part of a constant that is broadcast to the value; None where a place needs several."""
     if factor.size == 1:
         scale = float(factor.reshape(()))
         terms = [replace(term, scale=term.scale * scale) for term in form.terms]
