@@ -1,25 +1,27 @@
 """Where to cut: which of the values known early are computed early, and which are computed again for every row.
 
-For one side at a time a minimum cut finds the cheapest: a node that is run for every row costs its
-multiply-adds, and a value that crosses costs the bytes that a row fetches. So a value is stored, or its partial sum of
-the first layer, or it is recomputed from what crosses anyway, whichever is least.
+For one side at a time a minimum cut finds the cheapest: a node that is run for every row costs its multiply-adds, and a
+value that crosses costs the bytes that a row fetches. So a value is stored, or its partial sum of the first layer, or
+it is recomputed from what crosses anyway, whichever is least. What is computed early costs nothing.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import onnx
 
 from rankine.compilation.binding.costs import BYTES_OF, SCALE_BYTES, CostModel, Storage
 from rankine.compilation.binding.dims import size_of_row
 from rankine.compilation.binding.facts import Fact
-from rankine.compilation.binding.lattice import Binding
+from rankine.compilation.binding.lattice import EARLY, Binding
 from rankine.compilation.binding.minimum_cut import SINK, SOURCE, Arc, minimum_cut
 from rankine.compilation.binding.plan import Settings
 from rankine.models.rewrite.graph import Graph, reads
 
-__all__ = ["Cut", "best_cut", "crossing", "read_late"]
+__all__ = ["Cut", "best_cut"]
 
 
 _SMALLEST_PRICE, _LARGEST_PRICE = 1e-3, 1e6
@@ -28,17 +30,26 @@ _STEPS = 30
 
 @dataclass(frozen=True)
 class Cut:
-    """A graph and what of it is computed early.
+    """Of a graph.
 
     Attributes:
-        early: names of computed values.
+        crossing: computed values that are fetched for every row.
+        late: nodes that are run for every row. A node may be run early as well, for what is computed early from it.
+        inputs: of the graph, that the late nodes read.
         cost: of a row, in multiply-adds, by the cost model.
     """
 
     graph: Graph
     facts: Mapping[str, Fact]
-    early: set[str]
+    crossing: tuple[str, ...]
+    late: tuple[onnx.NodeProto, ...]
+    inputs: tuple[str, ...]
     cost: float
+
+    @property
+    def late_values(self) -> set[str]:
+        """What is computed for every row."""
+        return {name for node in self.late for name in node.output}
 
 
 @dataclass(frozen=True)
@@ -72,43 +83,49 @@ def best_cut(graph: Graph, facts: Mapping[str, Fact], settings: Settings) -> Cut
     the cheapest of all that hold as little.
     """
     costs = settings.costs
-    request = _early(graph, facts, Binding.REQUEST, Prices(costs, costs.request_byte))
+    request = _again(graph, facts, Binding.REQUEST, Prices(costs, costs.request_byte))
     limit = math.inf if settings.catalog_bytes is None else settings.catalog_bytes / settings.items
 
-    def at(price: float) -> set[str]:
-        return _early(graph, facts, Binding.CATALOG, Prices(costs, costs.catalog_byte, price, settings.storage))
+    def at(price: float) -> Cut:
+        prices = Prices(costs, costs.catalog_byte, price, settings.storage)
+        return _cut(graph, facts, request | _again(graph, facts, Binding.CATALOG, prices), settings)
 
-    def fits(early: set[str]) -> bool:
-        return sum(bytes_of(facts[name], settings.storage) for name in crossing(graph, early)) <= limit
+    def fits(cut: Cut) -> bool:
+        stored = [facts[name] for name in cut.crossing if facts[name].binding is Binding.CATALOG]
+        return sum(bytes_of(fact, settings.storage) for fact in stored) <= limit
 
-    low, high = 0.0, _LARGEST_PRICE
-    catalog = at(low)
-    if not fits(catalog):
-        catalog = at(high)
-        if not fits(catalog):
-            catalog = set()
-        for _ in range(_STEPS):
-            middle = math.sqrt(max(low, _SMALLEST_PRICE) * high)
-            tried = at(middle)
-            if fits(tried):
-                catalog, high = tried, middle
-            else:
-                low = middle
-    early = catalog | request
-    return Cut(graph, facts, early, _cost(graph, facts, early, settings))
-
-
-def crossing(graph: Graph, early: set[str]) -> list[str]:
-    """Values of ``early`` that something late reads, in the order of the graph."""
-    late = [node for node in graph.nodes if node.output[0] not in early]
-    read = {name for node in late for name in reads(node)}.union(graph.outputs)
-    return [name for node in graph.nodes for name in node.output if name in early and name in read]
+    best = at(0.0)
+    if fits(best):
+        return best
+    best, low, high = at(_LARGEST_PRICE), _SMALLEST_PRICE, _LARGEST_PRICE
+    for _ in range(_STEPS):
+        middle = math.sqrt(low * high)
+        tried = at(middle)
+        if fits(tried):
+            best, high = tried, middle
+        else:
+            low = middle
+    return best
 
 
-def read_late(graph: Graph, early: set[str]) -> list[str]:
-    """Inputs of the graph that something late reads."""
-    read = {name for node in graph.nodes if node.output[0] not in early for name in reads(node)}
-    return [value.name for value in graph.inputs if value.name in read.union(graph.outputs)]
+def _cut(graph: Graph, facts: Mapping[str, Fact], again: set[str], settings: Settings) -> Cut:
+    """What is read late, from the outputs back to values that cross.
+
+    Args:
+        again: values known early that are computed for every row, where they are read late.
+    """
+    wanted, late, crossing = set(graph.outputs), [], []
+    for node in reversed(graph.nodes):
+        read = [name for name in node.output if name in wanted]
+        early = facts[node.output[0]].binding in EARLY and not again.intersection(node.output)
+        if read and early:
+            crossing += read
+        elif read:
+            late.append(node)
+            wanted.update(reads(node))
+    inputs = tuple(value.name for value in graph.inputs if value.name in wanted)
+    cut = Cut(graph, facts, tuple(crossing[::-1]), tuple(late[::-1]), inputs, 0.0)
+    return replace(cut, cost=_cost(cut, settings))
 
 
 def bytes_of(fact: Fact, storage: Storage) -> int:
@@ -116,32 +133,27 @@ def bytes_of(fact: Fact, storage: Storage) -> int:
     return size_of_row(fact.shape or ()) * BYTES_OF[storage] + (SCALE_BYTES if storage == "int8" else 0)
 
 
-def _cost(graph: Graph, facts: Mapping[str, Fact], early: set[str], settings: Settings) -> float:
+def _cost(cut: Cut, settings: Settings) -> float:
     """Of a row: what is computed for it, and what it fetches."""
-    costs = settings.costs
+    costs, facts = settings.costs, cut.facts
     fetched = {Binding.CATALOG: costs.catalog_byte, Binding.REQUEST: costs.request_byte}
-    total = 0.0
-    for node in graph.nodes:
-        if node.output[0] not in early and facts[node.output[0]].binding is not Binding.CONSTANT:
-            total += costs.per_row(node, facts)
-    for name in crossing(graph, early):
+    total = sum(costs.per_row(n, facts) for n in cut.late if facts[n.output[0]].binding is not Binding.CONSTANT)
+    for name in cut.crossing:
         side = facts[name].binding
         storage: Storage = settings.storage if side is Binding.CATALOG else "float32"
         total += fetched[side] * bytes_of(facts[name], storage)
-    for name in read_late(graph, early):
-        total += fetched.get(facts[name].binding, 0.0) * bytes_of(facts[name], "float32")
-    return total
+    return total + sum(fetched.get(facts[name].binding, 0.0) * bytes_of(facts[name], "float32") for name in cut.inputs)
 
 
-def _early(graph: Graph, facts: Mapping[str, Fact], side: Binding, prices: Prices) -> set[str]:
-    """Computed values of a side that are best computed early."""
-    found = {node[1] for node in minimum_cut(_arcs(graph, facts, side, prices)) if isinstance(node, tuple)}
-    return {str(name) for name in found}
+def _again(graph: Graph, facts: Mapping[str, Fact], side: Binding, prices: Prices) -> set[str]:
+    """Computed values of a side that are better computed for every row than fetched, where they are read late."""
+    kept = minimum_cut(_arcs(graph, facts, side, prices))
+    own = [name for node in graph.nodes for name in node.output if facts[name].binding is side]
+    return {name for name in own if ("fetched", name) not in kept}
 
 
 def _arcs(graph: Graph, facts: Mapping[str, Fact], side: Binding, prices: Prices) -> list[Arc]:
-    """A value ``v`` is the node ``("early", v)``, on the source's side where it is computed early, and ``v`` alone, on
-    the sink's side where somebody reads it late."""
+    """A value ``v`` is on the sink's side where it is read late; ``("fetched", v)`` where it is computed for that."""
     inputs = [value.name for value in graph.inputs if facts[value.name].binding is side]
     arcs = [Arc(SOURCE, name, prices.of(facts[name], computed=False)) for name in inputs]
     arcs += [Arc(name, SINK, math.inf) for name in graph.outputs]
@@ -149,15 +161,11 @@ def _arcs(graph: Graph, facts: Mapping[str, Fact], side: Binding, prices: Prices
         if facts[node.output[0]].binding is not side:
             arcs += [Arc(name, SINK, math.inf) for name in reads(node) if facts[name].binding is side]
             continue
-        first = ("early", node.output[0])
+        first = ("fetched", node.output[0])
         arcs.append(Arc(SOURCE, first, prices.costs.per_row(node, facts)))
+        arcs += [Arc(name, first, math.inf) for name in reads(node) if facts[name].binding is side]
         for name in node.output:
-            arcs.append(Arc(("early", name), name, prices.of(facts[name], computed=True)))
+            arcs.append(Arc(("fetched", name), name, prices.of(facts[name], computed=True)))
             if name != node.output[0]:
-                arcs += [Arc(first, ("early", name), math.inf), Arc(("early", name), first, math.inf)]
-        for name in reads(node):
-            if facts[name].binding is side:
-                arcs.append(Arc(name, first, math.inf))
-                if name not in inputs:
-                    arcs.append(Arc(first, ("early", name), math.inf))
+                arcs += [Arc(first, ("fetched", name), math.inf), Arc(("fetched", name), first, math.inf)]
     return arcs

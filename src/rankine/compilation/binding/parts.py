@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from rankine.compilation.binding.dims import Rows
 from rankine.compilation.binding.facts import Fact
-from rankine.compilation.binding.frontier import Cut, crossing
+from rankine.compilation.binding.frontier import Cut
 from rankine.compilation.binding.lattice import EARLY, Binding
 from rankine.models.rewrite.graph import Graph, reads, renamed
 
@@ -50,11 +50,12 @@ def cut_out(cut: Cut, like: onnx.ModelProto) -> Parts:
     Raises:
         onnx.checker.ValidationError: a part is no valid graph.
     """
-    graph, facts, found = cut.graph, cut.facts, crossing(cut.graph, cut.early)
+    graph, facts = cut.graph, cut.facts
     models = {
-        side: _part(graph, facts, [name for name in found if facts[name].binding is side], (), like) for side in EARLY
+        side: _part(graph, facts, [name for name in cut.crossing if facts[name].binding is side], (), like)
+        for side in EARLY
     }
-    candidate = _part(graph, facts, graph.outputs, found, like)
+    candidate = _part(graph, facts, graph.outputs, cut.crossing, like)
     if candidate is None:
         raise TypeError("the model has no outputs")
     return Parts(models[Binding.CATALOG], models[Binding.REQUEST], candidate)

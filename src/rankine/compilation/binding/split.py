@@ -10,7 +10,7 @@ import onnx
 from rankine.compilation.binding.analysis import Refusal, analyze
 from rankine.compilation.binding.dims import Rows
 from rankine.compilation.binding.facts import Fact
-from rankine.compilation.binding.frontier import Cut, best_cut, crossing, read_late
+from rankine.compilation.binding.frontier import Cut, best_cut
 from rankine.compilation.binding.lattice import EARLY, Binding
 from rankine.compilation.binding.normalize import normalized
 from rankine.compilation.binding.parts import Parts, cut_out, with_late_outputs
@@ -84,7 +84,7 @@ def _not_early(spreader: Spreader, cut: Cut) -> Late:
     return frozenset(
         (layer, side)
         for (layer, side), products in spreader.products.items()
-        if side in EARLY and not cut.early.intersection(products)
+        if side in EARLY and cut.late_values.issuperset(products)
     )
 
 
@@ -92,13 +92,12 @@ def _written(
     cut: Cut, model: onnx.ModelProto, settings: Settings, refusals: Sequence[Refusal]
 ) -> tuple[BindingPlan, Parts]:
     parts = cut_out(cut, model)
-    read, crossed = read_late(cut.graph, cut.early), crossing(cut.graph, cut.early)
     columns = {
         side: (
-            *(_column(name, cut.facts[name], "input") for name in read if cut.facts[name].binding is side),
+            *(_column(name, cut.facts[name], "input") for name in cut.inputs if cut.facts[name].binding is side),
             *(
                 _column(name, cut.facts[name], "computed", settings if side is Binding.CATALOG else _DEFAULT)
-                for name in crossed
+                for name in cut.crossing
                 if cut.facts[name].binding is side
             ),
         )
