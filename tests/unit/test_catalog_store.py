@@ -14,10 +14,12 @@ from rankine.artifact import Artifact
 from rankine.catalog import Catalog, CatalogReader, CatalogWriter, DerivedKey, Deriver, Preparer, write_catalog
 from rankine.catalog.change import Change
 from rankine.catalog.derive import derive
+from rankine.catalog.log import append_record
 from rankine.cli.options import carry_catalog
 from rankine.errors import ArtifactError, DataError, EngineError
 from rankine.models.columns import Columns, Ragged
 from unit.catalog_items import (
+    FIRST_ITEMS,
     advance,
     check_equal,
     check_view,
@@ -415,3 +417,51 @@ def test_catalog_is_what_it_was_when_the_disk_has_no_room_for_a_snapshot(
         assert not list((tmp_path / "c").rglob(".unfinished-*"))
         assert writer.compact() == 3
     check_view(CatalogReader(tmp_path / "c").view, made)
+
+
+def test_views_hold_encoded_columns_when_a_reader_is_told_how(tmp_path: Path) -> None:
+    made = write_first(tmp_path / "c")
+    features = made.transforms.schema.catalog_features
+    calls: list[int] = []
+
+    def encode(raw: Columns) -> Columns:
+        calls.append(len(raw["brand"]))
+        return made.transforms.encode(features, raw, unseen="row")
+
+    reader, plain = CatalogReader(tmp_path / "c", encode=encode), CatalogReader(tmp_path / "c")
+    with CatalogWriter(tmp_path / "c") as writer:
+        for generation in range(2, 12):
+            advance(writer, made)
+            if generation == 8:
+                writer.compact()
+            before = len(calls)
+            view, raw = reader.refresh(), plain.refresh()
+            assert len(calls) <= before + 1  # what was encoded before is not encoded again
+            found = view.take(view.rows_of(raw.item_ids))
+            wanted = made.transforms.encode(features, raw.take(raw.item_rows), unseen="row")
+            assert list(found) == list(wanted)
+            for name, column in wanted.items():
+                check_equal(found[name], column)
+            key = made.derivers[2].key
+            both = (view.take_derived(key, view.item_rows), raw.take_derived(key, raw.item_rows))
+            assert np.array_equal(both[0]["bags"].dequantized(), both[1]["bags"].dequantized())
+    assert sorted(calls, reverse=True)[3] < FIRST_ITEMS // 2  # only snapshots were read whole: generations 1, 5 and 8
+
+
+def test_view_stays_when_a_record_cannot_be_read_behind_a_new_snapshot(tmp_path: Path) -> None:
+    made = write_first(tmp_path / "c")
+    reader = CatalogReader(tmp_path / "c")
+    with CatalogWriter(tmp_path / "c") as writer:
+        advance(writer, made)
+        writer.compact()
+    descriptor = os.open(tmp_path / "c" / "log-2", os.O_RDWR)
+    append_record(descriptor, (0, 2), b"no record\n")
+    for _ in range(2):
+        with pytest.raises(ArtifactError, match="log-2: generation 3: a record of the catalog's log cannot be read"):
+            reader.refresh()
+        check_view(reader.view, made)
+        assert reader.view.generation == 1
+    os.ftruncate(descriptor, 0)
+    os.close(descriptor)
+    assert reader.refresh().generation == 2
+    check_view(reader.view, made)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rankine.artifact import Artifact
 from rankine.catalog.change import unpack
-from rankine.catalog.log import LogEnd, read_records
+from rankine.catalog.log import LogEnd, Record, read_records
 from rankine.catalog.record import SnapshotRecord
-from rankine.catalog.segment import segment_of
+from rankine.catalog.segment import Segment, merge, segment_of
 from rankine.catalog.snapshot import read_snapshot
 from rankine.catalog.view import View
 from rankine.errors import ArtifactError
+from rankine.models.columns import Columns
 
-__all__ = ["CatalogReader", "log_of"]
+__all__ = ["CatalogReader", "Encode", "log_of"]
 
 _ATTEMPTS = 5
+
+Encode = Callable[[Columns], Columns]
+"""Raw columns of some items to encoded ones, by the same names: one row an item, each for itself."""
 
 
 class CatalogReader:
@@ -24,6 +30,11 @@ class CatalogReader:
 
     ``view`` is one generation and stays as it is; :meth:`refresh`, called by one thread, puts a newer one in its place.
     Whoever needs one generation for several steps keeps the view, not the reader.
+
+    Args:
+        path: of the catalog.
+        encode: what becomes of the raw columns of items, once, when they are read: the columns that it gives take their
+            place in views. It is for servers, which would else encode the same items at every request.
 
     Attributes:
         artifact: of the snapshot.
@@ -40,8 +51,8 @@ class CatalogReader:
     view: View
     end: LogEnd
 
-    def __init__(self, path: Path | str) -> None:
-        self._path = Path(path)
+    def __init__(self, path: Path | str, *, encode: Encode | None = None) -> None:
+        self._path, self._encode = Path(path), encode
         self._open()
 
     def refresh(self) -> View:
@@ -53,7 +64,9 @@ class CatalogReader:
         if _version(self._path) != self._version:
             self._open()
         else:
-            self._read_log(self.view)
+            records, end = read_records(self._log, self.end)
+            if records:
+                self.view, self.end = self._after(self.view, records, self._log), end
         return self.view
 
     def _open(self) -> None:
@@ -70,20 +83,28 @@ class CatalogReader:
                 continue
             # Else a new snapshot took the place of this one while it was read, and its log may be gone already.
             if _version(self._path) == version:
+                first = replace(
+                    view, segments=tuple(self._encoded(segment, view.features) for segment in view.segments)
+                )
+                self.view, self.end = self._after(first, records, log), end
                 self.artifact, self.record, self._version, self._log = artifact, record, version, log
-                self._take(view, records, end)
                 return
         hint = "Compact less often."
         raise ArtifactError("the catalog is replaced faster than it is read", where=str(self._path), hint=hint)
 
-    def _read_log(self, view: View) -> None:
-        records, end = read_records(self._log, self.end)
-        if records:
-            self._take(view, records, end)
+    def _after(self, view: View, records: list[Record], log: Path) -> View:
+        """The view after these records of its log."""
+        if not records:
+            return view
+        changes = [segment_of(unpack(content, f"{log}: generation {number}")) for number, content in records]
+        return view.after([self._encoded(merge(changes), view.features)], records[-1][0])
 
-    def _take(self, view: View, records: list[tuple[int, bytes]], end: LogEnd) -> None:
-        changes = [segment_of(unpack(content, f"{self._log}: generation {number}")) for number, content in records]
-        self.view, self.end = view.after(changes, end[1]), end
+    def _encoded(self, segment: Segment, features: Sequence[str]) -> Segment:
+        if self._encode is None or not segment.columns:
+            return segment
+        raw = {name: segment.columns[name] for name in features}
+        others = {name: column for name, column in segment.columns.items() if name not in raw}
+        return replace(segment, columns={**self._encode(raw), **others})
 
 
 def log_of(folder: Path, generation: int) -> Path:
