@@ -11,6 +11,7 @@ from typing import Self
 
 import numpy as np
 
+from rankine.artifact import Artifact
 from rankine.catalog.change import Change, pack
 from rankine.catalog.conform import conform
 from rankine.catalog.durable import sync_folder
@@ -18,6 +19,7 @@ from rankine.catalog.lock import writing
 from rankine.catalog.log import append_record, cut
 from rankine.catalog.prepare import Preparer
 from rankine.catalog.reader import CatalogReader, log_of
+from rankine.catalog.record import read_record
 from rankine.catalog.snapshot import write_snapshot
 from rankine.catalog.sweep import sweep
 from rankine.catalog.view import View
@@ -38,7 +40,7 @@ class CatalogWriter:
 
     def __init__(self, path: Path | str) -> None:
         self._path = Path(path)
-        CatalogReader(self._path)  # before the lock file is made: not in a folder that is no catalog
+        read_record(Artifact.open(self._path))  # before the lock file is made: not in a folder that is no catalog
         with ExitStack() as opening:
             opening.enter_context(writing(self._path))
             self._log = opening.enter_context(ExitStack())
