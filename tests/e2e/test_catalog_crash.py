@@ -17,17 +17,23 @@ from rankine.catalog import CatalogReader, CatalogWriter
 from rankine.errors import ArtifactError
 from unit.catalog_items import check_view, write_first
 
+pytestmark = pytest.mark.e2e
 KILLS = int(os.environ.get("RANKINE_CATALOG_KILLS", "40"))
 """The long run has 500."""
 SEED = int(os.environ.get("RANKINE_CATALOG_SEED", "0"))
 
 
+def environ() -> dict[str, str]:
+    """Of a process that imports these sources and these tests' helpers."""
+    paths = [str(ROOT / "src"), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
 @pytest.mark.timeout(60 + 5 * KILLS)
 def test_nothing_acknowledged_is_lost_when_writers_are_killed(tmp_path: Path) -> None:
     script = ROOT / "tests" / "e2e" / "catalog_crashes.py"
-    path = os.pathsep.join(filter(None, [str(ROOT / "tests"), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, str(script), str(tmp_path), str(KILLS), str(SEED)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path})
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environ())
     assert ended.returncode == 0, ended.stdout + ended.stderr
     found = json.loads(ended.stdout)
     assert found["kills"] == KILLS
@@ -39,7 +45,9 @@ def test_lock_is_free_when_its_holder_was_killed(tmp_path: Path) -> None:
     made = write_first(tmp_path / "c")
     code = "import sys, time; from rankine.catalog import CatalogWriter\n"
     code += "writer = CatalogWriter(sys.argv[1]); print('open', flush=True); time.sleep(600)"
-    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "c")], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "c")], stdout=subprocess.PIPE, text=True, env=environ()
+    )
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "open\n"
@@ -61,9 +69,7 @@ def test_readers_see_whole_generations_when_another_process_writes_and_compacts(
     code += "    while writer.generation < 14:\n"
     code += "        advance(writer, made)\n"
     code += "        if writer.generation % 4 == 0: writer.compact()\n"
-    path = os.pathsep.join(filter(None, [str(ROOT / "tests"), os.environ.get("PYTHONPATH")]))
-    environ = {**os.environ, "PYTHONPATH": path}
-    writing = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "c")], env=environ)
+    writing = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "c")], env=environ())
     reader = CatalogReader(tmp_path / "c")
     seen = {reader.view.generation}
     try:
