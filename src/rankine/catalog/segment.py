@@ -22,15 +22,23 @@ class Segment:
 
     Attributes:
         ids: ``(n,)`` sorted and distinct: int64, or UTF-8 bytes.
-        rows: ``(n,)`` int64, the row of each id in ``columns``; -1 where it is deleted.
+        rows: ``(n,)`` int64, the row of each id in ``columns``; -1 where it is deleted. None where id ``i`` is row ``i``,
+            as in a snapshot, of which nothing is held in memory.
         columns: raw and derived, ``length`` rows each; may lie in mapped files.
         length: rows in ``columns``.
     """
 
     ids: np.ndarray
-    rows: np.ndarray
+    rows: np.ndarray | None
     columns: Columns
     length: int
+
+    def rows_at(self, positions: np.ndarray, start: int = 0) -> np.ndarray:
+        """Rows of the ids at ``positions (m,)``, int64 ``(m,)``, counted from ``start``; -1 where one is deleted."""
+        if self.rows is None:
+            return positions + start
+        rows = self.rows[positions]
+        return np.where(rows == ABSENT, ABSENT, rows + start)
 
 
 def check_kind(ids: np.ndarray, known: np.ndarray) -> None:
@@ -83,7 +91,7 @@ def newest(segments: Sequence[Segment]) -> tuple[np.ndarray, np.ndarray]:
     ids = np.concatenate([segment.ids for segment in segments])
     rows = np.concatenate(
         [
-            np.where(segment.rows == ABSENT, ABSENT, segment.rows + start)
+            segment.rows_at(np.arange(len(segment.ids)), int(start))
             for segment, start in zip(segments, starts, strict=False)
         ]
     )

@@ -22,8 +22,6 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 from rankine.artifact import Artifact, Blob, Manifest
 from rankine.catalog.column_files import write_columns
 from rankine.catalog.durable import BlobFile, replace_file, sync_folder
@@ -59,7 +57,7 @@ def read_snapshot(artifact: Artifact) -> tuple[View, SnapshotRecord]:
         if length != record.items:
             where = f"{artifact.path}: {name}"
             raise ArtifactError("has the wrong length", where=where, got=length, allowed=str(record.items))
-    segment = Segment(ids, np.arange(record.items), columns, record.items)
+    segment = Segment(ids, None, columns, record.items)
     derived = {kept.key: kept.widths for kept in record.derived}
     return View(record.generation, (segment,), tuple(record.features), derived), record
 

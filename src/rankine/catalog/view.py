@@ -50,7 +50,8 @@ class View:
     @cached_property
     def _items(self) -> tuple[np.ndarray, np.ndarray]:
         if len(self.segments) == 1:
-            return self.segments[0].ids, self.segments[0].rows
+            only = self.segments[0]
+            return only.ids, only.rows_at(np.arange(len(only.ids)))
         ids, rows = newest(self.segments)
         return ids[rows != ABSENT], rows[rows != ABSENT]
 
@@ -72,8 +73,7 @@ class View:
         for segment in self.segments:  # the oldest first: what a later one says replaces it, also that it is deleted
             at = find(segment.ids, ids)
             known = np.flatnonzero(at != ABSENT)
-            rows = segment.rows[at[known]]
-            found[known] = np.where(rows == ABSENT, ABSENT, rows + start)
+            found[known] = segment.rows_at(at[known], start)
             start += segment.length
         return found
 
