@@ -22,8 +22,8 @@ class Segment:
 
     Attributes:
         ids: ``(n,)`` sorted and distinct: int64, or UTF-8 bytes.
-        rows: ``(n,)`` int64, the row of each id in ``columns``; -1 where it is deleted. None where id ``i`` is row ``i``,
-            as in a snapshot, of which nothing is held in memory.
+        rows: ``(n,)`` int64, the row of each id in ``columns``; -1 where it is deleted. None where id ``i`` is
+            row ``i``, as in a snapshot, of which nothing is held in memory.
         columns: raw and derived, ``length`` rows each; may lie in mapped files.
         length: rows in ``columns``.
     """
