@@ -61,9 +61,9 @@ _MIXING = {
     "rows beside columns": ([_node("Transpose", "i", "t"), _node("Add", "i t", "y")], "Add 'y': rows do not lie along"),
     "rows after rows": ([_node("Concat", "i i", "y", axis=0)], "Concat 'y': it puts rows one after the other"),
     "a running sum": ([_node("CumSum", "i zero0", "y")], "CumSum 'y': it mixes rows"),
-    "the number of rows": (
-        [_node("Shape", "i", "s"), _node("ConstantOfShape", "s", "y")],
-        "ConstantOfShape 'y': it makes",
+    "numbers of the rows": (
+        [_node("Shape", "i", "s"), _node("Gather", "s zero0", "n"), _node("Range", "zero0 n one0", "y")],
+        "Range 'y': it makes values out of the number of rows",
     ),
     "an unknown operator": ([_node("Det", "i", "y")], "Det 'y': nothing is known of this operator"),
 }
@@ -72,6 +72,7 @@ _CONSTANTS = {
     "one": np.array([1]),
     "two": np.array([1, 0]),
     "zero0": np.array(0),
+    "one0": np.array(1),
     "flat": np.array([-1, 4]),
     "fixed": np.array([2, 8]),
 }

@@ -84,7 +84,8 @@ def test_factorization_machine_stores_its_sums_when_split() -> None:
     difference = sketch.node("Sub", [sketch.node("Mul", [total, total], (2,)), squares], (2,))
     order = sketch.node("ReduceSum", [difference, one], (1,), keepdims=1)
     split = _proved(sketch.model(sketch.node("Mul", [order, sketch.constant(0.5)], (1,))))
-    assert sorted(column.shape for column in split.plan.catalog) == [(1,), (2,)]  # sum v^2, and sum v
+    assert [column.shape for column in split.plan.catalog] == [(2,), (2,)]  # sum v^2, and sum v
+    assert [column.source for column in split.plan.catalog] == ["computed", "computed"]
     assert [column.source for column in split.plan.request] == ["computed", "computed"]
 
 
@@ -180,3 +181,18 @@ def test_neighbors_are_fetched_as_one_when_a_concatenation_stays() -> None:
     split = _proved(sketch.model(squared), _SIDES | {"j": Binding.CATALOG, "s": Binding.REQUEST})
     assert [(column.source, column.shape) for column in split.plan.catalog] == [("computed", (8,))]
     assert [(column.source, column.shape) for column in split.plan.request] == [("computed", (8,))]
+
+
+def test_zeros_for_every_row_need_no_feature_when_they_are_only_added() -> None:
+    """What exporters write for ``torch.zeros(x.shape[0], 1)``: of ``i`` the number of rows only is read."""
+    sketch = _sketch(pair=False)
+    rows = sketch.node("Gather", [sketch.node("Shape", ["i"], (2,)), sketch.constant(0, np.int64)], (), axis=0)
+    one = sketch.node("Reshape", [rows, sketch.sizes(1)], (1,))
+    sizes = sketch.node("Concat", [one, sketch.sizes(1)], (2,), axis=0)
+    zeros = sketch.node("ConstantOfShape", [sizes], (1,))
+    products = [sketch.node("MatMul", [name, sketch.weight(6, 1)], (1,)) for name in ("i", "r")]
+    for product in products:
+        zeros = sketch.node("Add", [zeros, product], (1,))
+    split = _proved(sketch.model(zeros))
+    assert [column.source for column in (*split.plan.catalog, *split.plan.request)] == ["computed", "computed"]
+    assert _operators(split) == ["Add", "Identity"]

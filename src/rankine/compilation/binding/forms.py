@@ -16,7 +16,19 @@ from rankine.compilation.binding.dims import Shape, Unprovable, broadcast
 from rankine.compilation.binding.emitter import Emitter
 from rankine.compilation.binding.lattice import EARLY, Binding
 
-__all__ = ["Form", "Term", "along", "concatenated", "covers", "is_worth_it", "regrouped", "scaled", "selected", "total"]
+__all__ = [
+    "Form",
+    "Term",
+    "along",
+    "cancels",
+    "concatenated",
+    "covers",
+    "is_worth_it",
+    "regrouped",
+    "scaled",
+    "selected",
+    "total",
+]
 
 _ORDER = (Binding.CONSTANT, Binding.CATALOG, Binding.REQUEST, Binding.CANDIDATE)
 
@@ -103,6 +115,13 @@ def regrouped(form: Form, emitter: Emitter) -> Form:
         own = [term for term in form.terms if emitter.binding(term.value) is binding]
         terms += _joined(own, form, emitter) if form.axis is not None else _added(own, emitter)
     return replace(form, terms=tuple(terms))
+
+
+def cancels(form: Form, emitter: Emitter) -> bool:
+    """Whether the terms of a sum, one of them known per row, have different signs: what follows is better done after
+    them, since the error of a difference is that of its larger parts."""
+    late = any(emitter.binding(term.value) is Binding.CANDIDATE for term in form.terms)
+    return form.axis is None and late and len({term.scale > 0 for term in form.terms}) > 1
 
 
 def concatenated(terms: Sequence[Term], axis: int, emitter: Emitter) -> Term:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 
 from rankine.compilation.binding.analysis import judge
 from rankine.compilation.binding.dims import Rows, Shape
@@ -32,11 +33,15 @@ def normalized(model: onnx.ModelProto, sides: Mapping[str, Binding]) -> Graph:
     """
     emitter = Emitter(_folded(model), sides)
     folds: dict[str, str] = {}
+    filled: dict[str, np.ndarray] = {}
     for node in _folded(model).nodes:
         if node.op_type in _SIZED:
             _sized(emitter, node)
+        node = _cast(emitter, _without_filled(emitter, node, filled))
         if not _unfolded(emitter, node, folds) and not _split_apart(emitter, node):
             emitter.keep(node)
+        if node.op_type == "ConstantOfShape":
+            _note_filled(emitter, node, filled)
     emitter.graph.prune()
     return emitter.graph
 
@@ -78,6 +83,38 @@ def _sized(emitter: Emitter, node: onnx.NodeProto) -> None:
             return
     filler = -1 if node.op_type == "Reshape" else 1
     node.input[1] = emitter.constant([filler if isinstance(dim, Rows) else dim for dim in content], np.int64)
+
+
+def _note_filled(emitter: Emitter, node: onnx.NodeProto, filled: dict[str, np.ndarray]) -> None:
+    """Remember one row of what holds the same number in all rows."""
+    fact = emitter.facts[node.output[0]]
+    if fact.shape is not None and sum(isinstance(dim, Rows) for dim in fact.shape) == 1:
+        value = attribute(node, "value")
+        number = np.zeros(1, np.float32) if value is None else numpy_helper.to_array(value)
+        sizes = [1 if isinstance(dim, Rows) else dim for dim in fact.shape]
+        filled[node.output[0]] = np.full(sizes, number.reshape(-1)[0], fact.dtype)
+
+
+def _without_filled(emitter: Emitter, node: onnx.NodeProto, filled: dict[str, np.ndarray]) -> onnx.NodeProto:
+    """An elementwise node that reads one row of such a value, broadcast: how many there are does not matter."""
+    if node.op_type not in ("Add", "Div", "Max", "Min", "Mul", "Sub", "Where") or not filled.keys() & set(node.input):
+        return node
+    names = emitter.aliases | {name: emitter.constant(row, row.dtype) for name, row in filled.items()}
+    copy = renamed(node, {name: names[name] for name in node.input if name in names})
+    before, _ = judge(renamed(node, emitter.aliases), emitter.facts, emitter.graph.constants)
+    after, _ = judge(copy, emitter.facts, emitter.graph.constants)
+    same = before[node.output[0]].shape == after[node.output[0]].shape is not None
+    return copy if same else node
+
+
+def _cast(emitter: Emitter, node: onnx.NodeProto) -> onnx.NodeProto:
+    """A ``CastLike`` as a cast: of the other value only the type is read, not when it is known."""
+    like = emitter.facts.get(emitter.aliases.get(node.input[1], node.input[1])) if node.op_type == "CastLike" else None
+    if like is None or like.shape is None:
+        return node
+    return helper.make_node(
+        "Cast", [node.input[0]], [node.output[0]], to=helper.np_dtype_to_tensor_dtype(np.dtype(like.dtype))
+    )
 
 
 def _unfolded(emitter: Emitter, node: onnx.NodeProto, folds: dict[str, str]) -> bool:

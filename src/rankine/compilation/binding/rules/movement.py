@@ -20,7 +20,7 @@ def _reshape(read: Reading) -> list[Out]:
     shape = read.shape()
     if not read.attribute("allowzero", 0):
         target = [shape[axis] if dim == 0 else dim for axis, dim in enumerate(target)]
-    return [Out(reshaped(shape, target))]
+    return [Out(reshaped(shape, target), content=_content(read))]
 
 
 def _flatten(read: Reading) -> list[Out]:
@@ -76,7 +76,9 @@ def _unsqueeze(read: Reading) -> list[Out]:
 def _squeeze(read: Reading) -> list[Out]:
     axes, shape = read.axes(1, "axes"), read.shape()
     if axes is None:
-        raise Unprovable("it drops the rows where there is one")
+        if row_axis(shape) is not None:
+            raise Unprovable("it drops the rows where there is one")
+        axes = tuple(axis for axis, dim in enumerate(shape) if dim == 1)
     if any(shape[axis] != 1 for axis in axes):
         raise Unprovable("it drops the rows")
     return [Out(tuple(dim for axis, dim in enumerate(shape) if axis not in axes), content=_content(read))]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from onnx.numpy_helper import to_array
 
 from rankine.compilation.binding.dims import Dim, Rows, Unprovable, size_of_row
 from rankine.compilation.binding.facts import Out, Reading
@@ -47,12 +48,22 @@ def _result(operator: str, left: Dim, right: Dim) -> Dim | None:
     if isinstance(left, int) and isinstance(right, int):
         function: Callable[[int, int], int] | None = _ARITHMETIC.get(operator)
         return None if function is None or (operator == "Div" and (right <= 0 or left < 0)) else function(left, right)
+    if operator in ("Add", "Sub") and right == 0:
+        return left
+    if operator == "Add" and left == 0:
+        return right
     if operator == "Mul" and not (isinstance(left, Rows) and isinstance(right, Rows)):
         factor = size_of_row((left, right))
         return Rows(factor) if factor > 0 else None
     if operator == "Div" and isinstance(left, Rows) and isinstance(right, int) and right > 0:
         return None if left.factor % right else Rows(left.factor // right)
     return None
+
+
+def _filled(read: Reading) -> list[Out]:
+    """The same number everywhere, in every row."""
+    value = read.attribute("value")
+    return [Out(tuple(read.content(0)), np.dtype(np.float32) if value is None else to_array(value).dtype)]
 
 
 def _refused(read: Reading) -> list[Out]:
@@ -68,7 +79,8 @@ _ARITHMETIC: Mapping[str, Callable[[int, int], int]] = {
 
 rules: Mapping[str, object] = {
     **dict.fromkeys(_ARITHMETIC, _computed),
-    **dict.fromkeys(("ConstantOfShape", "Range", "EyeLike", "NonZero"), _refused),
+    **dict.fromkeys(("Range", "EyeLike", "NonZero"), _refused),
+    "ConstantOfShape": _filled,
     "Shape": _shape,
     "Size": _size,
 }

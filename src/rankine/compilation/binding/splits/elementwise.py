@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 from rankine.compilation.binding.dims import broadcast
-from rankine.compilation.binding.forms import Form, Term, selected
+from rankine.compilation.binding.forms import Form, Term, cancels, selected
 from rankine.compilation.binding.lattice import EARLY, Binding, join
 from rankine.compilation.binding.splits.spreader import Spreader, attributes
 
@@ -60,6 +60,9 @@ def quotient(node: onnx.NodeProto, spreader: Spreader) -> Form | None:
 
 def times(form: Form, factor: np.ndarray, spreader: Spreader) -> Form | None:
     """Every term times its part of a constant that is broadcast to the value; None where a place needs several."""
+    exact = factor.size == 1 and np.frexp(float(factor.reshape(())))[0] in (0.5, -0.5)
+    if cancels(form, spreader.emitter) and not exact:
+        return None
     if factor.size == 1:
         scale = float(factor.reshape(()))
         terms = [replace(term, scale=term.scale * scale) for term in form.terms]

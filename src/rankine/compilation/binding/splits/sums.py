@@ -1,7 +1,8 @@
 """Sums, and sums along an axis: the terms of all operands, those known at the same time added before.
 
 So the second order of a factorization machine: ``sum of v = sum over the request's v + sum over the item's v + ...``,
-the same for ``sum of v^2``; and where what follows is a sum again, up to the logits, one number an item is left.
+the same for ``sum of v^2``; and where what follows is a sum again, up to the logits, one number an item is left. (Not
+through ``(sum of v)^2 - sum of v^2``: a difference is taken before it is summed, or its error would grow.)
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
-from rankine.compilation.binding.forms import Form, Term, along, selected
+from rankine.compilation.binding.forms import Form, Term, along, cancels, selected
 from rankine.compilation.binding.splits.spreader import Spreader
 from rankine.models.rewrite.graph import attribute
 
@@ -48,6 +49,8 @@ def reduce_sum(node: onnx.NodeProto, spreader: Spreader) -> Form | None:
     form = spreader.form(node.input[0])
     given = spreader.emitter.graph.constants.get(node.input[1]) if len(node.input) > 1 else None
     if given is None or not given.size:
+        return None
+    if cancels(form, spreader.emitter):
         return None
     rank = len(form.shape)
     axes = sorted(int(axis) % rank for axis in given.reshape(-1))
