@@ -42,8 +42,8 @@ FAST = """\
 Milliseconds of one call with 512 rows, table lookups included, in one thread: medians with quartiles. All columns of a
 row were timed in turn in one run. *Share* is the median beside PyTorch eager's, the baseline as its owners run it; *of
 the best* beside the faster of ONNX Runtime and OpenVINO on the same uncompressed baseline. *INT8* is the variant of
-the first table; *FP32* the same student before quantization, tested in the same run. *Control* is how far a fixed piece of NumPy moved in that run
-(quartiles, of its median): above 10 % the run is called noise.
+the first table; *FP32* the same student before quantization, tested in the same run. *Control* is how far a fixed piece
+of NumPy moved in that run (quartiles, of its median): above 10 % the run is called noise.
 """
 HONESTY = """\
 ## Could a small network have been trained right away?
