@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from readme_block import write_block
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "compression"
 LATENCY = ROOT / "benchmarks" / "results" / "compression-latency"
 SEARCH = ROOT / "benchmarks" / "results" / "search"
 FOREIGN = ROOT / "benchmarks" / "results" / "foreign-compression"
 PAGE = ROOT / "docs" / "reference" / "compression.md"
-README = ROOT / "README.md"
 STOCK = ("onnxruntime", "openvino")
-BEGIN, END = "<!-- compression:begin -->", "<!-- compression:end -->"
 INTRODUCTION = """\
 # Compressed models
 
@@ -108,15 +108,6 @@ def summary(results: Mapping[str, Mapping[str, Any]]) -> str:
         shares = _shares(result)
         rows.append((f"`{name}`", result["dataset"], *shares, *_change(one), f"{result['margin']:g}{verdict}", share))
     return "\n".join(_table(head, rows))
-
-
-def replace_block(text: str, block: str) -> str:
-    """``text`` with ``block`` between the markers."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"{README}: the markers {BEGIN} and {END} are not there")
-    return f"{before}{begin}\n{block}\n{end}{after}"
 
 
 def read_results(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
@@ -328,7 +319,7 @@ def _share(size: Mapping[str, Any], whole: Mapping[str, Any], what: str) -> str:
 def main() -> None:
     results = read_results()
     PAGE.write_text(render(results, *(read_results(folder) for folder in (LATENCY, SEARCH, FOREIGN))), encoding="utf-8")
-    README.write_text(replace_block(README.read_text(encoding="utf-8"), summary(results)), encoding="utf-8")
+    write_block("compression", summary(results))
 
 
 if __name__ == "__main__":

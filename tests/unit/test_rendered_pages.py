@@ -66,8 +66,9 @@ def test_page_of_compression_is_what_the_results_say_when_rendered(compression) 
 
 
 def test_readme_on_compression_is_what_the_results_say_when_rendered(compression) -> None:
-    readme = compression.README.read_text(encoding="utf-8")
-    assert readme == compression.replace_block(readme, compression.summary(compression.read_results()))
+    block = importlib.import_module("readme_block")
+    readme = block.README.read_text(encoding="utf-8")
+    assert readme == block.replace_block(readme, "compression", compression.summary(compression.read_results()))
 
 
 def test_page_of_compression_says_no_when_a_network_from_scratch_is_smaller(compression) -> None:
