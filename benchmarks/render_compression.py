@@ -223,7 +223,17 @@ def _latency(latency: Mapping[str, Mapping[str, Any]]) -> list[str]:
         ]
         named = [f"{time} {one['engine']}" for time, one in zip(times[1:], (stock, ours, plain), strict=True)]
         rows.append(
-            (f"`{name}`", times[0], named[0], named[1], f"**{share}**", of_stock, named[2], plain_share, control)
+            (
+                f"`{name}`",
+                times[0],
+                named[0],
+                named[1],
+                share if run["noisy"] else f"**{share}**",
+                of_stock,
+                named[2],
+                plain_share,
+                control,
+            )
         )
     return _table(head, rows)
 
@@ -253,7 +263,7 @@ def _searches(searches: Mapping[str, Mapping[str, Any]]) -> list[str]:
             )
         lines += [
             f"`{name}` on {found['dataset']}, target `{found['target']}`: {found['evaluations']} evaluations in "
-            f"{found['seconds'][1] / 60:.0f} minutes on a busy core. Interrupted with {stop['kept']} of them on disk, "
+            f"{found['seconds'][1] / 60:.0f} minutes on one core. Interrupted with {stop['kept']} of them on disk, "
             f"of which {stop['untouched']} were not done again; the second search "
             f"{'gave the same ladder, down to the weights' if found['same'] else '**gave another ladder**'}.",
             "",

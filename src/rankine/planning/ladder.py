@@ -131,13 +131,12 @@ def plan_tests(
         for step in sorted({at for _, at in p_values}):
             found = next((name for name in cheaper if p_values[name, step] <= level), None)
             if found is not None:
-                chosen.setdefault(found, Trial(found, step, p_values[found, step]))
+                if found not in chosen or step < chosen[found].margin:
+                    chosen[found] = Trial(found, step, p_values[found, step])
                 cheaper = cheaper[: cheaper.index(found)]
     if not any(trial.margin <= margin for trial in chosen.values()):
-        left = [name for name in cheapest_first if name not in chosen]
-        if left:
-            likeliest = min(left, key=lambda name: p_values[name, margin])
-            chosen[likeliest] = Trial(likeliest, margin, p_values[likeliest, margin])
+        likeliest = min(cheapest_first, key=lambda name: p_values[name, margin])
+        chosen[likeliest] = Trial(likeliest, margin, p_values[likeliest, margin])
     tests = [
         Trial(trial.variant, at, p_value)
         for trial in chosen.values()
