@@ -26,7 +26,7 @@ demo: $(STAMP) ## train, compress, certify, serve and measure in one go, on synt
 test: $(STAMP) ## the whole test suite
 	$(BIN)/python -m pytest
 
-unit: $(STAMP) ## the unit tests only: about two minutes
+unit: $(STAMP) ## the unit tests only: about a minute and a half
 	$(BIN)/python -m pytest tests/unit
 
 check: $(STAMP) ## format, lint, types, import contracts

@@ -39,7 +39,7 @@ from rankine.planning.optimize import optimize, verification_rows
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "compression"
 RECIPES = HERE / "recipes"
-"""One file a family, chosen on validation rows."""
+"""One file a family, chosen on validation rows; with ``.too-small``, what the gate has to refuse."""
 TOO_SMALL = "too-small"
 
 
@@ -105,7 +105,7 @@ def run(name: str, family: Family, dataset: Dataset, work: Path) -> FamilyCompre
     """Compress, certify and compare; resumes from what ``work`` has."""
     baseline = baseline_of(name, family, dataset, work)
     recipe = load_yaml(Recipe, RECIPES / f"{name}.yaml")
-    tiny = Recipe(name=TOO_SMALL, passes=(Distill(sizes=SIZES[name][-1]), Quantize()))
+    tiny = _too_small(name)
     out = work / "compressed"
     certified = (
         Artifact.open(out)
@@ -128,6 +128,14 @@ def run(name: str, family: Family, dataset: Dataset, work: Path) -> FamilyCompre
         created=datetime.now(UTC),
         environment=environment(),
     )
+
+
+def _too_small(name: str) -> Recipe:
+    """The smallest of the sizes, or what a file of its own says where that is not too small."""
+    own = RECIPES / f"{name}.{TOO_SMALL}.yaml"
+    if own.exists():
+        return load_yaml(Recipe, own)
+    return Recipe(name=TOO_SMALL, passes=(Distill(sizes=SIZES[name][-1]), Quantize()))
 
 
 def _compressed(artifact: Artifact, name: str) -> Made:

@@ -95,6 +95,7 @@ class SearchRun(Frozen):
 
 def main() -> None:
     arguments = _arguments()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it, and so would a child
     for name in (arguments.only or "dcn_v2").split(","):
         family, work = FAMILIES[name], arguments.work / name
         dataset = open_data(family, arguments.data_root)
@@ -118,10 +119,11 @@ def _first(baseline: Artifact, data: Path, margin: float, work: Path) -> None:
         return
     begin = time.monotonic()
     folder = work / "first.search" / "evaluations"
+    enough = len(_records(folder)) + INTERRUPT_AFTER
     process = subprocess.Popen(
         _command(baseline, data, margin, work, "first"), stderr=subprocess.PIPE, text=True, start_new_session=True
     )
-    while process.poll() is None and len(_records(folder)) < INTERRUPT_AFTER:
+    while process.poll() is None and len(_records(folder)) < enough:
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()

@@ -10,14 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from readme_block import write_block
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "compression"
 LATENCY = ROOT / "benchmarks" / "results" / "compression-latency"
+SEARCH = ROOT / "benchmarks" / "results" / "search"
 FOREIGN = ROOT / "benchmarks" / "results" / "foreign-compression"
 PAGE = ROOT / "docs" / "reference" / "compression.md"
-README = ROOT / "README.md"
 STOCK = ("onnxruntime", "openvino")
-BEGIN, END = "<!-- compression:begin -->", "<!-- compression:end -->"
 INTRODUCTION = """\
 # Compressed models
 
@@ -27,7 +28,8 @@ and, where users are known, AUC and NDCG@10 within users, each at its margin ([h
 
 This page is rendered by `python benchmarks/render_compression.py` from the files in
 [benchmarks/results](../../benchmarks/results), which `benchmarks/compression.py`, `benchmarks/compression_sizes.py`,
-`benchmarks/compression_latency.py` and `benchmarks/foreign_compression.py` make. Do not edit it.
+`benchmarks/compression_latency.py`, `benchmarks/compression_search.py` and `benchmarks/foreign_compression.py` make. Do
+not edit it.
 """
 LEGEND = """\
 *MACs* are multiply-adds of the dense graph for one row, *bytes* its weights and the tables as they are stored; both as
@@ -39,9 +41,9 @@ FAST = """\
 
 Milliseconds of one call with 512 rows, table lookups included, in one thread: medians with quartiles. All columns of a
 row were timed in turn in one run. *Share* is the median beside PyTorch eager's, the baseline as its owners run it; *of
-the best* beside the faster of ONNX Runtime and OpenVINO on the same uncompressed baseline. The certified variant is the
-INT8 one; FP32 is the same student before quantization. *Control* is how far a fixed piece of NumPy moved in that run
-(quartiles, of its median): above 10 % the run is called noise.
+the best* beside the faster of ONNX Runtime and OpenVINO on the same uncompressed baseline. *INT8* is the variant of
+the first table; *FP32* the same student before quantization, tested in the same run. *Control* is how far a fixed piece
+of NumPy moved in that run (quartiles, of its median): above 10 % the run is called noise.
 """
 HONESTY = """\
 ## Could a small network have been trained right away?
@@ -56,6 +58,14 @@ REFUSED = """\
 
 A student that is too small, distilled and quantized like the others, in the same run and under the same procedure.
 """
+SEARCHED = """\
+## Found by search
+
+`rankine optimize --search` with the space of the model and nothing said of sizes. It ends in a ladder: variants
+certified at increasing margins, each the cheapest at its own. Latency is of 512 rows, beside the baseline in PyTorch
+eager, as the search timed it on the machine as it was. Every search was interrupted and taken up again, and done a
+second time from nothing.
+"""
 ELSEWHERE = """\
 ## Models that were written elsewhere
 
@@ -67,6 +77,7 @@ and compressed on their graph alone: nothing is known of their architecture.
 def render(
     results: Mapping[str, Mapping[str, Any]],
     latency: Mapping[str, Mapping[str, Any]],
+    searches: Mapping[str, Mapping[str, Any]],
     foreign: Mapping[str, Mapping[str, Any]],
 ) -> str:
     """The page from the result files, by family and by model."""
@@ -77,6 +88,8 @@ def render(
         lines += [*_families(results), "", LEGEND, HONESTY, *_scratch(results), "", REFUSED, *_refused(results)]
     if latency:
         lines += ["", FAST, *_latency(latency)]
+    if searches:
+        lines += ["", SEARCHED, *_searches(searches)]
     if foreign:
         lines += ["", ELSEWHERE, *_foreign(foreign)]
     return "\n".join(lines).rstrip() + "\n"
@@ -95,15 +108,6 @@ def summary(results: Mapping[str, Mapping[str, Any]]) -> str:
         shares = _shares(result)
         rows.append((f"`{name}`", result["dataset"], *shares, *_change(one), f"{result['margin']:g}{verdict}", share))
     return "\n".join(_table(head, rows))
-
-
-def replace_block(text: str, block: str) -> str:
-    """``text`` with ``block`` between the markers."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"{README}: the markers {BEGIN} and {END} are not there")
-    return f"{before}{begin}\n{block}\n{end}{after}"
 
 
 def read_results(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
@@ -219,7 +223,17 @@ def _latency(latency: Mapping[str, Mapping[str, Any]]) -> list[str]:
         ]
         named = [f"{time} {one['engine']}" for time, one in zip(times[1:], (stock, ours, plain), strict=True)]
         rows.append(
-            (f"`{name}`", times[0], named[0], named[1], f"**{share}**", of_stock, named[2], plain_share, control)
+            (
+                f"`{name}`",
+                times[0],
+                named[0],
+                named[1],
+                share if run["noisy"] else f"**{share}**",
+                of_stock,
+                named[2],
+                plain_share,
+                control,
+            )
         )
     return _table(head, rows)
 
@@ -232,6 +246,30 @@ def _fastest(run: Mapping[str, Any], variant: str, engines: Sequence[str]) -> Ma
         if one["variant"] == variant and one["engine"] in engines and one["rows"] == 512 and one["error"] is None
     ]
     return min(found, key=lambda one: float(one["p50_ms"]))
+
+
+def _searches(searches: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines: list[str] = []
+    for name, found in searches.items():
+        ladder, stop = found["ladder"], found["interruption"]
+        head = ("margin", "recipe", "MACs", "bytes", "latency", "AUC", "bound")
+        rows = []
+        for rung in ladder["rungs"]:
+            passes = ", ".join(one["type"] for one in found["recipes"][rung["variant"]]["passes"])
+            shares = [f"{rung[what] / ladder['baseline'][what]:.1%}" for what in ("macs_per_row", "size_bytes")]
+            latency = f"{rung['p50_ms']['512'] / ladder['baseline']['p50_ms']['512']:.3f}"
+            rows.append(
+                (f"{rung['margin']:g}", passes, *shares, latency, f"{rung['delta']:+.5f}", f"{rung['ci_low']:+.5f}")
+            )
+        lines += [
+            f"`{name}` on {found['dataset']}, target `{found['target']}`: {found['evaluations']} evaluations in "
+            f"{found['seconds'][1] / 60:.0f} minutes on one core. Interrupted with {stop['kept']} of them on disk, "
+            f"of which {stop['untouched']} were not done again; the second search "
+            f"{'gave the same ladder, down to the weights' if found['same'] else '**gave another ladder**'}.",
+            "",
+            *_table(head, rows),
+        ]
+    return lines
 
 
 def _foreign(foreign: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -290,8 +328,8 @@ def _share(size: Mapping[str, Any], whole: Mapping[str, Any], what: str) -> str:
 
 def main() -> None:
     results = read_results()
-    PAGE.write_text(render(results, read_results(LATENCY), read_results(FOREIGN)), encoding="utf-8")
-    README.write_text(replace_block(README.read_text(encoding="utf-8"), summary(results)), encoding="utf-8")
+    PAGE.write_text(render(results, *(read_results(folder) for folder in (LATENCY, SEARCH, FOREIGN))), encoding="utf-8")
+    write_block("compression", summary(results))
 
 
 if __name__ == "__main__":

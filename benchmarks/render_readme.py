@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from readme_block import write_block
+
 from rankine.observation.result import CertificateSummary, DemoResult, Measured
 
-BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-README = Path(__file__).resolve().parent.parent / "README.md"
 _COLUMNS = {
     "baseline": "baseline: PyTorch eager, FP32",
     "bare_engine": "bare engine, same network",
@@ -27,15 +27,6 @@ def render(result: DemoResult) -> str:
     lines += [*_controls(result), "", *(f"* {note}" for note in result.notes)]
     lines += ["", f"Measured on {_environment(result)}."]
     return "\n".join(lines)
-
-
-def replace_block(text: str, block: str) -> str:
-    """``text`` with ``block`` between the markers."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"{README}: the markers {BEGIN} and {END} are not there")
-    return f"{before}{begin}\n{block}\n{end}{after}"
 
 
 def _introduction(result: DemoResult) -> str:
@@ -121,7 +112,7 @@ def main(arguments: list[str]) -> None:
     if len(arguments) != 1:
         raise SystemExit(__doc__)
     result = DemoResult.model_validate_json(Path(arguments[0]).read_bytes())
-    README.write_text(replace_block(README.read_text(encoding="utf-8"), render(result)), encoding="utf-8")
+    write_block("results", render(result))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from conftest import ROOT
 from engine.foreign_models import write_rows
 from engine.installed import installed_engine
+from engine.library_models import Library, import_library, load_library_model, prepared_rows
 from engine.networks import Given, Loaded, given_network, load_example
 from engine.small_model import small_model
 from engine.trained_model import train_small
@@ -88,6 +91,24 @@ def loaded(example_rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
 def given(loaded: Callable[[str], Loaded]) -> Callable[[str], Given]:
     """A network of ``NAMES`` and rows for it, made once."""
     return cache(lambda name: given_network(name, loaded))
+
+
+@pytest.fixture(scope="session")
+def library() -> Iterator[Library]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        yield import_library()
+
+
+@pytest.fixture(scope="session")
+def prepared(library: Library) -> Any:
+    return prepared_rows(library)
+
+
+@pytest.fixture(scope="session")
+def library_model(library: Library, prepared: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Loaded]:
+    """A model of the library by its name there, brought in once."""
+    return cache(lambda name: load_library_model(name, library, prepared, tmp_path_factory.mktemp(name)))
 
 
 @pytest.fixture(scope="session")

@@ -10,14 +10,13 @@ import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
 
-from conftest import is_ci
 from engine.families import FAMILIES, family_network
+from engine.installed import installed_engine
 from engine.small_model import small_batch, small_schema
 from rankine.artifact import Artifact
 from rankine.compilation.compile import compile_artifact, open_runner
 from rankine.compilation.operator_list import operators_of
 from rankine.compression.search.shapes import shape_of
-from rankine.errors import EngineMissing
 from rankine.models.checkpoint import load_checkpoint
 from rankine.models.export import OUTPUT, export_model
 from rankine.models.inputs import torch_inputs
@@ -37,12 +36,8 @@ ORDINARY = ("type", "items", "values", "keys", "train", "weight", "cat", "linear
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("rows", [1, 7, 512])
 def test_exported_graph_equals_pytorch_when_rows_vary(zoo: Artifact, tmp_path: Path, engine: str, rows: int) -> None:
-    try:
-        compiled = compile_artifact(zoo, engines=[engine], verify_batch=small_batch(64), out=tmp_path / "compiled")
-    except EngineMissing as error:
-        if is_ci():
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+    installed_engine(engine)
+    compiled = compile_artifact(zoo, engines=[engine], verify_batch=small_batch(64), out=tmp_path / "compiled")
     checkpoint = load_model(zoo, BASELINE).checkpoint
     assert checkpoint is not None
     batch = small_batch(rows)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
 from engine.installed import installed_engine
-from engine.networks import NAMES, Given, context_of
-from engine.test_foreign_models import Library, as_trained, library, prepared  # noqa: F401
+from engine.networks import NAMES, Given, Loaded, context_of
 from rankine.compilation.engine import Target
 from rankine.compression.prune import prune
 from rankine.compression.prune.costs import Costs
@@ -20,14 +18,10 @@ from rankine.compression.prune.groups import groups_of
 from rankine.compression.prune.shrink import differs, masked_logits, shrink
 from rankine.compression.prune.trace import Trace, trace
 from rankine.compression.recipe import Prunable, Prune
-from rankine.config import parse
-from rankine.data import load_dataset
 from rankine.models.columns import Batch
 from rankine.models.network import Network, load_network, size_of
-from rankine.models.schema import Schema
 from rankine.models.transforms import Transforms
 from rankine.models.variant import BASELINE, Model
-from rankine.training.load import load
 
 pytestmark = pytest.mark.engine
 
@@ -97,18 +91,10 @@ def test_network_has_half_of_the_multiply_adds_when_pruned(name: str, given: Cal
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["DeepFM", "DIN", "AutoInt", "xDeepFM"])
 def test_model_of_a_library_is_smaller_and_proved_when_pruned(
-    name: str,
-    library: Library,  # noqa: F811
-    prepared: Any,  # noqa: F811
-    tmp_path: Path,
+    name: str, library_model: Callable[[str], Loaded]
 ) -> None:
-    foreign = library.zoo.ZOO[name]
-    model = as_trained(foreign.build(prepared.fields))
-    schema = parse(Schema, library.models.schema_of(foreign, model, prepared))
-    library.movielens.write_rows(prepared, tmp_path / "rows.parquet", np.arange(len(prepared.user_id)))
-    dataset = load_dataset(tmp_path / "rows.parquet", schema=schema)
-    artifact = load(model, schema, dataset, out=tmp_path / "loaded", name=name)
-    network, batch = load_network(artifact, BASELINE), dataset.encode(Transforms.read(artifact))
+    loaded = library_model(name)
+    network, batch = load_network(loaded.artifact, BASELINE), loaded.dataset.encode(Transforms.read(loaded.artifact))
     found, removed = some_of(network, 0, 0.4)
     assert found.unknown == ()
     assert differs(found, removed, shrink(found, removed), batch.select(slice(0, 100))) <= 1

@@ -202,7 +202,7 @@ def test_search_fails_and_tells_the_best_when_all_lose_too_much(
     strict = SETTINGS.model_copy(update={"largest_loss": 1e-12, "threads": 1})
     space_without_the_lossless = SearchSpace(forms=STUDENTS, quantizations=SPACE.quantizations)
     plan = SearchPlan(
-        margin=MARGIN, work=found.path.parent / "strict.search", space=space_without_the_lossless, settings=strict
+        margin=1e-12, work=found.path.parent / "strict.search", space=space_without_the_lossless, settings=strict
     )
     out = found.path.parent / "strict"
     with pytest.raises(QualityGateFailed, match="lost too much on validation rows"):

@@ -45,24 +45,57 @@ def p_values(**by_variant: tuple[float, float, float]) -> dict[tuple[str, float]
 def test_each_margin_gets_the_cheapest_likely_variant_when_tests_are_planned() -> None:
     found = p_values(tiny=(0.9, 0.4, 0.001), small=(0.5, 0.002, 0.0), large=(0.003, 0.0, 0.0))
     tests = plan_tests(found, COSTS, margin=0.001)
-    assert [(test.variant, test.margin) for test in tests] == [("tiny", 0.005), ("small", 0.001), ("large", 0.0005)]
+    assert [(test.variant, test.margin) for test in tests] == [
+        ("large", 0.005),
+        ("small", 0.005),
+        ("large", 0.001),
+        ("tiny", 0.005),
+        ("small", 0.001),
+        ("large", 0.0005),
+    ]
 
 
 def test_possible_variants_come_last_when_tests_are_planned() -> None:
     found = p_values(tiny=(0.9, 0.04, 0.02), small=(0.5, 0.3, 0.2), large=(0.003, 0.0, 0.0))
     tests = plan_tests(found, COSTS, margin=0.001)
-    assert [(test.variant, test.margin) for test in tests] == [("large", 0.0005), ("tiny", 0.001)]
+    assert [(test.variant, test.margin) for test in tests] == [
+        ("large", 0.005),
+        ("large", 0.001),
+        ("large", 0.0005),
+        ("tiny", 0.005),
+        ("tiny", 0.001),
+    ]
 
 
 def test_likeliest_is_tested_at_the_margin_asked_for_when_none_is_possible() -> None:
     found = p_values(tiny=(0.9, 0.8, 0.001), small=(0.5, 0.4, 0.2), large=(0.6, 0.5, 0.4))
     tests = plan_tests(found, COSTS, margin=0.001)
-    assert [(test.variant, test.margin) for test in tests] == [("tiny", 0.005), ("small", 0.001)]
+    assert [(test.variant, test.margin) for test in tests] == [("tiny", 0.005), ("small", 0.005), ("small", 0.001)]
 
 
 def test_larger_margin_has_no_test_of_its_own_when_nothing_cheaper_would_pass() -> None:
     found = p_values(tiny=(0.002, 0.0, 0.0), small=(0.0, 0.0, 0.0), large=(0.0, 0.0, 0.0))
-    assert [(test.variant, test.margin) for test in plan_tests(found, COSTS, margin=0.001)] == [("tiny", 0.0005)]
+    tests = plan_tests(found, COSTS, margin=0.001)
+    assert {test.variant for test in tests} == {"tiny"}
+    assert [test.margin for test in tests] == [0.005, 0.001, 0.0005]
+
+
+def test_variant_is_tested_where_it_is_possible_when_it_is_likely_at_a_larger_margin() -> None:
+    found = p_values(tiny=(0.4, 0.03, 0.001), small=(0.9, 0.3, 0.3), large=(0.9, 0.9, 0.9))
+    tests = plan_tests(found, COSTS, margin=0.001)
+    assert [(test.variant, test.margin) for test in tests] == [("tiny", 0.005), ("tiny", 0.001)]
+
+
+def test_likeliest_is_the_one_that_is_planned_already_when_none_is_possible_at_the_margin_asked_for() -> None:
+    found = p_values(tiny=(0.9, 0.1, 0.001), small=(0.9, 0.3, 0.3), large=(0.9, 0.9, 0.9))
+    tests = plan_tests(found, COSTS, margin=0.001)
+    assert [(test.variant, test.margin) for test in tests] == [("tiny", 0.005), ("tiny", 0.001)]
+
+
+def test_larger_margin_of_a_variant_comes_first_when_p_values_disagree() -> None:
+    found = p_values(tiny=(0.001, 0.003, 0.0), small=(0.9, 0.002, 0.002), large=(0.9, 0.9, 0.9))
+    tests = [(test.variant, test.margin) for test in plan_tests(found, COSTS, margin=0.001)]
+    assert tests.index(("tiny", 0.001)) < tests.index(("tiny", 0.0005))
 
 
 def test_rungs_get_cheaper_with_the_margin_when_variants_passed() -> None:

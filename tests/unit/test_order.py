@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -87,9 +89,7 @@ def test_badly_calibrated_variant_comes_last_when_its_auc_is_the_best(
     assert (outlooks[A].p_value, outlooks[B].p_value < 0.05) == (1.0, True)
     assert order_of(outlooks) == [B, A]
     # What an order by AUC alone would have cost: the sequence stops at the first.
-    [lost] = apply_procedure(
-        {pair: trial.quality(artifact, pair, found) for pair, found in scores.items()}, "fixed-sequence", [A, B]
-    )[B]
+    [lost] = apply_procedure([trial.quality(artifact, pair, scores[pair]) for pair in (A, B)], "fixed-sequence")[1]
     assert lost.verdict == "inconclusive"
 
 
@@ -133,54 +133,62 @@ def test_change_is_that_of_the_worst_task_when_there_are_several(data: tuple[np.
 
 
 def test_sequence_stops_when_one_before_does_not_pass(data: tuple[np.ndarray, np.ndarray]) -> None:
-    alone = {A: [certified(data, A, 0)], B: [certified(data, B, 3)], C: [certified(data, C, 0)]}
-    assert [alone[pair][0].verdict for pair in (A, B, C)] == ["pass", "fail", "pass"]
-    found = apply_procedure(alone, "fixed-sequence", [A, B, C])
-    assert [found[pair][0].verdict for pair in (A, B, C)] == ["pass", "fail", "inconclusive"]
-    [last] = found[C]
+    a, b, c = alone = [[certified(data, A, 0)], [certified(data, B, 3)], [certified(data, C, 0)]]
+    assert [one.verdict for [one] in alone] == ["pass", "fail", "pass"]
+    found = apply_procedure(alone, "fixed-sequence")
+    assert [one.verdict for [one] in found] == ["pass", "fail", "inconclusive"]
+    [last] = found[2]
     assert "one before it did not pass" in last.reason
     assert last.multiplicity is not None
     assert last.multiplicity.position == 3
     assert last.multiplicity.order == ("a on onnxruntime", "b on onnxruntime", "c on openvino")
-    assert apply_procedure(alone, "fixed-sequence", [A, C, B])[C][0].passed
+    assert apply_procedure([a, c, b], "fixed-sequence")[1][0].passed
+
+
+def test_smaller_margin_leaves_the_larger_one_when_a_variant_is_tested_at_both(
+    data: tuple[np.ndarray, np.ndarray], artifact: Artifact
+) -> None:
+    labels, logits = data[0][:, None], data[1][:, None]
+    worse = logits + 0.3 * np.random.default_rng(7).normal(size=logits.shape)
+    steps = [replace(on_validation(labels, logits), margins=Margins.of(margin)) for margin in (0.05, 1e-6)]
+    large, small = apply_procedure([step.quality(artifact, A, worse) for step in steps], "fixed-sequence")
+    assert (large[0].verdict, small[0].passed) == ("pass", False)
+    assert large[0].multiplicity is not None
+    assert large[0].multiplicity.order == ("a on onnxruntime at 0.05", "a on onnxruntime at 1e-06")
 
 
 def test_holm_goes_on_when_another_fails(data: tuple[np.ndarray, np.ndarray]) -> None:
-    alone = {A: [certified(data, A, 3)], B: [certified(data, B, 0)]}
-    found = apply_procedure(alone, "holm", [A, B])
-    assert [found[pair][0].verdict for pair in (A, B)] == ["fail", "pass"]
-    assert found[B][0].multiplicity is not None
-    assert found[B][0].multiplicity.procedure == "holm"
+    [a], [b] = apply_procedure([[certified(data, A, 3)], [certified(data, B, 0)]], "holm")
+    assert (a.verdict, b.verdict) == ("fail", "pass")
+    assert b.multiplicity is not None
+    assert b.multiplicity.procedure == "holm"
 
 
 def test_holm_takes_back_a_pass_when_there_are_many_variants(data: tuple[np.ndarray, np.ndarray]) -> None:
     one = certified(data, A, 0.3)
     assert one.passed
     assert one.p_value > 0.05 / 20
-    names = [(f"v{number}", "onnxruntime") for number in range(20)]
-    alone = {pair: [one.model_copy(update={"variant": pair[0]})] for pair in names}
-    [found] = apply_procedure(alone, "holm", names)[names[0]]
+    alone = [[one.model_copy(update={"variant": f"v{number}"})] for number in range(20)]
+    [found] = apply_procedure(alone, "holm")[0]
     assert found.verdict == "inconclusive"
-    assert "not as one of 20 variants" in found.reason
+    assert "not as one of 20 tests" in found.reason
 
 
 def test_certificates_are_as_they_were_when_there_is_one_variant(data: tuple[np.ndarray, np.ndarray]) -> None:
-    alone = {A: [certified(data, A, 0)]}
-    assert apply_procedure(alone, "fixed-sequence", [A]) == alone
+    alone = [[certified(data, A, 0)]]
+    assert apply_procedure(alone, "fixed-sequence") == alone
 
 
 def test_task_that_passed_is_inconclusive_when_another_task_of_the_variant_did_not(
     data: tuple[np.ndarray, np.ndarray],
 ) -> None:
-    alone = {A: [certified(data, A, 0, "click"), certified(data, A, 3, "buy")], B: [certified(data, B, 0)]}
-    found = apply_procedure(alone, "fixed-sequence", [A, B])
-    click, buy = found[A]
-    assert (click.verdict, buy.verdict, found[B][0].verdict) == ("inconclusive", "fail", "inconclusive")
+    alone = [[certified(data, A, 0, "click"), certified(data, A, 3, "buy")], [certified(data, B, 0)]]
+    [click, buy], [after] = apply_procedure(alone, "fixed-sequence")
+    assert (click.verdict, buy.verdict, after.verdict) == ("inconclusive", "fail", "inconclusive")
     assert "another task" in click.reason
 
 
 def test_pass_is_refused_when_the_procedure_did_not_let_it(data: tuple[np.ndarray, np.ndarray]) -> None:
-    alone = {A: [certified(data, A, 3)], B: [certified(data, B, 0)]}
-    [stopped] = apply_procedure(alone, "fixed-sequence", [A, B])[B]
+    [stopped] = apply_procedure([[certified(data, A, 3)], [certified(data, B, 0)]], "fixed-sequence")[1]
     with pytest.raises(ConfigError, match="does not follow"):
         parse(QualityCertificate, stopped.model_dump(mode="json") | {"verdict": "pass"})

@@ -60,7 +60,7 @@ SIGNATURES = {
     "rankine.compilation.compile:compile_artifact": "parent, *, engines, verify_batch, out, emit",
     "rankine.compilation.compile:open_runner": "artifact, variant, engine, *, device, threads",
     "rankine.catalog:write_catalog": "path, schema, item_ids, columns",
-    "rankine.certification.certify:certify": "parent, dataset, *, margin, own_margins, settings, out, emit",
+    "rankine.certification.certify:certify": "parent, dataset, *, margin, sequence, settings, out, emit",
     "rankine.planning.optimize:optimize": "parent, recipes, dataset, *, margin, out, engines, cost, emit",
     "rankine.planning.search:optimize_by_search": (
         "parent, dataset, plan, latency, *, out, baseline_512_ms, engines, emit"

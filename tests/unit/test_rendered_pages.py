@@ -60,14 +60,15 @@ def test_page_of_families_shows_auc_when_certificates_have_several_metrics(famil
 
 
 def test_page_of_compression_is_what_the_results_say_when_rendered(compression) -> None:
-    folders = (compression.RESULTS, compression.LATENCY, compression.FOREIGN)
+    folders = (compression.RESULTS, compression.LATENCY, compression.SEARCH, compression.FOREIGN)
     rendered = compression.render(*(compression.read_results(folder) for folder in folders))
     assert compression.PAGE.read_text(encoding="utf-8") == rendered
 
 
 def test_readme_on_compression_is_what_the_results_say_when_rendered(compression) -> None:
-    readme = compression.README.read_text(encoding="utf-8")
-    assert readme == compression.replace_block(readme, compression.summary(compression.read_results()))
+    block = importlib.import_module("readme_block")
+    readme = block.README.read_text(encoding="utf-8")
+    assert readme == block.replace_block(readme, "compression", compression.summary(compression.read_results()))
 
 
 def test_page_of_compression_says_no_when_a_network_from_scratch_is_smaller(compression) -> None:
@@ -75,7 +76,7 @@ def test_page_of_compression_says_no_when_a_network_from_scratch_is_smaller(comp
     ours = {**result["ours"], "size": result["baseline"]}
     tiny = {**result["baseline"], "macs_per_row": 7}
     scratch = [{**result["ours"], "name": "scratch", "size": tiny}]
-    page = compression.render({name: {**result, "ours": ours, "scratch": scratch}}, {}, {})
+    page = compression.render({name: {**result, "ours": ours, "scratch": scratch}}, {}, {}, {})
     [row] = [line for line in page.splitlines() if "| 7 |" in line]
     assert row.split(" | ")[4] == "**no**"
 
@@ -110,14 +111,14 @@ def test_page_of_compression_says_noise_when_the_control_of_a_timing_moved(compr
         )
     ]
     run = {"timings": timings, "control_spread": 0.2, "noisy": True}
-    assert "**0.050** | 0.100" in compression.render({}, {"mine": run}, {})
-    assert "20.0%, **noise**" in compression.render({}, {"mine": run}, {})
-    assert "noise**" not in compression.render({}, {"mine": {**run, "noisy": False}}, {})
+    assert "**0.050** | 0.100" in compression.render({}, {"mine": run}, {}, {})
+    assert "20.0%, **noise**" in compression.render({}, {"mine": run}, {}, {})
+    assert "noise**" not in compression.render({}, {"mine": {**run, "noisy": False}}, {}, {})
 
 
 def test_pages_say_so_when_there_are_no_results(compression, ablation, tmp_path: Path) -> None:
     told = "No results are committed yet."
     none = compression.read_results(tmp_path / "none")
-    assert told in compression.render(none, none, none)
+    assert told in compression.render(none, none, none, none)
     assert told in compression.summary(none)
     assert told in ablation.render(ablation.read_results(tmp_path / "none"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +29,8 @@ _LADDER_FILE = "ladder.json"
 """Made of certificates, by a later stage: none outlives those that it was made of."""
 Found = dict[Pair, list[QualityCertificate]]
 """Quality certificates, one a task, by (variant, engine)."""
+Tested = dict[Pair, list[list[QualityCertificate]]]
+"""The same at every margin of the pair, in the order of the margins."""
 
 
 def certify(
@@ -36,7 +38,7 @@ def certify(
     dataset: Dataset,
     *,
     margin: float | Margins = 0.001,
-    own_margins: Mapping[str, Margins] | None = None,
+    sequence: Sequence[tuple[str, Margins]] = (),
     settings: CertifySettings | None = None,
     out: Path,
     emit: Emit = ignore,
@@ -56,7 +58,8 @@ def certify(
     Args:
         dataset: the one that the baseline was trained on; its test rows decide.
         margin: the largest loss of AUC that is accepted, the other metrics' by :meth:`Margins.of`; or all of them.
-        own_margins: those of single variants, in the order in which these are tested, before all others: a ladder.
+        sequence: variants with margins of their own, in the order of the tests, before all others: a ladder. A variant
+            may be tested at several, the largest first; it keeps the certificate at the smallest that it passed.
             Margins and order have to be fixed without a look at the test rows.
         settings: what else is tested, and how; the defaults if None.
 
@@ -73,13 +76,13 @@ def certify(
     validation, test = held_out_rows(parent, dataset)
     slices = slices_for(parent, dataset, test, settings)
     timings = {variant: timings_ms(parent, variant, validation.batch, emit) for variant in variant_names(parent)}
-    own_margins = own_margins or {}
-    first = list(own_margins)
     pairs = _tested(parent, timings)
-    order = sorted((pair for pair in pairs if pair[0] in first), key=lambda pair: first.index(pair[0]))
-    order += _ordered(parent, [pair for pair in pairs if pair[0] not in first], validation, margins, settings, emit)
+    own = {variant: [at for name, at in sequence if name == variant] for variant, _ in sequence}
+    order = list(_in_sequence(pairs, sequence))
+    others = [pair for pair in pairs if pair[0] not in own]
+    order += [(pair, 0) for pair in _ordered(parent, others, validation, margins, settings, emit)]
 
-    uses = _count_use(parent, dataset, order, margins, emit)
+    uses = _count_use(parent, dataset, list(dict.fromkeys(pair for pair, _ in order)), margins, emit)
     trial = Trial(
         rows=test,
         baseline=score(parent, BASELINE, reference, test.batch, emit),
@@ -93,14 +96,17 @@ def certify(
     draft.remove(PLAN_FILE)
     draft.remove(_LADDER_FILE)
     draft.put_json(USES_FILE, uses)
-    found: Found = {}
+    tested: Tested = {}
     for variant in variant_names(parent):
         draft.remove(f"variants/{variant}/certificates/")
         # That engines agree with the baseline says nothing of parts of the rows.
         of_variant = replace(trial, slices=()) if variant == BASELINE else trial
-        of_variant = replace(of_variant, margins=own_margins.get(variant, margins))
-        found |= _test_variant(of_variant, parent, draft, variant, list(timings[variant]), emit)
-    found |= apply_procedure(found, settings.procedure, order)
+        steps = own.get(variant, [margins])
+        tested |= _test_variant(of_variant, parent, draft, variant, list(timings[variant]), steps, emit)
+    judged = apply_procedure([tested[pair][step] for pair, step in order], settings.procedure)
+    for (pair, step), certificates in zip(order, judged, strict=True):
+        tested[pair][step] = certificates
+    found = {pair: _kept(steps, emit) for pair, steps in tested.items()}
     _put(draft, found, timings, margins, emit)
     return draft.commit(out)
 
@@ -114,6 +120,27 @@ def _tested(parent: Artifact, timings: Mapping[str, Mapping[str, float]]) -> lis
         for engine in engines
         if _has_own_form(parent, variant, engine, primary=next(iter(engines)))
     ]
+
+
+def _in_sequence(pairs: Sequence[Pair], sequence: Sequence[tuple[str, Margins]]) -> Iterator[tuple[Pair, int]]:
+    """The pairs of a sequence, each with the place of the margin among those of its variant."""
+    seen: dict[str, int] = {}
+    for variant, _ in sequence:
+        step = seen.setdefault(variant, 0)
+        yield from ((pair, step) for pair in pairs if pair[0] == variant)
+        seen[variant] += 1
+
+
+def _kept(steps: Sequence[list[QualityCertificate]], emit: Emit) -> list[QualityCertificate]:
+    """The certificates at the smallest margin that passed; of a pair that passed nowhere those of the first test."""
+    passed = [certificates for certificates in steps if deciding(certificates).passed]
+    kept = min(passed, key=lambda certificates: certificates[0].margin, default=steps[0])
+    for certificates in steps:
+        if certificates is not kept:
+            found = deciding(certificates)
+            text = f"{found.variant} on {found.engine} at margin {found.margin:g}: {found.verdict}"
+            emit(Note("certificate", text))
+    return kept
 
 
 def _ordered(
@@ -155,23 +182,32 @@ def _count_use(parent: Artifact, dataset: Dataset, order: Sequence[Pair], margin
 
 
 def _test_variant(
-    trial: Trial, parent: Artifact, draft: Draft, variant: str, engines: Sequence[str], emit: Emit
-) -> Found:
+    trial: Trial,
+    parent: Artifact,
+    draft: Draft,
+    variant: str,
+    engines: Sequence[str],
+    steps: Sequence[Margins],
+    emit: Emit,
+) -> Tested:
     """Put the parity certificates of one variant; returns those of quality.
 
     Args:
         engines: fastest first; the first is the primary one.
+        steps: the margins to test at; parity is held at the smallest.
     """
+    trials = [replace(trial, margins=margins) for margins in steps]
+    strictest = min(trials, key=lambda each: each.margins.auc)
     primary = engines[0]
     primary_logits = score(parent, variant, primary, trial.rows.batch, emit)
-    found = {(variant, primary): trial.quality(parent, (variant, primary), primary_logits)}
+    found = {(variant, primary): [each.quality(parent, (variant, primary), primary_logits) for each in trials]}
     for engine in engines[1:]:
         pair = (variant, engine)
         logits = score(parent, variant, engine, trial.rows.batch, emit)
         if _has_own_form(parent, variant, engine, primary=primary):
-            found[pair] = trial.quality(parent, pair, logits)
+            found[pair] = [each.quality(parent, pair, logits) for each in trials]
             continue
-        parity = trial.parity(parent, pair, primary, primary_logits, logits)
+        parity = strictest.parity(parent, pair, primary, primary_logits, logits)
         draft.put_json(parity_file(variant, engine), parity)
         verdict = "admitted" if parity.admitted else f"NOT admitted: {parity.reason}"
         emit(Note("parity", f"{variant} on {engine}: {verdict}"))

@@ -68,23 +68,22 @@ def order_of(outlooks: Mapping[Pair, Outlook]) -> list[Pair]:
 
 
 def apply_procedure(
-    found: Mapping[Pair, Sequence[QualityCertificate]], procedure: Procedure, order: Sequence[Pair]
-) -> dict[Pair, list[QualityCertificate]]:
-    """Certificates with the procedure over all pairs in them; one that passed alone and not under it is inconclusive.
+    found: Sequence[Sequence[QualityCertificate]], procedure: Procedure
+) -> list[list[QualityCertificate]]:
+    """Certificates with the procedure over all tests in them; one that passed alone and not under it is inconclusive.
 
-    With one pair there is nothing to adjust. With several tasks the p-value of a pair is its largest.
+    With one test there is nothing to adjust. With several tasks the p-value of a test is its largest.
 
     Args:
-        found: certificates a task, by (variant, engine).
-        order: all pairs, in the order fixed before the test; Holm's procedure only reports it.
+        found: certificates a task of every test, in the order fixed before the tests; Holm's procedure only reports it.
     """
-    if len(order) < 2:
-        return {pair: list(found[pair]) for pair in order}
-    p_values = [max(certificate.p_value for certificate in found[pair]) for pair in order]
+    if len(found) < 2:
+        return [list(certificates) for certificates in found]
+    p_values = [max(certificate.p_value for certificate in certificates) for certificates in found]
     adjusted = (fixed_sequence if procedure == "fixed-sequence" else holm)(p_values)
-    names = tuple(f"{variant} on {engine}" for variant, engine in order)
-    result = {}
-    for place, pair in enumerate(order):
+    names = _names([certificates[0] for certificates in found])
+    result = []
+    for place, certificates in enumerate(found):
         taken = Multiplicity(
             procedure=procedure,
             order=names,
@@ -92,8 +91,15 @@ def apply_procedure(
             p_value=p_values[place],
             p_adjusted=adjusted.p_adjusted[place],
         )
-        result[pair] = [_with(certificate, taken) for certificate in found[pair]]
+        result.append([_with(certificate, taken) for certificate in certificates])
     return result
+
+
+def _names(tests: Sequence[QualityCertificate]) -> tuple[str, ...]:
+    """Variant and engine of each test; with the margin where the tests differ in it."""
+    several = len({test.margin for test in tests}) > 1
+    at = [f" at {test.margin:g}" if several else "" for test in tests]
+    return tuple(f"{test.variant} on {test.engine}{margin}" for test, margin in zip(tests, at, strict=True))
 
 
 def _tasks_with_both(labels: np.ndarray) -> list[int]:
@@ -114,5 +120,5 @@ def _reason(taken: Multiplicity) -> str:
         return "This task passes alone, another task of the variant does not: all must."
     adjusted = f"adjusted p {taken.p_adjusted:.3f}, level {taken.alpha:g}"
     if taken.procedure == "fixed-sequence":
-        return f"It passes alone, but the variants are tested in order, and one before it did not pass ({adjusted})."
-    return f"It passes alone, but not as one of {len(taken.order)} variants tested on the same rows ({adjusted})."
+        return f"It passes alone, but tests are made in order, and one before it did not pass ({adjusted})."
+    return f"It passes alone, but not as one of {len(taken.order)} tests on the same rows ({adjusted})."

@@ -47,7 +47,7 @@ def _as_times(column: Any, kind: Any) -> np.ndarray | None:
         cast = compute.cast(column, kind, safe=is_number(kind))
         return np.asarray((cast if is_number(kind) else compute.cast(cast, pyarrow.int64())).to_numpy())
     except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError):
-        return None
+        return None  # another kind may fit; where none does, the caller names the first row that is wrong
 
 
 def _first_failing(column: Any, kind: Any) -> int:

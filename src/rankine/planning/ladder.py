@@ -115,9 +115,10 @@ def plan_tests(
     """Which variants are tested at which margins, in the order of the tests: the one most likely to pass first.
 
     For each margin the cheapest variant is taken that is likely to pass there, if it is cheaper than those of smaller
-    margins; then, where a cheaper one is possible, that one too. A fixed sequence tests each at the full level and
-    stops at the first that does not pass, so what is less likely comes last, where it costs the others nothing. At the
-    margin that was asked for, the likeliest variant is tested where none is possible.
+    margins; then, where a cheaper one is possible, that one too. At the margin that was asked for, the likeliest
+    variant is tested where none is possible. Each is tested at all larger margins too, so that one that does not pass
+    at its own may still be a rung further down. A fixed sequence tests each at the full level and stops at the first
+    that does not pass, so what is less likely comes last, where it costs the others nothing.
 
     Args:
         p_values: on validation rows, by variant and margin.
@@ -130,14 +131,25 @@ def plan_tests(
         for step in sorted({at for _, at in p_values}):
             found = next((name for name in cheaper if p_values[name, step] <= level), None)
             if found is not None:
-                chosen.setdefault(found, Trial(found, step, p_values[found, step]))
+                if found not in chosen or step < chosen[found].margin:
+                    chosen[found] = Trial(found, step, p_values[found, step])
                 cheaper = cheaper[: cheaper.index(found)]
     if not any(trial.margin <= margin for trial in chosen.values()):
-        left = [name for name in cheapest_first if name not in chosen]
-        if left:
-            likeliest = min(left, key=lambda name: p_values[name, margin])
-            chosen[likeliest] = Trial(likeliest, margin, p_values[likeliest, margin])
-    return tuple(sorted(chosen.values(), key=lambda trial: (trial.p_value, -trial.margin, trial.variant)))
+        likeliest = min(cheapest_first, key=lambda name: p_values[name, margin])
+        chosen[likeliest] = Trial(likeliest, margin, p_values[likeliest, margin])
+    tests = [
+        Trial(trial.variant, at, p_value)
+        for trial in chosen.values()
+        for (variant, at), p_value in p_values.items()
+        if variant == trial.variant and at >= trial.margin
+    ]
+    # A larger margin of a variant first, also where p-values cannot tell them apart or disagree.
+    return tuple(sorted(tests, key=lambda trial: (_largest_within(trial, p_values), -trial.margin, trial.variant)))
+
+
+def _largest_within(trial: Trial, p_values: Mapping[tuple[str, float], float]) -> float:
+    """The largest p-value of a variant at this margin or larger ones: it does not fall as the margin gets smaller."""
+    return max(p for (variant, at), p in p_values.items() if variant == trial.variant and at >= trial.margin)
 
 
 def rungs_of(

@@ -94,9 +94,9 @@ def optimize_by_search(
         compiled = compile_artifact(
             compressed, engines=engines, verify_batch=rows, out=Path(scratch) / "compiled", emit=emit
         )
-        own_margins = {trial.variant: Margins.of(trial.margin) for trial in tests}
+        sequence = [(trial.variant, Margins.of(trial.margin)) for trial in tests]
         certified = certify(
-            compiled, dataset, margin=plan.margin, own_margins=own_margins, out=Path(scratch) / "certified", emit=emit
+            compiled, dataset, margin=plan.margin, sequence=sequence, out=Path(scratch) / "certified", emit=emit
         )
         by_prediction = sorted(kept, key=lambda name: kept[name].cost)
         return write_ladder(certified, rows, plan.margin, out=out, by_prediction=by_prediction, emit=emit)
