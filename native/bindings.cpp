@@ -10,6 +10,7 @@
 #include <string>
 
 #include "array.h"
+#include "gather.h"
 #include "ids.h"
 #include "lookup.h"
 #include "table.h"
@@ -134,6 +135,78 @@ std::int64_t py_gather_dense(nb::handle values_object, nb::handle index, nb::han
   return gather_dense(rows, slice.target());
 }
 
+// A slice of stored rows: floats, halves, or bytes with a scale and a bias a row.
+class StoredRows {
+ public:
+  StoredRows(nb::handle rows, nb::handle scale, nb::handle bias, std::int64_t start, std::size_t width)
+      : rows_(rows, "rows", {Dtype::kFloat32, Dtype::kFloat16, Dtype::kUint8}, 2) {
+    const bool quantized = rows_.dtype() == Dtype::kUint8;
+    if (quantized == scale.is_none() || quantized == bias.is_none())
+      throw nb::value_error("scale and bias: uint8 rows need one float32 a row each, other rows none");
+    if (quantized) {
+      scale_.emplace(scale, "scale", std::initializer_list<Dtype>{Dtype::kFloat32}, 1);
+      bias_.emplace(bias, "bias", std::initializer_list<Dtype>{Dtype::kFloat32}, 1);
+      scale_->require(0, rows_.size(0), "one for each row");
+      bias_->require(0, rows_.size(0), "one for each row");
+    }
+    start_ = within("start", start, width, rows_);
+    width_ = width;
+  }
+
+  // Throws ValueError unless [start, start + width) lies within the rows.
+  static std::size_t within(const char* name, std::int64_t start, std::size_t width, const Array& rows) {
+    const std::size_t dim = rows.size(1);
+    if (start < 0 || width > dim || static_cast<std::size_t>(start) > dim - width)
+      throw nb::value_error((std::string(name) + ": " + std::to_string(start) + " leaves no " + std::to_string(width) +
+                             " columns of the " + std::to_string(dim) + " in " + rows.name()).c_str());
+    return static_cast<std::size_t>(start);
+  }
+
+  std::int64_t gather(const Addend& addend, const Target& target) const {
+    switch (rows_.dtype()) {
+      case Dtype::kUint8: return gather_slice(typed<Int8Rows, std::uint8_t, float>(), start_, width_, addend, target);
+      case Dtype::kFloat16: return gather_slice(typed<HalfRows, Half, Unscaled>(), start_, width_, addend, target);
+      default: return gather_slice(typed<FloatRows, float, Unscaled>(), start_, width_, addend, target);
+    }
+  }
+
+ private:
+  template <class Rows, class T, class S>
+  Rows typed() const {
+    const void* scale = scale_ ? scale_->data<const void>() : nullptr;
+    const void* bias = bias_ ? bias_->data<const void>() : nullptr;
+    return {rows_.data<const T>(), static_cast<const S*>(scale), static_cast<const S*>(bias), rows_.size(0),
+            rows_.size(1)};
+  }
+
+  Array rows_;
+  std::optional<Array> scale_;
+  std::optional<Array> bias_;
+  std::size_t start_ = 0;
+  std::size_t width_ = 0;
+};
+
+std::int64_t py_gather_slice(nb::handle rows_object, nb::handle scale, nb::handle bias, std::int64_t start,
+                             std::int64_t width, nb::handle index, nb::handle out, std::int64_t column,
+                             nb::handle added_object, nb::handle added_index_object, std::int64_t added_start) {
+  if (width < 1) throw nb::value_error("width: must be at least 1");
+  const auto columns = static_cast<std::size_t>(width);
+  const StoredRows rows(rows_object, scale, bias, start, columns);
+  const Slice slice(index, out, column, columns);
+  if (added_object.is_none()) {
+    nb::gil_scoped_release released;
+    return rows.gather({}, slice.target());
+  }
+  const Array added(added_object, "added", {Dtype::kFloat32}, 2);
+  const Array added_index(added_index_object, "added_index", {Dtype::kInt32}, 1);
+  added_index.require(0, slice.target().rows, "one for each entry of index");
+  const Addend addend{added.data<const float>(), added.size(0), added.size(1),
+                      StoredRows::within("added_start", added_start, columns, added),
+                      added_index.data<const std::int32_t>()};
+  nb::gil_scoped_release released;
+  return rows.gather(addend, slice.target());
+}
+
 }  // namespace
 }  // namespace rankine
 
@@ -156,4 +229,6 @@ NB_MODULE(_native, module) {
   module.def("lookup_sequence", &rankine::py_lookup_sequence, "table"_a, "values"_a, "offsets"_a, "weights"_a.none(),
              "index"_a, "out"_a, "column"_a, "length"_a);
   module.def("gather_dense", &rankine::py_gather_dense, "values"_a, "index"_a, "out"_a, "column"_a);
+  module.def("gather_slice", &rankine::py_gather_slice, "rows"_a, "scale"_a.none(), "bias"_a.none(), "start"_a,
+             "width"_a, "index"_a, "out"_a, "column"_a, "added"_a.none(), "added_index"_a.none(), "added_start"_a);
 }

@@ -123,3 +123,30 @@ def lookup_sequence(
 
 def gather_dense(values: NDArray[np.float32], index: NDArray[np.int32], out: NDArray[np.float32], column: int) -> int:
     """``out[r, column:column + d] = values[index[r]]`` with ``values (n, d)``; the first bad ``r``, else -1."""
+
+def gather_slice(
+    rows: NDArray[np.float32] | NDArray[np.float16] | NDArray[np.uint8],
+    scale: NDArray[np.float32] | None,
+    bias: NDArray[np.float32] | None,
+    start: int,
+    width: int,
+    index: NDArray[np.int32],
+    out: NDArray[np.float32],
+    column: int,
+    added: NDArray[np.float32] | None,
+    added_index: NDArray[np.int32] | None,
+    added_start: int,
+) -> int:
+    """``out[r, column:column + width] = rows[index[r], start:start + width]``, with a slice of another row added to it.
+
+    Args:
+        rows: ``(n, d)`` with ``start + width <= d``; uint8 is ``q * scale[row] + bias[row]``.
+        scale, bias: ``(n,)`` for uint8, else None.
+        index: ``(rows,)`` positions in ``rows``.
+        out: ``(rows, w)`` with ``column + width <= w``.
+        added: ``(m, k)``: ``added[added_index[r], added_start:added_start + width]`` is added; None for nothing.
+        added_index: ``(rows,)`` positions in ``added``.
+
+    Returns:
+        The first ``r`` with an index out of range, else -1.
+    """

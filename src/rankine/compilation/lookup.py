@@ -6,20 +6,23 @@ release the GIL. What is left here is the order of the features and the errors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from rankine import _native
+from rankine.compilation.gather import Fill, gather
 from rankine.errors import EngineError
 from rankine.models.columns import Batch, Column, Ragged
+from rankine.models.graph_inputs import GraphInput, Piece
 from rankine.models.lookup_plan import Source, bad_row, plan_sources
 from rankine.models.schema import Schema
 from rankine.models.tables import AnyTable, MixedTable, QuotientRemainderTable, Table
+from rankine.models.variant import Model
 
-__all__ = ["HostLookup"]
+__all__ = ["HostLookup", "open_lookup"]
 
 Write = Callable[..., int]
 """``write(values, index, out, first_column)`` returns the first bad row, else -1."""
@@ -27,48 +30,80 @@ Write = Callable[..., int]
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    source: Source
-    write: Write
+    """One piece: of which input, and from which column on, there and in all inputs side by side."""
+
+    fill: Fill
+    number: int
+    column: int
+    packed: int
 
 
 class HostLookup:
-    """Writes the values of all features of a schema; thread-safe, since it keeps nothing of a batch.
+    """Writes what a graph reads of a batch; thread-safe, since it keeps nothing of a batch.
 
     Args:
         schema: gives the features and their order.
         tables: by table name; mapped arrays are read in place.
+        inputs: of the graph; by default one a feature.
+
+    Attributes:
+        names, widths: of the inputs.
+        width: of all of them side by side.
 
     Raises:
         EngineError: a feature has no table, or a table has a wrong type or shape.
     """
 
-    def __init__(self, schema: Schema, tables: Mapping[str, AnyTable]) -> None:
-        self._steps = tuple(_Step(source, _writer(source)) for source in plan_sources(schema, tables))
-        self.widths = tuple(step.source.width for step in self._steps)
-        self.width = sum(self.widths)
+    def __init__(
+        self, schema: Schema, tables: Mapping[str, AnyTable], inputs: Sequence[GraphInput] | None = None
+    ) -> None:
         self._row_numbers = np.arange(1024, dtype=np.int32)
+        sources = {source.name: source for source in plan_sources(schema, tables)}
+        fills = {name: partial(self._look_up, source, _writer(source)) for name, source in sources.items()}
+        given = _one_a_feature(sources.values()) if inputs is None else tuple(inputs)
+        self.names = tuple(one.name for one in given)
+        self.widths = tuple(one.width for one in given)
+        self.width = sum(self.widths)
+        starts = np.cumsum([0, *self.widths])
+        self._steps = tuple(
+            _Step(gather(piece) if piece.feature is None else fills[piece.feature], number, piece.column, int(start))
+            for number, one in enumerate(given)
+            for piece, start in ((piece, starts[number] + piece.column) for piece in one.pieces)
+        )
 
     def run(self, batch: Batch, out: np.ndarray) -> None:
-        """Write all features, side by side in the schema's order, to ``out``: float32 ``(rows, width)``, contiguous.
+        """Write all inputs, side by side in their order, to ``out``: float32 ``(rows, width)``, contiguous.
 
         Raises:
             BadRequest: an index or id is out of range, or a column is missing; names the feature.
             EngineError: an array has a wrong type, shape or order.
         """
         for step in self._steps:
-            self._write(step, batch, out, step.source.column)
+            step.fill(batch, out, step.packed)
 
     def run_each(self, batch: Batch, outs: Sequence[np.ndarray]) -> None:
-        """As :meth:`run`, with one array ``(rows, width of the feature)`` per feature."""
-        for step, out in zip(self._steps, outs, strict=True):
-            self._write(step, batch, out, 0)
+        """As :meth:`run`, with one array ``(rows, width of the input)`` per input."""
+        for step in self._steps:
+            step.fill(batch, outs[step.number], step.column)
 
-    def _write(self, step: _Step, batch: Batch, out: np.ndarray, column: int) -> None:
-        source = step.source
+    def widths_of(self, names: tuple[str, ...]) -> tuple[int, ...]:
+        """Widths of the inputs of a graph as an engine has opened it: these, or one of all of them.
+
+        Raises:
+            EngineError: it has others.
+        """
+        if len(names) == 1:
+            return (self.width,)
+        if names != self.names:
+            got, allowed = ", ".join(names), ", ".join(self.names)
+            raise EngineError("the graph's inputs are not what the model gives", got=got, allowed=allowed)
+        return self.widths
+
+    def _look_up(self, source: Source, write: Write, batch: Batch, out: np.ndarray, column: int) -> None:
         index = self._rows(batch.rows) if source.side == "pair" else source.index(batch)
         values = source.values(batch)
         try:
-            bad = step.write(values, index, out, column)
+            bad = write(values, index, out, column)
         except (TypeError, ValueError, AttributeError) as error:
             raise EngineError(
                 "the batch does not have the arrays that the lookup reads",
@@ -85,6 +120,18 @@ class HostLookup:
         if rows > len(numbers):
             numbers = self._row_numbers = np.arange(2 * rows, dtype=np.int32)
         return numbers[:rows]
+
+
+def open_lookup(model: Model) -> HostLookup:
+    """The lookup of what a model's graph reads."""
+    return HostLookup(model.schema, model.tables, model.inputs or None)
+
+
+def _one_a_feature(sources: Iterable[Source]) -> tuple[GraphInput, ...]:
+    return tuple(
+        GraphInput(name=source.name, pieces=(Piece(column=0, width=source.width, feature=source.name),))
+        for source in sources
+    )
 
 
 def _writer(source: Source) -> Write:

@@ -6,10 +6,20 @@ from collections.abc import Sequence
 
 import onnx
 
-__all__ = ["PACKED", "pack_inputs"]
+from rankine.models.variant import Model
+
+__all__ = ["PACKED", "pack_inputs", "packed_graph"]
 
 PACKED = "features"
 """Name of the packed input, float32 ``(rows, width)``."""
+
+
+def packed_graph(model: Model) -> onnx.ModelProto:
+    """The graph of a model, with packed inputs where that is possible and they are features."""
+    graph = onnx.load(str(model.graph))
+    if model.inputs:
+        return graph
+    return pack_inputs(graph, [feature.name for feature in model.schema.features]) or graph
 
 
 def pack_inputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto | None:

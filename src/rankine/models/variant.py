@@ -12,6 +12,7 @@ from pydantic import Field
 from rankine.artifact import Artifact, Draft
 from rankine.config import Frozen
 from rankine.errors import ArtifactError, did_you_mean
+from rankine.models.graph_inputs import GraphInput
 from rankine.models.schema import Schema
 from rankine.models.table_files import read_table, write_table
 from rankine.models.tables import AnyTable, MixedTable, QuotientRemainderTable, Table
@@ -47,6 +48,7 @@ class Model:
         tables: by table name (a feature's ``table``, or its own name).
         numeric: of the graph.
         checkpoint: folder with the trained PyTorch module, for engines that run it, or None.
+        inputs: what the graph reads, in its order, where that is not one input per feature: a part of a split model.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Model:
     tables: Mapping[str, AnyTable]
     numeric: Numeric = "fp32"
     checkpoint: Path | None = None
+    inputs: tuple[GraphInput, ...] = ()
 
 
 class Variant(Frozen):

@@ -17,7 +17,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as states
 
 from rankine.compilation.engine import Capabilities, Model, Target
 from rankine.compilation.host_runner import HostRunner, InputBuffers
-from rankine.compilation.lookup import HostLookup
+from rankine.compilation.lookup import open_lookup
 from rankine.environment import processor
 from rankine.errors import EngineError
 
@@ -48,11 +48,9 @@ class OnnxRuntime:
         processor and are made at :meth:`open`."""
         import onnx
 
-        from rankine.compilation.pack_inputs import pack_inputs
+        from rankine.compilation.pack_inputs import packed_graph
 
-        names = [feature.name for feature in model.schema.features]
-        graph = onnx.load(str(model.graph))
-        graph = pack_inputs(graph, names) or graph
+        graph = packed_graph(model)
         if model.numeric == "int8":
             _relu_as_max(graph)
         onnx.save(graph, str(folder / _GRAPH_FILE))
@@ -60,13 +58,9 @@ class OnnxRuntime:
 
     def open(self, model: Model, folder: Path, *, device: str = "cpu", threads: int = 1) -> HostRunner:
         session = _session(folder / _GRAPH_FILE, threads)
-        lookup = HostLookup(model.schema, model.tables)
+        lookup = open_lookup(model)
         names = tuple(value.name for value in session.get_inputs())
-        features = tuple(feature.name for feature in model.schema.features)
-        if len(names) > 1 and names != features:
-            got, allowed = ", ".join(names), ", ".join(features)
-            raise EngineError("the graph's inputs are not the schema's features", got=got, allowed=allowed)
-        widths = lookup.widths if len(names) > 1 else (lookup.width,)
+        widths = lookup.widths_of(names)
         return HostRunner(lookup, _tasks(session), lambda: _Lane(session, names, widths))
 
 

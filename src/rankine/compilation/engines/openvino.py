@@ -16,7 +16,7 @@ import openvino as ov
 
 from rankine.compilation.engine import Capabilities, Model, Target
 from rankine.compilation.host_runner import HostRunner, InputBuffers
-from rankine.compilation.lookup import HostLookup
+from rankine.compilation.lookup import open_lookup
 from rankine.errors import EngineError
 
 __all__ = ["OpenVino", "engine", "padded_rows"]
@@ -33,12 +33,10 @@ class OpenVino:
     def build(self, model: Model, target: Target, folder: Path) -> None:
         import onnx
 
-        from rankine.compilation.pack_inputs import pack_inputs
+        from rankine.compilation.pack_inputs import packed_graph
 
-        names = [feature.name for feature in model.schema.features]
-        graph = onnx.load(str(model.graph))
         packed = folder / "packed.onnx"
-        onnx.save(pack_inputs(graph, names) or graph, str(packed))
+        onnx.save(packed_graph(model), str(packed))
         try:
             ir = ov.Core().read_model(str(packed))
             _dynamic_rows(ir)
@@ -51,13 +49,8 @@ class OpenVino:
     def open(self, model: Model, folder: Path, *, device: str = "cpu", threads: int = 1) -> HostRunner:
         path = folder / _GRAPH_FILE
         compiled = _compile(path, threads)
-        lookup = HostLookup(model.schema, model.tables)
-        names = tuple(port.any_name for port in compiled.inputs)
-        features = tuple(feature.name for feature in model.schema.features)
-        if len(names) > 1 and names != features:
-            got, allowed = ", ".join(names), ", ".join(features)
-            raise EngineError("the graph's inputs are not the schema's features", got=got, allowed=allowed)
-        widths = lookup.widths if len(names) > 1 else (lookup.width,)
+        lookup = open_lookup(model)
+        widths = lookup.widths_of(tuple(port.any_name for port in compiled.inputs))
         spare = [compiled]
 
         def open_lane() -> _Lane:
