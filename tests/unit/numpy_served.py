@@ -12,9 +12,10 @@ from e2e.small_served import transforms, write_small_catalog
 from rankine.artifact import Draft
 from rankine.catalog import Catalog
 from rankine.errors import BadRequest
-from rankine.models.columns import Batch, Column, Ragged, concat
+from rankine.models.columns import Batch, Column, Ragged
 from rankine.models.transforms import Transforms
 from rankine.serving.gate import Choice
+from rankine.serving.items import ServedCatalog, as_they_are
 from rankine.serving.model import ServedModel, unknown_item
 
 POISON = 9
@@ -88,10 +89,9 @@ def served_by_numpy(
     draft = Draft("train", name=path.name)
     fitted.write(draft)
     artifact = draft.commit(path)
-    items = {} if catalog is None else fitted.encode(fitted.schema.catalog_features, catalog.columns)
-    unknown_row = None
-    if catalog is not None and with_unknown_row:
-        unknown_row = len(catalog)
-        items = concat([items, unknown_item(fitted)])
+    served = None
+    if catalog is not None:
+        unknown = unknown_item(fitted) if with_unknown_row else None
+        served = ServedCatalog(catalog.artifact.path, fitted, unknown=unknown, complete=as_they_are)
     choice = Choice("baseline", "numpy", None, None, False)
-    return ServedModel(artifact, catalog, fitted, choice, runner(), items, unknown_row)
+    return ServedModel(artifact, served, fitted, choice, runner())

@@ -17,6 +17,7 @@ from e2e.small_served import rank_body
 from rankine.errors import BadRequest, DeadlineExceeded, EngineError
 from rankine.policy import admit, form_batch
 from rankine.serving.bodies import ClientGone
+from rankine.serving.items import as_they_are
 from rankine.serving.model import ServedModel
 from rankine.serving.pool import BatchRun, Pool, QueueRefused
 from rankine.serving.protocols.rank import RankProtocol
@@ -122,8 +123,8 @@ def test_join_gives_every_row_its_own_score_when_work_is_mixed(
     model: ServedModel, make_work: Callable[..., Work], inline: tuple[int, ...]
 ) -> None:
     works = [make_work(3 + at, 4 + at, first=10 * at, inline=at in inline) for at in range(3)]
-    batch = join(works, model.items)
-    apart = np.concatenate([expected_logits(join([work], model.items)) for work in works])
+    batch = join(works, as_they_are)
+    apart = np.concatenate([expected_logits(join([work], as_they_are)) for work in works])
     assert np.allclose(expected_logits(batch), apart, atol=1e-6)
     assert (np.diff(batch.request_index) >= 0).all()
     assert batch.request_index.dtype == batch.item_index.dtype == np.int32
@@ -132,13 +133,20 @@ def test_join_gives_every_row_its_own_score_when_work_is_mixed(
 def test_join_refers_to_the_catalog_as_it_lies_when_no_item_is_inline(
     model: ServedModel, make_work: Callable[..., Work]
 ) -> None:
-    batch = join([make_work(1, 3), make_work(2, 3)], model.items)
-    assert batch.item is model.items
+    batch = join([make_work(1, 3), make_work(2, 3)], as_they_are)
+    assert model.items is not None
+    assert batch.item is model.items.view.segments[0].columns
 
 
 def _pool(model: ServedModel, runner: NumpyRunner, runs: list[BatchRun], *, max_queue_rows: int = 1000) -> Pool:
     pool = Pool(
-        runner, model.items, tasks=1, workers=1, max_batch_rows=64, max_queue_rows=max_queue_rows, observe=runs.append
+        runner,
+        complete=as_they_are,
+        tasks=1,
+        workers=1,
+        max_batch_rows=64,
+        max_queue_rows=max_queue_rows,
+        observe=runs.append,
     )
     pool.start()
     return pool
@@ -174,7 +182,7 @@ def test_pool_joins_what_waited_and_scatters_it_back_when_worker_was_busy(
     assert [run.requests for run in runs] == [1, 2]
     for work, outcome in zip(works, outcomes, strict=True):
         assert isinstance(outcome, Outcome)
-        assert np.allclose(outcome.logits, expected_logits(join([work], model.items)), atol=1e-6)
+        assert np.allclose(outcome.logits, expected_logits(join([work], as_they_are)), atol=1e-6)
     assert isinstance(outcomes[2], Outcome)
     assert outcomes[2].batch_rows == 13
     assert outcomes[2].reason == "joined all 2 that waited"
@@ -230,7 +238,9 @@ def test_pool_goes_on_when_its_observer_fails(model: ServedModel, make_work: Cal
         if len(seen) == 1:
             raise ValueError("no room for another figure")
 
-    pool = Pool(NumpyRunner(), model.items, tasks=1, workers=1, max_batch_rows=64, max_queue_rows=100, observe=observe)
+    pool = Pool(
+        NumpyRunner(), complete=as_they_are, tasks=1, workers=1, max_batch_rows=64, max_queue_rows=100, observe=observe
+    )
     pool.start()
     with pytest.raises(EngineError, match="no room"):
         asyncio.run(pool.run(make_work(1, 2)))
@@ -282,7 +292,13 @@ def test_pool_start_raises_when_the_engine_fails_in_the_warm_up(
     model: ServedModel, make_work: Callable[..., Work]
 ) -> None:
     pool = Pool(
-        NumpyRunner(), model.items, tasks=1, workers=2, max_batch_rows=8, max_queue_rows=8, observe=lambda run: None
+        NumpyRunner(),
+        complete=as_they_are,
+        tasks=1,
+        workers=2,
+        max_batch_rows=8,
+        max_queue_rows=8,
+        observe=lambda run: None,
     )
     with pytest.raises(BadRequest, match="slot"):
         pool.start([make_work(1, 2, slot=POISON)])

@@ -424,9 +424,10 @@ def test_views_hold_encoded_columns_when_a_reader_is_told_how(tmp_path: Path) ->
     features = made.transforms.schema.catalog_features
     calls: list[int] = []
 
-    def encode(raw: Columns) -> Columns:
-        calls.append(len(raw["brand"]))
-        return made.transforms.encode(features, raw, unseen="row")
+    def encode(stored: Columns) -> Columns:
+        calls.append(len(stored["brand"]))
+        derived = {name: column for name, column in stored.items() if "/" in name}
+        return made.transforms.encode(features, stored, unseen="row") | derived
 
     reader, plain = CatalogReader(tmp_path / "c", encode=encode), CatalogReader(tmp_path / "c")
     with CatalogWriter(tmp_path / "c") as writer:
@@ -437,6 +438,7 @@ def test_views_hold_encoded_columns_when_a_reader_is_told_how(tmp_path: Path) ->
             before = len(calls)
             view, raw = reader.refresh(), plain.refresh()
             assert len(calls) <= before + 1  # what was encoded before is not encoded again
+            assert len(view) == len(raw.item_ids)
             found = view.take(view.rows_of(raw.item_ids))
             wanted = made.transforms.encode(features, raw.take(raw.item_rows), unseen="row")
             assert list(found) == list(wanted)

@@ -12,6 +12,7 @@ import pytest
 from e2e.small_served import rank_body
 from rankine.errors import BadRequest, PayloadTooLarge
 from rankine.models.columns import Ragged
+from rankine.serving.items import as_they_are
 from rankine.serving.model import ServedModel
 from rankine.serving.protocols import oip_tensors
 from rankine.serving.protocols.oip import Inference, OipModel, oip_models
@@ -100,7 +101,7 @@ def test_rank_form_gives_the_same_work_as_the_rank_endpoint_when_values_are_the_
         json.dumps(rank_body(3)).encode(), arrived_s=0.0, deadline_s=float("inf"), announced=None
     )
     theirs = prepare(models["small.rank"], rank_inputs(3))
-    scores = [expected_logits(join([work], model.items)) for work in (ours.work, theirs.work)]
+    scores = [expected_logits(join([work], as_they_are)) for work in (ours.work, theirs.work)]
     assert np.array_equal(*scores)
     assert theirs.ids == [1000, 1001, 1002]
 
@@ -113,7 +114,7 @@ def test_binary_tensors_give_the_same_work_as_json_when_values_are_the_same(
     got = target.prepare(raw, header_bytes=head, arrived_s=0.0, deadline_s=1.0)
     wanted = prepare(target, rank_inputs(4))
     assert np.array_equal(
-        expected_logits(join([got.work], model.items)), expected_logits(join([wanted.work], model.items))
+        expected_logits(join([got.work], as_they_are)), expected_logits(join([wanted.work], as_they_are))
     )
     assert all(spec.binary for spec in got.outputs)
     assert not any(spec.binary for spec in wanted.outputs)

@@ -18,9 +18,10 @@ from rankine.models.columns import Ragged
 from rankine.serving.bodies import compress, decompress
 from rankine.serving.examples import example_bodies
 from rankine.serving.http import Request, UnsupportedMedia, candidates_header, deadline_of
+from rankine.serving.items import as_they_are
 from rankine.serving.model import ServedModel
 from rankine.serving.protocols.rank import Ranking, RankProtocol
-from rankine.serving.work import Outcome
+from rankine.serving.work import Outcome, join
 from unit.numpy_served import numpy_model
 
 Body = dict[str, Any]
@@ -61,7 +62,7 @@ def test_prepare_encodes_as_the_transforms_do_when_body_is_good(model: ServedMod
         else:
             assert np.array_equal(got, expected)
     assert work.item_index.tolist() == [0, 1, 2, 3]
-    assert work.items is None
+    assert work.items is model.items
     assert np.asarray(work.pair["slot"]).tolist() == [0, 1, 2, 3]
     assert work.requests == 1
 
@@ -81,7 +82,7 @@ def test_prepare_takes_inline_items_when_ids_are_not_in_the_catalog(protocol: Ra
     body["candidates"]["ids"] = [5, 1007]
     body["candidates"]["features"] |= {"tags": [["tag-1", "tag-2"], []], "price": [1.5, 2]}
     work = prepare(protocol, body).work
-    assert work.items is not None
+    assert isinstance(work.items, dict)
     assert work.item_index.tolist() == [0, 1]
     item = np.asarray(work.items["item"])
     assert item[0] == 0  # out of vocabulary
@@ -93,9 +94,12 @@ def test_prepare_scores_the_unknown_row_when_configured(tmp_path_factory: pytest
     body: Body = rank_body(2)
     body["candidates"]["ids"] = [1001, 5]
     work = prepare(RankProtocol(model, max_candidates=50), body).work
-    assert work.item_index.tolist() == [1, ITEMS]
-    assert np.asarray(model.items["item"])[ITEMS] == 0
-    assert len(model.items["tags"]) == ITEMS + 1
+    batch = join([work], as_they_are)
+    assert batch.item_index.tolist() == [0, 1]
+    assert np.asarray(batch.item["item"]).tolist() == [2, 0]
+    tags = batch.item["tags"]
+    assert isinstance(tags, Ragged)
+    assert np.diff(tags.offsets)[1] == 0
 
 
 def test_reply_is_sorted_and_cut_when_top_k_is_given(protocol: RankProtocol) -> None:

@@ -17,6 +17,7 @@ from e2e.history_served import (
     history_body,
     history_transforms,
 )
+from rankine.catalog import Catalog, catalog_beside
 from rankine.errors import BadRequest
 from rankine.models.columns import Ragged
 from rankine.models.schema import Schema
@@ -24,6 +25,7 @@ from rankine.observation.sample import sample_batches
 from rankine.serving.config import ServeConfig
 from rankine.serving.describe import describe_model
 from rankine.serving.examples import example_bodies
+from rankine.serving.items import as_they_are
 from rankine.serving.model import ServedModel, unknown_item
 from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.work import Outcome, join
@@ -37,7 +39,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ServedModel:
 
 
 def logits_of(model: ServedModel, body: Body) -> np.ndarray:
-    return expected_logits(join([prepare(model, body).work], model.items), 2)
+    return expected_logits(join([prepare(model, body).work], as_they_are), 2)
 
 
 @pytest.mark.parametrize("history", [[103, 101, 140], [], [101], list(range(100, 100 + LONGEST)), [999_999, 103]])
@@ -78,7 +80,7 @@ def test_lists_weigh_one_when_others_of_their_column_have_weights(model: ServedM
 
 def test_reply_ranks_by_the_expression_and_tells_each_task_when_there_are_two(model: ServedModel) -> None:
     ranking = prepare(model, history_body(20, top_k=7))
-    logits = expected_logits(join([ranking.work], model.items), 2)
+    logits = expected_logits(join([ranking.work], as_they_are), 2)
     reply = json.loads(RankProtocol(model, max_candidates=50).reply(ranking, Outcome(logits, 0, 0, 20, 1, ""), "r"))
     ctr, cvr = sigmoid(logits[:, 0]), sigmoid(logits[:, 1])
     value = ctr * np.sqrt(cvr)
@@ -225,7 +227,7 @@ def test_unknown_item_has_an_empty_history_when_it_is_of_the_item() -> None:
 
 
 def test_sample_batches_draw_full_histories_when_an_engine_is_timed(model: ServedModel) -> None:
-    batch = sample_batches(model.artifact, model.catalog, [4])[4]
+    batch = sample_batches(model.artifact, Catalog.open(catalog_beside(model.artifact.path)), [4])[4]
     history, context = batch.request["history"], batch.pair["context"]
     assert isinstance(history, Ragged)
     assert isinstance(context, Ragged)

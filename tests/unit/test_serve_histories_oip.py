@@ -14,6 +14,7 @@ from e2e.history_served import (
 )
 from rankine.errors import BadRequest, PayloadTooLarge
 from rankine.models.columns import Ragged
+from rankine.serving.items import as_they_are
 from rankine.serving.model import ServedModel
 from rankine.serving.protocols.oip import oip_models
 from rankine.serving.work import Outcome, join
@@ -44,7 +45,7 @@ def test_tensors_give_the_same_work_as_the_rank_endpoint_when_values_are_the_sam
     model: ServedModel, history: list[int] | None
 ) -> None:
     got = infer(oip_models(model, max_candidates=20)["history.rank"], rank_inputs(9, history))
-    assert np.array_equal(expected_logits(join([got.work], model.items), 2), expected_logits(encoded(9, history), 2))
+    assert np.array_equal(expected_logits(join([got.work], as_they_are), 2), expected_logits(encoded(9, history), 2))
 
 
 def test_metadata_has_an_output_a_task_when_there_are_two(model: ServedModel) -> None:

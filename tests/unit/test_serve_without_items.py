@@ -13,6 +13,7 @@ from rankine.observation.sample import sample_batches
 from rankine.serving.config import ServeConfig
 from rankine.serving.describe import describe_model
 from rankine.serving.examples import example_bodies
+from rankine.serving.items import as_they_are
 from rankine.serving.model import ServedModel
 from rankine.serving.protocols.oip import oip_models
 from rankine.serving.protocols.rank import RankProtocol
@@ -40,7 +41,7 @@ def test_any_id_is_ranked_when_the_model_reads_nothing_of_an_item(plain: ServedM
     ids = [-5, 2**62, 7, 7]
     ranking = prepare(plain, no_item_body(ids))
     assert ranking.work.item_index.tolist() == [0, 1, 2, 3]
-    logits = expected_logits(join([ranking.work], plain.items))
+    logits = expected_logits(join([ranking.work], as_they_are))
     reply = json.loads(RankProtocol(plain, max_candidates=9).reply(ranking, Outcome(logits, 0, 0, 4, 1, ""), "r"))
     assert sorted(reply["ids"]) == sorted(ids)
     assert reply["generation"] == 0
@@ -51,8 +52,8 @@ def test_works_are_joined_when_the_model_reads_nothing_of_an_item(plain: ServedM
     works = [prepare(plain, no_item_body(list(range(rows)))).work for rows in (2, 3)]
     flat = [tensor("user", "INT64", [3, 4]), tensor("slot", "INT64", [0, 1]), tensor("match", "FP32", [0.5, 1])]
     works.append(infer(oip_models(plain, max_candidates=9)["plain"], flat).work)
-    together = expected_logits(join(works, plain.items))
-    assert np.allclose(together, np.concatenate([expected_logits(join([work], plain.items)) for work in works]))
+    together = expected_logits(join(works, as_they_are))
+    assert np.allclose(together, np.concatenate([expected_logits(join([work], as_they_are)) for work in works]))
 
 
 def test_examples_name_items_when_there_is_no_catalog(plain: ServedModel) -> None:

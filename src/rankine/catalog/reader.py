@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ __all__ = ["CatalogReader", "Encode", "log_of"]
 _ATTEMPTS = 5
 
 Encode = Callable[[Columns], Columns]
-"""Raw columns of some items to encoded ones, by the same names: one row an item, each for itself."""
+"""Stored columns of some items, raw and derived, to those of a view: one row an item, each for itself."""
 
 
 class CatalogReader:
@@ -33,8 +33,8 @@ class CatalogReader:
 
     Args:
         path: of the catalog.
-        encode: what becomes of the raw columns of items, once, when they are read: the columns that it gives take their
-            place in views. It is for servers, which would else encode the same items at every request.
+        encode: what becomes of the columns of items, once, when they are read: what it gives takes the place of all of
+            them in views. It is for servers, which would else encode the same items at every request.
 
     Attributes:
         artifact: of the snapshot.
@@ -83,9 +83,7 @@ class CatalogReader:
                 continue
             # Else a new snapshot took the place of this one while it was read, and its log may be gone already.
             if _version(self._path) == version:
-                first = replace(
-                    view, segments=tuple(self._encoded(segment, view.features) for segment in view.segments)
-                )
+                first = replace(view, segments=tuple(map(self._encoded, view.segments)))
                 self.view, self.end = self._after(first, records, log), end
                 self.artifact, self.record, self._version, self._log = artifact, record, version, log
                 return
@@ -97,14 +95,12 @@ class CatalogReader:
         if not records:
             return view
         changes = [segment_of(unpack(content, f"{log}: generation {number}")) for number, content in records]
-        return view.after([self._encoded(merge(changes), view.features)], records[-1][0])
+        return view.after([self._encoded(merge(changes))], records[-1][0])
 
-    def _encoded(self, segment: Segment, features: Sequence[str]) -> Segment:
+    def _encoded(self, segment: Segment) -> Segment:
         if self._encode is None or not segment.columns:
             return segment
-        raw = {name: segment.columns[name] for name in features}
-        others = {name: column for name, column in segment.columns.items() if name not in raw}
-        return replace(segment, columns={**self._encode(raw), **others})
+        return replace(segment, columns=self._encode(segment.columns))
 
 
 def log_of(folder: Path, generation: int) -> Path:

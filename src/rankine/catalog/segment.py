@@ -11,7 +11,7 @@ from rankine.catalog.change import Change
 from rankine.errors import DataError
 from rankine.models.columns import Column, Columns, Ragged, concat, take
 
-__all__ = ["ABSENT", "Segment", "check_kind", "find", "merge", "newest", "segment_of", "take_rows"]
+__all__ = ["ABSENT", "Segment", "check_kind", "find", "gather_rows", "merge", "newest", "segment_of", "take_rows"]
 
 ABSENT = -1
 
@@ -32,6 +32,11 @@ class Segment:
     rows: np.ndarray | None
     columns: Columns
     length: int
+
+    @property
+    def count(self) -> int:
+        """Ids that are not deleted."""
+        return len(self.ids) if self.rows is None else int((self.rows != ABSENT).sum())
 
     def rows_at(self, positions: np.ndarray, start: int = 0) -> np.ndarray:
         """Rows of the ids at ``positions (m,)``, int64 ``(m,)``, counted from ``start``; -1 where one is deleted."""
@@ -103,6 +108,18 @@ def newest(segments: Sequence[Segment]) -> tuple[np.ndarray, np.ndarray]:
 
 def take_rows(segments: Sequence[Segment], rows: np.ndarray, names: Sequence[str]) -> dict[str, Column]:
     """Columns ``names`` at ``rows (n,)``, which count through the columns of all segments, one after the other."""
+    columns, places = gather_rows(segments, rows, names)
+    return columns if places is None else take(columns, places)
+
+
+def gather_rows(
+    segments: Sequence[Segment], rows: np.ndarray, names: Sequence[str]
+) -> tuple[dict[str, Column], np.ndarray | None]:
+    """As :func:`take_rows`, but segment by segment, copied once.
+
+    Returns:
+        ``n`` rows, and the place of each of ``rows`` in them, int64 ``(n,)``; None where they are in order.
+    """
     starts = np.cumsum([0, *(segment.length for segment in segments)])
     owner = np.searchsorted(starts, rows, side="right") - 1
     parts, places = [], []
@@ -112,11 +129,10 @@ def take_rows(segments: Sequence[Segment], rows: np.ndarray, names: Sequence[str
         parts.append(take({name: columns[name] for name in names}, rows[place] - starts[number]))
         places.append(place)
     if not parts:
-        return {name: _none(segments[0].columns[name]) for name in names}
+        return {name: _none(segments[0].columns[name]) for name in names}, None
     if len(parts) == 1:
-        return parts[0]
-    back = np.argsort(np.concatenate(places))
-    return take(concat(parts), back)
+        return parts[0], None
+    return concat(parts), np.argsort(np.concatenate(places))
 
 
 def _none(column: Column) -> Column:

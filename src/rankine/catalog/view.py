@@ -34,12 +34,21 @@ class View:
     derived: Mapping[DerivedKey, Mapping[str, int]]
 
     def __len__(self) -> int:
-        """Items; the first call sorts all ids of the view."""
-        return len(self.item_ids)
+        """Items; the first call looks up what changed since the snapshot."""
+        return self._count
+
+    @cached_property
+    def _count(self) -> int:
+        first, *later = self.segments
+        count = first.count
+        for number, segment in enumerate(later, 1):
+            before = replace(self, segments=self.segments[:number]).rows_of(segment.ids)
+            count += segment.count - int((before != ABSENT).sum())
+        return count
 
     @property
     def item_ids(self) -> np.ndarray:
-        """External ids of all items, sorted, ``(items,)``: int64, or UTF-8 bytes."""
+        """External ids of all items, sorted, ``(items,)``: int64, or UTF-8 bytes; the first call sorts them."""
         return self._items[0]
 
     @property
@@ -67,10 +76,14 @@ class View:
         Raises:
             DataError: ``ids`` are of the other kind than the catalog's.
         """
-        check_kind(ids, self.segments[0].ids)
-        found = np.full(len(ids), ABSENT, np.int64)
-        start = 0
-        for segment in self.segments:  # the oldest first: what a later one says replaces it, also that it is deleted
+        first, *later = self.segments
+        check_kind(ids, first.ids)
+        found = find(first.ids, ids)
+        if first.rows is not None:
+            known = np.flatnonzero(found != ABSENT)
+            found[known] = first.rows[found[known]]
+        start = first.length
+        for segment in later:  # the oldest first: what a later one says replaces it, also that it is deleted
             at = find(segment.ids, ids)
             known = np.flatnonzero(at != ABSENT)
             found[known] = segment.rows_at(at[known], start)

@@ -22,6 +22,13 @@ Examples:
 @click.command("serve", epilog=EPILOG)
 @artifact_argument
 @click.option("--catalog", type=click.Path(path_type=Path), help="Catalog [default: ARTIFACT.catalog].")
+@click.option(
+    "--catalog-refresh-s",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="How often to look for a newer generation of the catalog; 0 never.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
 @click.option("--variant", help="Variant to serve [default: the certified plan's].")

@@ -18,6 +18,7 @@ class ServeConfig(Frozen):
     Attributes:
         artifact: folder of the artifact.
         catalog: folder of the catalog; ``<artifact>.catalog`` if None.
+        catalog_refresh_s: how often the server looks for a newer generation of the catalog; never if 0.
         host, port: where to listen; port 0 takes a free one, which the ready event names.
         variant, engine: what to serve; what the artifact's plan recommends if None.
         device: of the engine.
@@ -39,6 +40,7 @@ class ServeConfig(Frozen):
 
     artifact: Path
     catalog: Path | None = None
+    catalog_refresh_s: float = Field(1.0, ge=0, le=86_400)
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
     variant: str | None = None

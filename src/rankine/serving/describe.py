@@ -8,9 +8,10 @@ from rankine.certification.metric_tests import MetricTest
 from rankine.models.schema import Feature, RaggedFeature
 from rankine.serving.config import ServeConfig
 from rankine.serving.inputs import longest_list
-from rankine.serving.model import ServedModel
+from rankine.serving.items import Items
+from rankine.serving.model import ServedModel, generation_of
 
-__all__ = ["describe_model"]
+__all__ = ["describe_items", "describe_model"]
 
 
 def describe_model(model: ServedModel, config: ServeConfig) -> dict[str, Any]:
@@ -36,14 +37,13 @@ def describe_model(model: ServedModel, config: ServeConfig) -> dict[str, Any]:
         "name": model.name,
         "version": model.version,
         "artifact": model.artifact.digest,
-        "generation": model.generation,
+        **describe_items(model.items),
         "variant": choice.variant,
         "engine": choice.engine,
         "certified": choice.certified,
         "certificate": certificate,
         "parity": None if parity is None else {"admitted": parity.admitted, "auc_difference": parity.auc_difference},
         "item_id": {"name": schema.item_id, "dtype": schema.item_id_dtype},
-        "items": model.item_count,
         "tasks": [{"name": task.name, "link": task.link} for task in schema.tasks],
         "ranking": schema.ranking or schema.tasks[0].name,
         "features": [_feature(feature) for feature in schema.features],
@@ -53,6 +53,11 @@ def describe_model(model: ServedModel, config: ServeConfig) -> dict[str, Any]:
             "max_decompressed_bytes": config.max_decompressed_bytes,
         },
     }
+
+
+def describe_items(items: Items | None) -> dict[str, Any]:
+    """The part of the reply that changes with the catalog."""
+    return {"generation": generation_of(items), "items": 0 if items is None else len(items)}
 
 
 def _metric(test: MetricTest) -> dict[str, Any]:

@@ -48,10 +48,10 @@ def _body(model: ServedModel, candidates: int, random: np.random.Generator) -> d
     schema, transforms = model.schema, model.transforms
     request = {f.name: _values(transforms, f, 1, random, _LONGEST_HISTORY)[0] for f in schema.request_features}
     features = {feature.name: _values(transforms, feature, candidates, random) for feature in schema.row_features}
-    items = model.item_count
-    if model.catalog is not None and items:
-        rows = random.choice(items, candidates, replace=candidates > items)
-        ids: list[Any] = _plain(model.catalog.item_ids[rows])
+    known = None if model.items is None else model.items.view.item_ids
+    if known is not None and len(known):
+        rows = random.choice(len(known), candidates, replace=candidates > len(known))
+        ids: list[Any] = _plain(known[rows])
     else:  # nothing to choose from: items that are given inline
         ids = list(range(candidates)) if schema.item_id_dtype == "int64" else [f"item-{n}" for n in range(candidates)]
         features |= {f.name: _values(transforms, f, candidates, random) for f in schema.catalog_features}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 from rankine import __version__
+from rankine.serving.items import Items
 from rankine.serving.model import ServedModel
 from rankine.serving.pool import BatchRun
 
@@ -38,10 +39,17 @@ class ServerMetrics:
             registry=self.registry,
         )  # fmt: skip
         self._run = Histogram("rankine_run_seconds", "One engine call", buckets=_SECONDS, registry=self.registry)
+        self._generation = Gauge(
+            "rankine_catalog_generation", "Generation that new requests are ranked by; 0 without a catalog",
+            registry=self.registry,
+        )  # fmt: skip
+        self._items = Gauge("rankine_catalog_items", "Items in that generation", registry=self.registry)
         self._info = Info("rankine_model", "What is served", registry=self.registry)
 
     def describe(self, model: ServedModel) -> None:
         """Publish what is served, once it is known."""
+        if model.items is not None:
+            self.holds(model.items)
         self._info.info(
             {
                 "rankine": __version__,
@@ -52,6 +60,11 @@ class ServerMetrics:
                 "certified": str(model.choice.certified).lower(),
             }
         )
+
+    def holds(self, items: Items) -> None:
+        """Tell which items new requests are ranked by."""
+        self._generation.set(items.generation)
+        self._items.set(len(items))
 
     def answered(self, protocol: str, status: int, seconds: float) -> None:
         """Count a reply."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from rankine.artifact import Artifact
-from rankine.catalog import Catalog, catalog_beside
+from rankine.catalog import catalog_beside
 from rankine.compilation.compile import open_runner
 from rankine.compilation.engine import Runner
-from rankine.errors import ArtifactError, BadRequest, ConfigError
+from rankine.errors import ArtifactError, ConfigError
 from rankine.events import Emit, ignore, step
-from rankine.models.columns import Column, Columns, Ragged, concat
+from rankine.models.columns import Column, Columns, Ragged
 from rankine.models.schema import (
     CategoricalFeature,
     DenseFeature,
@@ -25,8 +25,9 @@ from rankine.models.transforms import OUT_OF_VOCABULARY, Transforms
 from rankine.serving.config import ServeConfig
 from rankine.serving.gate import Choice, choose
 from rankine.serving.inputs import default_column
+from rankine.serving.items import Items, ServedCatalog, as_they_are
 
-__all__ = ["ServedModel", "open_model", "unknown_item"]
+__all__ = ["ServedModel", "generation_of", "open_model", "unknown_item"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +36,13 @@ class ServedModel:
 
     Attributes:
         catalog: None where there is none, which only a model without static item features can do without.
-        items: the catalog's static features, encoded once; with ``unknown_row``, one more row at the end.
-        unknown_row: the row that stands for ids that the catalog does not have; None where they are refused.
     """
 
     artifact: Artifact
-    catalog: Catalog | None
+    catalog: ServedCatalog | None
     transforms: Transforms
     choice: Choice
     runner: Runner
-    items: Columns
-    unknown_row: int | None
 
     @property
     def name(self) -> str:
@@ -60,17 +57,15 @@ class ServedModel:
         return self.transforms.schema
 
     @property
-    def generation(self) -> int:
-        """Of the catalog; 0 where there is none."""
-        return 0 if self.catalog is None else self.catalog.generation
+    def items(self) -> Items | None:
+        """The newest generation of the catalog that was read; None where there is no catalog.
 
-    @property
-    def item_count(self) -> int:
-        """Items in the catalog."""
-        return 0 if self.catalog is None else len(self.catalog)
+        Another call may give another one: a request takes it once.
+        """
+        return None if self.catalog is None else self.catalog.items
 
-    def item_rows(self, ids: np.ndarray, where: str) -> np.ndarray:
-        """Rows in ``items`` of external ids, int32 ``(n,)``.
+    def find(self, items: Items | None, ids: np.ndarray, where: str) -> tuple[Items | Columns, np.ndarray]:
+        """What a request for external ``ids (n,)`` of a generation refers to, and its rows in that, int32 ``(n,)``.
 
         A model without static item features reads nothing of an item: ids are then names for the reply only, and any
         will do.
@@ -78,21 +73,14 @@ class ServedModel:
         Raises:
             BadRequest: the catalog does not have an id, and unknown items are refused.
         """
-        if self.catalog is None or not self.schema.catalog_features:
-            return np.arange(len(ids), dtype=np.int32)
-        rows = self.catalog.rows_of(ids)
-        if rows.size and rows.min() < 0:
-            first = int(np.argmax(rows < 0))
-            if self.unknown_row is None:
-                got = ids[first]
-                raise BadRequest(
-                    "unknown item: the catalog does not have it",
-                    where=f"{where}[{first}]",
-                    got=got.decode(errors="replace") if isinstance(got, bytes) else int(got),
-                    hint="Give its static features inline, or start the server with unknown_item: row.",
-                )
-            rows[rows < 0] = self.unknown_row
-        return rows
+        if items is None or not self.schema.catalog_features:
+            return {}, np.arange(len(ids), dtype=np.int32)
+        return items, items.rows_of(ids, where)
+
+
+def generation_of(items: Items | None) -> int:
+    """Of the catalog; 0 where there is none."""
+    return 0 if items is None else items.generation
 
 
 def open_model(config: ServeConfig, emit: Emit = ignore) -> ServedModel:
@@ -106,53 +94,32 @@ def open_model(config: ServeConfig, emit: Emit = ignore) -> ServedModel:
     artifact = Artifact.open(config.artifact)
     choice = choose(artifact, variant=config.variant, engine=config.engine, allow_uncertified=config.allow_uncertified)
     transforms = _plain(Transforms.read(artifact))
-    catalog, items = _open_catalog(config, transforms, emit)
-    unknown_row = None
-    if catalog is not None and config.unknown_item == "row":
-        unknown_row = len(catalog)
-        items = concat([items, unknown_item(transforms)])
     with step(emit, f"open {choice.variant} on {choice.engine}"):
         runner = open_runner(artifact, choice.variant, choice.engine, device=config.device, threads=config.threads)
-    return ServedModel(artifact, catalog, transforms, choice, runner, items, unknown_row)
+    catalog = _open_catalog(config, transforms, emit)
+    return ServedModel(artifact, catalog, transforms, choice, runner)
 
 
-def _open_catalog(config: ServeConfig, transforms: Transforms, emit: Emit) -> tuple[Catalog | None, dict[str, Column]]:
-    """The catalog that is named, or lies beside the artifact, and its encoded columns; None where there is none and the
-    model can do without."""
+def _open_catalog(config: ServeConfig, transforms: Transforms, emit: Emit) -> ServedCatalog | None:
+    """The catalog that is named, or lies beside the artifact; None where there is none and the model can do without."""
     schema = transforms.schema
     path = config.catalog or catalog_beside(config.artifact)
     if not (path / "manifest.json").exists():
         if config.catalog is None and not schema.catalog_features:
-            return None, {}
+            return None
         hint = f"It is looked for at {path} unless you name another; training writes one beside its artifact."
         raise ArtifactError("the artifact's catalog is not there", where=str(path), hint=hint)
+    unknown = unknown_item(transforms) if config.unknown_item == "row" else None
     with step(emit, "open the catalog") as advance:
-        catalog = Catalog.open(path)
-        _check_fit(schema, catalog)
-        items = transforms.encode(schema.catalog_features, catalog.columns, unseen="row")
-        advance(len(catalog), f"{len(catalog)} items")
-    return catalog, items
+        catalog = ServedCatalog(path, transforms, unknown=unknown, complete=as_they_are)
+        advance(len(catalog.items), f"{len(catalog.items)} items")
+    return catalog
 
 
 def _plain(transforms: Transforms) -> Transforms:
     """The same with plain views of the mapped vocabularies, which are quicker to search than ``memmap`` objects."""
     vocabularies = {table: np.asarray(values) for table, values in transforms.vocabularies.items()}
     return Transforms(transforms.schema, vocabularies, transforms.normalization)
-
-
-def _check_fit(schema: Schema, catalog: Catalog) -> None:
-    kind = "i" if schema.item_id_dtype == "int64" else "S"
-    if catalog.item_ids.dtype.kind != kind:
-        got, where = str(catalog.item_ids.dtype), str(catalog.artifact.path)
-        raise ArtifactError("the catalog's ids are of another type", where=where, got=got, allowed=schema.item_id_dtype)
-    missing = [feature.name for feature in schema.catalog_features if feature.name not in catalog.columns]
-    if missing:
-        raise ArtifactError(
-            "the catalog lacks item features that the model reads",
-            where=str(catalog.artifact.path),
-            got=f"without {', '.join(missing)}",
-            hint="Write the catalog again with the artifact's schema.",
-        )
 
 
 def unknown_item(transforms: Transforms) -> dict[str, Column]:

@@ -46,7 +46,7 @@ def home_page(model: ServedModel, example: dict[str, Any], host: str) -> bytes:
         "engine": choice.engine,
         "certificate": certificate if choice.certified else f"{certificate} (served uncertified)",
         **({"tasks": ", ".join(tasks), "ranked by": model.schema.ranking or tasks[0]} if len(tasks) > 1 else {}),
-        "items in the catalog": f"{model.item_count:,}",
+        "items in the catalog": f"{0 if model.items is None else len(model.items):,}",
         "artifact": model.artifact.digest[:16],
     }
     rows = "".join(f"<tr><td>{escape(key)}</td><td>{escape(value)}</td></tr>" for key, value in facts.items())

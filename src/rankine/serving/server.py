@@ -20,10 +20,12 @@ from rankine.serving.app import App
 from rankine.serving.config import ServeConfig
 from rankine.serving.gentle_close import ignore_new_connections
 from rankine.serving.heads import LimitedProtocol
+from rankine.serving.items import as_they_are
 from rankine.serving.logs import LOGGER, set_up_logs
 from rankine.serving.metrics import ServerMetrics
 from rankine.serving.model import ServedModel, open_model
 from rankine.serving.pool import Pool
+from rankine.serving.refresh import Refresher
 from rankine.serving.warm import warm_works
 
 __all__ = ["serve"]
@@ -64,7 +66,7 @@ def serve(config: ServeConfig, emit: Emit = ignore) -> None:
         metrics.describe(model)
         pool = Pool(
             model.runner,
-            model.items,
+            complete=as_they_are,
             tasks=len(model.schema.tasks),
             workers=config.workers,
             max_batch_rows=config.max_batch_rows,
@@ -76,6 +78,10 @@ def serve(config: ServeConfig, emit: Emit = ignore) -> None:
         leave.callback(pool.close)
         with step(emit, "warm up"):
             pool.start(warm_works(model, config.max_candidates))
+        if model.catalog is not None and config.catalog_refresh_s:
+            refresher = Refresher(model.catalog, config.catalog_refresh_s, metrics.holds)
+            leave.callback(refresher.close)  # before the pool frees the runner, which completes items
+            refresher.start()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(app, listener, emit))
 

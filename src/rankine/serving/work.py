@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rankine.models.columns import Batch, Columns, concat, take
+from rankine.models.columns import Batch, Columns, concat
+from rankine.serving.items import Complete, Items
 
 __all__ = ["Outcome", "Presence", "Work", "join"]
 
@@ -27,7 +28,7 @@ class Work:
     Attributes:
         request: request-side columns, ``(requests, ...)``.
         pair: per-row columns, ``(rows, ...)``.
-        items: static columns of the items given inline, ``(items, ...)``; None where ``item_index`` is the catalog's.
+        items: those of the catalog that it is ranked by; or static columns of the items given inline, ``(items, ...)``.
         request_index, item_index: ``(rows,)`` int32; the first is non-decreasing.
         requests: rows of ``request``, also where it has no columns.
         arrived_s, deadline_s: on the clock of ``time.perf_counter``.
@@ -37,7 +38,7 @@ class Work:
 
     request: Columns
     pair: Columns
-    items: Columns | None
+    items: Items | Columns
     request_index: np.ndarray
     item_index: np.ndarray
     requests: int
@@ -64,39 +65,46 @@ class Outcome:
     reason: str
 
 
-def join(works: Sequence[Work], catalog: Columns) -> Batch:
+def join(works: Sequence[Work], complete: Complete) -> Batch:
     """One batch out of several pieces of work, their rows one after the other.
 
-    Where no work brings items of its own the batch refers to the catalog as it lies. Otherwise the batch gets a small
-    item table: the catalog's rows in use, then the inline ones (the catalog itself may be large and is never copied).
+    Where all work is of one generation and of the snapshot's items, the batch refers to those as they lie. Otherwise it
+    gets a small item table: what is used of the catalog, of each work's own generation, then the inline items.
+
+    Args:
+        complete: adds to items given inline what the engine computes of an item ahead of time.
     """
+    items, item_index = _join_items(works, complete)
     if len(works) == 1:
         work = works[0]
-        items = catalog if work.items is None else work.items
-        return Batch(work.request, items, work.pair, work.request_index, work.item_index)
+        return Batch(work.request, items, work.pair, work.request_index, item_index)
     starts = np.cumsum([0, *(work.requests for work in works)])
     request_index = np.concatenate(
         [work.request_index + np.int32(start) for work, start in zip(works, starts, strict=False)]
     )
-    items, item_index = _join_items(works, catalog)
     request = concat([work.request for work in works])
     return Batch(request, items, concat([work.pair for work in works]), request_index, item_index)
 
 
-def _join_items(works: Sequence[Work], catalog: Columns) -> tuple[Columns, np.ndarray]:
-    if all(work.items is None for work in works):
-        return catalog, np.concatenate([work.item_index for work in works])
-    tables: list[Columns] = []
-    indexes: list[np.ndarray] = []
-    start = 0
-    for work in works:
-        if work.items is None:
-            table: Columns = take(catalog, work.item_index)
-            index, length = np.arange(work.rows, dtype=np.int32), work.rows
-        else:
-            table, index = work.items, work.item_index
-            length = max((len(column) for column in table.values()), default=0)
-        tables.append(table)
-        indexes.append(index + np.int32(start))
-        start += length
-    return concat(tables), np.concatenate(indexes)
+def _join_items(works: Sequence[Work], complete: Complete) -> tuple[Columns, np.ndarray]:
+    held = works[0].items
+    if isinstance(held, Items) and all(work.items is held for work in works):
+        rows = [work.item_index for work in works]
+        return held.table(rows[0] if len(rows) == 1 else np.concatenate(rows))
+    tables = [
+        work.items.taken(work.item_index) if isinstance(work.items, Items) else (work.items, work.item_index)
+        for work in works
+    ]
+    inline = [not isinstance(work.items, Items) for work in works]
+    order = sorted(range(len(works)), key=inline.__getitem__)  # what is inline comes last: one call completes it
+    lengths = [_length(tables[at][0]) for at in order]
+    starts = dict(zip(order, np.cumsum([0, *lengths], dtype=np.int32), strict=False))
+    stored = [tables[at][0] for at in order if not inline[at]]
+    given = [tables[at][0] for at in order if inline[at]]
+    items = concat([*stored, complete(concat(given))] if given else stored)
+    return items, np.concatenate([index + starts[at] for at, (_, index) in enumerate(tables)])
+
+
+def _length(table: Columns) -> int:
+    """Rows of a table; 0 of one without columns, which nobody reads."""
+    return max((len(column) for column in table.values()), default=0)

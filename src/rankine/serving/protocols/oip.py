@@ -20,6 +20,7 @@ from rankine.errors import BadRequest, PayloadTooLarge, did_you_mean
 from rankine.models.columns import Column, Columns
 from rankine.models.schema import DenseFeature, Feature, RaggedFeature
 from rankine.serving.inputs import default_column, encode, longest_list
+from rankine.serving.items import Items
 from rankine.serving.model import ServedModel
 from rankine.serving.protocols.oip_columns import (
     column_from_tensors,
@@ -152,10 +153,10 @@ class OipModel:
         pair = self._columns(schema.row_features, tensors, rows)
         if any(_is_given(feature, tensors) for feature in schema.catalog_features):
             tensors = {schema.item_id: _renamed(tensors[_IDS], schema.item_id), **tensors}
-            items: Columns | None = self._columns(schema.catalog_features, tensors, rows)
+            items: Items | Columns = self._columns(schema.catalog_features, tensors, rows)
             item_index = np.arange(rows, dtype=np.int32)
         else:
-            items, item_index = None, self._model.item_rows(known, _IDS)
+            items, item_index = self._model.find(self._model.items, known, _IDS)
         return ids, Work(request, pair, items, np.zeros(rows, np.int32), item_index, 1, arrived_s, deadline_s)
 
     def _check_rows(self, rows: int) -> int:

@@ -13,7 +13,8 @@ from msgspec import UNSET
 from rankine.errors import BadRequest, PayloadTooLarge
 from rankine.models.columns import Columns
 from rankine.serving.inputs import ids_array
-from rankine.serving.model import ServedModel
+from rankine.serving.items import Items
+from rankine.serving.model import ServedModel, generation_of
 from rankine.serving.protocols.rank_body import BodyDecoder
 from rankine.serving.protocols.rank_encode import Given, RequestEncoder, encode_given
 from rankine.serving.scores import Scorer
@@ -28,6 +29,7 @@ class Ranking:
 
     work: Work
     ids: list[Any]
+    generation: int
     top_k: int
     timings: bool
     prepare_s: float
@@ -44,12 +46,7 @@ class RankProtocol:
         self._request = RequestEncoder(model.transforms)
         self._scorer = Scorer(model.schema)
         self._encode_reply = msgspec.json.Encoder().encode
-        self._identity = {
-            "artifact": model.artifact.digest,
-            "generation": model.generation,
-            "variant": model.choice.variant,
-            "engine": model.choice.engine,
-        }
+        self._artifact = model.artifact.digest
 
     def prepare(self, raw: bytes, *, arrived_s: float, deadline_s: float, announced: int | None) -> Ranking:
         """Parse, check and encode a body.
@@ -73,10 +70,11 @@ class RankProtocol:
         request = self._request.encode(given)
         pair = encode_given(self._model.transforms, self._schema.row_features, features, rows, "candidates.features")
         known = ids_array(ids, self._schema.item_id_dtype, "candidates.ids")
-        items, item_index = self._items(ids, known, features)
+        held = self._model.items  # once: the catalog may move on while this request is prepared
+        items, item_index = self._items(held, ids, known, features)
         work = Work(request, pair, items, np.zeros(rows, np.int32), item_index, 1, arrived_s, deadline_s)
         top_k = rows if body.top_k is UNSET else min(int(body.top_k), rows)
-        return Ranking(work, ids, top_k, body.timings is True, perf_counter() - begin)
+        return Ranking(work, ids, generation_of(held), top_k, body.timings is True, perf_counter() - begin)
 
     def reply(self, ranking: Ranking, outcome: Outcome, request_id: str) -> bytes:
         """The JSON reply: ``top_k`` ids and scores, best first; with several tasks also the scores of each.
@@ -90,7 +88,10 @@ class RankProtocol:
             "ids": [ids[at] for at in order.tolist()],
             "scores": scores.ranking.tolist(),
             "request_id": request_id,
-            **self._identity,
+            "artifact": self._artifact,
+            "generation": ranking.generation,
+            "variant": self._model.choice.variant,
+            "engine": self._model.choice.engine,
         }
         if scores.tasks:
             reply["tasks"] = {name: values.tolist() for name, values in scores.tasks.items()}
@@ -117,11 +118,13 @@ class RankProtocol:
             raise BadRequest("has another length than announced", where=where, got=rows, allowed=allowed)
         return rows
 
-    def _items(self, ids: list[Any], known: np.ndarray, features: Given) -> tuple[Columns | None, np.ndarray]:
+    def _items(
+        self, held: Items | None, ids: list[Any], known: np.ndarray, features: Given
+    ) -> tuple[Items | Columns, np.ndarray]:
         """Static item features: rows of the catalog, or, where any is given inline, the items of this request."""
         static = self._schema.catalog_features
         if not any(feature.name in features for feature in static):
-            return None, self._model.item_rows(known, "candidates.ids")
+            return self._model.find(held, known, "candidates.ids")
         given = dict(features)
         if any(feature.name == self._schema.item_id for feature in static):
             given.setdefault(self._schema.item_id, ids)  # the id is a feature too: no need to say it twice

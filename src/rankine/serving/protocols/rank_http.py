@@ -7,7 +7,7 @@ from urllib.parse import parse_qs
 
 from rankine.errors import BadRequest, did_you_mean
 from rankine.serving.bodies import Receive
-from rankine.serving.describe import describe_model
+from rankine.serving.describe import describe_items, describe_model
 from rankine.serving.examples import example_bodies
 from rankine.serving.http import JSON, Reply, Request, candidates_header, deadline_of, json_reply
 from rankine.serving.metrics import METRICS_TYPE
@@ -43,10 +43,10 @@ def rank_routes(app: App) -> dict[str, Route]:
         return Reply(200, await app.render(ranking.top_k, lambda: rank.reply(ranking, outcome, request.id)))
 
     async def get_models(request: Request, receive: Receive) -> Reply:
-        return json_reply({"models": [description]})
+        return json_reply({"models": [description | describe_items(model.items)]})
 
     async def get_model(request: Request, receive: Receive) -> Reply:
-        return json_reply(description)
+        return json_reply(description | describe_items(model.items))
 
     async def get_examples(request: Request, receive: Receive) -> Reply:
         options = _options(request.query)
@@ -63,10 +63,14 @@ def rank_routes(app: App) -> dict[str, Route]:
 
     async def get_page(request: Request, receive: Receive) -> Reply:
         host = request.headers.get(b"host", b"localhost").decode("latin-1")
-        [example] = example_bodies(
-            model, count=1, candidates=_PAGE_CANDIDATES, seed=0, max_candidates=config.max_candidates
-        )
-        return Reply(200, home_page(model, example, host), HTML)
+
+        def page() -> bytes:
+            [example] = example_bodies(
+                model, count=1, candidates=_PAGE_CANDIDATES, seed=0, max_candidates=config.max_candidates
+            )
+            return home_page(model, example, host)
+
+        return Reply(200, await app.in_thread(page), HTML)
 
     async def get_metrics(request: Request, receive: Receive) -> Reply:
         return Reply(200, await app.watch(lambda: app.metrics.render(app.pool.queued_rows)), METRICS_TYPE)

@@ -1,0 +1,157 @@
+"""The items of a server: one generation of the catalog, encoded, and the newest one in its place while requests run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rankine.catalog import CatalogReader, View
+from rankine.catalog.segment import ABSENT, gather_rows
+from rankine.errors import ArtifactError, BadRequest
+from rankine.models.columns import Columns, concat
+from rankine.models.transforms import Transforms
+
+__all__ = ["Complete", "Items", "ServedCatalog", "as_they_are"]
+
+Complete = Callable[[Columns], Columns]
+"""Encoded columns of some items, to these and what the engine computes of an item ahead of time."""
+
+
+def as_they_are(items: Columns) -> Columns:
+    """Of an engine that computes nothing of an item ahead of time."""
+    return items
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Items:
+    """Items of one generation, in the columns that the engine reads. A request keeps those it was prepared with.
+
+    Attributes:
+        view: finds them; a row is a position in it.
+        unknown: columns of the one item that stands for ids that the catalog does not have, of row -1; None where
+            they are refused.
+    """
+
+    view: View
+    unknown: Columns | None
+
+    @property
+    def generation(self) -> int:
+        return self.view.generation
+
+    def __len__(self) -> int:
+        return len(self.view)
+
+    def rows_of(self, ids: np.ndarray, where: str) -> np.ndarray:
+        """Rows of external ids, int32 ``(n,)``; -1 for those that the unknown item stands for.
+
+        Raises:
+            BadRequest: the catalog does not have an id, and unknown items are refused.
+        """
+        rows = self.view.rows_of(ids).astype(np.int32)
+        if self.unknown is None and rows.size and rows.min() == ABSENT:
+            first = int(np.argmax(rows == ABSENT))
+            got = ids[first]
+            raise BadRequest(
+                "unknown item: the catalog does not have it",
+                where=f"{where}[{first}]",
+                got=got.decode(errors="replace") if isinstance(got, bytes) else int(got),
+                hint="Give its static features inline, or start the server with unknown_item: row.",
+            )
+        return rows
+
+    def table(self, rows: np.ndarray) -> tuple[Columns, np.ndarray]:
+        """Columns that hold what ``rows (n,)`` need, and the place of each in them, int32 ``(n,)``.
+
+        Where all rows are of the snapshot these are its columns as they lie, which may be large and are never copied;
+        else the rows are taken.
+        """
+        snapshot = self.view.segments[0]
+        if self._all_in(snapshot.length, rows):
+            return snapshot.columns, rows
+        return self.taken(rows)
+
+    def taken(self, rows: np.ndarray) -> tuple[Columns, np.ndarray]:
+        """Columns of ``rows (n,)`` alone, and the place of each in them, int32 ``(n,)``."""
+        known = rows != ABSENT
+        if self.unknown is None or known.all():
+            return self._gathered(rows)
+        columns, index = self._gathered(rows[known])
+        places = np.full(len(rows), len(index), np.int32)  # the unknown item comes last, once
+        places[known] = index
+        return concat([columns, self.unknown]), places
+
+    def _gathered(self, rows: np.ndarray) -> tuple[Columns, np.ndarray]:
+        segments = self.view.segments
+        columns, places = gather_rows(segments, rows, tuple(segments[0].columns))
+        return columns, np.arange(len(rows), dtype=np.int32) if places is None else places.astype(np.int32)
+
+    def _all_in(self, length: int, rows: np.ndarray) -> bool:
+        """Whether all rows are below ``length``, and none is of the unknown item."""
+        if len(self.view.segments) == 1 and self.unknown is None:
+            return True
+        return bool(rows.max(initial=ABSENT) < length and rows.min(initial=0) != ABSENT)
+
+
+class ServedCatalog:
+    """A catalog that is served while somebody may write it: items are encoded, and completed, when they are read.
+
+    Args:
+        path: of the catalog.
+        transforms: of the artifact.
+        unknown: one encoded item that stands for ids that the catalog does not have; None where they are refused.
+        complete: adds what the engine computes of an item alone.
+
+    Attributes:
+        items: of the newest generation that was read; another object after :meth:`refresh` found one. Whoever needs one
+            generation for several steps takes it once.
+
+    Raises:
+        ArtifactError: there is no catalog, it is damaged, or it does not fit the artifact.
+    """
+
+    items: Items
+
+    def __init__(self, path: Path, transforms: Transforms, *, unknown: Columns | None, complete: Complete) -> None:
+        self._path, self._transforms, self._complete = path, transforms, complete
+        self._reader = CatalogReader(path, encode=self._held)
+        self._unknown = None if unknown is None else complete(unknown)
+        self.items = self._checked(self._reader.view)
+
+    def refresh(self) -> bool:
+        """Take up what was committed since; whether there was anything. Called by one thread.
+
+        Raises:
+            ArtifactError, DataError: the catalog is damaged or does not fit the artifact any more; ``items`` stay.
+        """
+        view = self._reader.refresh()
+        if view is self.items.view:
+            return False
+        self.items = self._checked(view)
+        return True
+
+    def _held(self, stored: Columns) -> Columns:
+        features = self._transforms.schema.catalog_features
+        self._refuse_missing(stored)
+        return self._complete(self._transforms.encode(features, stored, unseen="row"))
+
+    def _checked(self, view: View) -> Items:
+        self._refuse_missing(view.features)
+        dtype, ids = self._transforms.schema.item_id_dtype, view.segments[0].ids
+        if ids.dtype.kind != ("i" if dtype == "int64" else "S"):
+            where, got = str(self._path), str(ids.dtype)
+            raise ArtifactError("the catalog's ids are of another type", where=where, got=got, allowed=dtype)
+        return Items(view, self._unknown)
+
+    def _refuse_missing(self, names: Collection[str]) -> None:
+        missing = [feature.name for feature in self._transforms.schema.catalog_features if feature.name not in names]
+        if missing:
+            raise ArtifactError(
+                "the catalog lacks item features that the model reads",
+                where=str(self._path),
+                got=f"without {', '.join(missing)}",
+                hint="Write the catalog again with the artifact's schema.",
+            )
