@@ -75,18 +75,44 @@ def test_low_rank_cross_layer_leaves_no_first_factor_when_no_feature_is_of_the_p
     assert split.plan.work.candidate <= 2 * 12
 
 
-def test_factorization_machine_stores_its_sums_when_split() -> None:
-    sketch = _sketch()
-    vectors = sketch.node("Reshape", [_joined(sketch), sketch.sizes(-1, 9, 2)], (9, 2))
+def _pairwise(sketch: Sketch, vectors: str) -> str:
+    """``((sum of v)^2 - sum of v^2) / 2`` of nine vectors of two."""
     one = sketch.sizes(1)
     total = sketch.node("ReduceSum", [vectors, one], (2,), keepdims=0)
     squares = sketch.node("ReduceSum", [sketch.node("Mul", [vectors, vectors], (9, 2)), one], (2,), keepdims=0)
     difference = sketch.node("Sub", [sketch.node("Mul", [total, total], (2,)), squares], (2,))
-    order = sketch.node("ReduceSum", [difference, one], (1,), keepdims=1)
-    split = _proved(sketch.model(sketch.node("Mul", [order, sketch.constant(0.5)], (1,))))
+    return sketch.node("Mul", [difference, sketch.constant(0.5)], (2,))
+
+
+def test_factorization_machine_stores_its_sums_when_split() -> None:
+    sketch = _sketch()
+    vectors = sketch.node("Reshape", [_joined(sketch), sketch.sizes(-1, 9, 2)], (9, 2))
+    order = sketch.node("ReduceSum", [_pairwise(sketch, vectors), sketch.sizes(1)], (1,), keepdims=1)
+    split = _proved(sketch.model(order))
     assert [column.shape for column in split.plan.catalog] == [(2,), (2,)]  # sum v^2, and sum v
     assert [column.source for column in split.plan.catalog] == ["computed", "computed"]
     assert [column.source for column in split.plan.request] == ["computed", "computed"]
+
+
+def test_difference_is_taken_before_a_layer_when_its_parts_are_of_the_same_features() -> None:
+    """As in NFM: multiplied one by one, parts much larger than their difference would keep their errors."""
+    sketch = _sketch()
+    fields = _joined(sketch)
+    vectors = sketch.node("Reshape", [fields, sketch.sizes(-1, 9, 2)], (9, 2))
+    joined = sketch.node("Concat", [_pairwise(sketch, vectors), fields], (20,), axis=1)
+    split = _proved(sketch.model(sketch.node("MatMul", [joined, sketch.weight(20, 5)], (5,))))
+    assert split.plan.work.candidate == (2 + 6) * 5  # the difference, and the pair's features
+    assert sorted(column.shape for column in split.plan.catalog) == [(2,), (2,), (5,)]  # sum v^2, sum v, the layer's
+
+
+@pytest.mark.parametrize(("shared", "columns"), [(False, 12), (True, 18)])
+def test_layer_over_a_difference_is_split_when_no_feature_is_on_both_sides(shared: bool, columns: int) -> None:
+    sketch = _sketch()
+    first = sketch.node("Mul", ["i", "p"], (6,)) if shared else "p"
+    sides = [sketch.node("Concat", names, (18,), axis=1) for names in (["i", "r", "p"], [first, "p", "r"])]
+    difference = sketch.node("Sub", sides, (18,))
+    split = _proved(sketch.model(sketch.node("MatMul", [difference, sketch.weight(18, 5)], (5,))), error=1e-6)
+    assert split.plan.work.candidate == columns * 5
 
 
 def test_dot_products_of_one_side_are_computed_before_when_all_pairs_are_multiplied() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,6 +31,7 @@ class Emitter:
         refusals: nodes of which nothing could be proved.
         aliases: values of the old graph that are others in the new one.
         producers: the node that computes each value.
+        features: the inputs of the graph that each value depends on.
     """
 
     def __init__(self, source: Graph, sides: Mapping[str, Binding]) -> None:
@@ -39,6 +41,8 @@ class Emitter:
         self.refusals: list[Refusal] = []
         self.aliases: dict[str, str] = {}
         self.producers: dict[str, onnx.NodeProto] = {}
+        self.features: dict[str, frozenset[str]] = defaultdict(frozenset)
+        self.features |= {value.name: frozenset([value.name]) for value in source.inputs}
         self._made: dict[bytes, Sequence[str]] = {}
         self._constants: dict[tuple[str, Shape, bytes], str] = {}
 
@@ -94,6 +98,7 @@ class Emitter:
             return
         found, refusal = judge(node, self.facts, self.graph.constants)
         self.facts |= found
+        self.features |= dict.fromkeys(node.output, frozenset().union(*(self.features[name] for name in reads(node))))
         if self._is_size(node, found):
             return
         self.graph.nodes.append(node)

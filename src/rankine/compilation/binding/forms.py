@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 
@@ -118,10 +119,9 @@ def regrouped(form: Form, emitter: Emitter) -> Form:
 
 
 def cancels(form: Form, emitter: Emitter) -> bool:
-    """Whether the terms of a sum, one of them known per row, have different signs: what follows is better done after
-    them, since the error of a difference is that of its larger parts."""
-    late = any(emitter.binding(term.value) is Binding.CANDIDATE for term in form.terms)
-    return form.axis is None and late and len({term.scale > 0 for term in form.terms}) > 1
+    """Whether terms of the same features, one of them known per row, are subtracted from each other: what follows is
+    better done after that, since the error of a difference is that of its larger parts."""
+    return any(_opposed(one, other, emitter) for one, other in combinations(form.terms, 2))
 
 
 def concatenated(terms: Sequence[Term], axis: int, emitter: Emitter) -> Term:
@@ -164,6 +164,14 @@ def total(values: Iterable[str], emitter: Emitter, *, output: str | None = None)
     if not others and output is not None:
         return emitter.emit("Identity", [first], output=output)
     return first
+
+
+def _opposed(one: Term, other: Term, emitter: Emitter) -> bool:
+    if one.scale * other.scale > 0 or Binding.CANDIDATE not in map(emitter.binding, (one.value, other.value)):
+        return False
+    if emitter.features[one.value].isdisjoint(emitter.features[other.value]):
+        return False
+    return one.positions is None or other.positions is None or bool(np.isin(one.positions, other.positions).any())
 
 
 def _joined(own: list[Term], form: Form, emitter: Emitter) -> list[Term]:

@@ -1,6 +1,7 @@
 """A concatenation as a sum of its parts, those known at the same time side by side.
 
-``Concat(a, b, c) = P_a a + P_b b + P_c c`` with places ``P`` that do not overlap: no arithmetic at all.
+``Concat(a, b, c) = P_a a + P_b b + P_c c`` with places ``P`` that do not overlap: no arithmetic at all. (A part
+that is a difference of values of the same features stays one.)
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
-from rankine.compilation.binding.forms import Form, Term, along
+from rankine.compilation.binding.forms import Form, Term, along, cancels
 from rankine.compilation.binding.splits.spreader import Spreader
 from rankine.models.rewrite.graph import attribute
 
@@ -23,7 +24,8 @@ def concat(node: onnx.NodeProto, spreader: Spreader) -> Form | None:
     terms: list[Term] = []
     start = 0
     for name in node.input:
-        form = along(spreader.form(name), axis, spreader.emitter)
+        own = spreader.form(name)
+        form = None if cancels(own, spreader.emitter) else along(own, axis, spreader.emitter)
         if form is None:
             whole = Form(spreader.emitter.shape(name), None, (Term(name),))
             form = along(whole, axis, spreader.emitter)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
-from rankine.compilation.binding.forms import Form, Term, along, concatenated, selected
+from rankine.compilation.binding.forms import Form, Term, along, cancels, concatenated, selected
 from rankine.compilation.binding.lattice import EARLY, Binding
 from rankine.compilation.binding.splits.spreader import Spreader
 from rankine.compilation.binding.weights import PlainWeight, RoundedWeight, Weight, read_weight
@@ -28,7 +28,7 @@ def linear(node: onnx.NodeProto, spreader: Spreader) -> Form | None:
     weight = read_weight(spreader.emitter, node)
     form = spreader.form(node.input[0])
     lying = along(form, len(form.shape) - 1, spreader.emitter)
-    if weight is None or lying is None:
+    if weight is None or lying is None or cancels(lying, spreader.emitter):
         return None
     early = [term for term in lying.terms if _is_early(term, layer, spreader)]
     late = [term for term in lying.terms if not _is_early(term, layer, spreader)]
