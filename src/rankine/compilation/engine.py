@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from rankine.config import Frozen
-from rankine.models.columns import Batch
+from rankine.models.columns import Batch, Columns
 from rankine.models.variant import Model, Numeric, Table
 
 __all__ = ["Build", "Capabilities", "Engine", "Model", "Numeric", "Runner", "Table", "Target"]
@@ -53,7 +53,12 @@ class Target(Frozen):
 
 
 class Build(Frozen):
-    """What was built for one engine: ``variants/<variant>/builds/<engine>/build.json`` beside the engine's files."""
+    """What was built for one engine: ``variants/<variant>/builds/<engine>/build.json`` beside the engine's files.
+
+    Attributes:
+        max_logit_error, mean_logit_error: of what is opened, against the float64 reference.
+        split: hash of the layout of the parts that were built beside the whole graph; None where none were.
+    """
 
     schema_version: int = 1
     engine: str
@@ -63,6 +68,7 @@ class Build(Frozen):
     max_logit_error: float
     mean_logit_error: float
     verified_rows: int
+    split: str | None = None
 
 
 class Runner(Protocol):
@@ -75,6 +81,10 @@ class Runner(Protocol):
             BadRequest: an index or id is out of range; nothing outside a table was read.
             EngineError: the engine failed.
         """
+
+    def complete(self, items: Columns) -> Columns:
+        """Columns of a batch's items, and beside them what the runner would compute of an item in every call: nothing
+        where it runs the whole graph."""
 
     def close(self) -> None:
         """Free what the runner holds; it is not used afterwards."""

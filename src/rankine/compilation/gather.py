@@ -11,7 +11,7 @@ import numpy as np
 from rankine import _native
 from rankine.errors import BadRequest, EngineError
 from rankine.models.columns import Batch, Columns
-from rankine.models.graph_inputs import CATALOG_COLUMN, REQUEST_COLUMN, Piece
+from rankine.models.graph_inputs import REQUEST_COLUMN, Piece, stored_column
 
 __all__ = ["Fill", "gather"]
 
@@ -37,15 +37,15 @@ def _of_request(piece: Piece, batch: Batch, out: np.ndarray, column: int) -> Non
 
 
 def _of_item(piece: Piece, batch: Batch, out: np.ndarray, column: int) -> None:
-    rows = _array(batch.item, CATALOG_COLUMN)
+    name = stored_column(piece.item or "")
+    rows = _array(batch.item, name)
     scale = bias = None
     if rows.dtype == np.uint8:
-        scale, bias = (_array(batch.item, CATALOG_COLUMN + part) for part in (".scale", ".bias"))
+        scale, bias = (_array(batch.item, name + part) for part in (".scale", ".bias"))
     added = _NOTHING
     if piece.request is not None:
         added = _array(batch.request, REQUEST_COLUMN), batch.request_index, piece.request
-    index, start = batch.item_index, piece.item or 0
-    _check(_native.gather_slice(rows, scale, bias, start, piece.width, index, out, column, *added), batch)
+    _check(_native.gather_slice(rows, scale, bias, 0, piece.width, batch.item_index, out, column, *added), batch)
 
 
 _NOTHING: tuple[np.ndarray | None, np.ndarray | None, int] = (None, None, 0)

@@ -15,7 +15,7 @@ import numpy as np
 
 from rankine.compilation.lookup import HostLookup
 from rankine.errors import EngineError
-from rankine.models.columns import Batch
+from rankine.models.columns import Batch, Columns
 
 __all__ = ["HostRunner", "InputBuffers", "Lane", "check_out", "parts_of"]
 
@@ -68,6 +68,9 @@ class HostRunner:
         finally:
             if self._open_lane is not None:
                 self._free.append(lane)
+
+    def complete(self, items: Columns) -> Columns:
+        return items
 
     def close(self) -> None:
         """Free the lanes, and what they hold of the engine; calls under way keep theirs until they end."""

@@ -8,11 +8,8 @@ from pydantic import Field
 
 from rankine.config import Frozen
 
-__all__ = ["CATALOG_COLUMN", "REQUEST_COLUMN", "GraphInput", "Piece"]
+__all__ = ["REQUEST_COLUMN", "GraphInput", "Piece", "stored_column"]
 
-CATALOG_COLUMN = "rankine.catalog"
-"""Of a batch's items: what a model computes of an item ahead of time, ``(items, width)``. Where it is stored in INT8,
-``.scale`` and ``.bias`` beside it."""
 REQUEST_COLUMN = "rankine.request"
 """Of a batch's requests: what a model computes once a request, float32 ``(requests, width)``."""
 
@@ -22,14 +19,14 @@ class Piece(Frozen):
 
     Attributes:
         feature: name of a feature, as the lookup gives it; None where the piece is gathered.
-        item: first column in the row of the item; added to that of the request where both are given.
+        item: which of the values stored of an item; added to the request's where both are given.
         request: first column in the row of the request.
     """
 
     column: int = Field(ge=0)
     width: int = Field(ge=1)
     feature: str | None = None
-    item: int | None = None
+    item: str | None = None
     request: int | None = None
 
     @property
@@ -51,3 +48,9 @@ class GraphInput(Frozen):
     @property
     def width(self) -> int:
         return sum(piece.width for piece in self.pieces)
+
+
+def stored_column(item: str) -> str:
+    """Column of a batch's items with a value that a model computes of an item ahead of time, ``(items, width)``. Where it
+    is stored in INT8, columns with ``.scale`` and ``.bias`` after the name lie beside it, ``(items,)``."""
+    return f"rankine.catalog.{item}"

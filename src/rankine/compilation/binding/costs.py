@@ -17,8 +17,8 @@ __all__ = ["BYTES_OF", "SCALE_BYTES", "CostModel", "Storage", "row_macs"]
 
 Storage = Literal["float32", "float16", "int8"]
 BYTES_OF: Mapping[Storage, int] = {"float32": 4, "float16": 2, "int8": 1}
-SCALE_BYTES = 4
-"""Of the scale of a row of INT8."""
+SCALE_BYTES = 8
+"""Of the scale and the bias of a row of INT8."""
 
 _FREE = ("Cast", "DequantizeLinear", "Flatten", "Identity", "Reshape", "Shape", "Squeeze", "Unsqueeze")
 """Views, and what engines fuse."""

@@ -18,7 +18,7 @@ from rankine.compilation.binding.split import SplitModel
 from rankine.models.graph_inputs import GraphInput, Piece
 from rankine.models.rewrite.graph import Graph, attribute, reads
 
-__all__ = ["STORED", "LaidOut", "lay_out"]
+__all__ = ["STORED", "LaidOut", "computed", "lay_out"]
 
 STORED = "stored"
 """Name of the only output of the catalog's and of the request's graph."""
@@ -74,13 +74,21 @@ def _leaves(plan: BindingPlan) -> dict[str, _Leaf]:
     found = {}
     for columns, side in ((plan.catalog, "item"), (plan.request, "request"), (plan.row, "row")):
         start = 0
-        for column in columns:
-            piece = Piece(column=0, width=column.width, feature=column.name)
-            if column.source == "computed":
-                piece = Piece.model_validate({"column": 0, "width": column.width, side: start})
-                start += column.width
+        for number, column in enumerate(computed(columns)):
+            place = {"item": str(number)} if side == "item" else {"request": start}
+            piece = Piece.model_validate({"column": 0, "width": column.width, **place})
             found[column.name] = _Leaf((piece,), column.shape)
+            start += column.width
+        for column in columns:
+            if column.source == "input":
+                piece = Piece(column=0, width=column.width, feature=column.name)
+                found[column.name] = _Leaf((piece,), column.shape)
     return found
+
+
+def computed(columns: Sequence[Column]) -> list[Column]:
+    """Those that the graph of the catalog or the request gives."""
+    return [column for column in columns if column.source == "computed"]
 
 
 def _gathered(node: onnx.NodeProto, leaves: dict[str, _Leaf], outputs: Sequence[str]) -> bool:
@@ -125,9 +133,9 @@ def _packed(part: onnx.ModelProto | None, columns: Sequence[Column]) -> onnx.Mod
     if part is None:
         return None
     graph = Graph.opened(part)
-    computed = [column for column in columns if column.source == "computed"]
-    names = [column.name for column in computed]
-    for place, column in enumerate(computed):
+    packed = computed(columns)
+    names = [column.name for column in packed]
+    for place, column in enumerate(packed):
         if len(column.shape) != 1:
             names[place] = graph.fresh("flat")
             graph.nodes.append(_reshape(graph, column.name, names[place], (column.width,)))
@@ -136,7 +144,7 @@ def _packed(part: onnx.ModelProto | None, columns: Sequence[Column]) -> onnx.Mod
     like = onnx.ModelProto(ir_version=part.ir_version, producer_name=part.producer_name)
     like.opset_import.extend(part.opset_import)
     like.graph.name = part.graph.name
-    like.graph.output.append(_matrix(STORED, sum(column.width for column in computed)))
+    like.graph.output.append(_matrix(STORED, sum(column.width for column in packed)))
     return graph.closed(like)
 
 

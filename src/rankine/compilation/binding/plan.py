@@ -51,7 +51,7 @@ class Column(Frozen):
 
     @property
     def bytes_per_row(self) -> int:
-        """As it is stored and moved; INT8 with a scale a row."""
+        """As it is stored and moved; INT8 with a scale and a bias a row."""
         return self.width * BYTES_OF[self.storage] + (SCALE_BYTES if self.storage == "int8" else 0)
 
 

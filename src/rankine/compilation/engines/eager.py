@@ -12,7 +12,7 @@ from rankine.compilation.engine import Capabilities, Target
 from rankine.compilation.host_runner import check_out, parts_of
 from rankine.errors import EngineError
 from rankine.models.checkpoint import Scorer, load_scorer
-from rankine.models.columns import Batch, Ragged
+from rankine.models.columns import Batch, Columns, Ragged
 from rankine.models.lookup_plan import Source, bad_row, plan_sources, wrong_lists
 from rankine.models.variant import Model
 
@@ -57,6 +57,9 @@ class EagerRunner:
                 logits = scorer.logits(part).numpy()
             check_out(out[rows], part, logits.shape[1])
             np.copyto(out[rows], logits)
+
+    def complete(self, items: Columns) -> Columns:
+        return items
 
     def close(self) -> None:
         self._scorer = None

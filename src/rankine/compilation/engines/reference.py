@@ -18,7 +18,7 @@ from onnx.reference import ReferenceEvaluator
 from rankine.compilation.engine import Capabilities, Model, Target
 from rankine.compilation.host_runner import check_out
 from rankine.errors import EngineError
-from rankine.models.columns import Batch
+from rankine.models.columns import Batch, Columns
 from rankine.models.lookup_reference import reference_lookup
 
 __all__ = ["Reference", "ReferenceRunner", "engine", "widen"]
@@ -77,6 +77,9 @@ class ReferenceRunner:
             result = self.logits(batch)
             check_out(out, batch, result.shape[1])
             out[:] = result
+
+    def complete(self, items: Columns) -> Columns:
+        return items
 
     def close(self) -> None:
         self._evaluator = None

@@ -1,0 +1,135 @@
+"""A variant in three parts, each a model that any engine builds: what is stored of an item, what is computed once a
+request, and what is left for every row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import onnx
+
+from rankine.artifact import read_record, sha256_of
+from rankine.compilation.binding import BindingPlan, Settings, sides_of, split_graph
+from rankine.compilation.binding.costs import Storage
+from rankine.compilation.binding.layout import LaidOut, computed, lay_out
+from rankine.config import Frozen
+from rankine.models.graph_inputs import GraphInput
+from rankine.models.schema import Schema
+from rankine.models.variant import Model
+
+__all__ = ["LAYOUT_FILE", "PLAN_FILE", "SplitModels", "StoredValue", "open_split", "write_split"]
+
+PLAN_FILE = "plan.json"
+LAYOUT_FILE = "layout.json"
+_LEAST_SAVED = 0.1
+"""Of the multiply-adds of a row. A call in parts has a fixed cost that one of the whole graph does not have."""
+
+
+class StoredValue(Frozen):
+    """A value that is stored of an item: its name in a batch's items and in the catalog, and its width."""
+
+    name: str
+    width: int
+
+
+class _Layout(Frozen):
+    """What the parts exchange.
+
+    Attributes:
+        graph: hash of the candidate's graph, so that no two splits have one layout.
+        stored: of the catalog's graph, in the order of its output's columns.
+        request_width: columns of the request graph's output; zero where there is no such graph.
+        inputs: of the candidate's graph.
+    """
+
+    schema_version: Literal[1] = 1
+    graph: str
+    storage: Storage
+    stored: tuple[StoredValue, ...]
+    request_width: int
+    inputs: tuple[GraphInput, ...]
+
+
+@dataclass(frozen=True)
+class SplitModels:
+    """A variant in parts.
+
+    Attributes:
+        catalog: gives what is stored of an item, side by side; None where nothing is.
+        request: gives what a request's rows share; None where there is nothing.
+        candidate: gives the logits.
+        stored: the columns of ``catalog``. ``storage``: how they are stored.
+        request_width: columns of ``request``.
+        folder: where they lie.
+    """
+
+    folder: Path
+    catalog: Model | None
+    request: Model | None
+    candidate: Model
+    stored: tuple[StoredValue, ...]
+    storage: Storage
+    request_width: int
+
+
+def write_split(model: Model, settings: Settings, folder: Path) -> BindingPlan | None:
+    """Split a variant into an empty folder; None, and nothing written, where it is not worth a call in parts.
+
+    Raises:
+        EngineError: the graph is of an opset whose operators mean something else.
+    """
+    graph = onnx.load(str(model.graph))
+    split = split_graph(graph, sides_of(model.schema), settings)
+    plan = split.plan
+    if plan.work.candidate > (1.0 - _LEAST_SAVED) * plan.work.before:
+        return None
+    parts = lay_out(split)
+    for name, part in (("catalog", parts.catalog), ("request", parts.request), ("candidate", parts.candidate)):
+        if part is not None:
+            onnx.save(part, str(folder / f"{name}.onnx"))
+    layout = _layout_of(plan, parts, settings.storage, sha256_of(folder / "candidate.onnx"))
+    (folder / PLAN_FILE).write_text(plan.model_dump_json(indent=1), encoding="utf-8")
+    (folder / LAYOUT_FILE).write_text(layout.model_dump_json(indent=1), encoding="utf-8")
+    return plan
+
+
+def open_split(model: Model, folder: Path) -> SplitModels:
+    """What :func:`write_split` wrote of ``model``.
+
+    Raises:
+        ArtifactError: the folder does not hold it.
+    """
+    plan, layout = read_record(folder / PLAN_FILE, BindingPlan), read_record(folder / LAYOUT_FILE, _Layout)
+    late = [piece.feature for given in layout.inputs for piece in given.pieces if piece.feature is not None]
+    return SplitModels(
+        folder=folder,
+        catalog=_part(model, folder, "catalog", plan.catalog_inputs) if layout.stored else None,
+        request=_part(model, folder, "request", plan.request_inputs) if layout.request_width else None,
+        candidate=_part(model, folder, "candidate", late, layout.inputs),
+        stored=layout.stored,
+        storage=layout.storage,
+        request_width=layout.request_width,
+    )
+
+
+def _layout_of(plan: BindingPlan, parts: LaidOut, storage: Storage, graph: str) -> _Layout:
+    stored = tuple(StoredValue(name=str(at), width=column.width) for at, column in enumerate(computed(plan.catalog)))
+    width = sum(column.width for column in computed(plan.request))
+    return _Layout(graph=graph, storage=storage, stored=stored, request_width=width, inputs=parts.inputs)
+
+
+def _part(model: Model, folder: Path, name: str, features: Iterable[str], inputs: tuple[GraphInput, ...] = ()) -> Model:
+    return Model(
+        name=f"{model.name}.{name}",
+        schema=_only(model.schema, set(features)),
+        graph=folder / f"{name}.onnx",
+        tables=model.tables,
+        numeric=model.numeric,
+        inputs=inputs,
+    )
+
+
+def _only(schema: Schema, names: set[str]) -> Schema:
+    return schema.model_copy(update={"features": tuple(one for one in schema.features if one.name in names)})
