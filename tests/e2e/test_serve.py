@@ -17,7 +17,6 @@ from e2e.serve_process import ServerProcess, run_server, start_server
 from e2e.small_served import certify_small, rank_body
 from rankine.artifact import Artifact
 from rankine.serving import ServeConfig
-from rankine.serving.items import as_they_are
 from rankine.serving.model import open_model
 from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.scores import sigmoid32
@@ -33,7 +32,7 @@ def test_rank_gives_the_runner_s_scores_when_asked(server: ServerProcess, config
         json.dumps(rank_body(200)).encode(), arrived_s=0.0, deadline_s=1.0, announced=None
     ).work  # fmt: skip
     out = np.empty((200, 1), np.float32)
-    model.runner.run(join([work], as_they_are), out)
+    model.runner.run(join([work], model.runner.complete), out)
     answer = server.ask("POST", RANK, rank_body(200, timings=True))
     assert answer.status == 200
     reply = answer.json

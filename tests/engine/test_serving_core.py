@@ -29,7 +29,6 @@ import numpy as np
 import rankine.serving.server
 from rankine.serving import ServeConfig
 from rankine.serving.examples import example_bodies
-from rankine.serving.items import as_they_are
 from rankine.serving.model import open_model
 from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.work import join
@@ -40,7 +39,7 @@ model = open_model(config)
 protocol = RankProtocol(model, max_candidates=10)
 work = protocol.prepare(json.dumps(body).encode(), arrived_s=0.0, deadline_s=1.0, announced=None).work
 out = np.empty((7, 1), np.float32)
-model.runner.run(join([work], as_they_are), out)
+model.runner.run(join([work], model.runner.complete), out)
 print(json.dumps(out[:, 0].tolist()))
 """
 

@@ -17,12 +17,11 @@ from e2e.small_served import rank_body
 from rankine.errors import BadRequest, DeadlineExceeded, EngineError
 from rankine.policy import admit, form_batch
 from rankine.serving.bodies import ClientGone
-from rankine.serving.items import as_they_are
 from rankine.serving.model import ServedModel
 from rankine.serving.pool import BatchRun, Pool, QueueRefused
 from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.work import Outcome, Presence, Work, join
-from unit.numpy_served import POISON, NumpyRunner, expected_logits, numpy_model
+from unit.numpy_served import POISON, NumpyRunner, as_they_are, expected_logits, numpy_model
 
 NEVER = float("inf")
 
@@ -141,7 +140,6 @@ def test_join_refers_to_the_catalog_as_it_lies_when_no_item_is_inline(
 def _pool(model: ServedModel, runner: NumpyRunner, runs: list[BatchRun], *, max_queue_rows: int = 1000) -> Pool:
     pool = Pool(
         runner,
-        complete=as_they_are,
         tasks=1,
         workers=1,
         max_batch_rows=64,
@@ -238,9 +236,7 @@ def test_pool_goes_on_when_its_observer_fails(model: ServedModel, make_work: Cal
         if len(seen) == 1:
             raise ValueError("no room for another figure")
 
-    pool = Pool(
-        NumpyRunner(), complete=as_they_are, tasks=1, workers=1, max_batch_rows=64, max_queue_rows=100, observe=observe
-    )
+    pool = Pool(NumpyRunner(), tasks=1, workers=1, max_batch_rows=64, max_queue_rows=100, observe=observe)
     pool.start()
     with pytest.raises(EngineError, match="no room"):
         asyncio.run(pool.run(make_work(1, 2)))
@@ -293,7 +289,6 @@ def test_pool_start_raises_when_the_engine_fails_in_the_warm_up(
 ) -> None:
     pool = Pool(
         NumpyRunner(),
-        complete=as_they_are,
         tasks=1,
         workers=2,
         max_batch_rows=8,

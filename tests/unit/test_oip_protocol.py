@@ -12,13 +12,12 @@ import pytest
 from e2e.small_served import rank_body
 from rankine.errors import BadRequest, PayloadTooLarge
 from rankine.models.columns import Ragged
-from rankine.serving.items import as_they_are
 from rankine.serving.model import ServedModel
 from rankine.serving.protocols import oip_tensors
 from rankine.serving.protocols.oip import Inference, OipModel, oip_models
 from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.work import Outcome, join
-from unit.numpy_served import expected_logits, numpy_model
+from unit.numpy_served import as_they_are, expected_logits, numpy_model
 
 Tensor = dict[str, Any]
 

@@ -18,11 +18,10 @@ from rankine.models.columns import Ragged
 from rankine.serving.bodies import compress, decompress
 from rankine.serving.examples import example_bodies
 from rankine.serving.http import Request, UnsupportedMedia, candidates_header, deadline_of
-from rankine.serving.items import as_they_are
 from rankine.serving.model import ServedModel
 from rankine.serving.protocols.rank import Ranking, RankProtocol
 from rankine.serving.work import Outcome, join
-from unit.numpy_served import numpy_model
+from unit.numpy_served import as_they_are, numpy_model
 
 Body = dict[str, Any]
 Change = Callable[[Body], object]

@@ -25,12 +25,11 @@ from rankine.observation.sample import sample_batches
 from rankine.serving.config import ServeConfig
 from rankine.serving.describe import describe_model
 from rankine.serving.examples import example_bodies
-from rankine.serving.items import as_they_are
 from rankine.serving.model import ServedModel, unknown_item
 from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.work import Outcome, join
 from unit.history_requests import NEVER, Body, history_model, prepare, sigmoid
-from unit.numpy_served import expected_logits, served_by_numpy
+from unit.numpy_served import as_they_are, expected_logits, served_by_numpy
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,11 @@ from e2e.history_served import (
 )
 from rankine.errors import BadRequest, PayloadTooLarge
 from rankine.models.columns import Ragged
-from rankine.serving.items import as_they_are
 from rankine.serving.model import ServedModel
 from rankine.serving.protocols.oip import oip_models
 from rankine.serving.work import Outcome, join
 from unit.history_requests import Body, history_model, infer, ragged, sigmoid, tensor
-from unit.numpy_served import expected_logits
+from unit.numpy_served import as_they_are, expected_logits
 
 
 @pytest.fixture(scope="module")

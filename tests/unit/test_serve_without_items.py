@@ -13,13 +13,12 @@ from rankine.observation.sample import sample_batches
 from rankine.serving.config import ServeConfig
 from rankine.serving.describe import describe_model
 from rankine.serving.examples import example_bodies
-from rankine.serving.items import as_they_are
 from rankine.serving.model import ServedModel
 from rankine.serving.protocols.oip import oip_models
 from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.work import Outcome, join
 from unit.history_requests import Body, history_model, infer, plain_model, prepare, tensor
-from unit.numpy_served import expected_logits
+from unit.numpy_served import as_they_are, expected_logits
 
 
 @pytest.fixture(scope="module")

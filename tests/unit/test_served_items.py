@@ -16,12 +16,12 @@ from e2e.small_served import ITEMS, SCHEMA, items, rank_body, transforms
 from rankine.catalog import CatalogWriter, Preparer
 from rankine.errors import ArtifactError, BadRequest
 from rankine.models.columns import Batch, Column, Columns, Ragged, take
-from rankine.serving.items import Items, ServedCatalog, as_they_are
+from rankine.serving.items import Items, ServedCatalog
 from rankine.serving.model import ServedModel, unknown_item
 from rankine.serving.protocols.rank import Ranking, RankProtocol
 from rankine.serving.refresh import Refresher
 from rankine.serving.work import Work, join
-from unit.numpy_served import expected_logits, numpy_model
+from unit.numpy_served import as_they_are, expected_logits, numpy_model
 
 OLD = 1005
 NEW = 7000

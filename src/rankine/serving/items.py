@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,16 +13,9 @@ from rankine.catalog.segment import ABSENT, gather_rows
 from rankine.errors import ArtifactError, BadRequest
 from rankine.models.columns import Columns, concat
 from rankine.models.transforms import Transforms
+from rankine.serving.completion import Advance, Complete, complete_all, nobody_waits
 
-__all__ = ["Complete", "Items", "ServedCatalog", "as_they_are"]
-
-Complete = Callable[[Columns], Columns]
-"""Encoded columns of some items, to these and what the engine computes of an item ahead of time."""
-
-
-def as_they_are(items: Columns) -> Columns:
-    """Of an engine that computes nothing of an item ahead of time."""
-    return items
+__all__ = ["Items", "ServedCatalog"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,7 +96,8 @@ class ServedCatalog:
         path: of the catalog.
         transforms: of the artifact.
         unknown: one encoded item that stands for ids that the catalog does not have; None where they are refused.
-        complete: adds what the engine computes of an item alone.
+        complete: adds what the engine computes of an item ahead of time.
+        advance: told how many items of the snapshot are completed.
 
     Attributes:
         items: of the newest generation that was read; another object after :meth:`refresh` found one. Whoever needs one
@@ -115,9 +109,18 @@ class ServedCatalog:
 
     items: Items
 
-    def __init__(self, path: Path, transforms: Transforms, *, unknown: Columns | None, complete: Complete) -> None:
-        self._path, self._transforms, self._complete = path, transforms, complete
+    def __init__(
+        self,
+        path: Path,
+        transforms: Transforms,
+        *,
+        unknown: Columns | None,
+        complete: Complete,
+        advance: Advance = nobody_waits,
+    ) -> None:
+        self._path, self._transforms, self._complete, self._advance = path, transforms, complete, advance
         self._reader = CatalogReader(path, encode=self._held)
+        self._advance = nobody_waits
         self._unknown = None if unknown is None else complete(unknown)
         self.items = self._checked(self._reader.view)
 
@@ -136,7 +139,7 @@ class ServedCatalog:
     def _held(self, stored: Columns) -> Columns:
         features = self._transforms.schema.catalog_features
         self._refuse_missing(stored)
-        return self._complete(self._transforms.encode(features, stored, unseen="row"))
+        return complete_all(self._complete, self._transforms.encode(features, stored, unseen="row"), self._advance)
 
     def _checked(self, view: View) -> Items:
         self._refuse_missing(view.features)

@@ -25,7 +25,7 @@ from rankine.models.transforms import OUT_OF_VOCABULARY, Transforms
 from rankine.serving.config import ServeConfig
 from rankine.serving.gate import Choice, choose
 from rankine.serving.inputs import default_column
-from rankine.serving.items import Items, ServedCatalog, as_they_are
+from rankine.serving.items import Items, ServedCatalog
 
 __all__ = ["ServedModel", "generation_of", "open_model", "unknown_item"]
 
@@ -96,11 +96,11 @@ def open_model(config: ServeConfig, emit: Emit = ignore) -> ServedModel:
     transforms = _plain(Transforms.read(artifact))
     with step(emit, f"open {choice.variant} on {choice.engine}"):
         runner = open_runner(artifact, choice.variant, choice.engine, device=config.device, threads=config.threads)
-    catalog = _open_catalog(config, transforms, emit)
+    catalog = _open_catalog(config, transforms, runner, emit)
     return ServedModel(artifact, catalog, transforms, choice, runner)
 
 
-def _open_catalog(config: ServeConfig, transforms: Transforms, emit: Emit) -> ServedCatalog | None:
+def _open_catalog(config: ServeConfig, transforms: Transforms, runner: Runner, emit: Emit) -> ServedCatalog | None:
     """The catalog that is named, or lies beside the artifact; None where there is none and the model can do without."""
     schema = transforms.schema
     path = config.catalog or catalog_beside(config.artifact)
@@ -111,7 +111,7 @@ def _open_catalog(config: ServeConfig, transforms: Transforms, emit: Emit) -> Se
         raise ArtifactError("the artifact's catalog is not there", where=str(path), hint=hint)
     unknown = unknown_item(transforms) if config.unknown_item == "row" else None
     with step(emit, "open the catalog") as advance:
-        catalog = ServedCatalog(path, transforms, unknown=unknown, complete=as_they_are)
+        catalog = ServedCatalog(path, transforms, unknown=unknown, complete=runner.complete, advance=advance)
         advance(len(catalog.items), f"{len(catalog.items)} items")
     return catalog
 

@@ -18,7 +18,6 @@ from rankine.compilation.engine import Runner
 from rankine.errors import BadRequest, CapacityExceeded, DeadlineExceeded, EngineError, RankineError
 from rankine.policy import admit, form_batch
 from rankine.serving.bodies import ClientGone
-from rankine.serving.items import Complete
 from rankine.serving.logs import LOGGER
 from rankine.serving.work import Outcome, Work, join
 
@@ -52,7 +51,6 @@ class Pool:
 
     Args:
         runner: what computes; shared by all workers.
-        complete: what the runner computes of items that are given inline; see :func:`~rankine.serving.work.join`.
         tasks: columns of the runner's logits.
         workers: number of threads.
         max_batch_rows, max_queue_rows: see :class:`~rankine.serving.config.ServeConfig`.
@@ -63,7 +61,6 @@ class Pool:
         self,
         runner: Runner,
         *,
-        complete: Complete,
         tasks: int,
         workers: int,
         max_batch_rows: int,
@@ -71,7 +68,6 @@ class Pool:
         observe: Observer,
     ) -> None:
         self._runner = runner
-        self._complete = complete
         self._tasks = tasks
         self._max_batch_rows = max_batch_rows
         self._max_queue_rows = max_queue_rows
@@ -163,7 +159,7 @@ class Pool:
     def _warm_up(self, works: Sequence[Work], failures: list[RankineError], done: threading.Semaphore) -> None:
         try:
             for work in works:
-                self._runner.run(join([work], self._complete), np.empty((work.rows, self._tasks), np.float32))
+                self._runner.run(join([work], self._runner.complete), np.empty((work.rows, self._tasks), np.float32))
         except Exception as error:  # noqa: BLE001  told to whoever starts the pool
             failures.append(_as_error(error))
         finally:
@@ -218,7 +214,7 @@ class Pool:
     def _run(self, works: Sequence[Work], reason: str) -> list[Result]:
         begin = perf_counter()
         try:
-            batch = join(works, self._complete)
+            batch = join(works, self._runner.complete)
             out = np.empty((batch.rows, self._tasks), np.float32)
             run_begin = perf_counter()
             self._runner.run(batch, out)

@@ -20,7 +20,6 @@ from rankine.serving.app import App
 from rankine.serving.config import ServeConfig
 from rankine.serving.gentle_close import ignore_new_connections
 from rankine.serving.heads import LimitedProtocol
-from rankine.serving.items import as_they_are
 from rankine.serving.logs import LOGGER, set_up_logs
 from rankine.serving.metrics import ServerMetrics
 from rankine.serving.model import ServedModel, open_model
@@ -66,7 +65,6 @@ def serve(config: ServeConfig, emit: Emit = ignore) -> None:
         metrics.describe(model)
         pool = Pool(
             model.runner,
-            complete=as_they_are,
             tasks=len(model.schema.tasks),
             workers=config.workers,
             max_batch_rows=config.max_batch_rows,

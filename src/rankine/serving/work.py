@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from rankine.models.columns import Batch, Columns, concat
-from rankine.serving.items import Complete, Items
+from rankine.serving.completion import Complete
+from rankine.serving.items import Items
 
 __all__ = ["Outcome", "Presence", "Work", "join"]
 
