@@ -165,7 +165,9 @@ def _arcs(graph: Graph, facts: Mapping[str, Fact], side: Binding, prices: Prices
         arcs.append(Arc(SOURCE, first, prices.costs.per_row(node, facts)))
         arcs += [Arc(name, first, math.inf) for name in reads(node) if facts[name].binding is side]
         for name in node.output:
-            arcs.append(Arc(("fetched", name), name, prices.of(facts[name], computed=True)))
+            # What is rounded crosses as it was before: engines multiply integers only where they see the rounding.
+            price = math.inf if node.op_type == "DequantizeLinear" else prices.of(facts[name], computed=True)
+            arcs.append(Arc(("fetched", name), name, price))
             if name != node.output[0]:
                 arcs += [Arc(first, ("fetched", name), math.inf), Arc(("fetched", name), first, math.inf)]
     return arcs

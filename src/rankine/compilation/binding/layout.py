@@ -51,7 +51,7 @@ class _Leaf:
 def lay_out(split: SplitModel) -> LaidOut:
     """Pack the outputs of the early parts, and gather them into the inputs of the late one."""
     plan, parts = split.plan, split.parts
-    graph = Graph.opened(parts.candidate)
+    graph = _opened(parts.candidate)
     leaves = _leaves(plan)
     graph.nodes = [node for node in graph.nodes if not _gathered(node, leaves, graph.outputs)]
     read = {name for node in graph.nodes for name in reads(node)}
@@ -67,6 +67,13 @@ def lay_out(split: SplitModel) -> LaidOut:
         candidate=graph.closed(parts.candidate),
         inputs=inputs,
     )
+
+
+def _opened(part: onnx.ModelProto) -> Graph:
+    """A copy. Nothing is folded: of a quantized layer the weights have to stay the bytes that engines look for."""
+    copied = onnx.ModelProto()
+    copied.CopyFrom(part)
+    return Graph.read(copied)
 
 
 def _leaves(plan: BindingPlan) -> dict[str, _Leaf]:
@@ -132,7 +139,7 @@ def _packed(part: onnx.ModelProto | None, columns: Sequence[Column]) -> onnx.Mod
     """A part with its outputs, which are computed columns in the order of the plan, side by side as one."""
     if part is None:
         return None
-    graph = Graph.opened(part)
+    graph = _opened(part)
     packed = computed(columns)
     names = [column.name for column in packed]
     for place, column in enumerate(packed):

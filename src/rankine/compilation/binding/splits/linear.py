@@ -3,7 +3,8 @@
 ``W [r; i; c] + b = W_r r + W_i i + W_c c + b``; and ``W (x + y) = W x + W y``. So ``W x0`` of the first cross layer of
 a DCN-v2, the first layer of an MLP, and the gates and experts of an MMoE. A term that lies at several places, such as
 ``k`` of ``[k, q - k]`` in DIN, is multiplied once: ``W_1 k + W_2 (q - k) = (W_1 - W_2) k + W_2 q``.
-Parts of a rounded weight keep its scales: their accumulators add up to those of the whole, exactly.
+Parts of a rounded weight keep its scales, and are multiplied with what is rounded right before: their accumulators add
+up to those of the whole, exactly.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def linear(node: onnx.NodeProto, spreader: Spreader) -> Form | None:
         late = _side_by_side(late, lying, spreader)
     terms: list[Term] = []
     for value in dict.fromkeys(term.value for term in (*early, *late)):
-        own = _products([term for term in (*early, *late) if term.value == value], lying, weight, spreader)
+        own = _products([term for term in (*early, *late) if term.value == value], node, lying, weight, spreader)
         if own is None:
             return None
         terms += own
@@ -67,13 +68,15 @@ def _side_by_side(late: Sequence[Term], form: Form, spreader: Spreader) -> list[
     return [concatenated(late, len(form.shape) - 1, spreader.emitter)]
 
 
-def _products(own: Sequence[Term], form: Form, weight: Weight, spreader: Spreader) -> list[Term] | None:
+def _products(
+    own: Sequence[Term], node: onnx.NodeProto, form: Form, weight: Weight, spreader: Spreader
+) -> list[Term] | None:
     """What one value contributes. Where it lies at several places, and is known per row, their weights are added up,
     so that it is multiplied once; before, one product a place is as good, and keeps the weights as they are."""
     axis = len(form.shape) - 1
     distinct = all(len(set(term.places[0].tolist())) == len(term.places[0]) for term in own)
     if distinct and (len(own) == 1 or spreader.binding(own[0]) is not Binding.CANDIDATE):
-        values = [selected(term, axis, spreader.emitter) for term in own]
+        values = [_rounded(selected(term, axis, spreader.emitter), node.input[0], spreader) for term in own]
         rows = [weight.rows(term.places[1]) for term in own]
         return [
             Term(spreader.emit("MatMul", [value, part]), term.scale)
@@ -85,6 +88,18 @@ def _products(own: Sequence[Term], form: Form, weight: Weight, spreader: Spreade
     pairs = [(term.scale, np.searchsorted(used, term.places[0]), term.places[1]) for term in own]
     chosen = selected(Term(own[0].value, source=used, positions=used), axis, spreader.emitter)
     return [Term(spreader.emit("MatMul", [chosen, weight.mixed(pairs, len(used))]))]
+
+
+def _rounded(value: str, like: str, spreader: Spreader) -> str:
+    """A value whose elements are some of ``like``'s: rounded once more if that is rounded, which changes nothing. Engines
+    multiply integers only where they see the rounding; ONNX Runtime would else round by a scale of its own."""
+    whole, maker = (spreader.emitter.producers.get(name) for name in (like, value))
+    if whole is None or whole.op_type != "DequantizeLinear" or len(whole.input) < 3:
+        return value
+    if maker is not None and maker.op_type == "DequantizeLinear":
+        return value
+    codes = spreader.emit("QuantizeLinear", [value, *whole.input[1:]])
+    return spreader.emit("DequantizeLinear", [codes, *whole.input[1:]])
 
 
 def _bias(node: onnx.NodeProto, spreader: Spreader) -> tuple[Term, ...]:
