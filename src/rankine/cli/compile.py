@@ -8,6 +8,7 @@ import click
 
 from rankine.cli.options import (
     DataOptions,
+    SizeInBytes,
     artifact_argument,
     carry_catalog,
     check_out,
@@ -26,26 +27,60 @@ Example:
 @artifact_argument
 @data_options
 @click.option("--engine", "engines", multiple=True, help="Engine to build for, repeatable [default: all installed].")
+@click.option("--split/--no-split", default=True, show_default=True, help="Compute once what is known early.")
+@click.option(
+    "--storage",
+    type=click.Choice(["float32", "float16", "int8"]),
+    default="float32",
+    show_default=True,
+    help="Of what is stored of an item; anything but float32 changes scores a little.",
+)
+@click.option(
+    "--catalog-bytes",
+    type=SizeInBytes(),
+    help="Most that what is stored of all items may take, e.g. 2GB [default: no limit].",
+)
 @out_option
 @json_option
 def command(
     artifact: Path,
     data: DataOptions,
     engines: tuple[str, ...],
+    split: bool,
+    storage: str,
+    catalog_bytes: int | None,
     out: Path,
     as_json: bool,
 ) -> None:
-    """Build every variant for every engine, and verify each on real rows against the float64 reference."""
+    """Build every variant for every engine, and verify each on real rows against the float64 reference.
+
+    A variant is also built in parts, where that leaves less to do for a candidate: what depends on the item alone is
+    stored with the catalog, what depends on the request alone is computed once a request.
+    """
     from rankine.artifact import Artifact
     from rankine.cli.inspect import show
     from rankine.cli.render import watch
+    from rankine.compilation.binding import Settings
     from rankine.compilation.compile import compile_artifact
     from rankine.planning.optimize import verification_rows
 
     check_out(out)
     parent = Artifact.open(artifact)
     rows_to_verify = verification_rows(parent, data.open())
+    settings = None
+    if split:
+        items = 1 if catalog_bytes is None else _items_of(artifact)
+        settings = Settings.model_validate({"storage": storage, "catalog_bytes": catalog_bytes, "items": items})
     with watch() as emit:
-        child = compile_artifact(parent, engines=engines or None, verify_batch=rows_to_verify, out=out, emit=emit)
+        child = compile_artifact(
+            parent, engines=engines or None, split=settings, verify_batch=rows_to_verify, out=out, emit=emit
+        )
     carry_catalog(artifact, out)
     show(child, as_json=as_json)
+
+
+def _items_of(artifact: Path) -> int:
+    """Items of the catalog beside an artifact; at least one."""
+    from rankine.catalog import CatalogReader, catalog_beside
+
+    return max(1, len(CatalogReader(catalog_beside(artifact)).view))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DataOptions",
+    "SizeInBytes",
     "artifact_argument",
     "carry_catalog",
     "check_out",
@@ -175,6 +176,20 @@ def check_out(out: Path) -> None:
 
     refuse_existing(out)
     refuse_existing(catalog_beside(out))
+
+
+class SizeInBytes(click.ParamType):
+    """A number of bytes, also with a unit: 2GB, 512MiB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        from pydantic import ByteSize, TypeAdapter, ValidationError
+
+        try:
+            return int(TypeAdapter(ByteSize).validate_python(value))
+        except ValidationError:
+            self.fail(f"'{value}' is no number of bytes; give one such as 2GB or 512MiB.", param, ctx)
 
 
 def carry_catalog(source: Path, out: Path) -> None:
