@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rankine.catalog.change import Change
-from rankine.catalog.derive import Deriver, derive
+from rankine.catalog.derive import DerivedKey, Deriver, derive
 from rankine.catalog.storable import as_ids, refuse_twice, storable_column
 from rankine.errors import DataError
 from rankine.models.columns import Columns
@@ -28,6 +28,10 @@ class Preparer:
 
     transforms: Transforms
     derivers: Sequence[Deriver] = ()
+
+    def only(self, keys: Collection[DerivedKey]) -> Preparer:
+        """The same for a catalog that holds the derived columns of ``keys`` alone: no others are computed."""
+        return replace(self, derivers=tuple(deriver for deriver in self.derivers if deriver.key in keys))
 
     def prepare(self, item_ids: np.ndarray, columns: Columns) -> Change:
         """The change that adds or replaces items.

@@ -14,6 +14,7 @@ import numpy as np
 from rankine.artifact import Artifact
 from rankine.catalog.change import Change, pack
 from rankine.catalog.conform import conform
+from rankine.catalog.derive import DerivedKey
 from rankine.catalog.durable import sync_folder
 from rankine.catalog.lock import writing
 from rankine.catalog.log import append_record, cut
@@ -51,6 +52,11 @@ class CatalogWriter:
     def generation(self) -> int:
         """The newest."""
         return self._end[1]
+
+    @property
+    def derived(self) -> frozenset[DerivedKey]:
+        """Keys of the derived columns that the catalog holds: what items have to come with."""
+        return frozenset(self._reader.view.derived)
 
     def upsert(self, change: Change) -> int:
         """Add or replace items in all their columns at once: what :meth:`Preparer.prepare` made, or a deletion.

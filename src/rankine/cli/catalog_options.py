@@ -72,15 +72,13 @@ def place_of(artifact: Path, catalog: Path | None) -> Path:
 
 
 def preparer_of(artifact: Path) -> Preparer:
-    """Checks and encodes items as the artifact's model reads them.
-
-    It derives nothing: no stage writes catalog graphs into an artifact so far.
-    """
+    """Checks and encodes items as the artifact's model reads them, and computes what its variants store of them."""
     from rankine.artifact import Artifact
-    from rankine.catalog import Preparer
+    from rankine.catalog import Preparer, derivers_of
     from rankine.models.transforms import Transforms
 
-    return Preparer(Transforms.read(Artifact.open(artifact)), derivers=())
+    opened = Artifact.open(artifact)
+    return Preparer(Transforms.read(opened), derivers_of(opened))
 
 
 def status_of(reader: CatalogReader) -> CatalogStatus:

@@ -30,14 +30,14 @@ Example:
 def command(artifact: Path, items: Path, catalog: Path | None, as_json: bool) -> None:
     """Add or replace items, all of the file in one generation.
 
-    An item is given whole; features that have a default in the schema may be left out. When the verb ends, the items
-    are on the disk.
+    An item is given whole; features that have a default in the schema may be left out. What the catalog stores of it
+    for the artifact's variants is computed too. When the verb ends, the items are on the disk.
     """
     from rankine.catalog import CatalogWriter
     from rankine.catalog.rows import read_items
 
     place, preparer = place_of(artifact, catalog), preparer_of(artifact)
     with CatalogWriter(place) as writer:
-        change = preparer.prepare(*read_items(items, preparer.transforms.schema))
+        change = preparer.only(writer.derived).prepare(*read_items(items, preparer.transforms.schema))
         done = CatalogChange(catalog=str(place), generation=writer.upsert(change), changed=len(change.ids))
     show_change(done, "upserted", as_json=as_json)

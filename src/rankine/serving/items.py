@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from rankine.models.transforms import Transforms
 from rankine.serving.completion import Advance, Complete, complete_all, nobody_waits
 
 __all__ = ["Items", "ServedCatalog"]
+
+_NOTHING: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +99,7 @@ class ServedCatalog:
         transforms: of the artifact.
         unknown: one encoded item that stands for ids that the catalog does not have; None where they are refused.
         complete: adds what the engine computes of an item ahead of time.
+        stored: where the catalog may hold that already: names of its columns, to what the engine calls them.
         advance: told how many items of the snapshot are completed.
 
     Attributes:
@@ -116,9 +119,11 @@ class ServedCatalog:
         *,
         unknown: Columns | None,
         complete: Complete,
+        stored: Mapping[str, str] = _NOTHING,
         advance: Advance = nobody_waits,
     ) -> None:
-        self._path, self._transforms, self._complete, self._advance = path, transforms, complete, advance
+        self._path, self._transforms = path, transforms
+        self._complete, self._stored, self._advance = complete, stored, advance
         self._reader = CatalogReader(path, encode=self._held)
         self._advance = nobody_waits
         self._unknown = None if unknown is None else complete(unknown)
@@ -136,10 +141,13 @@ class ServedCatalog:
         self.items = self._checked(view)
         return True
 
-    def _held(self, stored: Columns) -> Columns:
-        features = self._transforms.schema.catalog_features
-        self._refuse_missing(stored)
-        return complete_all(self._complete, self._transforms.encode(features, stored, unseen="row"), self._advance)
+    def _held(self, columns: Columns) -> Columns:
+        """Stored columns of items as the engine reads them; what the catalog holds ahead of time stays as it lies."""
+        self._refuse_missing(columns)
+        encoded = self._transforms.encode(self._transforms.schema.catalog_features, columns, unseen="row")
+        if self._stored and all(name in columns for name in self._stored):
+            return encoded | {name: columns[column] for column, name in self._stored.items()}
+        return complete_all(self._complete, encoded, self._advance)
 
     def _checked(self, view: View) -> Items:
         self._refuse_missing(view.features)

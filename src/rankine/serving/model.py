@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from rankine.artifact import Artifact
-from rankine.catalog import catalog_beside
-from rankine.compilation.compile import open_runner
+from rankine.catalog import catalog_beside, derivers_of
+from rankine.catalog.derivers import names_in_batches
+from rankine.compilation.compile import open_runner, read_build
 from rankine.compilation.engine import Runner
 from rankine.errors import ArtifactError, ConfigError
 from rankine.events import Emit, ignore, step
@@ -96,11 +98,14 @@ def open_model(config: ServeConfig, emit: Emit = ignore) -> ServedModel:
     transforms = _plain(Transforms.read(artifact))
     with step(emit, f"open {choice.variant} on {choice.engine}"):
         runner = open_runner(artifact, choice.variant, choice.engine, device=config.device, threads=config.threads)
-    catalog = _open_catalog(config, transforms, runner, emit)
+    stored = _stored_names(artifact, choice)
+    catalog = _open_catalog(config, transforms, runner, stored, emit)
     return ServedModel(artifact, catalog, transforms, choice, runner)
 
 
-def _open_catalog(config: ServeConfig, transforms: Transforms, runner: Runner, emit: Emit) -> ServedCatalog | None:
+def _open_catalog(
+    config: ServeConfig, transforms: Transforms, runner: Runner, stored: Mapping[str, str], emit: Emit
+) -> ServedCatalog | None:
     """The catalog that is named, or lies beside the artifact; None where there is none and the model can do without."""
     schema = transforms.schema
     path = config.catalog or catalog_beside(config.artifact)
@@ -111,9 +116,19 @@ def _open_catalog(config: ServeConfig, transforms: Transforms, runner: Runner, e
         raise ArtifactError("the artifact's catalog is not there", where=str(path), hint=hint)
     unknown = unknown_item(transforms) if config.unknown_item == "row" else None
     with step(emit, "open the catalog") as advance:
-        catalog = ServedCatalog(path, transforms, unknown=unknown, complete=runner.complete, advance=advance)
+        catalog = ServedCatalog(
+            path, transforms, unknown=unknown, complete=runner.complete, stored=stored, advance=advance
+        )
         advance(len(catalog.items), f"{len(catalog.items)} items")
     return catalog
+
+
+def _stored_names(artifact: Artifact, choice: Choice) -> dict[str, str]:
+    """Names of what a catalog may hold for the variant, and what the engine calls them; none of a whole graph."""
+    if read_build(artifact, choice.variant, choice.engine).split is None:
+        return {}
+    mine = [deriver for deriver in derivers_of(artifact) if deriver.key.variant == choice.variant]
+    return {stored: name for deriver in mine for stored, name in names_in_batches(deriver).items()}
 
 
 def _plain(transforms: Transforms) -> Transforms:
