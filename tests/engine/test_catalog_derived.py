@@ -11,7 +11,8 @@ import pytest
 
 from e2e.small_served import ENGINE, ITEMS, SCHEMA, encoded_batch, items, rank_body, transforms, write_small_artifact
 from rankine.artifact import Artifact
-from rankine.catalog import CatalogReader, CatalogWriter, Preparer, derivers_of, write_catalog
+from rankine.catalog import CatalogReader, CatalogWriter, Preparer, write_catalog
+from rankine.catalog.derivers import derivers_of
 from rankine.cli import main
 from rankine.compilation import verify
 from rankine.compilation.binding import Settings

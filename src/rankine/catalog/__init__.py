@@ -2,7 +2,6 @@
 
 from rankine.catalog.catalog import Catalog, build_catalog, catalog_beside, write_catalog
 from rankine.catalog.derive import DerivedKey, Deriver
-from rankine.catalog.derivers import derivers_of
 from rankine.catalog.prepare import Preparer
 from rankine.catalog.reader import CatalogReader
 from rankine.catalog.view import View
@@ -18,6 +17,5 @@ __all__ = [
     "View",
     "build_catalog",
     "catalog_beside",
-    "derivers_of",
     "write_catalog",
 ]

@@ -74,7 +74,8 @@ def place_of(artifact: Path, catalog: Path | None) -> Path:
 def preparer_of(artifact: Path) -> Preparer:
     """Checks and encodes items as the artifact's model reads them, and computes what its variants store of them."""
     from rankine.artifact import Artifact
-    from rankine.catalog import Preparer, derivers_of
+    from rankine.catalog import Preparer
+    from rankine.catalog.derivers import derivers_of
     from rankine.models.transforms import Transforms
 
     opened = Artifact.open(artifact)

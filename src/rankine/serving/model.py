@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from rankine.artifact import Artifact
-from rankine.catalog import catalog_beside, derivers_of
-from rankine.catalog.derivers import names_in_batches
+from rankine.catalog import catalog_beside
+from rankine.catalog.derivers import derivers_of, names_in_batches
 from rankine.compilation.compile import open_runner, read_build
 from rankine.compilation.engine import Runner
 from rankine.errors import ArtifactError, ConfigError
