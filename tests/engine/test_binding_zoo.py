@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
@@ -11,13 +10,12 @@ import pytest
 
 from engine.families import FAMILIES, family_network
 from engine.small_model import small_batch
-from rankine.compilation.binding import Binding, CostModel, Settings, SplitModel, sides_of, split_graph
+from rankine.compilation.binding import CostModel, Settings, sides_of, split_graph
+from rankine.compilation.binding.proof import Proof, prove
 from rankine.compilation.binding.table import as_markdown, split_table
 from rankine.compression.quantize import quantize_graph
 from rankine.models.lookup_reference import reference_lookup
-from rankine.models.network import Network
-from rankine.models.onnx_session import open_session
-from unit.binding_graphs import Rows, in_float64, random_rows
+from unit.binding_graphs import random_rows
 
 pytestmark = pytest.mark.engine
 
@@ -33,47 +31,62 @@ def _rounded(name: str) -> onnx.ModelProto:
     return quantize_graph(network.graph, inputs)
 
 
-def _rows(network: Network, sides: Mapping[str, Binding]) -> Rows:
-    return random_rows(network.graph, sides, _ROWS, seed=1)
-
-
-def _in_float32(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> np.ndarray:
-    result: np.ndarray = open_session(model).run(None, dict(feeds))[0]
-    return result
-
-
-def _split(network: Network, graph: onnx.ModelProto) -> tuple[SplitModel, Rows]:
-    sides = sides_of(network.schema)
-    return split_graph(graph, sides, _CHEAP), _rows(network, sides)
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_split_zoo_model_computes_the_same_when_evaluated_in_float64(name: str) -> None:
+@cache
+def _proof(name: str, numeric: str) -> Proof:
     network = family_network(name)
-    split, rows = _split(network, network.graph)
-    (expected,) = in_float64(network.graph, rows.gathered())
-    assert np.abs(rows.split(split, in_float64) - expected).max() <= 1e-7 * max(1.0, np.abs(expected).max())
+    graph = network.graph if numeric == "fp32" else _rounded(name)
+    sides = sides_of(network.schema)
+    rows = random_rows(graph, sides, _ROWS, seed=1)
+    return prove(graph, split_graph(graph, sides, _CHEAP), rows.gathered(), sides)
+
+
+def _linear_inputs(part: onnx.ModelProto | None) -> list[tuple[str, str]]:
+    """By which operators the two operands of the layers with rounded weights are given."""
+    if part is None:
+        return []
+    made_by = {name: node.op_type for node in part.graph.node for name in node.output}
+    layers = [node for node in part.graph.node if node.op_type in ("Gemm", "MatMul")]
+    operands = [(made_by.get(node.input[0], ""), made_by.get(node.input[1], "")) for node in layers]
+    return [pair for pair in operands if pair[1] == "DequantizeLinear"]
+
+
+@pytest.mark.parametrize("numeric", ["fp32", "int8"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_split_zoo_model_computes_the_same_when_evaluated_in_float64(name: str, numeric: str) -> None:
+    proof = _proof(name, numeric)
+    assert proof.parts_in_float64 <= 1e-7 * max(1.0, proof.scale)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_split_zoo_model_errs_at_most_twice_as_much_when_run_in_float32(name: str) -> None:
-    network = family_network(name)
-    split, rows = _split(network, network.graph)
-    (expected,) = in_float64(network.graph, rows.gathered())
-    own = np.abs(_in_float32(network.graph, rows.gathered()) - expected).max()
-    assert np.abs(rows.split(split) - expected).max() <= 2 * own
+    proof = _proof(name, "fp32")
+    assert 0 < proof.error_after <= 2 * proof.error_before
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_split_rounded_model_computes_the_same_when_parts_share_their_scales(name: str) -> None:
-    network, graph = family_network(name), _rounded(name)
-    split, rows = _split(network, graph)
-    (expected,) = in_float64(graph, rows.gathered())
-    found = rows.split(split, in_float64)
-    # A value on the border between two codes may take the other one: of all rows, a few may differ by such a step.
-    wrong = np.abs(found - expected) > 1e-6 * max(1.0, np.abs(expected).max())
-    assert wrong.mean() < 0.01
-    assert split.plan.work.candidate < split.plan.work.before
+def test_split_rounded_model_has_the_very_same_accumulators_when_its_parts_share_their_scales(name: str) -> None:
+    proof = _proof(name, "int8")
+    assert proof.sums > 0
+    assert proof.accumulator_difference < 1e-6
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_split_rounded_model_is_a_step_apart_at_most_when_it_is_rounded_again(name: str) -> None:
+    """In FP32 a sum on the border between two codes may take the other one."""
+    proof = _proof(name, "int8")
+    assert proof.codes > 0
+    assert proof.steps <= 1
+    assert proof.stepped <= 1e-4 * proof.codes
+
+
+@pytest.mark.parametrize("settings", [_CHEAP, Settings()], ids=["cheap", "default"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_layers_of_the_parts_multiply_integers_when_the_model_is_rounded(name: str, settings: Settings) -> None:
+    """ONNX Runtime rounds other operands of rounded weights by scales of its own."""
+    parts = split_graph(_rounded(name), sides_of(family_network(name).schema), settings).parts
+    found = [pair for part in (parts.catalog, parts.request, parts.candidate) for pair in _linear_inputs(part)]
+    assert found
+    assert set(found) == {("DequantizeLinear", "DequantizeLinear")}
 
 
 @pytest.mark.parametrize("numeric", ["fp32", "int8"])
@@ -92,7 +105,7 @@ def test_split_zoo_models_are_never_worse_when_counted(numeric: str, settings: S
 def test_history_is_multiplied_once_a_request_when_din_is_split() -> None:
     """Of ``[k, q - k, q * k]`` only ``q * k`` is left to be multiplied for every candidate and position."""
     network = family_network("din")
-    split, _ = _split(network, network.graph)
+    split = split_graph(network.graph, sides_of(network.schema), _CHEAP)
     constants = {tensor.name: tuple(tensor.dims) for tensor in split.parts.candidate.graph.initializer}
     products = [node for node in split.parts.candidate.graph.node if node.op_type == "MatMul"]
     assert (8, 24) in [constants.get(node.input[1]) for node in products]

@@ -91,8 +91,8 @@ def _products(
 
 
 def _rounded(value: str, like: str, spreader: Spreader) -> str:
-    """A value whose elements are some of ``like``'s: rounded once more if that is rounded, which changes nothing. Engines
-    multiply integers only where they see the rounding; ONNX Runtime would else round by a scale of its own."""
+    """A value whose elements are some of ``like``'s: rounded once more if that is rounded, which changes nothing.
+    Engines multiply integers only where they see the rounding; ONNX Runtime else rounds by a scale of its own."""
     whole, maker = (spreader.emitter.producers.get(name) for name in (like, value))
     if whole is None or whole.op_type != "DequantizeLinear" or len(whole.input) < 3:
         return value
