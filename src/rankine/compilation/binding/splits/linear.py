@@ -22,6 +22,8 @@ from rankine.models.rewrite.graph import attribute
 
 __all__ = ["linear"]
 
+_MOVES = ("Flatten", "Gather", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
+
 
 def linear(node: onnx.NodeProto, spreader: Spreader) -> Form | None:
     """``Gemm`` or ``MatMul`` with constant weights; None where as much would be left to do per row as before."""
@@ -93,13 +95,18 @@ def _products(
 def _rounded(value: str, like: str, spreader: Spreader) -> str:
     """A value whose elements are some of ``like``'s: rounded once more if that is rounded, which changes nothing.
     Engines multiply integers only where they see the rounding; ONNX Runtime else rounds by a scale of its own."""
-    whole, maker = (spreader.emitter.producers.get(name) for name in (like, value))
-    if whole is None or whole.op_type != "DequantizeLinear" or len(whole.input) < 3:
+    producers = spreader.emitter.producers
+    rounding = producers.get(like)
+    while rounding is not None and rounding.op_type in _MOVES:
+        rounding = producers.get(rounding.input[0])
+    if rounding is None or rounding.op_type != "DequantizeLinear" or len(rounding.input) < 3:
         return value
-    if maker is not None and maker.op_type == "DequantizeLinear":
+    if spreader.emitter.shape(rounding.input[1]) not in ((), (1,)):
         return value
-    codes = spreader.emit("QuantizeLinear", [value, *whole.input[1:]])
-    return spreader.emit("DequantizeLinear", [codes, *whole.input[1:]])
+    if value in producers and producers[value].op_type == "DequantizeLinear":
+        return value
+    codes = spreader.emit("QuantizeLinear", [value, *rounding.input[1:]])
+    return spreader.emit("DequantizeLinear", [codes, *rounding.input[1:]])
 
 
 def _bias(node: onnx.NodeProto, spreader: Spreader) -> tuple[Term, ...]:
