@@ -178,7 +178,7 @@ def check_out(out: Path) -> None:
     refuse_existing(catalog_beside(out))
 
 
-class SizeInBytes(click.ParamType):
+class SizeInBytes(click.ParamType[int]):
     """A number of bytes, also with a unit: 2GB, 512MiB."""
 
     name = "size"

@@ -51,6 +51,8 @@ class GraphInput(Frozen):
 
 
 def stored_column(item: str) -> str:
-    """Column of a batch's items with a value that a model computes of an item ahead of time, ``(items, width)``. Where it
-    is stored in INT8, columns with ``.scale`` and ``.bias`` after the name lie beside it, ``(items,)``."""
+    """Column of a batch's items with a value that a model computes of an item ahead of time, ``(items, width)``.
+
+    Where it is stored in INT8, columns with ``.scale`` and ``.bias`` after the name lie beside it, ``(items,)``.
+    """
     return f"rankine.catalog.{item}"
