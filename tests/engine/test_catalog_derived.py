@@ -184,3 +184,20 @@ def test_derived_columns_are_of_another_key_when_the_tables_are_others(artifacts
     assert [key.storage for key in keys.values()] == list(STORAGES)
     again = Artifact.open(artifacts["float32"].path)
     assert derivers_of(again)[0].key == keys["float32"]
+
+
+def test_server_computes_for_itself_when_the_catalog_was_built_for_another_artifact(
+    artifacts: dict[str, Artifact], place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    computed = columns(served(artifacts["float32"], place))
+    run("build", str(artifacts["int8"].path), "--catalog", str(place))
+    found = columns(served(artifacts["float32"], place))
+    assert list(found) == list(computed)
+    for name in (name for name in found if name.startswith("rankine.")):
+        assert np.array_equal(np.asarray(found[name]), np.asarray(computed[name]))
+    file = place.with_name("rows.json")
+    file.write_text(json.dumps([{"item": 7000, "tags": [], "price": 1.0}]), encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        main(["catalog", "upsert", str(artifacts["float32"].path), "--catalog", str(place), "--items", str(file)])
+    assert ended.value.code == 2
+    assert "holds derived columns that these items lack" in capsys.readouterr().err

@@ -165,6 +165,7 @@ def check_view(view: View, made: Preparer, dtype: str = "int64") -> None:
     """Hold a view against what its generation must be: every id, every raw value, every derived value."""
     expected = state_at(view.generation, dtype)
     keys = sorted(expected)
+    assert len(view) == len(keys)
     assert view.item_ids.tolist() == keys
     everything = external(list(range(POSSIBLE_IDS)), dtype)
     rows = view.rows_of(everything)

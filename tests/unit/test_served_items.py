@@ -16,6 +16,7 @@ from e2e.small_served import ITEMS, SCHEMA, items, rank_body, transforms
 from rankine.catalog import CatalogWriter, Preparer
 from rankine.errors import ArtifactError, BadRequest
 from rankine.models.columns import Batch, Column, Columns, Ragged, take
+from rankine.serving import completion
 from rankine.serving.items import Items, ServedCatalog
 from rankine.serving.model import ServedModel, unknown_item
 from rankine.serving.protocols.rank import Ranking, RankProtocol
@@ -256,3 +257,35 @@ def test_thread_ends_when_the_refresher_is_closed(model: ServedModel, tmp_path: 
     refresher.close()
     upsert(tmp_path, [NEW], 90.0)
     assert seen == [2]
+
+
+def test_completion_is_whole_and_told_when_items_are_completed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(completion, "_ITEMS_AT_ONCE", 128)
+    encoded = transforms().encode(SCHEMA.catalog_features, items(), unseen="row")
+    told: list[int] = []
+
+    def complete(columns: Columns) -> Columns:
+        price = np.asarray(columns["price"])
+        return {**columns, "rows": np.hstack([price, -price]).astype(np.float16), "scale": price[:, 0]}
+
+    found = completion.complete_all(complete, encoded, lambda done, _: told.append(done))
+    assert told == [128, 256, ITEMS]
+    assert list(found) == [*encoded, "rows", "scale"]
+    for name, column in complete(encoded).items():
+        if isinstance(column, np.ndarray):
+            assert found[name].dtype == column.dtype  # type: ignore[union-attr]
+            assert np.array_equal(found[name], column)  # type: ignore[arg-type]
+    assert found["tags"] is encoded["tags"]
+
+
+def test_items_are_looked_at_once_when_the_engine_completes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(completion, "_ITEMS_AT_ONCE", 128)
+    encoded = transforms().encode(SCHEMA.catalog_features, items(), unseen="row")
+    calls: list[int] = []
+
+    def complete(columns: Columns) -> Columns:
+        calls.append(len(columns["item"]))
+        return columns
+
+    assert completion.complete_all(complete, encoded) is encoded
+    assert calls == [128]
