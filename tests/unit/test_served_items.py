@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,10 @@ from rankine.models.columns import Batch, Column, Columns, Ragged, take
 from rankine.serving import completion
 from rankine.serving.items import Items, ServedCatalog
 from rankine.serving.model import ServedModel, unknown_item
+from rankine.serving.pool import Pool
 from rankine.serving.protocols.rank import Ranking, RankProtocol
 from rankine.serving.refresh import Refresher
+from rankine.serving.warm import warm_works
 from rankine.serving.work import Work, join
 from unit.numpy_served import as_they_are, expected_logits, numpy_model
 
@@ -289,3 +293,31 @@ def test_items_are_looked_at_once_when_the_engine_completes_nothing(monkeypatch:
 
     assert completion.complete_all(complete, encoded) is encoded
     assert calls == [128]
+
+
+def test_workers_warm_up_with_inline_items_when_items_are_in_the_catalog(model: ServedModel) -> None:
+    works = warm_works(model, 100)
+    inline = [work for work in works if not isinstance(work.items, Items)]
+    assert sorted({work.rows for work in inline}) == [1, 100]
+    assert len(works) == 4 * len(inline)
+    for work in inline:
+        twin = next(other for other in works if other.rows == work.rows and isinstance(other.items, Items))
+        alike = [expected_logits(join([one], as_they_are)) for one in (work, twin)]
+        assert np.array_equal(*alike)
+
+
+def test_old_generation_is_let_go_when_no_request_holds_it(model: ServedModel, tmp_path: Path) -> None:
+    assert model.items is not None
+    old = weakref.ref(model.items.view)
+    pool = Pool(model.runner, tasks=1, workers=2, max_batch_rows=64, max_queue_rows=100, observe=lambda run: None)
+    pool.start([prepare(model, [1001, 1002]).work])
+    model.runner.batches.clear()  # type: ignore[attr-defined]
+    upsert(tmp_path, [NEW], 80.0)
+    catalog_of(model).refresh()
+    for _ in range(200):  # until the workers have left their warm-up
+        gc.collect()
+        if old() is None:
+            break
+        time.sleep(0.01)
+    assert old() is None
+    pool.close()

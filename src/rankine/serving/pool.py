@@ -79,7 +79,7 @@ class Pool:
         self._draining = False
         self._stopping = False
         self._changed = threading.Condition()
-        self._warm: Callable[[], None] = lambda: None
+        self._warm: Callable[[], None] = _nothing
         self._threads = [
             threading.Thread(target=self._serve, name=f"rankine-worker-{number}", daemon=True)
             for number in range(workers)
@@ -98,6 +98,7 @@ class Pool:
             thread.start()
         for _ in self._threads:
             waiting.acquire()
+        self._warm = _nothing  # let go of the works, which hold a generation of the catalog
         if failures:
             raise failures[0]
 
@@ -230,6 +231,10 @@ class Pool:
         rate = batch.rows / run_s if run_s > 0 else 0.0
         self._rows_per_s = rate if self._rows_per_s == 0 else 0.9 * self._rows_per_s + 0.1 * rate
         return _scatter(works, out, begin, run_s, reason)
+
+
+def _nothing() -> None:
+    """Where there is nothing to warm up with."""
 
 
 def _scatter(works: Sequence[Work], logits: np.ndarray, begin_s: float, run_s: float, reason: str) -> list[Result]:
