@@ -7,9 +7,11 @@
 namespace rankine {
 namespace {
 
-// A stored row lies anywhere in a catalog of gigabytes.
-constexpr std::size_t kRowsAhead = 2;
+// A stored row lies anywhere in a catalog of gigabytes, so it is fetched ahead: of wide rows few, which fill the cache.
 constexpr std::size_t kLineBytes = 64;
+constexpr std::size_t kNarrowBytes = 256;
+
+RANKINE_INLINE std::size_t rows_ahead(std::size_t bytes) { return bytes <= kNarrowBytes ? 8 : 2; }
 
 template <class T>
 RANKINE_INLINE void fetch(const T* from, std::size_t width) {
@@ -26,12 +28,15 @@ RANKINE_INLINE void write(const T* RANKINE_RESTRICT from, const float* RANKINE_R
     for (std::size_t d = 0; d < width; ++d) out[d] = value(from[d]) + more[d];
 }
 
-template <class T, class S>
-RANKINE_INLINE std::int64_t gather(const PlainRows<T, S>& rows, std::size_t start, std::size_t width,
+// kWidth is the width where it is one of the narrow ones, so that the loops unroll; else 0.
+template <std::size_t kWidth, class T, class S>
+RANKINE_INLINE std::int64_t gather(const PlainRows<T, S>& rows, std::size_t start, std::size_t any_width,
                                    const Addend& addend, const Target& target) {
+  const std::size_t width = kWidth != 0 ? kWidth : any_width;
+  const std::size_t ahead = rows_ahead(width * sizeof(T));
   for (std::size_t r = 0; r < target.rows; ++r) {
-    if (r + kRowsAhead < target.rows && !outside(target.index[r + kRowsAhead], rows.count))
-      fetch(rows.cells + static_cast<std::size_t>(target.index[r + kRowsAhead]) * rows.dim + start, width);
+    if (r + ahead < target.rows && !outside(target.index[r + ahead], rows.count))
+      fetch(rows.cells + static_cast<std::size_t>(target.index[r + ahead]) * rows.dim + start, width);
     const std::int32_t at = target.index[r];
     if (outside(at, rows.count)) return static_cast<std::int64_t>(r);
     const float* more = nullptr;
@@ -61,7 +66,13 @@ RANKINE_INLINE std::int64_t gather(const PlainRows<T, S>& rows, std::size_t star
 #define RANKINE_DEFINE_GATHER(Rows)                                                                         \
   RANKINE_CLONES std::int64_t gather_slice(const Rows& rows, std::size_t start, std::size_t width,          \
                                            const Addend& addend, const Target& target) {                    \
-    return gather(rows, start, width, addend, target);                                                      \
+    switch (width) {                                                                                        \
+      case 1: return gather<1>(rows, start, width, addend, target);                                         \
+      case 4: return gather<4>(rows, start, width, addend, target);                                         \
+      case 8: return gather<8>(rows, start, width, addend, target);                                         \
+      case 16: return gather<16>(rows, start, width, addend, target);                                       \
+      default: return gather<0>(rows, start, width, addend, target);                                        \
+    }                                                                                                       \
   }
 
 RANKINE_DEFINE_GATHER(FloatRows)

@@ -26,8 +26,8 @@ def task_count(artifact: Artifact) -> int:
 
 
 def as_served(runner: Runner, batch: Batch) -> Batch:
-    """The rows of ``batch`` as a server gives them to this runner: candidates of one request, the first row's, and items
-    that are complete."""
+    """The rows of ``batch`` as a server gives them to this runner: candidates of one request, the first row's, with
+    complete items."""
     if batch.rows == 0:
         return batch
     items, index = np.unique(batch.item_index, return_inverse=True)

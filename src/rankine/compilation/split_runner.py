@@ -34,14 +34,14 @@ class SplitRunner:
     ) -> None:
         self._models = models
         self._catalog, self._request, self._candidate = catalog, request, candidate
-        self._names = tuple(stored_column(value.name) for value in models.stored)
+        self._names = frozenset(stored_column(value.name) for value in models.stored)
 
     def run(self, batch: Batch, out: np.ndarray) -> None:
         """See :meth:`rankine.compilation.engine.Runner.run`.
 
         Items that :meth:`complete` has not seen are completed here, those that the batch uses.
         """
-        if batch.rows and any(name not in batch.item for name in self._names):
+        if batch.rows and not self._names.issubset(batch.item):
             batch = self._with_stored(batch)
         if batch.rows and self._request is not None:
             batch = self._with_request(batch, self._request)
@@ -82,7 +82,8 @@ class SplitRunner:
         shared = np.empty((requests, self._models.request_width), np.float32)
         every = np.arange(requests, dtype=np.int32)
         runner.run(Batch(batch.request, {}, {}, every, every), shared)
-        return replace(batch, request={**batch.request, REQUEST_COLUMN: shared})
+        columns = {**batch.request, REQUEST_COLUMN: shared}
+        return Batch(columns, batch.item, batch.pair, batch.request_index, batch.item_index)
 
 
 def derive_items(models: SplitModels, runner: Runner, items: Columns) -> Mapping[str, np.ndarray]:

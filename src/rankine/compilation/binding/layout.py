@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import onnx
@@ -146,13 +147,34 @@ def _packed(part: onnx.ModelProto | None, columns: Sequence[Column]) -> onnx.Mod
         if len(column.shape) != 1:
             names[place] = graph.fresh("flat")
             graph.nodes.append(_reshape(graph, column.name, names[place], (column.width,)))
-    graph.nodes.append(helper.make_node("Concat", names, [STORED], axis=1))
+    graph.nodes.append(helper.make_node("Concat", _products_joined(graph, names), [STORED], axis=1))
     graph.outputs = [STORED]
     like = onnx.ModelProto(ir_version=part.ir_version, producer_name=part.producer_name)
     like.opset_import.extend(part.opset_import)
     like.graph.name = part.graph.name
     like.graph.output.append(_matrix(STORED, sum(column.width for column in packed)))
     return graph.closed(like)
+
+
+def _products_joined(graph: Graph, names: Sequence[str]) -> list[str]:
+    """Values side by side; neighbors that are products of one value with constants become one product."""
+    producers = {node.output[0]: node for node in graph.nodes if node.op_type == "MatMul"}
+
+    def factor(name: str) -> str | None:
+        node = producers.get(name)
+        return node.input[0] if node is not None and node.input[1] in graph.constants else None
+
+    found: list[str] = []
+    for value, run in groupby(names, factor):
+        own = list(run)
+        weights = [] if value is None else [graph.constants[producers[name].input[1]] for name in own]
+        if value is None or len(own) == 1 or any(weight.ndim != 2 for weight in weights):
+            found += own
+            continue
+        joined = graph.fresh("products")
+        graph.nodes.append(helper.make_node("MatMul", [value, graph.constant(np.hstack(weights))], [joined]))
+        found.append(joined)
+    return found
 
 
 def _reshape(graph: Graph, source: str, target: str, shape: tuple[int, ...]) -> onnx.NodeProto:

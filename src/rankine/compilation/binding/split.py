@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx
 
 from rankine.compilation.binding.analysis import Refusal, analyze
+from rankine.compilation.binding.contract import contracted
 from rankine.compilation.binding.dims import Rows
 from rankine.compilation.binding.facts import Fact
 from rankine.compilation.binding.frontier import Cut, best_cut
@@ -58,8 +59,11 @@ def split_graph(model: onnx.ModelProto, sides: Mapping[str, Binding], settings: 
         )
     analysis = analyze(plain, sides)
     untouched = _cut(plain, dict(analysis.facts), settings)
-    split = _split(plain, sides, settings)
-    best = min((split, untouched), key=lambda cut: cut.cost)
+    cuts = [_split(plain, sides, settings), untouched]
+    other = contracted(plain, analysis.facts)
+    if other is not None:
+        cuts.append(_split(other, sides, settings))
+    best = min(cuts, key=lambda cut: cut.cost)
     return SplitModel(*_written(best, model, settings, analysis.refusals))
 
 
