@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rankine.cli.inspect_binding import BindingView, binding_view, print_binding
 from rankine.cli.inspect_graph import GraphView, RiskView, graph_view, print_graph
 from rankine.cli.options import json_option
 from rankine.cli.render import format_bytes
@@ -43,6 +44,7 @@ class VariantView(Frozen):
 
     Attributes:
         bytes_per_row: what a row reads of tables and numbers; of a set one value is counted, of a sequence all.
+        binding: how it is cut by when its values are known; None where it is not.
     """
 
     name: str
@@ -57,6 +59,7 @@ class VariantView(Frozen):
     engines: Mapping[str, float]
     quality: Mapping[str, str]
     parity: Mapping[str, bool]
+    binding: BindingView | None = None
 
 
 class ArtifactView(Frozen):
@@ -84,7 +87,8 @@ class ArtifactView(Frozen):
 def command(artifact: Path, verify: bool, certificates: bool, as_json: bool) -> None:
     """Show what an artifact holds: features, tables, variants, builds, certificates; or what an ONNX file does.
 
-    Of every variant: multiply-adds and bytes a row, and operators that need care.
+    Of every variant: multiply-adds and bytes a row, operators that need care, and what of it is computed once an item,
+    once a request and for every row.
     """
     if artifact.suffix == ".onnx" and artifact.is_file():
         _show_graph(graph_view(artifact), as_json=as_json)
@@ -144,6 +148,9 @@ def show(artifact: Artifact, *, as_json: bool) -> None:
         ],
     )
     _print_risks(view)
+    for variant in view.variants:
+        if variant.binding is not None:
+            print_binding(variant.name, variant.binding)
     ladder = read_ladder(artifact)
     if ladder is not None:
         print_ladder(ladder)
@@ -190,6 +197,7 @@ def view_of(artifact: Artifact) -> ArtifactView:
                 engines={e: read_build(artifact, name, e).max_logit_error for e in build_names(artifact, name)},
                 quality={e: c.verdict for (v, e), c in qualities.items() if v == name},
                 parity={e: c.admitted for (v, e), c in parities.items() if v == name},
+                binding=binding_view(artifact, name),
             )
         )
     return ArtifactView(
