@@ -40,7 +40,7 @@ from rankine.models.transforms import Transforms
 from rankine.models.variant import BASELINE, variant_names
 
 RESULT = Path(__file__).resolve().parent / "results" / "binding-proofs.json"
-PROVED_ROWS, JUDGED_ROWS = 2048, 20_000
+PROVED_ROWS, JUDGED_ROWS = 8192, 20_000
 CALIBRATION_ROWS = 2000
 TIMES, STEPS, AUC_DIFFERENCE = 2.0, 1, 1e-5
 """The bars: error in FP32 against that of the whole, codes, AUC."""

@@ -34,6 +34,11 @@ def ablation(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     yield from renderer("render_ablation", monkeypatch)
 
 
+@pytest.fixture
+def binding(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    yield from renderer("render_binding", monkeypatch)
+
+
 def test_page_of_families_is_what_the_results_say_when_rendered(families) -> None:
     assert families.PAGE.read_text(encoding="utf-8") == families.render(families.read_results())
 
@@ -99,6 +104,22 @@ def test_page_of_the_ablation_begins_with_the_whole_recipe_when_rendered(ablatio
     assert page.index("| whole |") < page.index("| only-distill |") < page.index("| without-distill |")
 
 
+def test_page_of_binding_times_is_what_the_results_say_when_rendered(binding) -> None:
+    rendered = binding.render(binding.read_result(binding.TABLE), binding.read_result(binding.PROOFS))
+    assert binding.PAGE.read_text(encoding="utf-8") == rendered
+
+
+def test_page_of_binding_times_tells_the_worst_when_a_model_has_several_proofs(binding) -> None:
+    proof = {"error_before": 1.0, "sums": 1, "accumulator_difference": 1e-9, "codes": 10, "steps": 0, "stepped": 0}
+    of = {"origin": "zoo", "model": "mine", "numeric": "fp32", "auc_difference": 0.0}
+    worse = proof | {"error_after": 3.0, "steps": 2, "stepped": 4}
+    proofs = [
+        of | {"variant": "one", "proof": proof | {"error_after": 0.5}},
+        of | {"variant": "two", "auc_difference": 0.1, "proof": worse},
+    ]
+    assert "| mine | 2 | 3.00 | 1e-09 | 4 | 20 | 2 | 1e-01 |" in binding.render(None, {"proofs": proofs})
+
+
 def test_page_of_compression_says_noise_when_the_control_of_a_timing_moved(compression) -> None:
     timings = [
         {"variant": variant, "engine": engine, "rows": 512, "error": None, "p50_ms": ms, "p25_ms": ms, "p75_ms": ms}
@@ -116,9 +137,10 @@ def test_page_of_compression_says_noise_when_the_control_of_a_timing_moved(compr
     assert "noise**" not in compression.render({}, {"mine": {**run, "noisy": False}}, {}, {})
 
 
-def test_pages_say_so_when_there_are_no_results(compression, ablation, tmp_path: Path) -> None:
+def test_pages_say_so_when_there_are_no_results(compression, ablation, binding, tmp_path: Path) -> None:
     told = "No results are committed yet."
     none = compression.read_results(tmp_path / "none")
     assert told in compression.render(none, none, none, none)
     assert told in compression.summary(none)
     assert told in ablation.render(ablation.read_results(tmp_path / "none"))
+    assert told in binding.render(binding.read_result(tmp_path / "none"), None)
