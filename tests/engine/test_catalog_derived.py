@@ -14,7 +14,6 @@ from rankine.artifact import Artifact
 from rankine.catalog import CatalogReader, CatalogWriter, Preparer, write_catalog
 from rankine.catalog.derivers import derivers_of
 from rankine.cli import main
-from rankine.compilation import verify
 from rankine.compilation.binding import Settings
 from rankine.compilation.compile import compile_artifact, open_runner
 from rankine.compilation.engine import Runner
@@ -35,12 +34,10 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
     folder = tmp_path_factory.mktemp("derived")
     first = write_small_artifact(folder / "float32")
     found = {"float32": first}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verify, "FP32_LIMIT", 1.0)  # what is stored in less than FP32 is for the certificate to judge
-        for storage in STORAGES[1:]:
-            settings = Settings.model_validate({"storage": storage})
-            out, batch = folder / storage, encoded_batch(200, 1)
-            found[storage] = compile_artifact(first, engines=[ENGINE], split=settings, verify_batch=batch, out=out)
+    for storage in STORAGES[1:]:
+        settings = Settings.model_validate({"storage": storage})
+        out, batch = folder / storage, encoded_batch(200, 1)
+        found[storage] = compile_artifact(first, engines=[ENGINE], split=settings, verify_batch=batch, out=out)
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import numpy as np
 from pydantic import Field
 
-from rankine.compression.table_rows import quantize_rows
+from rankine.compilation.binding.storage import stored
 from rankine.config import Frozen
 from rankine.errors import EngineError
 from rankine.models.columns import Column, Columns
@@ -102,19 +102,5 @@ def _derived(deriver: Deriver, items: Columns, count: int) -> Iterator[tuple[str
         if values.shape != (count, width):
             got = f"shape {values.shape}"
             raise EngineError("a derived column has the wrong shape", where=where, got=got, allowed=f"{count, width}")
-        parts = _stored(values, deriver.key.storage, where)
-        yield from zip(column_names(deriver.key, column), parts, strict=True)
-
-
-def _stored(values: np.ndarray, storage: Storage, where: str) -> tuple[np.ndarray, ...]:
-    with np.errstate(over="ignore"):  # what a half cannot hold is infinite, and refused just below
-        values = values.astype(np.float16 if storage == "float16" else np.float32, copy=False)
-    if not np.isfinite(values).all():
-        hint = "Store it as float32." if storage == "float16" else "The catalog graph gives NaN or infinity."
-        raise EngineError("a derived value is not finite as stored", where=where, allowed=storage, hint=hint)
-    if storage != "int8":
-        return (values,)
-    table, _ = quantize_rows(values, "int8", np.float32)
-    if table.scale is None or table.bias is None:
-        raise EngineError("INT8 rows came without scale and bias", where=where)
-    return table.rows, table.scale, table.bias
+        parts = stored(values, deriver.key.storage, where)
+        yield from zip(column_names(deriver.key, column), parts.values(), strict=True)

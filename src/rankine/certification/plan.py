@@ -66,7 +66,7 @@ def parity_file(variant: str, engine: str) -> str:
 def served_digest(artifact: Artifact, variant: str, engine: str) -> str:
     """Hash of everything that decides a pair's scores: build, graph, tables, checkpoint, schema and transforms."""
     root = f"variants/{variant}"
-    prefixes = (f"{root}/builds/{engine}/", f"{root}/tables/", f"{root}/checkpoint/", "transforms/")
+    prefixes = (f"{root}/builds/{engine}/", f"{root}/split/", f"{root}/tables/", f"{root}/checkpoint/", "transforms/")
     names = [f"{root}/graph.onnx", "schema.json", *(name for prefix in prefixes for name in artifact.names(prefix))]
     lines = [f"{name}\0{artifact.manifest.files[name].sha256}\n" for name in names if name in artifact]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -224,7 +224,9 @@ def _build_one(
 ) -> str:
     """Build, open and verify in a folder of its own, then put it into the draft; returns a few words on it."""
     capabilities = engine.capabilities()
-    own_form = capabilities.own_int8_form and model.numeric == "int8"
+    form: str = model.numeric
+    if capabilities.own_int8_form and model.numeric == "int8":
+        form += f"-{name}"
     with tempfile.TemporaryDirectory(prefix="rankine-build-") as scratch:
         folder = Path(scratch)
         engine.build(model, Target(), folder)
@@ -233,6 +235,7 @@ def _build_one(
         if parts is not None and _can_split(capabilities):
             found = _build_parts(model, parts, engine, folder / _SPLIT_FOLDER, batch, reference)
             split = sha256_of(parts.folder / LAYOUT_FILE)
+            form += "" if parts.storage == "float32" else f", items in {parts.storage}"
         prefix = f"variants/{model.name}/builds/{name}"
         draft.remove(f"{prefix}/")
         for kind in (f"quality-{name}.", f"parity-{name}."):  # what they were taken on is gone
@@ -242,7 +245,7 @@ def _build_one(
         engine=name,
         engine_version=capabilities.version,
         device="cpu",
-        numeric_form=f"{model.numeric}-{name}" if own_form else model.numeric,
+        numeric_form=form,
         max_logit_error=found.max_logit_error,
         mean_logit_error=found.mean_logit_error,
         verified_rows=found.rows,
@@ -260,11 +263,13 @@ def _build_parts(
     folder.mkdir()
     build_split(engine, parts, Target(), folder)
     runner = open_split_runner(engine, parts, folder, _open_catalog(parts, parts.folder))
-    return _verified(model, runner, batch, reference)
+    return _verified(model, runner, batch, reference, rounded=parts.storage != "float32")
 
 
-def _verified(model: Model, runner: Runner, batch: Batch, reference: np.ndarray) -> Verification:
+def _verified(
+    model: Model, runner: Runner, batch: Batch, reference: np.ndarray, *, rounded: bool = False
+) -> Verification:
     try:
-        return verify_logits(model, runner, batch, reference)
+        return verify_logits(model, runner, batch, reference, rounded=rounded)
     finally:
         runner.close()

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import onnx
-
 from rankine.artifact import read_record, sha256_of
-from rankine.compilation.binding import BindingPlan, Settings, sides_of, split_graph
+from rankine.compilation.binding import BindingPlan, Settings, sides_of
 from rankine.compilation.binding.costs import Storage
-from rankine.compilation.binding.layout import LaidOut, computed, lay_out
+from rankine.compilation.binding.plan import computed
 from rankine.config import Frozen
 from rankine.models.graph_inputs import GraphInput
 from rankine.models.schema import Schema
@@ -80,6 +78,11 @@ def write_split(model: Model, settings: Settings, folder: Path) -> BindingPlan |
     Raises:
         EngineError: the graph is of an opset whose operators mean something else.
     """
+    import onnx
+
+    from rankine.compilation.binding.layout import lay_out
+    from rankine.compilation.binding.split import split_graph
+
     graph = onnx.load(str(model.graph))
     split = split_graph(graph, sides_of(model.schema), settings)
     plan = split.plan
@@ -89,7 +92,7 @@ def write_split(model: Model, settings: Settings, folder: Path) -> BindingPlan |
     for name, part in (("catalog", parts.catalog), ("request", parts.request), ("candidate", parts.candidate)):
         if part is not None:
             onnx.save(part, str(folder / f"{name}.onnx"))
-    layout = _layout_of(plan, parts, settings.storage, sha256_of(folder / "candidate.onnx"))
+    layout = _layout_of(plan, parts.inputs, settings.storage, sha256_of(folder / "candidate.onnx"))
     (folder / PLAN_FILE).write_text(plan.model_dump_json(indent=1), encoding="utf-8")
     (folder / LAYOUT_FILE).write_text(layout.model_dump_json(indent=1), encoding="utf-8")
     return plan
@@ -114,10 +117,10 @@ def open_split(model: Model, folder: Path) -> SplitModels:
     )
 
 
-def _layout_of(plan: BindingPlan, parts: LaidOut, storage: Storage, graph: str) -> _Layout:
+def _layout_of(plan: BindingPlan, inputs: tuple[GraphInput, ...], storage: Storage, graph: str) -> _Layout:
     stored = tuple(StoredValue(name=str(at), width=column.width) for at, column in enumerate(computed(plan.catalog)))
     width = sum(column.width for column in computed(plan.request))
-    return _Layout(graph=graph, storage=storage, stored=stored, request_width=width, inputs=parts.inputs)
+    return _Layout(graph=graph, storage=storage, stored=stored, request_width=width, inputs=inputs)
 
 
 def _part(model: Model, folder: Path, name: str, features: Iterable[str], inputs: tuple[GraphInput, ...] = ()) -> Model:

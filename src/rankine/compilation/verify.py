@@ -53,14 +53,20 @@ def reference_logits(model: Model, batch: Batch) -> np.ndarray:
     return ReferenceRunner(model).logits(batch)
 
 
-def verify_logits(model: Model, runner: Runner, batch: Batch, reference: np.ndarray) -> Verification:
-    """As :func:`verify`, where the reference was computed before: float64 ``(rows, tasks)``."""
+def verify_logits(
+    model: Model, runner: Runner, batch: Batch, reference: np.ndarray, *, rounded: bool = False
+) -> Verification:
+    """As :func:`verify`, where the reference was computed before: float64 ``(rows, tasks)``.
+
+    Args:
+        rounded: whether the runner rounds what the graph does not, as storage below FP32 does; then INT8's bound holds.
+    """
     if batch.rows == 0:
         raise EngineError("nothing to verify with: the batch has no rows", where="verify")
     logits = np.full(reference.shape, np.nan, np.float32)
     runner.run(batch, logits)
     difference = np.abs(logits - reference)
-    limit, errors = _measure(model.numeric, logits.astype(np.float64), reference)
+    limit, errors = _measure("int8" if rounded else model.numeric, logits.astype(np.float64), reference)
     worst = int(np.argmax(np.where(np.isfinite(errors), errors, np.inf).max(axis=1)))
     # Written so that NaN fails: no comparison with it is true.
     if not errors[worst].max() <= limit:

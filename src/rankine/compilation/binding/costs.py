@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import onnx
 from pydantic import Field
 
 from rankine.compilation.binding.dims import Rows, Shape, size_of_row
-from rankine.compilation.binding.facts import Fact
 from rankine.config import Frozen
-from rankine.models.macs import node_macs
+
+if TYPE_CHECKING:
+    import onnx
+
+    from rankine.compilation.binding.facts import Fact
 
 __all__ = ["BYTES_OF", "SCALE_BYTES", "CostModel", "Storage", "row_macs"]
 
@@ -56,6 +58,8 @@ class CostModel(Frozen):
 
 def row_macs(node: onnx.NodeProto, facts: Mapping[str, Fact]) -> float:
     """Multiply-adds of a node for one row."""
+    from rankine.models.macs import node_macs  # needs onnx, which a server, which reads plans, does not have
+
     shapes = {name: _of_one_row(facts[name].shape) for name in (*node.input, *node.output) if name}
     return node_macs(node, {name: shape for name, shape in shapes.items() if shape is not None}, set(), 1)
 

@@ -14,12 +14,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from rankine.compilation.binding.plan import BindingPlan, Column
+from rankine.compilation.binding.plan import BindingPlan, Column, computed
 from rankine.compilation.binding.split import SplitModel
 from rankine.models.graph_inputs import GraphInput, Piece
 from rankine.models.rewrite.graph import Graph, attribute, reads
 
-__all__ = ["STORED", "LaidOut", "computed", "lay_out"]
+__all__ = ["STORED", "LaidOut", "lay_out"]
 
 STORED = "stored"
 """Name of the only output of the catalog's and of the request's graph."""
@@ -92,11 +92,6 @@ def _leaves(plan: BindingPlan) -> dict[str, _Leaf]:
                 piece = Piece(column=0, width=column.width, feature=column.name)
                 found[column.name] = _Leaf((piece,), column.shape)
     return found
-
-
-def computed(columns: Sequence[Column]) -> list[Column]:
-    """Those that the graph of the catalog or the request gives."""
-    return [column for column in columns if column.source == "computed"]
 
 
 def _gathered(node: onnx.NodeProto, leaves: dict[str, _Leaf], outputs: Sequence[str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -10,7 +11,7 @@ from pydantic import Field
 from rankine.compilation.binding.costs import BYTES_OF, SCALE_BYTES, CostModel, Storage
 from rankine.config import Frozen
 
-__all__ = ["BindingPlan", "Column", "Settings", "Work"]
+__all__ = ["BindingPlan", "Column", "Settings", "Work", "computed"]
 
 
 class Settings(Frozen):
@@ -104,3 +105,8 @@ class BindingPlan(Frozen):
     def bytes_per_row(self) -> int:
         """That a row gathers, of the item, the request and the row itself."""
         return sum(column.bytes_per_row for column in (*self.catalog, *self.request, *self.row))
+
+
+def computed(columns: Sequence[Column]) -> list[Column]:
+    """Those that the graph of the catalog or the request gives."""
+    return [column for column in columns if column.source == "computed"]

@@ -6,12 +6,13 @@ that is a difference of values of the same features stays one.)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import onnx
 
-from rankine.compilation.binding.forms import Form, Term, along, cancels
+from rankine.compilation.binding.forms import Form, Term, along, cancels, regrouped
 from rankine.compilation.binding.splits.spreader import Spreader
 from rankine.models.rewrite.graph import attribute
 
@@ -19,20 +20,38 @@ __all__ = ["concat"]
 
 
 def concat(node: onnx.NodeProto, spreader: Spreader) -> Form | None:
-    """The parts, and where they lie."""
+    """The parts, and where they lie. What has to work place by place (an activation, a rounding) finds in
+    ``spreader.apart`` the same with each part whole that is a sum itself, such as ``q - k`` of DIN's ``[k, q - k]``."""
     axis = attribute(node, "axis") % len(spreader.shape)
+    forms = [spreader.form(name) for name in node.input]
+    wholes = [Form(spreader.emitter.shape(name), None, (Term(name),)) for name in node.input]
+    fine = [
+        whole if cancels(form, spreader.emitter) or along(form, axis, spreader.emitter) is None else form
+        for form, whole in zip(forms, wholes, strict=True)
+    ]
+    found = _side_by_side(fine, axis, spreader)
+    if found is not None and not found.is_disjoint:
+        single = [form if _is_apart(form, axis, spreader) else whole for form, whole in zip(fine, wholes, strict=True)]
+        apart = _side_by_side(single, axis, spreader)
+        if apart is not None:
+            spreader.apart[node.output[0]] = regrouped(apart, spreader.emitter)
+    return found
+
+
+def _is_apart(form: Form, axis: int, spreader: Spreader) -> bool:
+    lying = along(form, axis, spreader.emitter)
+    return lying is not None and lying.is_disjoint
+
+
+def _side_by_side(forms: Sequence[Form], axis: int, spreader: Spreader) -> Form | None:
     terms: list[Term] = []
     start = 0
-    for name in node.input:
-        own = spreader.form(name)
-        form = None if cancels(own, spreader.emitter) else along(own, axis, spreader.emitter)
-        if form is None:
-            whole = Form(spreader.emitter.shape(name), None, (Term(name),))
-            form = along(whole, axis, spreader.emitter)
-        if form is None:
+    for form in forms:
+        lying = along(form, axis, spreader.emitter)
+        if lying is None:
             return None
-        for term in form.terms:
+        for term in lying.terms:
             source, positions = term.places
             terms.append(replace(term, source=source, positions=np.asarray(positions) + start))
-        start += form.length
+        start += lying.length
     return Form(spreader.shape, axis, tuple(terms))

@@ -24,6 +24,8 @@ __all__ = ["product", "quotient", "times", "unary"]
 def unary(node: onnx.NodeProto, spreader: Spreader) -> Form | None:
     """One operand; the others are single numbers."""
     form = spreader.form(node.input[0])
+    if not form.is_disjoint:
+        form = spreader.apart.get(node.input[0], form)
     others = [name for name in node.input[1:] if name]
     if not form.is_disjoint or any(
         not spreader.constant(name) or spreader.emitter.graph.constants[name].size != 1 for name in others

@@ -23,6 +23,7 @@ class Spreader:
     forms: of values that are known per row, of which a part is known before.
     late: linear layers, and of which side they are to take nothing out: it would cost more than it saves.
     products: by layer and side, what was taken out.
+    apart: of concatenations whose form has several terms at one place, a form that has one at each.
     shape: of what the node in hand computes.
     """
 
@@ -31,6 +32,7 @@ class Spreader:
         self.late = late
         self.products: dict[tuple[str, Binding], list[str]] = {}
         self.forms: dict[str, Form] = {}
+        self.apart: dict[str, Form] = {}
         self.shape: Shape = ()
 
     def form(self, name: str) -> Form:
