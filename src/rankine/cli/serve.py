@@ -34,6 +34,7 @@ Examples:
 @click.option("--variant", help="Variant to serve [default: the certified plan's].")
 @click.option("--engine", help="Engine to run it on [default: the variant's certified one].")
 @click.option("--device", default="cpu", show_default=True, help="Device of the engine.")
+@click.option("--split/--no-split", default=True, show_default=True, help="Serve in parts what was built in parts.")
 @click.option("--allow-uncertified", is_flag=True, help="Serve without a passed certificate.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of one engine call.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Engine calls at one time.")

@@ -22,6 +22,7 @@ class ServeConfig(Frozen):
         host, port: where to listen; port 0 takes a free one, which the ready event names.
         variant, engine: what to serve; what the artifact's plan recommends if None.
         device: of the engine.
+        split: serve the variant in parts where it was built so; False: always the whole graph.
         allow_uncertified: serve although no passed certificate covers the variant on the engine.
         threads: threads inside one engine call.
         workers: engine calls at the same time.
@@ -46,6 +47,7 @@ class ServeConfig(Frozen):
     variant: str | None = None
     engine: str | None = None
     device: str = "cpu"
+    split: bool = True
     allow_uncertified: bool = False
     threads: int = Field(1, ge=1, le=1024)
     workers: int = Field(1, ge=1, le=256)

@@ -97,8 +97,15 @@ def open_model(config: ServeConfig, emit: Emit = ignore) -> ServedModel:
     choice = choose(artifact, variant=config.variant, engine=config.engine, allow_uncertified=config.allow_uncertified)
     transforms = _plain(Transforms.read(artifact))
     with step(emit, f"open {choice.variant} on {choice.engine}"):
-        runner = open_runner(artifact, choice.variant, choice.engine, device=config.device, threads=config.threads)
-    stored = _stored_names(artifact, choice)
+        runner = open_runner(
+            artifact,
+            choice.variant,
+            choice.engine,
+            device=config.device,
+            threads=config.threads,
+            split=config.split,
+        )
+    stored = _stored_names(artifact, choice) if config.split else {}
     catalog = _open_catalog(config, transforms, runner, stored, emit)
     return ServedModel(artifact, catalog, transforms, choice, runner)
 
