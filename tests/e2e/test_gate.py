@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from e2e.small_served import ENGINE, certify_small
+from e2e.small_served import ENGINE, certify_small, encoded_batch
 from rankine.artifact import Artifact, Draft
 from rankine.certification import certify_parity
 from rankine.certification.plan import SERVED, parity_file, served_digest
+from rankine.compilation.binding import Settings
+from rankine.compilation.compile import compile_artifact
 from rankine.errors import ArtifactError, CertificateRequired
 from rankine.models.variant import BASELINE
 from rankine.serving.gate import choose
@@ -108,3 +110,18 @@ def test_choose_suggests_what_was_meant_when_a_name_is_wrong(
 ) -> None:
     with pytest.raises(ArtifactError, match=hint):
         choose(artifact, variant=variant, engine=engine)
+
+
+def test_choose_refuses_the_whole_graph_when_its_parts_were_certified_with_rounded_items(
+    artifact: Artifact, compiled: Artifact, tmp_path: Path
+) -> None:
+    assert choose(artifact, split=False).certified
+    rounded = Settings(storage="int8")
+    built = compile_artifact(
+        compiled, engines=[ENGINE], split=rounded, verify_batch=encoded_batch(200, 1), out=tmp_path / "built"
+    )
+    certified = certify_small(built, tmp_path / "certified")
+    assert choose(certified).certified
+    with pytest.raises(CertificateRequired, match="certificates of the parts, which round items"):
+        choose(certified, split=False)
+    assert not choose(certified, split=False, allow_uncertified=True).certified

@@ -24,7 +24,7 @@ from rankine.events import Emit, ignore, step
 from rankine.models.columns import Batch
 from rankine.models.variant import Model, load_model, variant_names
 
-__all__ = ["build_names", "compile_artifact", "is_split", "open_parts", "open_runner", "read_build"]
+__all__ = ["build_names", "compile_artifact", "is_split", "open_parts", "open_runner", "read_build", "runs_in_parts"]
 
 _OF_WHAT_WAS_BUILT = ("plan.json", "ladder.json")
 _SPLIT = Settings()
@@ -136,7 +136,7 @@ def open_runner(
         EngineMissing: the engine is not installed, or has no such device here.
     """
     model = load_model(artifact, variant)
-    build = read_build(artifact, variant, engine)
+    read_build(artifact, variant, engine)
     loaded = load_engine(engine)
     devices = loaded.capabilities().devices
     if device not in devices:
@@ -144,7 +144,7 @@ def open_runner(
     if threads < 1:
         raise EngineError("needs at least one thread", where=engine, got=threads)
     folder = artifact.folder(f"variants/{variant}/builds/{engine}")
-    if split and build.split is not None and build.split == _split_digest(artifact, variant):
+    if split and runs_in_parts(artifact, variant, engine):
         parts, catalog = open_parts(artifact, variant)
         return open_split_runner(loaded, parts, folder / _SPLIT_FOLDER, catalog, device=device, threads=threads)
     return loaded.open(model, folder, device=device, threads=threads)
@@ -164,6 +164,16 @@ def open_parts(artifact: Artifact, variant: str) -> tuple[SplitModels, Runner | 
 def is_split(artifact: Artifact, variant: str) -> bool:
     """Whether a variant was taken apart."""
     return f"{_split_folder(variant)}/{PLAN_FILE}" in artifact
+
+
+def runs_in_parts(artifact: Artifact, variant: str, engine: str) -> bool:
+    """Whether a build is opened in parts: it has parts, and they are those of the variant as it was last taken apart.
+
+    Raises:
+        ArtifactError: there is no such build.
+    """
+    split = read_build(artifact, variant, engine).split
+    return split is not None and split == _split_digest(artifact, variant)
 
 
 def _split_folder(variant: str) -> str:

@@ -18,7 +18,8 @@ from rankine.certification.plan import (
     parity_certificates,
     quality_certificates,
 )
-from rankine.compilation.compile import build_names, read_build
+from rankine.compilation.binding.plan import BindingPlan
+from rankine.compilation.compile import build_names, read_build, runs_in_parts
 from rankine.errors import ArtifactError, CertificateRequired, UsageError
 from rankine.models.variant import read_variant, variant_names
 
@@ -43,9 +44,18 @@ class Choice:
 
 
 def choose(
-    artifact: Artifact, *, variant: str | None = None, engine: str | None = None, allow_uncertified: bool = False
+    artifact: Artifact,
+    *,
+    variant: str | None = None,
+    engine: str | None = None,
+    split: bool = True,
+    allow_uncertified: bool = False,
 ) -> Choice:
     """Decide what to serve: the plan's pair, or what is named.
+
+    Args:
+        split: False for the whole graph. What was certified on parts that round what is stored of an item does not
+            cover it.
 
     Raises:
         ArtifactError: there is no such variant, or the variant was not built for the engine.
@@ -61,7 +71,8 @@ def choose(
     quality = qualities.get((variant, engine))
     parity = parity_certificates(artifact).get((variant, engine))
     primary = qualities.get((variant, parity.reference_engine)) if parity else None
-    if (variant, engine) in certified_pairs(artifact):
+    covered = split or not _rounds_items(artifact, variant, engine)
+    if covered and (variant, engine) in certified_pairs(artifact):
         by_parity = not (quality and quality.passed)
         return Choice(variant, engine, primary if by_parity else quality, parity if by_parity else None, True)
     if allow_uncertified:
@@ -69,11 +80,19 @@ def choose(
     raise CertificateRequired(
         f"variant '{variant}' on engine '{engine}' has no certificate that lets it be served",
         where=str(artifact.path),
-        got=_what_is_there(quality, parity, primary),
+        got=_what_is_there(quality, parity, primary) if covered else "certificates of the parts, which round items",
         allowed="a passed quality certificate, or an admitted parity certificate beside the variant's passed one",
         hint=f"Run `rankine certify {artifact.path} --data … --out …` and serve what it writes, "
         "or serve it anyway with --allow-uncertified.",
     )
+
+
+def _rounds_items(artifact: Artifact, variant: str, engine: str) -> bool:
+    """Whether a build runs in parts that store less of an item than FP32: its scores are not those of the whole."""
+    if not runs_in_parts(artifact, variant, engine):
+        return False
+    plan = artifact.read_json(f"variants/{variant}/split/plan.json", BindingPlan)
+    return any(column.storage != "float32" for column in plan.stored)
 
 
 def _default_variant(artifact: Artifact, plan: Plan | None, allow_uncertified: bool) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from rankine.artifact import Artifact
 from rankine.catalog import catalog_beside
 from rankine.catalog.derivers import derivers_of, names_in_batches
-from rankine.compilation.compile import open_runner, read_build
+from rankine.compilation.compile import open_runner, runs_in_parts
 from rankine.compilation.engine import Runner
 from rankine.errors import ArtifactError, ConfigError
 from rankine.events import Emit, ignore, step
@@ -94,7 +94,13 @@ def open_model(config: ServeConfig, emit: Emit = ignore) -> ServedModel:
         EngineMissing: the engine is not installed.
     """
     artifact = Artifact.open(config.artifact)
-    choice = choose(artifact, variant=config.variant, engine=config.engine, allow_uncertified=config.allow_uncertified)
+    choice = choose(
+        artifact,
+        variant=config.variant,
+        engine=config.engine,
+        split=config.split,
+        allow_uncertified=config.allow_uncertified,
+    )
     transforms = _plain(Transforms.read(artifact))
     with step(emit, f"open {choice.variant} on {choice.engine}"):
         runner = open_runner(
@@ -132,7 +138,7 @@ def _open_catalog(
 
 def _stored_names(artifact: Artifact, choice: Choice) -> dict[str, str]:
     """Names of what a catalog may hold for the variant, and what the engine calls them; none of a whole graph."""
-    if read_build(artifact, choice.variant, choice.engine).split is None:
+    if not runs_in_parts(artifact, choice.variant, choice.engine):
         return {}
     mine = [deriver for deriver in derivers_of(artifact) if deriver.key.variant == choice.variant]
     return {stored: name for deriver in mine for stored, name in names_in_batches(deriver).items()}
