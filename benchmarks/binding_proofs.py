@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -208,11 +209,12 @@ def main() -> int:
     parser.add_argument("--compressed", type=Path, help="folder that compression.py worked in")
     parser.add_argument("--foreign", type=Path, help="folder that foreign_models.py worked in")
     options = parser.parse_args()
-    proofs = list(zoo_proofs(options))
-    if options.foreign is not None:
-        proofs += foreign_proofs(options.foreign, options.data_root / "ml-1m")
-    result = ProofsResult(created=datetime.now(UTC), proofs=tuple(proofs), environment=environment())
-    RESULT.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    foreign = foreign_proofs(options.foreign, options.data_root / "ml-1m") if options.foreign else ()
+    proofs: list[Proved] = []
+    for found in chain(zoo_proofs(options), foreign):
+        proofs.append(found)
+        result = ProofsResult(created=datetime.now(UTC), proofs=tuple(proofs), environment=environment())
+        RESULT.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return 0 if all(found.holds for found in proofs) else 1
 
 

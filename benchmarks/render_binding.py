@@ -50,7 +50,8 @@ two, the bar is 1. *AUC*: the largest difference; the bar is 0.00001.
 def render(table: Mapping[str, Any] | None, proofs: Mapping[str, Any] | None) -> str:
     """The page from the two results; None for one that is not there."""
     lines = [INTRODUCTION, LEGEND if table else "No results are committed yet.\n"]
-    for fields, rows in groupby(table["rows"] if table else (), key=lambda row: row["fields"]):
+    by_fields = sorted(table["rows"] if table else (), key=lambda row: row["fields"])
+    for fields, rows in groupby(by_fields, key=lambda row: row["fields"]):
         lines += [f"## {fields}", ""]
         lines += [FIELDS[fields], ""] if fields in FIELDS else []
         lines += _table(

@@ -110,3 +110,12 @@ def test_history_is_multiplied_once_a_request_when_din_is_split() -> None:
     products = [node for node in split.parts.candidate.graph.node if node.op_type == "MatMul"]
     assert (8, 24) in [constants.get(node.input[1]) for node in products]
     assert (24, 24) not in constants.values()
+
+
+def test_history_is_multiplied_once_a_request_when_a_rounded_din_is_split() -> None:
+    """``q - k`` is rounded as a whole; of ``[k, q - k, q * k]`` the first third is the request's all the same."""
+    split = split_graph(_rounded("din"), sides_of(family_network("din").schema), _CHEAP)
+    constants = {tensor.name: tuple(tensor.dims) for tensor in split.parts.candidate.graph.initializer}
+    rounded = [node for node in split.parts.candidate.graph.node if node.op_type == "DequantizeLinear"]
+    assert (16, 24) in [constants.get(node.input[0]) for node in rounded]
+    assert (24, 24) not in constants.values()
