@@ -2,9 +2,9 @@
 
 $ python benchmarks/binding_auc.py --work /tmp/compression --only dcn_v2,deepfm --data-root ../shared/data
 
-Compiles what `compression.py` certified and scores the test rows with every variant on ONNX Runtime, whole and in parts.
-It is a proof of equality: nothing is chosen by it. The bar: AUC differs by less than 1e-5. One result file a family in
-benchmarks/results/binding-auc/.
+Compiles what `compression.py` certified and scores the test rows with every variant on ONNX Runtime, whole and in
+parts. It is a proof of equality: nothing is chosen by it. The bar: AUC differs by less than 1e-5. One result file a
+family in benchmarks/results/binding-auc/.
 """
 
 from __future__ import annotations
