@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -38,6 +39,22 @@ _GROUPS: Mapping[str, Mapping[str, str]] = {
         "engines": "Time every variant on every engine, side by side.",
     },
 }
+
+_RIGHTS = "Name another place, or see to the rights there."
+_KIND = "Name another place: a file lies where a folder is needed, or the other way round."
+_ROOM = "Make room there, or name another place."
+_MENDABLE: Mapping[int, str] = {
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: _RIGHTS,
+    errno.EEXIST: _KIND,
+    errno.EISDIR: _KIND,
+    errno.ENOTDIR: _KIND,
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+}
+"""What the system refuses and only the user can mend, with what to do. A file that is missing is not among it: where a
+name was given wrongly, the stage that reads it says so."""
 
 
 class LazyGroup(click.Group):
@@ -118,12 +135,12 @@ def _known(error: Exception) -> RankineError | None:
 
     if isinstance(error, RankineError):
         return error
-    if isinstance(error, OSError) and error.filename is not None:  # no place, no right, no room: the system's word
+    if isinstance(error, OSError) and error.errno in _MENDABLE:
         return UsageError(
             "cannot be read or written",
-            where=str(error.filename),
+            where="a file" if error.filename is None else str(error.filename),  # a full disk is told without its name
             got=error.strerror,
-            hint="Name another place, or see to rights and room there.",
+            hint=_MENDABLE[error.errno],
         )
     return None
 
