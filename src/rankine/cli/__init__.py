@@ -135,12 +135,12 @@ def _known(error: Exception) -> RankineError | None:
 
     if isinstance(error, RankineError):
         return error
-    if isinstance(error, OSError) and error.errno in _MENDABLE:
+    if isinstance(error, OSError) and (hint := _MENDABLE.get(error.errno or 0)):
         return UsageError(
             "cannot be read or written",
             where="a file" if error.filename is None else str(error.filename),  # a full disk is told without its name
             got=error.strerror,
-            hint=_MENDABLE[error.errno],
+            hint=hint,
         )
     return None
 
