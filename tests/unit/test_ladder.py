@@ -13,7 +13,7 @@ from rankine.config import parse
 from rankine.observation.report import render_ladder, render_report
 from rankine.observation.result import DemoResult
 from rankine.planning.ladder import Cost, Ladder, LadderStep, cheapest_first, plan_tests, rungs_of, shares
-from rankine.planning.search import _accepting
+from rankine.planning.search import _with_largest_loss_at_least
 from sample_result import minimal_result
 
 COSTS = ["tiny", "small", "large"]
@@ -147,8 +147,8 @@ def test_report_has_a_part_on_the_ladder_when_the_record_has_one(tmp_path: Path)
 
 
 def test_losses_within_the_margin_are_handed_on_when_it_is_large() -> None:
-    assert _accepting(SearchSettings(), 0.02).largest_loss == 0.02
-    assert _accepting(SearchSettings(), 0.001) == SearchSettings()
+    assert _with_largest_loss_at_least(SearchSettings(), 0.02).largest_loss == 0.02
+    assert _with_largest_loss_at_least(SearchSettings(), 0.001) == SearchSettings()
 
 
 def test_ladder_reads_back_equal_when_dumped() -> None:

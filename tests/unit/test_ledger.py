@@ -24,7 +24,7 @@ from rankine.events import Event, Note
 
 SPLIT = split_key({"sha256": "0"}, "random")
 USE = SplitUse(
-    created=datetime(2026, 1, 2, tzinfo=UTC), artifact="a" * 64, variants=("small-int8",), margins={"auc": 0.001}
+    created=datetime(2026, 1, 2, tzinfo=UTC), artifact="a" * 64, variants=("small-int8",), margins=({"auc": 0.001},)
 )
 APPEND = """
 import sys
