@@ -262,9 +262,9 @@ def _searches(searches: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 (f"{rung['margin']:g}", passes, *shares, latency, f"{rung['delta']:+.5f}", f"{rung['ci_low']:+.5f}")
             )
         lines += [
-            f"`{name}` on {found['dataset']}, target `{found['target']}`: {found['evaluations']} evaluations in "
-            f"{found['seconds'][1] / 60:.0f} minutes on one core. Interrupted with {stop['kept']} of them on disk, "
-            f"of which {stop['untouched']} were not done again; the second search "
+            f"`{name}` on {found['dataset']}, target `{found['target']}`. The first search was interrupted with "
+            f"{stop['kept']} evaluations on disk, of which {stop['untouched']} were not done again. The second made "
+            f"{found['evaluations']} in {found['seconds'][1] / 60:.0f} minutes on one core, and "
             f"{'gave the same ladder, down to the weights' if found['same'] else '**gave another ladder**'}.",
             "",
             *_table(head, rows),
