@@ -7,7 +7,6 @@ import pytest
 from conftest import end_without
 from engine.installed import installed_engine
 
-
 FAILED, SKIPPED = pytest.fail.Exception, pytest.skip.Exception
 
 
