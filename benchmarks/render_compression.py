@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from readme_block import write_block
+from readme_block import folded, write_block
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "compression"
@@ -261,15 +261,14 @@ def _searches(searches: Mapping[str, Mapping[str, Any]]) -> list[str]:
             rows.append(
                 (f"{rung['margin']:g}", passes, *shares, latency, f"{rung['delta']:+.5f}", f"{rung['ci_low']:+.5f}")
             )
-        lines += [
+        told = (
             f"`{name}` on {found['dataset']}, target `{found['target']}`. The first search was interrupted with "
             f"{stop['kept']} evaluations on disk, of which {stop['untouched']} were not done again. The second made "
             f"{found['evaluations']} in {found['seconds'][1] / 60:.0f} minutes on one core, and "
-            f"{'gave the same ladder, down to the weights' if found['same'] else '**gave another ladder**'}.",
-            "",
-            *_table(head, rows),
-        ]
-    return lines
+            f"{'gave the same ladder, down to the weights' if found['same'] else '**gave another ladder**'}."
+        )
+        lines += ["", folded(told), "", *_table(head, rows)]
+    return lines[1:]
 
 
 def _foreign(foreign: Mapping[str, Mapping[str, Any]]) -> list[str]:

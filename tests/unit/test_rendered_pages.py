@@ -89,6 +89,15 @@ def test_page_of_compression_tells_the_task_that_decides_when_there_are_several(
     assert "(**fail**)" in block
 
 
+def test_page_of_compression_keeps_searches_apart_when_there_are_several(compression) -> None:
+    found = next(iter(compression.read_results(compression.SEARCH).values()))
+    page = compression.render({}, {}, {"one": {**found, "same": True}, "two": {**found, "same": False}}, {})
+    first, second = page.index("`one` on"), page.index("`two` on")
+    assert page[second - 2 : second] == "\n\n"
+    assert "gave the same ladder" in page[first:second].replace("\n", " ")
+    assert "**gave another ladder**" in page[second:].replace("\n", " ")
+
+
 def test_page_of_the_ablation_is_what_the_results_say_when_rendered(ablation) -> None:
     assert ablation.PAGE.read_text(encoding="utf-8") == ablation.render(ablation.read_results())
 
