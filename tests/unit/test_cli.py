@@ -168,6 +168,7 @@ def test_file_is_named_when_the_system_refuses_it(refused: int, hint: str) -> No
     [
         KeyError("a key"),
         OSError("without a number"),
+        PermissionError(errno.EPERM, "Operation not permitted"),
         FileNotFoundError(errno.ENOENT, "No such file or directory", "/tmp/made-and-gone"),
         ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused", "/run/never-named.sock"),
         OSError(errno.EIO, "Input/output error", "/there/x"),

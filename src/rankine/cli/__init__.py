@@ -135,14 +135,13 @@ def _known(error: Exception) -> RankineError | None:
 
     if isinstance(error, RankineError):
         return error
-    if isinstance(error, OSError) and (hint := _MENDABLE.get(error.errno or 0)):
-        return UsageError(
-            "cannot be read or written",
-            where="a file" if error.filename is None else str(error.filename),  # a full disk is told without its name
-            got=error.strerror,
-            hint=hint,
-        )
-    return None
+    if not isinstance(error, OSError):
+        return None
+    hint = _MENDABLE.get(error.errno or 0)
+    where = "a file" if error.filename is None else str(error.filename)
+    if hint is None or (error.filename is None and hint != _ROOM):  # only a full disk is told of without a name
+        return None
+    return UsageError("cannot be read or written", where=where, got=error.strerror, hint=hint)
 
 
 def _show(error: RankineError, *, as_json: bool) -> None:
