@@ -55,6 +55,13 @@ def test_every_use_adds_a_line_and_one_to_the_count_when_recorded(ledger: Path) 
     assert [SplitUse.model_validate_json(line) for line in lines] == [USE] * 3
 
 
+def test_one_set_of_margins_stands_for_all_tests_when_a_record_is_older() -> None:
+    values = USE.model_dump(mode="json") | {"variants": ["a", "b"], "margins": {"auc": 0.001}}
+    assert SplitUse.model_validate(values).margins == ({"auc": 0.001},) * 2
+    with pytest.raises(ValueError, match="2 variants, and margins of 1 tests"):
+        SplitUse.model_validate(values | {"margins": [{"auc": 0.001}]})
+
+
 def test_other_splits_are_counted_apart_when_data_or_policy_differ(ledger: Path) -> None:
     record_use(SPLIT, USE)
     others = {split_key({"sha256": "1"}, "random"), split_key({"sha256": "0"}, "time")} - {SPLIT}

@@ -14,13 +14,14 @@ from rankine.certification.evaluation import held_out_rows, slices_for, split_fa
 from rankine.certification.ledger import USES_FILE, SplitUse, SplitUses, read_uses, record_use, split_key
 from rankine.certification.margins import Margins
 from rankine.certification.order import apply_procedure
-from rankine.certification.plan import PLAN_FILE, SERVED, Pair, Plan, deciding, parity_file, quality_file
+from rankine.certification.plan import PLAN_FILE, SERVED, Pair, deciding, parity_file, quality_file
 from rankine.certification.planned import (
     Certificates,
     PairTest,
     Timings,
     check_sequence,
     fastest,
+    fastest_certified,
     kept_tests,
     pairs_to_test,
     tests_in_order,
@@ -109,7 +110,10 @@ def certify(
         draft.remove(stale)
     draft.put_json(USES_FILE, uses)
     _put_parity(draft, trial, parent, timings, kept, primary_logits, emit)
-    _put_quality(draft, found, kept, timings, margins, emit)
+    _put_quality(draft, found, kept, emit)
+    plan = fastest_certified({test: found[test] for test in kept.values()}, timings, margins)
+    if plan is not None:
+        draft.put_json(PLAN_FILE, plan)
     return draft.commit(out)
 
 
@@ -168,29 +172,15 @@ def _put_parity(
             emit(Note("parity", f"{variant} on {pair[1]}: {verdict}"))
 
 
-def _put_quality(
-    draft: Draft,
-    found: Certificates,
-    kept: Mapping[Pair, PairTest],
-    timings: Timings,
-    margins: Margins,
-    emit: Emit,
-) -> None:
-    """Put the certificates that are kept, and the plan if a pair passed at these margins."""
+def _put_quality(draft: Draft, found: Certificates, kept: Mapping[Pair, PairTest], emit: Emit) -> None:
+    """Put the certificates that are kept; of the others a note tells."""
     for test, certificates in found.items():
         if test != kept[test.pair]:
             emit(Note("certificate", f"{test.name} at {test.margins.auc:g}: {deciding(certificates).verdict}"))
-    passed = []
     for pair, test in kept.items():
-        certificates = found[test]
-        for certificate in certificates:
+        for certificate in found[test]:
             draft.put_json(quality_file(*pair, certificate.task), certificate)
-            _tell(certificate, several=len(certificates) > 1, emit=emit)
-        if deciding(certificates).passed and test.margins.auc <= margins.auc:
-            variant, engine = pair
-            passed.append(Plan(variant=variant, engine=engine, p50_ms_512=timings[variant][engine]))
-    if passed:
-        draft.put_json(PLAN_FILE, min(passed, key=lambda plan: plan.p50_ms_512))
+            _tell(certificate, several=len(found[test]) > 1, emit=emit)
 
 
 def _tell(certificate: QualityCertificate, *, several: bool, emit: Emit) -> None:

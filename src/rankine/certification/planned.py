@@ -1,4 +1,4 @@
-"""Which pairs are tested at which margins, in which order, and which certificate of a pair is kept."""
+"""Which pairs are tested at which margins and in which order; which certificates are kept, and what is served."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rankine.certification.certificate import QualityCertificate
 from rankine.certification.evaluation import EvaluationRows
 from rankine.certification.margins import Margins
 from rankine.certification.order import order_of, outlook_of
-from rankine.certification.plan import Pair, deciding
+from rankine.certification.plan import Pair, Plan, deciding
 from rankine.certification.scoring import baseline_engine, score
 from rankine.certification.settings import CertifySettings
 from rankine.certification.trial import Trial
@@ -25,6 +25,7 @@ __all__ = [
     "Timings",
     "check_sequence",
     "fastest",
+    "fastest_certified",
     "kept_tests",
     "pairs_to_test",
     "tests_in_order",
@@ -112,6 +113,17 @@ def kept_tests(found: Certificates) -> dict[Pair, PairTest]:
 
 def _margin(test: PairTest) -> float:
     return test.margins.auc
+
+
+def fastest_certified(kept: Certificates, timings: Timings, margins: Margins) -> Plan | None:
+    """What is served by default: the fastest pair that passed at these margins or smaller ones, by that of AUC."""
+    passed = [
+        Plan(variant=variant, engine=engine, p50_ms_512=timings[variant][engine])
+        for test, certificates in kept.items()
+        for variant, engine in [test.pair]
+        if deciding(certificates).passed and test.margins.auc <= margins.auc
+    ]
+    return min(passed, key=lambda plan: plan.p50_ms_512, default=None)
 
 
 def _ordered(
