@@ -204,6 +204,11 @@ def test_margins_scale_with_that_of_auc_when_derived_from_it() -> None:
     assert Margins.of(0.001) == Margins()
 
 
+def test_margins_name_only_what_decides_when_a_metric_has_none() -> None:
+    margins = Margins(auc=0.002, normalized_entropy=None, group_auc=None)
+    assert margins.judged == {"auc": 0.002, "calibration": 0.01, "ndcg_at_10": 0.003}
+
+
 @pytest.mark.parametrize("margin", [0.0, -1.0, 1.1, float("nan")])
 def test_margins_refuse_when_that_of_auc_is_out_of_range(margin: float) -> None:
     with pytest.raises(UsageError, match="margin"):

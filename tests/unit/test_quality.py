@@ -131,6 +131,15 @@ def test_p_value_is_the_largest_when_metrics_are_several(held_out: HeldOut) -> N
     assert held_out.certify(held_out.baseline, minimum_positives=ROWS).p_value == 1.0
 
 
+def test_nothing_is_refuted_when_a_figure_is_missing(held_out: HeldOut) -> None:
+    found = held_out.certify(held_out.baseline)
+    blind = found.auc.model_copy(update={"p_value": None, "margin": None})
+    without = found.model_copy(update={"metrics": (blind, *found.metrics[1:])})
+    assert (found.p_value, without.margin) == (0.0, np.inf)
+    metrics = (*found.metrics[:-1], found.metrics[-1].model_copy(update={"p_value": None}))
+    assert found.model_copy(update={"metrics": metrics}).p_value == 1.0
+
+
 def test_smallest_margin_is_where_the_verdict_changes_when_judged_again(held_out: HeldOut) -> None:
     variant = held_out.baseline + 0.05 * held_out.noise
     least = held_out.certify(variant, margin=0.01).smallest_margin
