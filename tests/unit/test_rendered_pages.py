@@ -108,6 +108,17 @@ def test_page_of_the_ablation_begins_with_the_whole_recipe_when_rendered(ablatio
     assert page.index("| whole |") < page.index("| only-distill |") < page.index("| without-distill |")
 
 
+def test_page_of_the_ablation_has_bounds_of_entropy_when_the_task_is_a_probability(ablation) -> None:
+    family, runs = next(iter(ablation.read_results().items()))
+    [(task, tests)] = runs[0]["tasks"].items()
+    entropy = next(test for test in tests if test["name"] == "normalized_entropy")
+    page = ablation.render({family: runs[:1]})
+    assert f"| {entropy['delta']:+.5f} | {entropy['ci_low']:+.5f} … {entropy['ci_high']:+.5f} |" in page
+    without = {**runs[0], "tasks": {task: [test for test in tests if test is not entropy]}}
+    [row] = [line for line in ablation.render({family: [without]}).splitlines() if runs[0]["run"] in line]
+    assert row.split(" | ")[5:7] == ["", ""]
+
+
 def test_page_of_compression_says_noise_when_the_control_of_a_timing_moved(compression) -> None:
     timings = [
         {"variant": variant, "engine": engine, "rows": 512, "error": None, "p50_ms": ms, "p25_ms": ms, "p75_ms": ms}
