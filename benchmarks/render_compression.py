@@ -85,7 +85,17 @@ def render(
     if not results and not foreign:
         lines += ["No results are committed yet."]
     if results:
-        lines += [*_families(results), "", LEGEND, HONESTY, *_scratch(results), "", REFUSED, *_refused(results)]
+        lines += [
+            *_families(results),
+            "",
+            LEGEND,
+            *_provenance(results),
+            HONESTY,
+            *_scratch(results),
+            "",
+            REFUSED,
+            *_refused(results),
+        ]
     if latency:
         lines += ["", FAST, *_latency(latency)]
     if searches:
@@ -145,6 +155,24 @@ def _families(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
         for one in result["ours"]["certificates"]
     ]
     return _table(head, rows)
+
+
+def _provenance(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What certificates say of their recipe that is not so: two recipes of one run have one hash there."""
+    wrong = [f"`{name}`" for name, found in results.items() if _recipes(found["ours"]) & _recipes(found["too_small"])]
+    if not wrong:
+        return []
+    told = (
+        f"The certificates in the files of {', '.join(wrong)} name the last recipe of their run, that of the student "
+        "that is too small: they were made before every variant kept its own. The recipe of the file is the right one; "
+        "all else in them is of the variant."
+    )
+    return [folded(told), ""]
+
+
+def _recipes(made: Mapping[str, Any]) -> set[str]:
+    """Hashes of the recipes that certificates name."""
+    return {one["provenance"]["recipe"] for one in made["certificates"]}
 
 
 def _scratch(results: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -118,6 +118,28 @@ def test_certificate_names_what_it_was_taken_on_when_made(optimized: Artifact) -
     assert any(test.name.startswith("user rare") for test in certificate.slices)
 
 
+def test_certificates_name_the_recipe_of_their_own_variant_when_there_are_two(
+    baseline: Artifact, dataset: Dataset, tmp_path: Path
+) -> None:
+    recipes = [
+        Recipe(name=name, passes=(Quantize(calibration_rows=512, tables=form),))
+        for name, form in (("wide", "int8"), ("narrow", "int4"))
+    ]
+    found = optimize(baseline, recipes, dataset, margin=0.2, out=tmp_path / "two", engines=["onnxruntime", "eager"])
+    named_recipes = {
+        variant: certificate.provenance["recipe"]
+        for (variant, _), certificate in quality_certificates(found).items()
+        if variant != BASELINE
+    }
+    files = found.manifest.files
+    assert named_recipes == {
+        name: files[f"variants/{name}/recipe.json"].sha256 for name in ("wide-int8", "narrow-int8")
+    }
+    assert len(set(named_recipes.values())) == 2
+    kept = [found.read_json(f"variants/{one.name}-int8/recipe.json", Recipe) for one in recipes]
+    assert kept == recipes
+
+
 def test_uses_of_the_test_split_are_counted_and_carried_when_certified_again(
     optimized: Artifact, dataset: Dataset, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+KINDS = ("ours", "too_small")
 
 
 def renderer(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
@@ -87,6 +88,18 @@ def test_page_of_compression_tells_the_task_that_decides_when_there_are_several(
     failed = {**passed, "task": "other", "verdict": "fail"}
     block = compression.summary({name: {**result, "ours": {**result["ours"], "certificates": [passed, failed]}}})
     assert "(**fail**)" in block
+
+
+def test_page_of_compression_names_families_when_two_recipes_have_one_hash(compression) -> None:
+    results = compression.read_results()
+    name, result = next(iter(results.items()))
+    [one] = result["ours"]["certificates"]
+    [other] = result["too_small"]["certificates"]
+    for theirs, told in (("a", True), ("b", False)):
+        certificates = [{**one, "provenance": {"recipe": "a"}}], [{**other, "provenance": {"recipe": theirs}}]
+        ours, small = ({**result[key], "certificates": each} for key, each in zip(KINDS, certificates, strict=True))
+        page = compression.render({name: {**result, "ours": ours, "too_small": small}}, {}, {}, {})
+        assert (f"files of `{name}` name the last recipe" in page) == told
 
 
 def test_page_of_compression_keeps_searches_apart_when_there_are_several(compression) -> None:
