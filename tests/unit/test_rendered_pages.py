@@ -90,6 +90,52 @@ def test_page_of_compression_tells_the_task_that_decides_when_there_are_several(
     assert "(**fail**)" in block
 
 
+def test_page_of_compression_says_none_when_no_network_from_scratch_certifies(compression) -> None:
+    name, result = next(iter(compression.read_results().items()))
+    tests = [{**test, "verdict": "pass"} for test in result["ours"]["certificates"][0]["metrics"]]
+    tests[1] = {**tests[1], "verdict": "fail"}
+    failed = {**result["ours"]["certificates"][0], "verdict": "fail", "metrics": tests}
+    scratch = [{**result["ours"], "size": {**result["baseline"], "macs_per_row": 7}, "certificates": [failed]}]
+    page = compression.render({name: {**result, "scratch": scratch}}, {}, {}, {})
+    [row] = [line for line in page.splitlines() if "| none certifies |" in line]
+    assert f"| 7: {tests[0]['delta']:+.5f} fail (normalized entropy) |" in row
+
+
+@pytest.mark.parametrize(("low", "told"), [(0.001, True), (-0.001, False)])
+def test_page_of_compression_tells_that_the_baseline_is_weak_when_one_from_scratch_is_better(
+    low: float, told: bool, compression
+) -> None:
+    name, result = next(iter(compression.read_results().items()))
+    [one] = result["ours"]["certificates"]
+    better = {**one, "metrics": [{**one["metrics"][0], "delta": 0.002, "ci_low": low}]}
+    scratch = [{**result["ours"], "size": {**result["baseline"], "macs_per_row": 7}, "certificates": [better]}]
+    page = compression.render({name: {**result, "scratch": scratch}}, {}, {}, {})
+    assert ("that of 7 multiply-adds by 0.0020" in page.replace("\n", " ")) == told
+
+
+def test_page_of_compression_tells_uses_and_the_rung_when_a_variant_certified(compression) -> None:
+    name, result = next(iter(compression.read_results().items()))
+    [one] = result["ours"]["certificates"]
+    certificate = {**one, "split_uses": 77, "multiplicity": {**one["multiplicity"], "p_adjusted": 0.0312}}
+    rung = {**result["ladder"]["rungs"][0], "variant": "another", "size_bytes": 1}
+    ladder = {**result["ladder"], "baseline": {**result["ladder"]["baseline"], "size_bytes": 4}}
+    ours = {**result["ours"], "certificates": [certificate]}
+    for rungs, served in (([rung], "`another`, 25.0% of the bytes"), ([], "none")):
+        page = compression.render({name: {**result, "ours": ours, "ladder": {**ladder, "rungs": rungs}}}, {}, {}, {})
+        assert f"| 0.0312 | 77 | {one['engine']} | {served} |" in page
+
+
+def test_page_of_compression_tells_a_second_try_when_it_is_of_the_variant_in_the_file(compression) -> None:
+    name, result = next(iter(compression.read_results().items()))
+    [one] = result["ours"]["certificates"]
+    for served, told in ((next(iter(compression.SECOND_TRIES)), True), ("another", False)):
+        certificate = {**one, "provenance": {**one["provenance"], "served": served}}
+        page = compression.render(
+            {name: {**result, "ours": {**result["ours"], "certificates": [certificate]}}}, {}, {}, {}
+        )
+        assert (f"`{name}`: this is the second recipe" in page) == told
+
+
 def test_page_of_compression_names_families_when_two_recipes_have_one_hash(compression) -> None:
     results = compression.read_results()
     name, result = next(iter(results.items()))
