@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
@@ -30,6 +31,7 @@ from rankine.config import parse
 from rankine.errors import ArtifactError, ConfigError, UsageError
 from rankine.models.network import Network, Size
 from rankine.models.schema import CategoricalFeature, Schema
+from rankine.models.tables import Table
 from rankine.models.zoo import build_model
 
 BASELINE = Size(parameters=1000, macs_per_row=1000, graph_bytes=4000, table_bytes=6000)
@@ -134,6 +136,13 @@ def test_passes_learn_shorter_when_fidelity_is_low() -> None:
     assert full.steps == 3
 
 
+def test_quantization_learns_on_the_threads_of_the_search_when_it_is_tuned() -> None:
+    tuned = reduced(Quantize(sensitivity=1e-4, tune=Tuning()), FULL, threads=3)
+    assert isinstance(tuned, Quantize)
+    assert tuned.tune is not None
+    assert tuned.tune.fit.threads == 3
+
+
 def test_nothing_learns_when_passes_have_no_tuning() -> None:
     assert learns([Distill()])
     assert not learns([Prune(tune=None), Quantize()])
@@ -161,6 +170,20 @@ def test_space_has_students_that_can_be_built_when_model_is_a_reference_model(ar
         smaller = sum(weight.numel() for weight in built.parameters())
         assert smaller < sum(weight.numel() for weight in model.parameters())
     Recipe(passes=(*space.forms[-1], space.quantizations[0]))
+
+
+@pytest.mark.parametrize(("rows", "giant"), [(99_999, False), (100_000, True)])
+def test_space_splits_tables_in_two_when_one_is_giant(rows: int, giant: bool) -> None:
+    schema = Schema(features=(CategoricalFeature(name="a", side="item"),), item_id="id")
+    network = Network(schema, onnx.ModelProto(), {"a": Table(np.zeros((rows, 1), np.float32))})
+    split = [form for form in space_of(network).forms if any(step.type == "quotient_remainder" for step in form)]
+    assert bool(split) == giant
+
+
+def test_space_has_quantizations_for_what_does_not_pay_and_for_what_is_lost_when_none_are_given() -> None:
+    quantizations = SearchSpace(forms=((),)).quantizations
+    assert any(one.only_where_faster and one.tables == "mixed" for one in quantizations)
+    assert [one.tune is not None for one in quantizations] == [False] * (len(quantizations) - 1) + [True]
 
 
 def test_work_folder_gives_back_what_was_put_when_opened_again(tmp_path: Path) -> None:
