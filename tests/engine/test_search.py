@@ -28,6 +28,7 @@ from rankine.models.variant import BASELINE, read_variant, variant_names
 from rankine.planning.ladder import Ladder, read_ladder
 from rankine.planning.latency_model import LatencyModel
 from rankine.planning.latency_table import write_table
+from rankine.planning.measure_latency import SCALES as BOUNDS
 from rankine.planning.measure_latency import measure_latency
 from rankine.planning.search import optimize_by_search
 from rankine.planning.search_plan import SEARCH_FILE, SearchPlan, SearchRecord
@@ -58,6 +59,17 @@ def test_measured_table_predicts_more_for_more_work_when_it_is_small(latency: La
     assert set(latency.table.engines) == {"onnxruntime"}
     assert latency.layer_ms(512, 64, 64, "fp32") > latency.layer_ms(1, 8, 8, "fp32")
     assert latency.latency_ms(linear_chain(64, 64, 2), 512) > latency.latency_ms(linear_chain(8, 8, 1), 1)
+
+
+def test_sums_are_scaled_by_whole_models_when_the_table_is_checked() -> None:
+    table = measure_latency(engines=["onnxruntime"], rows=(1, 512), widths=(8, 64))
+    scale = table.engines["onnxruntime"].scale
+    assert scale.keys() == {"fp32", "int8"}
+    # The INT8 graphs have a head in FP32; of those that are FP32 throughout, the median one is met exactly.
+    checks = [check for check in table.checks if (check.numeric, check.rows) == ("fp32", 512)]
+    _, median, _ = sorted(check.measured_ms / check.predicted_ms for check in checks)
+    assert median == pytest.approx(1) or scale["fp32"] in BOUNDS
+    assert table.error is not None
 
 
 def searched(
