@@ -170,6 +170,28 @@ def test_search_trains_nothing_when_its_work_folder_has_it_all(
     assert decided(copy) == decided(found)
 
 
+def test_evaluations_are_done_again_when_they_are_of_another_version(
+    found: Artifact, baseline: Artifact, dataset: Dataset, latency: LatencyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(found.path.parent / "found.search", found.path.parent / "newer.search", symlinks=True)
+    monkeypatch.setattr("rankine.planning.search.__version__", "another")
+    with forbidden_training(), pytest.raises(AssertionError, match="nothing is left to train"):
+        searched(baseline, dataset, latency, "newer")
+
+
+def test_round_counts_down_what_is_not_known_when_it_was_interrupted(
+    found: Artifact, baseline: Artifact, dataset: Dataset, latency: LatencyModel
+) -> None:
+    shutil.copytree(found.path.parent / "found.search", found.path.parent / "told.search", symlinks=True)
+    told: list[Event] = []
+    searched(baseline, dataset, latency, "told", told.append)
+    rounds = [
+        event.detail for event in told if isinstance(event, Progress) and event.task.startswith(("train at", "qu"))
+    ]
+    assert rounds
+    assert set(rounds) == {""}, "all is known, so no time is left"
+
+
 def test_search_trains_one_candidate_when_there_is_no_time(
     baseline: Artifact, dataset: Dataset, latency: LatencyModel, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rankine import __version__
 from rankine.artifact import Artifact, Draft, refuse_existing
 from rankine.certification.certify import certify
 from rankine.certification.ledger import split_key
@@ -127,6 +128,7 @@ def _identity(
 ) -> dict[str, str | int]:
     """What every evaluation depends on."""
     return {
+        "rankine": __version__,
         "baseline": parent.digest,
         "data": split_key(dataset.provenance, dataset.schema.split.model_dump_json()),
         "latency": latency.digest,
