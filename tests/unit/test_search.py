@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from rankine.compression.search.evaluate import learns, reduced
 from rankine.compression.search.front import fronts, promote, spread
 from rankine.compression.search.records import FULL
 from rankine.compression.search.screen import screened
-from rankine.compression.search.search import _promoted
+from rankine.compression.search.search import _eta, _promoted
 from rankine.config import parse
 from rankine.errors import ArtifactError, ConfigError, UsageError
 from rankine.models.network import Network, Size
@@ -57,6 +58,24 @@ def test_promote_takes_whole_fronts_and_the_ends_of_the_last_when_there_is_no_ro
     assert promote(points, 4) == [0, 1, 2, 3]
     assert promote(points, 2) == [0, 3]
     assert promote(points, 9) == [0, 1, 2, 3, 4]
+
+
+def took(seconds: float, *passes: Pass) -> Evaluation:
+    return evaluation(passes).model_copy(update={"seconds": seconds})
+
+
+def test_time_that_is_left_follows_what_trainings_took_when_some_are_known() -> None:
+    found = [took(1.0, Prune(tune=None)), took(100.0, Distill()), took(140.0, Distill())]
+    assert _eta(found, 3, inf) == "about 6 min left in this round"
+    assert _eta(found[:1], 3, inf) == "less than a minute left in this round"
+    assert _eta(found, 0, inf) == _eta([], 3, inf) == ""
+
+
+def test_time_that_is_left_ends_with_the_budget_when_there_is_one() -> None:
+    found = [took(120.0, Distill())]
+    assert _eta(found, 10, inf) == "about 20 min left in this round"
+    assert _eta(found, 10, 300.0) == "about 7 min left in this round", "the budget, and what begins at its end"
+    assert _eta(found, 1, 300.0) == "about 2 min left in this round"
 
 
 def test_each_kind_has_its_places_when_students_lag_behind_at_low_fidelity() -> None:
