@@ -243,19 +243,42 @@ def _searches(searches: Mapping[str, Mapping[str, Any]]) -> list[str]:
         rows = []
         for rung in ladder["rungs"]:
             passes = ", ".join(one["type"] for one in found["recipes"][rung["variant"]]["passes"])
-            shares = [f"{rung[what] / ladder['baseline'][what]:.1%}" for what in ("macs_per_row", "size_bytes")]
-            latency = f"{rung['p50_ms']['512'] / ladder['baseline']['p50_ms']['512']:.3f}"
-            rows.append(
-                (f"{rung['margin']:g}", passes, *shares, latency, f"{rung['delta']:+.5f}", f"{rung['ci_low']:+.5f}")
-            )
+            reached = _reached(ladder, rung)
+            small = (f"{reached['macs']:.1%}", f"{reached['bytes']:.1%}", f"{reached['latency']:.3f}")
+            rows.append((f"{rung['margin']:g}", passes, *small, f"{rung['delta']:+.5f}", f"{rung['ci_low']:+.5f}"))
         told = (
             f"`{name}` on {found['dataset']}, target `{found['target']}`. The first search was interrupted with "
             f"{stop['kept']} evaluations on disk, of which {stop['untouched']} were not done again. The second made "
             f"{found['evaluations']} in {found['seconds'][1] / 60:.0f} minutes on one core, and "
-            f"{'gave the same ladder, down to the weights' if found['same'] else '**gave another ladder**'}."
+            f"{'gave the same ladder, down to the weights' if found['same'] else '**gave another ladder**'}. "
+            f"{_target_met(found)}"
         )
         lines += ["", folded(told), "", *table(head, rows)]
     return lines[1:]
+
+
+def _reached(ladder: Mapping[str, Any], rung: Mapping[str, Any]) -> dict[str, float]:
+    """What a rung takes, as shares of the baseline's."""
+    baseline = ladder["baseline"]
+    return {
+        "latency": rung["p50_ms"]["512"] / baseline["p50_ms"]["512"],
+        "macs": rung["macs_per_row"] / baseline["macs_per_row"],
+        "bytes": rung["size_bytes"] / baseline["size_bytes"],
+    }
+
+
+def _target_met(found: Mapping[str, Any]) -> str:
+    """Whether the cheapest rung within the margin that was asked for is as small as was asked."""
+    asked, _, share_asked = found["target"].partition("=")
+    within = [rung for rung in found["ladder"]["rungs"] if rung["margin"] <= found["margin"]]
+    if not within:
+        return f"**Nothing certified at the margin of {found['margin']:g}** that was asked for."
+    share_reached = _reached(found["ladder"], within[-1])[asked]
+    met = share_reached <= float(share_asked)
+    return (
+        f"At the margin of {found['margin']:g} that was asked for, the target was {'met' if met else '**missed**'}: "
+        f"{asked} {share_reached:.3f}."
+    )
 
 
 def _foreign(foreign: Mapping[str, Mapping[str, Any]]) -> list[str]:

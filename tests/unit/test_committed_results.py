@@ -90,7 +90,7 @@ def test_committed_ablation_has_every_run_when_its_family_is_there(family: str, 
 
 def test_committed_ablation_has_the_families_when_some_are_asked_for_in_full(ablation: ModuleType) -> None:
     families = {path.name for path in (RESULTS / "ablation").iterdir()}
-    assert families >= {"dcn_v2", "dlrm", "deepfm", "wide_deep", "mmoe"}
+    assert families >= {"dcn_v2", "dlrm", "deepfm", "wide_deep", "mmoe", "din"}
     assert [len(ablation.recipes(family)) for family in ("dcn_v2", "dlrm", "mmoe")] == [11, 11, 6]
 
 

@@ -157,6 +157,25 @@ def test_page_of_compression_keeps_searches_apart_when_there_are_several(compres
     assert "**gave another ladder**" in page[second:].replace("\n", " ")
 
 
+@pytest.mark.parametrize(
+    ("target", "margin", "told"),
+    [
+        ("macs=0.9", 0.1, "the target was met: macs 0.500."),
+        ("macs=0.4", 0.1, "the target was **missed**: macs 0.500."),
+        ("macs=0.9", 0.01, "**Nothing certified at the margin of 0.01** that was asked for."),
+    ],
+)
+def test_page_of_compression_says_whether_a_search_met_its_target_when_it_had_one(
+    target: str, margin: float, told: str, compression
+) -> None:
+    found = next(iter(compression.read_results(compression.SEARCH).values()))
+    rung = {**found["ladder"]["rungs"][0], "margin": 0.05, "macs_per_row": 4}
+    baseline = {**found["ladder"]["baseline"], "macs_per_row": 8}
+    ladder = {**found["ladder"], "baseline": baseline, "rungs": [rung]}
+    page = compression.render({}, {}, {"one": {**found, "target": target, "margin": margin, "ladder": ladder}}, {})
+    assert told in page.replace("\n", " ")
+
+
 def test_page_of_the_ablation_is_what_the_results_say_when_rendered(ablation) -> None:
     assert ablation.PAGE.read_text(encoding="utf-8") == ablation.render(ablation.read_results())
 
