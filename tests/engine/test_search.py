@@ -115,6 +115,22 @@ def test_search_ends_in_a_certified_ladder_when_it_finds_something(found: Artifa
     assert margins == sorted(margins)
 
 
+def test_inspect_prints_margin_bounds_and_times_of_every_rung_when_there_is_a_ladder(
+    found: Artifact, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["inspect", str(found.path)])
+    assert not ended.value.code
+    ladder, words = ladder_of(found), capsys.readouterr().out.split()
+    base = ladder.baseline
+    assert {f"{base.p50_ms[rows]:.3f}" for rows in ("1", "64", "512")} <= set(words)
+    for rung in ladder.rungs:
+        shown = {f"{rung.margin:g}", rung.variant, f"{rung.delta:+.5f}", f"{rung.ci_low:+.5f}", f"{rung.ci_high:+.5f}"}
+        shown |= {f"{rung.p50_ms[rows]:.3f}" for rows in ("1", "64", "512")}
+        shown |= {f"({rung.p50_ms[rows] / base.p50_ms[rows]:.1%})" for rows in ("1", "64", "512")}
+        assert shown <= set(words)
+
+
 def test_artifact_tells_how_each_variant_was_made_when_searched(found: Artifact) -> None:
     record = found.read_json(SEARCH_FILE, SearchRecord)
     assert record.space == SPACE
