@@ -31,7 +31,7 @@ from simulated_rows import (
 )
 
 from rankine.bootstrap import Statistic, log_product, relative_fall
-from rankine.certification.judging import PairedRows, calibration_test, judge
+from rankine.certification.judging import PairedRows, judge, measure, measure_calibration
 from rankine.certification.margins import Margins, MetricName
 from rankine.certification.metric_tests import MetricTest
 from rankine.config import Frozen
@@ -198,7 +198,7 @@ def outcomes(
 def intervals(rows: PairedRows, resamples: int, seed: int) -> list[IntervalCheck]:
     """The certificate's bounds, clustered by user alone, beside those of a plain bootstrap of users."""
     by_user = PairedRows(rows.positive, rows.a, rows.b, {"user": rows.clusters["user"]}, rows.groups)
-    tests = judge(by_user, Margins(), probabilities=True, seed=seed)
+    tests = judge(measure(by_user, probabilities=True, seed=seed), Margins())
     large = large_bootstrap(by_user, resamples, np.random.default_rng([seed, 5]))
     return [
         IntervalCheck(
@@ -242,9 +242,9 @@ def large_bootstrap(rows: PairedRows, resamples: int, rng: np.random.Generator) 
 def _one_run(models: Models, seed: list[int], resamples: int, only: MetricName | None) -> np.ndarray:
     rows = draw(WORLD, models, np.random.default_rng(seed))
     if only == "calibration":
-        tests = [calibration_test(rows, 0.01, resamples=resamples, seed=seed[-1])]
+        tests = [measure_calibration(rows, resamples=resamples, seed=seed[-1]).at(0.01)]
     else:
-        tests = judge(rows, Margins(), probabilities=True, resamples=resamples, seed=seed[-1])
+        tests = judge(measure(rows, probabilities=True, resamples=resamples, seed=seed[-1]), Margins())
     return np.array(
         [[test.delta, test.se, test.ci_low, _ignoring(rows, test), test.freedom or np.inf] for test in tests]
     )

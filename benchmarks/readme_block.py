@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 README = Path(__file__).resolve().parent.parent / "README.md"
+
+_WIDTH = 120
+
+
+def folded(line: str) -> str:
+    """A paragraph or an item of a list in lines of at most 120 characters; a row of a table, which must be one, as it
+    is."""
+    if line.startswith("|"):
+        return line
+    indent = "  " if line.startswith("* ") else ""
+    return textwrap.fill(line, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def replace_block(text: str, name: str, block: str) -> str:

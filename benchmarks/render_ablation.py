@@ -25,8 +25,8 @@ This page is rendered by `python benchmarks/render_ablation.py` from the files i
 `python benchmarks/compression_ablation.py --work FOLDER` makes. Do not edit it.
 """
 LEGEND = """\
-*MACs* and *bytes* are shares of the baseline's. *AUC* is the change of the worst task's AUC with its one-sided 95 %
-bounds, *entropy* the relative change of its normalized entropy; positive is better. All on validation rows, rows
+*MACs* and *bytes* are shares of the baseline's. *AUC* is the change of the worst task's AUC, *entropy* the relative
+change of its normalized entropy, each with its one-sided 95 % bounds; positive is better. All on validation rows, rows
 clustered as in a certificate: the test split is not spent on this page. Passes that train do so on the baseline's
 probabilities, with early stopping; runs are single, so differences below the width of the bounds say nothing.
 """
@@ -37,7 +37,7 @@ def render(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """The page from the runs of each family."""
     lines = [INTRODUCTION, LEGEND if results else "No results are committed yet."]
     for family, runs in results.items():
-        head = ("run", "MACs", "bytes", "AUC", "bounds", "entropy", "within the margin")
+        head = ("run", "MACs", "bytes", "AUC", "bounds", "entropy", "bounds", "within the margin")
         lines += [f"## `{family}` on {runs[0]['dataset']}, margin {runs[0]['margin']:g}", ""]
         lines += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
         lines += [_row(run) for run in sorted(runs, key=_place)]
@@ -63,12 +63,15 @@ def _row(run: Mapping[str, Any]) -> str:
         run["run"],
         f"{after['macs_per_row'] / before['macs_per_row']:.1%}",
         f"{_bytes(after) / _bytes(before):.1%}",
-        f"{auc['delta']:+.5f}",
-        f"{auc['ci_low']:+.5f} … {auc['ci_high']:+.5f}",
-        "" if entropy is None else f"{entropy['delta']:+.5f}",
+        *_change(auc),
+        *(("", "") if entropy is None else _change(entropy)),
         "fail" if "fail" in verdicts else "inconclusive" if "inconclusive" in verdicts else "yes",
     )
     return "| " + " | ".join(cells) + " |"
+
+
+def _change(test: Mapping[str, Any]) -> tuple[str, str]:
+    return f"{test['delta']:+.5f}", f"{test['ci_low']:+.5f} … {test['ci_high']:+.5f}"
 
 
 def _bytes(size: Mapping[str, Any]) -> int:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from readme_block import write_block
+from readme_block import folded, write_block
 
 from rankine.observation.result import CertificateSummary, DemoResult, Measured
 
@@ -26,7 +26,7 @@ def render(result: DemoResult) -> str:
     lines = [_introduction(result), "", *_table(result), "", *_ratios(result), *_certificate(result)]
     lines += [*_controls(result), "", *(f"* {note}" for note in result.notes)]
     lines += ["", f"Measured on {_environment(result)}."]
-    return "\n".join(lines)
+    return "\n".join(map(folded, lines))
 
 
 def _introduction(result: DemoResult) -> str:

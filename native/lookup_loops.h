@@ -158,15 +158,15 @@ RANKINE_INLINE std::int64_t sequence(const Rows& rows, const Bags& bags, std::si
 // weight.)
 template <class Rows, class Use>
 RANKINE_INLINE std::int64_t of_width(const Rows& rows, Use&& use) {
-  if constexpr (Rows::kWidths > 0) {
+  if constexpr (Rows::kWidest >= 8)
     if (rows.dim == 8) return use(std::integral_constant<std::size_t, 8>{});
+  if constexpr (Rows::kWidest >= 16)
     if (rows.dim == 16) return use(std::integral_constant<std::size_t, 16>{});
-  }
-  if constexpr (Rows::kWidths > 1)
+  if constexpr (Rows::kWidest >= 17)
     if (rows.dim == 17) return use(std::integral_constant<std::size_t, 17>{});
-  if constexpr (Rows::kWidths > 2)
+  if constexpr (Rows::kWidest >= 32)
     if (rows.dim == 32) return use(std::integral_constant<std::size_t, 32>{});
-  if constexpr (Rows::kWidths > 3)
+  if constexpr (Rows::kWidest >= 64)
     if (rows.dim == 64) return use(std::integral_constant<std::size_t, 64>{});
   return use(std::integral_constant<std::size_t, 0>{});
 }

@@ -34,7 +34,7 @@ struct Unscaled {};
 // (count, dim) cells of type T.  For uint8 and Int4: value = q * scale[row] + bias[row], both of type S.
 template <class T, class S>
 struct PlainRows {
-  static constexpr int kWidths = 4;  // how many of the common widths have loops of their own: see of_width
+  static constexpr std::size_t kWidest = 64;  // the common widths up to this have loops of their own: see of_width
   const T* cells;
   const S* scale;
   const S* bias;
@@ -146,7 +146,7 @@ RANKINE_INLINE void prefetch_row(const AnyRows& rows, std::size_t id) {
 // Some rows lie in `hot`, the others in `cold`, both in the order of ids.  Bit id % 8 of bitmap[id / 8] says where;
 // ranks[w] is the number of hot rows before row 64 * w, so that a popcount gives the position.
 struct MixedRows {
-  static constexpr int kWidths = 2;  // every loop holds all plain forms
+  static constexpr std::size_t kWidest = 17;  // every loop holds all plain forms
   AnyRows hot;
   AnyRows cold;
   const std::uint8_t* bitmap;
@@ -183,7 +183,7 @@ RANKINE_INLINE void prefetch_row(const MixedRows& rows, std::size_t id) {
 
 // Row `id` is quotient[id / m] times (or plus) remainder[id % m], with m = remainder.count.
 struct QuotientRemainderRows {
-  static constexpr int kWidths = 0;  // every loop holds all plain forms twice
+  static constexpr std::size_t kWidest = 0;  // none: every loop holds all plain forms twice
   AnyRows quotient;
   AnyRows remainder;
   bool sum;

@@ -6,6 +6,7 @@ import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -15,6 +16,13 @@ ROOT = Path(__file__).resolve().parent.parent
 def is_ci() -> bool:
     """Whether this run is continuous integration, where nothing that a test needs may be missing."""
     return os.environ.get("CI", "").lower() in ("1", "true")
+
+
+def end_without(reason: str) -> NoReturn:
+    """The end of a test, or of a module of tests, that lacks what ``reason`` says: skipped, and failed in CI."""
+    if is_ci():
+        pytest.fail(reason)
+    pytest.skip(reason, allow_module_level=True)
 
 
 def pytest_sessionstart() -> None:
@@ -46,8 +54,5 @@ def data_root() -> Path:
     """
     path = Path(os.environ.get("RANKINE_DATA") or ROOT.parent / "shared" / "data")
     if not path.is_dir():
-        reason = f"no data sets at {path}: set RANKINE_DATA to their folder"
-        if is_ci():
-            pytest.fail(reason)
-        pytest.skip(reason)
+        end_without(f"no data sets at {path}: set RANKINE_DATA to their folder")
     return path

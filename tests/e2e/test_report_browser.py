@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from conftest import end_without
 from rankine.observation.report import render_report
 from sample_result import full_result, minimal_result
 
@@ -34,10 +34,7 @@ QUIET = (
 def browser() -> str:
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None:
-        reason = f"none of {', '.join(NAMES)} is installed"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        end_without(f"none of {', '.join(NAMES)} is installed")
     return found
 
 

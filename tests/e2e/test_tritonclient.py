@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from conftest import end_without
 from e2e.history_served import history_body, raw_batch
 from e2e.history_served import items as history_items
 from e2e.serve_process import ServerProcess
 from e2e.small_served import items, rank_body
 
-triton: Any = pytest.importorskip("tritonclient.http")
+try:
+    import tritonclient.http as triton
+except ModuleNotFoundError as error:
+    end_without(str(error))
+
 pytestmark = pytest.mark.e2e
 ROWS = 150
 ROWS_OF_HISTORIES = 40

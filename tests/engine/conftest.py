@@ -27,8 +27,6 @@ from rankine.data import Dataset, load_dataset
 from rankine.models.columns import Batch
 from rankine.models.variant import BASELINE, Model, Numeric, load_model
 
-_NEEDED_IN_CI = ("reference", "onnxruntime", "openvino")
-
 
 @dataclass(frozen=True)
 class Case:
@@ -121,7 +119,7 @@ def build_case(
     def build(name: str, numeric: Numeric) -> Case:
         if (name, numeric) in cases:
             return cases[name, numeric]
-        engine = installed_engine(name, needed_in_ci=name in _NEEDED_IN_CI)
+        engine = installed_engine(name)
         capabilities = engine.capabilities()
         if numeric not in capabilities.numerics:
             pytest.skip(f"{name} does not run {numeric}")

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
-
-from conftest import is_ci
+from conftest import end_without
 from rankine.compilation.engine import Engine
 from rankine.compilation.engines import load_engine
 from rankine.errors import EngineMissing
 
 
-def installed_engine(name: str, *, needed_in_ci: bool = True) -> Engine:
+def installed_engine(name: str) -> Engine:
     """The engine ``name``; where it is not installed, the end of the test."""
     try:
         return load_engine(name)
     except EngineMissing as error:
-        if needed_in_ci and is_ci():
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+        end_without(str(error))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from engine.conftest import Case
+from engine.installed import installed_engine
 from engine.small_model import small_batch
 from rankine.errors import BadRequest, EngineError
 from rankine.models.columns import Batch, Ragged
@@ -168,9 +169,11 @@ def test_logits_are_right_when_opened_with_two_threads(case: Case) -> None:
 
 
 def test_padded_rows_are_few_and_waste_little_when_rows_grow() -> None:
-    openvino = pytest.importorskip("rankine.compilation.engines.openvino", reason="openvino is not installed")
-    padded = [openvino.padded_rows(rows) for rows in range(1, 4097)]
+    installed_engine("openvino")
+    from rankine.compilation.engines.openvino import padded_rows
+
+    padded = [padded_rows(rows) for rows in range(1, 4097)]
     assert padded[:32] == list(range(1, 33))
     assert all(rows <= given < rows * 17 / 16 for rows, given in enumerate(padded, start=1))
-    assert [openvino.padded_rows(rows) for rows in (64, 512, 4096)] == [64, 512, 4096]
+    assert [padded_rows(rows) for rows in (64, 512, 4096)] == [64, 512, 4096]
     assert len(set(padded)) < 160

@@ -13,7 +13,7 @@ from engine.trained_model import FIT
 from rankine.artifact import Artifact, Draft
 from rankine.certification import CertifySettings
 from rankine.certification.certify import certify
-from rankine.certification.compare import compare_artifacts
+from rankine.certification.compare import Comparison, compare_artifacts
 from rankine.certification.ledger import read_uses
 from rankine.certification.margins import Margins
 from rankine.certification.named import named
@@ -28,6 +28,7 @@ from rankine.certification.plan import (
     served_digest,
     task_certificates,
 )
+from rankine.cli import main
 from rankine.cli.inspect import require_pass, view_of
 from rankine.compilation.compile import build_names, compile_artifact
 from rankine.compression.compress import compress
@@ -118,6 +119,28 @@ def test_certificate_names_what_it_was_taken_on_when_made(optimized: Artifact) -
     assert any(test.name.startswith("user rare") for test in certificate.slices)
 
 
+def test_certificates_name_the_recipe_of_their_own_variant_when_there_are_two(
+    baseline: Artifact, dataset: Dataset, tmp_path: Path
+) -> None:
+    recipes = [
+        Recipe(name=name, passes=(Quantize(calibration_rows=512, tables=form),))
+        for name, form in (("wide", "int8"), ("narrow", "int4"))
+    ]
+    found = optimize(baseline, recipes, dataset, margin=0.2, out=tmp_path / "two", engines=["onnxruntime", "eager"])
+    named_recipes = {
+        variant: certificate.provenance["recipe"]
+        for (variant, _), certificate in quality_certificates(found).items()
+        if variant != BASELINE
+    }
+    files = found.manifest.files
+    assert named_recipes == {
+        name: files[f"variants/{name}/recipe.json"].sha256 for name in ("wide-int8", "narrow-int8")
+    }
+    assert len(set(named_recipes.values())) == 2
+    kept = [found.read_json(f"variants/{one.name}-int8/recipe.json", Recipe) for one in recipes]
+    assert kept == recipes
+
+
 def test_uses_of_the_test_split_are_counted_and_carried_when_certified_again(
     optimized: Artifact, dataset: Dataset, tmp_path: Path
 ) -> None:
@@ -154,6 +177,25 @@ def test_variant_is_held_against_another_when_two_are_named(optimized: Artifact,
     assert certificate.auc.variant == pytest.approx(inside.auc.variant, abs=1e-4)
     assert {test.name.split("=")[0] for test in certificate.slices} >= {"device"}
     assert certificate.provenance["baseline_graph"] == inside.provenance["baseline_graph"]
+
+
+@pytest.mark.parametrize(("margin", "status"), [("0.2", 0), ("1e-9", 3)])
+def test_command_holds_a_variant_against_another_when_two_are_named(
+    margin: str, status: int, optimized: Artifact, tmp_path: Path
+) -> None:
+    out = tmp_path / "result.json"
+    models = [f"{optimized.path}:{variant}" for variant in (BASELINE, "small-int8")]
+    given = ["certify", *models, "--data", "synthetic", "--rows", "20000", "--margin", margin, "--no-slices"]
+    with pytest.raises(SystemExit) as ended:
+        main([*given, "--out", str(out)])
+    assert (ended.value.code or 0) == status
+    result = Comparison.model_validate_json(out.read_text())
+    [certificate] = result.certificates
+    inside = {variant: found for (variant, _), found in quality_certificates(optimized).items()}["small-int8"]
+    assert (result.verdict == "pass") == (status == 0)
+    assert certificate.margin == float(margin)
+    assert certificate.auc.baseline == inside.auc.baseline
+    assert certificate.auc.delta == pytest.approx(inside.auc.delta, abs=1e-4)
 
 
 def test_name_is_the_served_variant_when_only_the_artifact_is_given(baseline: Artifact, optimized: Artifact) -> None:

@@ -28,6 +28,7 @@ from rankine.models.variant import BASELINE, read_variant, variant_names
 from rankine.planning.ladder import Ladder, read_ladder
 from rankine.planning.latency_model import LatencyModel
 from rankine.planning.latency_table import write_table
+from rankine.planning.measure_latency import SCALES as BOUNDS
 from rankine.planning.measure_latency import measure_latency
 from rankine.planning.search import optimize_by_search
 from rankine.planning.search_plan import SEARCH_FILE, SearchPlan, SearchRecord
@@ -58,6 +59,17 @@ def test_measured_table_predicts_more_for_more_work_when_it_is_small(latency: La
     assert set(latency.table.engines) == {"onnxruntime"}
     assert latency.layer_ms(512, 64, 64, "fp32") > latency.layer_ms(1, 8, 8, "fp32")
     assert latency.latency_ms(linear_chain(64, 64, 2), 512) > latency.latency_ms(linear_chain(8, 8, 1), 1)
+
+
+def test_sums_are_scaled_by_whole_models_when_the_table_is_checked() -> None:
+    table = measure_latency(engines=["onnxruntime"], rows=(1, 512), widths=(8, 64))
+    scale = table.engines["onnxruntime"].scale
+    assert scale.keys() == {"fp32", "int8"}
+    # The INT8 graphs have a head in FP32; of those that are FP32 throughout, the median one is met exactly.
+    checks = [check for check in table.checks if (check.numeric, check.rows) == ("fp32", 512)]
+    _, median, _ = sorted(check.measured_ms / check.predicted_ms for check in checks)
+    assert median == pytest.approx(1) or scale["fp32"] in BOUNDS
+    assert table.error is not None
 
 
 def searched(
@@ -101,6 +113,22 @@ def test_search_ends_in_a_certified_ladder_when_it_finds_something(found: Artifa
         assert read_variant(found, rung.variant).parent == BASELINE
     margins = [rung.margin for rung in ladder.rungs]
     assert margins == sorted(margins)
+
+
+def test_inspect_prints_margin_bounds_and_times_of_every_rung_when_there_is_a_ladder(
+    found: Artifact, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["inspect", str(found.path)])
+    assert not ended.value.code
+    ladder, words = ladder_of(found), capsys.readouterr().out.split()
+    base = ladder.baseline
+    assert {f"{base.p50_ms[rows]:.3f}" for rows in ("1", "64", "512")} <= set(words)
+    for rung in ladder.rungs:
+        shown = {f"{rung.margin:g}", rung.variant, f"{rung.delta:+.5f}", f"{rung.ci_low:+.5f}", f"{rung.ci_high:+.5f}"}
+        shown |= {f"{rung.p50_ms[rows]:.3f}" for rows in ("1", "64", "512")}
+        shown |= {f"({rung.p50_ms[rows] / base.p50_ms[rows]:.1%})" for rows in ("1", "64", "512")}
+        assert shown <= set(words)
 
 
 def test_artifact_tells_how_each_variant_was_made_when_searched(found: Artifact) -> None:
@@ -156,6 +184,28 @@ def test_search_trains_nothing_when_its_work_folder_has_it_all(
     with forbidden_training():
         copy = searched(baseline, dataset, latency, "copy")
     assert decided(copy) == decided(found)
+
+
+def test_evaluations_are_done_again_when_they_are_of_another_version(
+    found: Artifact, baseline: Artifact, dataset: Dataset, latency: LatencyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(found.path.parent / "found.search", found.path.parent / "newer.search", symlinks=True)
+    monkeypatch.setattr("rankine.planning.search.__version__", "another")
+    with forbidden_training(), pytest.raises(AssertionError, match="nothing is left to train"):
+        searched(baseline, dataset, latency, "newer")
+
+
+def test_round_counts_down_what_is_not_known_when_it_was_interrupted(
+    found: Artifact, baseline: Artifact, dataset: Dataset, latency: LatencyModel
+) -> None:
+    shutil.copytree(found.path.parent / "found.search", found.path.parent / "told.search", symlinks=True)
+    told: list[Event] = []
+    searched(baseline, dataset, latency, "told", told.append)
+    rounds = [
+        event.detail for event in told if isinstance(event, Progress) and event.task.startswith(("train at", "qu"))
+    ]
+    assert rounds
+    assert set(rounds) == {""}, "all is known, so no time is left"
 
 
 def test_search_trains_one_candidate_when_there_is_no_time(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from e2e.small_served import write_small_artifact, write_small_catalog
+from engine.installed import installed_engine
 
 pytestmark = pytest.mark.engine
 
@@ -45,7 +46,7 @@ print(json.dumps(out[:, 0].tolist()))
 
 
 def test_serving_opens_and_scores_when_training_libraries_are_not_installed(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
+    installed_engine("onnxruntime")
     write_small_catalog(tmp_path / "small")
     write_small_artifact(tmp_path / "small")
     source = Path(__file__).resolve().parents[2] / "src"

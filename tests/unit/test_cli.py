@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 
-from rankine.cli import _known, main
+from rankine.cli import _known, doctor, main
 from rankine.cli.render import print_table, watch
 from rankine.events import Failed, Finished, Note, Progress, Started
 
@@ -124,6 +127,7 @@ def test_table_keeps_brackets_when_cells_have_them(capsys: pytest.CaptureFixture
     [
         (("bench", "load", "http://127.0.0.1:9", "--cores", "a"), "core numbers"),
         (("bench", "load", "http://127.0.0.1:9", "--out", "nowhere/x.json"), "nowhere"),
+        (("init", "model.onnx", "--data", "x.parquet", "--out", "nowhere/x.yaml"), "nowhere"),
         (("bench", "load", "http://127.0.0.1:9", "--sweep", "--rate", "5"), "--rate"),
         (("certify", "nothing", "--margin", "-1", "--out", "x"), "--margin"),
         (("demo", "--margin", "nan"), "--margin"),
@@ -142,10 +146,66 @@ def test_bad_option_is_a_usage_error_when_given(
     assert said in capsys.readouterr().err
 
 
-def test_file_is_named_when_the_system_refuses_it() -> None:
-    known = _known(PermissionError(errno.EACCES, "Permission denied", "/there/x.search"))
-    assert str(known).startswith("/there/x.search: cannot be read or written (got Permission denied)")
-    assert _known(KeyError("a fault of the program")) is None
+@pytest.mark.parametrize(
+    ("refused", "hint"),
+    [
+        (errno.EACCES, "see to the rights"),
+        (errno.EROFS, "see to the rights"),
+        (errno.EEXIST, "a file lies where a folder is needed"),
+        (errno.ENOTDIR, "a file lies where a folder is needed"),
+        (errno.ENOSPC, "Make room there"),
+    ],
+)
+def test_file_is_named_when_the_system_refuses_it(refused: int, hint: str) -> None:
+    known = _known(OSError(refused, os.strerror(refused), "/there/x.search"))
+    assert known is not None
+    assert str(known).startswith(f"/there/x.search: cannot be read or written (got {os.strerror(refused)})")
+    assert hint in str(known)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("a key"),
+        OSError("without a number"),
+        PermissionError(errno.EPERM, "Operation not permitted"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "/tmp/made-and-gone"),
+        ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused", "/run/never-named.sock"),
+        OSError(errno.EIO, "Input/output error", "/there/x"),
+    ],
+    ids=repr,
+)
+def test_fault_of_the_program_is_not_the_users_when_it_comes_from_deep_inside(error: Exception) -> None:
+    assert _known(error) is None
+
+
+def run_instead(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> None:
+    """``rankine doctor`` with another body."""
+    monkeypatch.setattr(doctor, "command", click.command("doctor")(action))
+    main(["doctor"])
+
+
+def test_traceback_is_kept_when_a_file_of_the_program_is_gone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="made-and-gone"):
+        run_instead(monkeypatch, (tmp_path / "made-and-gone").read_bytes)
+
+
+def test_status_is_two_when_a_file_lies_where_a_folder_is_needed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="2"):
+        run_instead(monkeypatch, lambda: (tmp_path / "file" / "new").mkdir(parents=True, exist_ok=True))
+    assert "file/new: cannot be read or written (got Not a directory)" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is always full")
+def test_status_is_two_when_the_disk_is_full(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run_instead(monkeypatch, lambda: Path("/dev/full").write_text("x", encoding="utf-8"))
+    assert "No space left on device). Make room there" in capsys.readouterr().err
 
 
 def test_unknown_engine_is_told_before_any_work_when_optimizing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from markupsafe import Markup
 
 from rankine.certification.metric_tests import Verdict
 from rankine.compression.search import SearchSettings
 from rankine.config import parse
-from rankine.observation.report import render_ladder, render_report
+from rankine.observation.report import ladder_figure, render_ladder, render_report
+from rankine.observation.report.canvas import finish
 from rankine.observation.result import DemoResult
 from rankine.planning.ladder import Cost, Ladder, LadderStep, cheapest_first, plan_tests, rungs_of, shares
-from rankine.planning.search import _accepting
+from rankine.planning.search import _with_largest_loss_at_least
 from sample_result import minimal_result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COSTS = ["tiny", "small", "large"]
 
@@ -136,6 +143,23 @@ def test_page_shows_every_rung_and_its_bounds_when_rendered(tmp_path: Path) -> N
         assert told in page
 
 
+def test_figure_has_a_bar_from_bound_to_bound_when_a_variant_was_tested(monkeypatch: pytest.MonkeyPatch) -> None:
+    bars: list[tuple[float, float, float]] = []
+
+    def look(figure: Figure, name: str, title: str, description: str) -> Markup:
+        for line in figure.axes[0].lines:
+            places, ends = np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist()
+            if len(places) == 2 and places[0] == places[1]:
+                bars.append((places[0], *ends))
+        return finish(figure, name, title, description)
+
+    monkeypatch.setattr(ladder_figure, "finish", look)
+    found = ladder()
+    ladder_figure.draw_ladder(found)
+    tested = (*found.rungs, *found.others)
+    assert sorted(bars) == sorted((step.p50_ms["512"], step.ci_low, step.ci_high) for step in tested)
+
+
 def test_report_has_a_part_on_the_ladder_when_the_record_has_one(tmp_path: Path) -> None:
     without = parse(DemoResult, minimal_result())
     pages = [
@@ -147,8 +171,8 @@ def test_report_has_a_part_on_the_ladder_when_the_record_has_one(tmp_path: Path)
 
 
 def test_losses_within_the_margin_are_handed_on_when_it_is_large() -> None:
-    assert _accepting(SearchSettings(), 0.02).largest_loss == 0.02
-    assert _accepting(SearchSettings(), 0.001) == SearchSettings()
+    assert _with_largest_loss_at_least(SearchSettings(), 0.02).largest_loss == 0.02
+    assert _with_largest_loss_at_least(SearchSettings(), 0.001) == SearchSettings()
 
 
 def test_ladder_reads_back_equal_when_dumped() -> None:

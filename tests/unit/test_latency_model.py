@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,15 +13,16 @@ import pytest
 from rankine.compilation.operator_list import KINDS, LinearLayer, Operator, operators_of
 from rankine.compilation.probe_graphs import linear_chain, operator_chain
 from rankine.errors import ArtifactError, UsageError
+from rankine.models.variant import Numeric
 from rankine.planning.latency_model import LatencyModel, monotone
 from rankine.planning.latency_table import EngineTable, LatencyTable, LinearCost, read_table, write_table
-from rankine.planning.measure_latency import line_through, quantized
+from rankine.planning.measure_latency import line_through, quantized, scale_of
 
 ROWS, WIDTHS = (1, 64, 512), (8, 64, 256)
 FREE = LinearCost(fixed_ms=0, element_ms=0)
 
 
-def engine(ns_per_mac: float, call_ms: float) -> EngineTable:
+def engine(ns_per_mac: float, call_ms: float, scale: Mapping[Numeric, float] | None = None) -> EngineTable:
     grid = np.einsum("r,w,c->rwc", ROWS, WIDTHS, WIDTHS) * ns_per_mac * 1e-6
     layers = tuple(tuple(tuple(row) for row in plane) for plane in grid.tolist())
     return EngineTable(
@@ -28,15 +30,16 @@ def engine(ns_per_mac: float, call_ms: float) -> EngineTable:
         layers={"fp32": layers, "int8": tuple(tuple(tuple(cell / 4 for cell in row) for row in p) for p in layers)},
         call_ms=(call_ms, call_ms, call_ms),
         operators=dict.fromkeys(KINDS, FREE),
+        scale=scale or {},
     )
 
 
-def table() -> LatencyTable:
+def table(**engines: EngineTable) -> LatencyTable:
     return LatencyTable(
         machine="m",
         rows=ROWS,
         widths=WIDTHS,
-        engines={"quick": engine(0.01, 0.1), "lean": engine(0.02, 0.01)},
+        engines=engines or {"quick": engine(0.01, 0.1), "lean": engine(0.02, 0.01)},
         lookup=dict.fromkeys(("dense", "float32", "int8", "int4"), FREE),
         checks=(),
         error=None,
@@ -94,6 +97,43 @@ def test_model_of_one_engine_predicts_by_it_alone_when_asked_for() -> None:
 def test_prediction_is_lower_when_a_graph_is_to_be_int8() -> None:
     chain = linear_chain(64, 256, 2)
     assert MODEL.latency_ms(replace(chain, numeric="int8"), 512) < 0.5 * MODEL.latency_ms(chain, 512)
+
+
+def test_prediction_is_scaled_by_its_numeric_form_when_whole_graphs_took_longer() -> None:
+    plain = LatencyModel(table(one=engine(0.01, 0.1)))
+    scaled = LatencyModel(table(one=engine(0.01, 0.1, {"int8": 1.5})))
+    assert scaled.layer_ms(64, 64, 64, "int8") == pytest.approx(1.5 * plain.layer_ms(64, 64, 64, "int8"))
+    assert scaled.layer_ms(64, 64, 64, "fp32") == plain.layer_ms(64, 64, 64, "fp32")
+    chain = linear_chain(64, 256, 2)
+    assert scaled.latency_ms(chain, 512) == plain.latency_ms(chain, 512)
+    # Three of four equal layers are INT8, each at a quarter of the time of the head, which stays FP32.
+    ratio = scaled.latency_ms(quantized(chain), 512) / plain.latency_ms(quantized(chain), 512)
+    assert ratio == pytest.approx((1 + 0.75 * 1.5) / (1 + 0.75))
+
+
+def test_lookup_is_not_scaled_when_the_graph_is() -> None:
+    costly = dict.fromkeys(("dense", "float32", "int8", "int4"), LinearCost(fixed_ms=100, element_ms=0))
+    plain, scaled = (
+        LatencyModel(table(one=engine(0.01, 0.1, scale)).model_copy(update={"lookup": costly}))
+        for scale in ({}, {"fp32": 2.0})
+    )
+    chain = linear_chain(64, 256, 2)
+    lookup_ms = plain.lookup_ms(chain, 512)
+    assert lookup_ms >= 100
+    graph_ms = plain.latency_ms(chain, 512) - lookup_ms
+    assert scaled.latency_ms(chain, 512) == pytest.approx(lookup_ms + 2 * graph_ms)
+
+
+def test_scale_is_the_median_within_bounds_when_graphs_differ() -> None:
+    assert scale_of([(3.0, 2.0), (1.0, 1.0), (4.0, 2.0)]) == 1.5
+    assert scale_of([(-1.0, 1.0)]) == 0.25
+    assert scale_of([(9.0, 1.0)]) == 4.0
+
+
+def test_table_has_another_hash_when_it_is_scaled() -> None:
+    plain, scaled = table(one=engine(0.01, 0.1)), table(one=engine(0.01, 0.1, {"int8": 1.5}))
+    assert scaled.digest != plain.digest
+    assert plain.digest == "78b78c8b9a93895e59170f62"
 
 
 def test_operators_are_linear_layers_alone_when_bias_and_activation_are_fused() -> None:

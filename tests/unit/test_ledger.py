@@ -24,7 +24,7 @@ from rankine.events import Event, Note
 
 SPLIT = split_key({"sha256": "0"}, "random")
 USE = SplitUse(
-    created=datetime(2026, 1, 2, tzinfo=UTC), artifact="a" * 64, variants=("small-int8",), margins={"auc": 0.001}
+    created=datetime(2026, 1, 2, tzinfo=UTC), artifact="a" * 64, variants=("small-int8",), margins=({"auc": 0.001},)
 )
 APPEND = """
 import sys
@@ -53,6 +53,13 @@ def test_every_use_adds_a_line_and_one_to_the_count_when_recorded(ledger: Path) 
     assert [record_use(SPLIT, USE).count for _ in range(3)] == [1, 2, 3]
     lines = ledger.read_text().splitlines()
     assert [SplitUse.model_validate_json(line) for line in lines] == [USE] * 3
+
+
+def test_one_set_of_margins_stands_for_all_tests_when_a_record_is_older() -> None:
+    values = USE.model_dump(mode="json") | {"variants": ["a", "b"], "margins": {"auc": 0.001}}
+    assert SplitUse.model_validate(values).margins == ({"auc": 0.001},) * 2
+    with pytest.raises(ValueError, match="2 variants, and margins of 1 tests"):
+        SplitUse.model_validate(values | {"margins": [{"auc": 0.001}]})
 
 
 def test_other_splits_are_counted_apart_when_data_or_policy_differ(ledger: Path) -> None:

@@ -71,6 +71,10 @@ def test_procedures_refuse_when_a_p_value_is_no_probability(procedure) -> None:
 def test_record_is_refused_when_it_contradicts_itself() -> None:
     values = {"procedure": "holm", "order": ["a"], "position": 1, "p_value": 0.04, "p_adjusted": 0.04}
     assert parse(Multiplicity, values).passed
-    for wrong in ({"position": 2}, {"p_adjusted": 0.01}):
+    outcome = {"variant": "a", "engine": "x", "margin": 0.001, "verdict": "pass", "p_value": 0.04, "task": "label"}
+    outcome |= {"metric": "auc", "metric_margin": 0.001, "ci_low": -0.0005}
+    assert parse(Multiplicity, values | {"outcomes": [outcome]}).outcomes[0].metric == "auc"
+    other = outcome | {"p_value": 0.01}
+    for wrong in ({"position": 2}, {"p_adjusted": 0.01}, {"outcomes": [outcome] * 2}, {"outcomes": [other]}):
         with pytest.raises(ConfigError):
             parse(Multiplicity, values | wrong)

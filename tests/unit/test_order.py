@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -19,6 +17,7 @@ from rankine.models.columns import Batch
 from rankine.models.schema import Task
 
 ROWS = 3000
+MARGINS = Margins.of(0.02)
 A, B, C = (("a", "onnxruntime"), ("b", "onnxruntime"), ("c", "openvino"))
 
 
@@ -67,7 +66,7 @@ def on_validation(labels: np.ndarray, baseline: np.ndarray) -> Trial:
         clusters={"user": index % 100},
         digest="validation",
     )
-    return Trial(rows=rows, baseline=baseline, margins=Margins.of(0.02), settings=CertifySettings())
+    return Trial(rows=rows, baseline=baseline, settings=CertifySettings())
 
 
 def test_order_is_by_the_chance_to_pass_when_validation_rows_tell_variants_apart() -> None:
@@ -84,12 +83,13 @@ def test_badly_calibrated_variant_comes_last_when_its_auc_is_the_best(
     trial = on_validation(labels, logits)
     noise = np.random.default_rng(7).normal(size=logits.shape)
     scores = {A: logits + 0.4 + 0.001 * labels, B: logits + 0.1 * noise}
-    outlooks = {pair: outlook_of(trial, artifact, pair, found) for pair, found in scores.items()}
+    outlooks = {pair: outlook_of(trial, artifact, pair, found, MARGINS) for pair, found in scores.items()}
     assert outlooks[A].auc_change > outlooks[B].auc_change
     assert (outlooks[A].p_value, outlooks[B].p_value < 0.05) == (1.0, True)
     assert order_of(outlooks) == [B, A]
     # What an order by AUC alone would have cost: the sequence stops at the first.
-    [lost] = apply_procedure([trial.quality(artifact, pair, scores[pair]) for pair in (A, B)], "fixed-sequence")[1]
+    alone = [trial.quality(artifact, pair, scores[pair], [MARGINS])[0] for pair in (A, B)]
+    [lost] = apply_procedure(alone, "fixed-sequence")[1]
     assert lost.verdict == "inconclusive"
 
 
@@ -99,10 +99,10 @@ def test_outlook_is_that_of_the_worst_task_when_there_are_several(
     labels, logits = (np.stack([values, values], axis=1) for values in data)
     worse = logits + np.array([0.0, 1.0]) * np.random.default_rng(7).normal(size=logits.shape)
     trial = on_validation(labels, logits)
-    found = outlook_of(trial, artifact, A, worse)
-    alone = outlook_of(on_validation(labels[:, 1:], logits[:, 1:]), artifact, A, worse[:, 1:])
+    found = outlook_of(trial, artifact, A, worse, MARGINS)
+    alone = outlook_of(on_validation(labels[:, 1:], logits[:, 1:]), artifact, A, worse[:, 1:], MARGINS)
     assert found == alone
-    assert found.p_value > outlook_of(trial, artifact, A, logits).p_value
+    assert found.p_value > outlook_of(trial, artifact, A, logits, MARGINS).p_value
 
 
 @pytest.mark.parametrize("positives", [0, 1, 50])
@@ -114,7 +114,7 @@ def test_auc_alone_orders_when_validation_rows_are_too_few(
     logits = np.stack([data[1], data[1]], axis=1)
     trial = on_validation(labels, logits)
     worse = logits + np.random.default_rng(7).normal(size=logits.shape)
-    outlooks = {A: outlook_of(trial, artifact, A, worse), B: outlook_of(trial, artifact, B, logits)}
+    outlooks = {A: outlook_of(trial, artifact, A, worse, MARGINS), B: outlook_of(trial, artifact, B, logits, MARGINS)}
     assert [found.p_value for found in outlooks.values()] == [1.0, 1.0]
     assert order_of(outlooks) == [B, A]
 
@@ -150,8 +150,9 @@ def test_smaller_margin_leaves_the_larger_one_when_a_variant_is_tested_at_both(
 ) -> None:
     labels, logits = data[0][:, None], data[1][:, None]
     worse = logits + 0.3 * np.random.default_rng(7).normal(size=logits.shape)
-    steps = [replace(on_validation(labels, logits), margins=Margins.of(margin)) for margin in (0.05, 1e-6)]
-    large, small = apply_procedure([step.quality(artifact, A, worse) for step in steps], "fixed-sequence")
+    steps = [Margins.of(margin) for margin in (0.05, 1e-6)]
+    alone = on_validation(labels, logits).quality(artifact, A, worse, steps)
+    large, small = apply_procedure(alone, "fixed-sequence")
     assert (large[0].verdict, small[0].passed) == ("pass", False)
     assert large[0].multiplicity is not None
     assert large[0].multiplicity.order == ("a on onnxruntime at 0.05", "a on onnxruntime at 1e-06")

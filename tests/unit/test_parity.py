@@ -120,6 +120,14 @@ def test_reason_names_every_metric_when_the_engine_is_admitted(primary: tuple[np
     )
 
 
+def test_metric_is_left_out_when_it_has_no_margin(primary: tuple[np.ndarray, np.ndarray]) -> None:
+    labels, logits = primary
+    margins = Margins(normalized_entropy=None, group_auc=None)
+    found = check(labels, logits, logits.astype(np.float32), margins, groups=np.arange(ROWS) % 50)
+    assert found.margins == {"calibration": margins.calibration, "ndcg_at_10": margins.ndcg_at_10}
+    assert found.metrics.keys() == found.margins.keys()
+
+
 def test_engine_is_not_admitted_when_its_auc_is_higher_by_too_much(primary: tuple[np.ndarray, np.ndarray]) -> None:
     labels, logits = primary
     found = check(labels, logits, logits + 0.1 * labels)

@@ -18,7 +18,7 @@ from rankine.compression.prune.costs import Costs
 from rankine.compression.prune.groups import groups_of
 from rankine.compression.prune.importance import importance
 from rankine.compression.prune.labels import Atom
-from rankine.compression.prune.shrink import shrink
+from rankine.compression.prune.shrink import masked_logits, shrink
 from rankine.compression.prune.trace import Trace, trace
 from rankine.compression.quantize import quantize
 from rankine.compression.recipe import Prunable, Prune, Quantize
@@ -115,6 +115,32 @@ def test_attention_unit_goes_as_one_when_query_and_key_are_added() -> None:
     fields = {atoms[0].source for atoms in found.labels.groups().values() if atoms[0].kind == "field"}
     assert "history" in fields
     assert "item" not in fields  # the attention asks with it
+
+
+# The module that all runs of a trace share
+
+
+def test_module_is_the_network_again_when_taps_have_been_used() -> None:
+    found, batch = trace(network("dcn_v2")), batch_of(50)
+    roots = list(found.labels.groups())
+    importance(found, roots, context("dcn_v2").train.select(np.arange(200)), "taylor")
+    masked = masked_logits(found, frozenset(roots), batch)
+    with found.tapped({}) as model:
+        plain = predict_logits(model, batch)
+    wanted = NetworkScorer(found.network).logits(batch)
+    assert nearly(plain, wanted)
+    assert not nearly(masked, wanted)
+
+
+def test_module_is_the_network_again_when_a_run_with_taps_fails() -> None:
+    def fail(value: Tensor) -> Tensor:
+        raise ZeroDivisionError
+
+    found, batch = trace(network("dcn_v2")), batch_of(50)
+    with pytest.raises(ZeroDivisionError), found.tapped({"user": fail}) as model:
+        predict_logits(model, batch)
+    with found.tapped({}) as model:
+        assert nearly(predict_logits(model, batch), NetworkScorer(found.network).logits(batch))
 
 
 # Equal to the module with zeros, which knows nothing of labels
@@ -276,6 +302,13 @@ def test_lost_quality_comes_back_when_fine_tuned() -> None:
     assert rows.validation_auc(tuned.network) > rows.validation_auc(cut.network)
 
 
+def test_network_learns_between_steps_too_when_there_are_several() -> None:
+    rows = context("deepfm")
+    outcome = prune(rows.baseline, Prune(macs=0.3, steps=2, tune=tuning(2)), rows)
+    epochs = [len(step["fit"]["history"]) for step in outcome.details["steps"]]
+    assert epochs == [1, 2], "an epoch between the steps, all of it after the last"
+
+
 def test_only_asked_kinds_go_when_others_are_left_out() -> None:
     outcome = prune(network("mmoe"), Prune(macs=0.6, steps=1, what=("neurons",), tune=None), context("mmoe"))
     assert set(outcome.details["steps"][0]["removed"]) == {"neurons"}
@@ -317,6 +350,14 @@ def test_latency_is_met_too_when_there_is_a_budget() -> None:
     assert Stepped().latency_ms(outcome.network, 512) <= 0.5 * Stepped().latency_ms(rows.baseline, 512)
     assert "of the latency" in outcome.text
     assert "was not within reach" not in outcome.text
+
+
+@pytest.mark.parametrize(("macs", "latency"), [(0.3, 0.9), (0.9, 0.4)])
+def test_both_budgets_are_met_when_either_is_the_tighter_one(macs: float, latency: float) -> None:
+    rows = replace(context("dcn_v2"), cost=Stepped())
+    pruned = prune(rows.baseline, Prune(macs=macs, latency=latency, steps=2, tune=None), rows).network
+    assert size_of(pruned).macs_per_row <= macs * size_of(rows.baseline).macs_per_row
+    assert Stepped().latency_ms(pruned, 512) <= latency * Stepped().latency_ms(rows.baseline, 512)
 
 
 def test_text_says_so_when_the_latency_is_out_of_reach() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rankine.certification import Margins, QualityCertificate, certify_quality, verdict_of
-from rankine.certification.judging import PairedRows, auc_test, calibration_test
+from rankine.certification.judging import PairedRows, measure_auc, measure_calibration
 from rankine.certification.metric_tests import MetricTest
 from rankine.certification.reasons import reason_of
 from rankine.certification.slices import Slice
@@ -129,6 +129,15 @@ def test_p_value_is_the_largest_when_metrics_are_several(held_out: HeldOut) -> N
     found = held_out.certify(held_out.baseline + 0.1 * held_out.noise)
     assert found.p_value == max(test.p_value or 0.0 for test in found.judged) > 0
     assert held_out.certify(held_out.baseline, minimum_positives=ROWS).p_value == 1.0
+
+
+def test_nothing_is_refuted_when_a_figure_is_missing(held_out: HeldOut) -> None:
+    found = held_out.certify(held_out.baseline)
+    blind = found.auc.model_copy(update={"p_value": None, "margin": None})
+    without = found.model_copy(update={"metrics": (blind, *found.metrics[1:])})
+    assert (found.p_value, without.margin) == (0.0, np.inf)
+    metrics = (*found.metrics[:-1], found.metrics[-1].model_copy(update={"p_value": None}))
+    assert found.model_copy(update={"metrics": metrics}).p_value == 1.0
 
 
 def test_smallest_margin_is_where_the_verdict_changes_when_judged_again(held_out: HeldOut) -> None:
@@ -256,14 +265,14 @@ def test_margin_that_the_reason_names_is_shown_with_the_power_it_says_when_rows_
     named = {name: float(value) for name, value in shown}
     assert named.keys() == {"AUC", "normalized entropy"}
     rows = PairedRows(held_out.labels == 1, held_out.baseline, held_out.baseline + 0.1 * held_out.noise, few)
-    assert auc_test(rows, named["AUC"]).power == pytest.approx(0.8, abs=0.02), "by Student's t, as the test is"
+    assert measure_auc(rows).at(named["AUC"]).power == pytest.approx(0.8, abs=0.02), "by Student's t, as the test is"
     # Calibration is tested at half the level, twice.
     narrow = Margins(calibration=0.001, normalized_entropy=None, auc=0.1)
     [(_, margin)] = re.findall(
         r"bounds of (calibration), .+?show a margin of ([0-9.]+) ",
         held_out.certify(held_out.baseline + 0.1 * held_out.noise, margin=narrow, clusters=few).reason,
     )
-    assert calibration_test(rows, float(margin)).power == pytest.approx(0.8, abs=0.01)
+    assert measure_calibration(rows).at(float(margin)).power == pytest.approx(0.8, abs=0.01)
 
 
 def test_bounds_in_a_reason_still_hold_when_they_are_rounded() -> None:

@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+KINDS = ("ours", "too_small")
 
 
 def renderer(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
@@ -94,6 +95,92 @@ def test_page_of_compression_tells_the_task_that_decides_when_there_are_several(
     assert "(**fail**)" in block
 
 
+def test_page_of_compression_says_none_when_no_network_from_scratch_certifies(compression) -> None:
+    name, result = next(iter(compression.read_results().items()))
+    tests = [{**test, "verdict": "pass"} for test in result["ours"]["certificates"][0]["metrics"]]
+    tests[1] = {**tests[1], "verdict": "fail"}
+    failed = {**result["ours"]["certificates"][0], "verdict": "fail", "metrics": tests}
+    scratch = [{**result["ours"], "size": {**result["baseline"], "macs_per_row": 7}, "certificates": [failed]}]
+    page = compression.render({name: {**result, "scratch": scratch}}, {}, {}, {})
+    [row] = [line for line in page.splitlines() if "| none certifies |" in line]
+    assert f"| 7: {tests[0]['delta']:+.5f} fail (normalized entropy) |" in row
+
+
+@pytest.mark.parametrize(("low", "told"), [(0.001, True), (-0.001, False)])
+def test_page_of_compression_tells_that_the_baseline_is_weak_when_one_from_scratch_is_better(
+    low: float, told: bool, compression
+) -> None:
+    name, result = next(iter(compression.read_results().items()))
+    [one] = result["ours"]["certificates"]
+    better = {**one, "metrics": [{**one["metrics"][0], "delta": 0.002, "ci_low": low}]}
+    scratch = [{**result["ours"], "size": {**result["baseline"], "macs_per_row": 7}, "certificates": [better]}]
+    page = compression.render({name: {**result, "scratch": scratch}}, {}, {}, {})
+    assert ("that of 7 multiply-adds by 0.0020" in page.replace("\n", " ")) == told
+
+
+def test_page_of_compression_tells_uses_and_the_rung_when_a_variant_certified(compression) -> None:
+    name, result = next(iter(compression.read_results().items()))
+    [one] = result["ours"]["certificates"]
+    certificate = {**one, "split_uses": 77, "multiplicity": {**one["multiplicity"], "p_adjusted": 0.0312}}
+    rung = {**result["ladder"]["rungs"][0], "variant": "another", "size_bytes": 1}
+    ladder = {**result["ladder"], "baseline": {**result["ladder"]["baseline"], "size_bytes": 4}}
+    ours = {**result["ours"], "certificates": [certificate]}
+    for rungs, served in (([rung], "`another`, 25.0% of the bytes"), ([], "none")):
+        page = compression.render({name: {**result, "ours": ours, "ladder": {**ladder, "rungs": rungs}}}, {}, {}, {})
+        assert f"| 0.0312 | 77 | {one['engine']} | {served} |" in page
+
+
+def test_page_of_compression_tells_a_second_try_when_it_is_of_the_variant_in_the_file(compression) -> None:
+    name, result = next(iter(compression.read_results().items()))
+    [one] = result["ours"]["certificates"]
+    for served, told in ((next(iter(compression.SECOND_TRIES)), True), ("another", False)):
+        certificate = {**one, "provenance": {**one["provenance"], "served": served}}
+        page = compression.render(
+            {name: {**result, "ours": {**result["ours"], "certificates": [certificate]}}}, {}, {}, {}
+        )
+        assert (f"`{name}`: this is the second recipe" in page) == told
+
+
+def test_page_of_compression_names_families_when_two_recipes_have_one_hash(compression) -> None:
+    results = compression.read_results()
+    name, result = next(iter(results.items()))
+    [one] = result["ours"]["certificates"]
+    [other] = result["too_small"]["certificates"]
+    for theirs, told in (("a", True), ("b", False)):
+        certificates = [{**one, "provenance": {"recipe": "a"}}], [{**other, "provenance": {"recipe": theirs}}]
+        ours, small = ({**result[key], "certificates": each} for key, each in zip(KINDS, certificates, strict=True))
+        page = compression.render({name: {**result, "ours": ours, "too_small": small}}, {}, {}, {})
+        assert (f"files of `{name}` name the last recipe" in page) == told
+
+
+def test_page_of_compression_keeps_searches_apart_when_there_are_several(compression) -> None:
+    found = next(iter(compression.read_results(compression.SEARCH).values()))
+    page = compression.render({}, {}, {"one": {**found, "same": True}, "two": {**found, "same": False}}, {})
+    first, second = page.index("`one` on"), page.index("`two` on")
+    assert page[second - 2 : second] == "\n\n"
+    assert "gave the same ladder" in page[first:second].replace("\n", " ")
+    assert "**gave another ladder**" in page[second:].replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("target", "margin", "told"),
+    [
+        ("macs=0.9", 0.1, "the target was met: macs 0.500."),
+        ("macs=0.4", 0.1, "the target was **missed**: macs 0.500."),
+        ("macs=0.9", 0.01, "**Nothing certified at the margin of 0.01** that was asked for."),
+    ],
+)
+def test_page_of_compression_says_whether_a_search_met_its_target_when_it_had_one(
+    target: str, margin: float, told: str, compression
+) -> None:
+    found = next(iter(compression.read_results(compression.SEARCH).values()))
+    rung = {**found["ladder"]["rungs"][0], "margin": 0.05, "macs_per_row": 4}
+    baseline = {**found["ladder"]["baseline"], "macs_per_row": 8}
+    ladder = {**found["ladder"], "baseline": baseline, "rungs": [rung]}
+    page = compression.render({}, {}, {"one": {**found, "target": target, "margin": margin, "ladder": ladder}}, {})
+    assert told in page.replace("\n", " ")
+
+
 def test_page_of_the_ablation_is_what_the_results_say_when_rendered(ablation) -> None:
     assert ablation.PAGE.read_text(encoding="utf-8") == ablation.render(ablation.read_results())
 
@@ -120,6 +207,17 @@ def test_page_of_binding_times_tells_the_worst_when_a_model_has_several_proofs(b
     assert "| mine | 2 | 3.00 | 1e-09 | 4 | 20 | 2 | 1e-01 |" in binding.render(None, {"proofs": proofs})
 
 
+def test_page_of_the_ablation_has_bounds_of_entropy_when_the_task_is_a_probability(ablation) -> None:
+    family, runs = next(iter(ablation.read_results().items()))
+    [(task, tests)] = runs[0]["tasks"].items()
+    entropy = next(test for test in tests if test["name"] == "normalized_entropy")
+    page = ablation.render({family: runs[:1]})
+    assert f"| {entropy['delta']:+.5f} | {entropy['ci_low']:+.5f} … {entropy['ci_high']:+.5f} |" in page
+    without = {**runs[0], "tasks": {task: [test for test in tests if test is not entropy]}}
+    [row] = [line for line in ablation.render({family: [without]}).splitlines() if runs[0]["run"] in line]
+    assert row.split(" | ")[5:7] == ["", ""]
+
+
 def test_page_of_compression_says_noise_when_the_control_of_a_timing_moved(compression) -> None:
     timings = [
         {"variant": variant, "engine": engine, "rows": 512, "error": None, "p50_ms": ms, "p25_ms": ms, "p75_ms": ms}
@@ -131,10 +229,12 @@ def test_page_of_compression_says_noise_when_the_control_of_a_timing_moved(compr
             ("small-int8", "openvino", 0.5),
         )
     ]
-    run = {"timings": timings, "control_spread": 0.2, "noisy": True}
-    assert "**0.050** | 0.100" in compression.render({}, {"mine": run}, {}, {})
-    assert "20.0%, **noise**" in compression.render({}, {"mine": run}, {}, {})
-    assert "noise**" not in compression.render({}, {"mine": {**run, "noisy": False}}, {}, {})
+    run = {"timings": timings, "control_spread": 0.2}
+    noisy, quiet = (compression.render({}, {"mine": {**run, "noisy": moved}}, {}, {}) for moved in (True, False))
+    assert "| 0.050 | 0.100 |" in noisy
+    assert "20.0%, **noise**" in noisy
+    assert "| **0.050** | 0.100 |" in quiet
+    assert "noise**" not in quiet
 
 
 def test_pages_say_so_when_there_are_no_results(compression, ablation, binding, tmp_path: Path) -> None:

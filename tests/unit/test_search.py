@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
@@ -25,11 +27,12 @@ from rankine.compression.search.evaluate import learns, reduced
 from rankine.compression.search.front import fronts, promote, spread
 from rankine.compression.search.records import FULL
 from rankine.compression.search.screen import screened
-from rankine.compression.search.search import _promoted
+from rankine.compression.search.search import _eta, _promoted
 from rankine.config import parse
 from rankine.errors import ArtifactError, ConfigError, UsageError
 from rankine.models.network import Network, Size
 from rankine.models.schema import CategoricalFeature, Schema
+from rankine.models.tables import Table
 from rankine.models.zoo import build_model
 
 BASELINE = Size(parameters=1000, macs_per_row=1000, graph_bytes=4000, table_bytes=6000)
@@ -55,6 +58,24 @@ def test_promote_takes_whole_fronts_and_the_ends_of_the_last_when_there_is_no_ro
     assert promote(points, 4) == [0, 1, 2, 3]
     assert promote(points, 2) == [0, 3]
     assert promote(points, 9) == [0, 1, 2, 3, 4]
+
+
+def took(seconds: float, *passes: Pass) -> Evaluation:
+    return evaluation(passes).model_copy(update={"seconds": seconds})
+
+
+def test_time_that_is_left_follows_what_trainings_took_when_some_are_known() -> None:
+    found = [took(1.0, Prune(tune=None)), took(100.0, Distill()), took(140.0, Distill())]
+    assert _eta(found, 3, inf) == "about 6 min left in this round"
+    assert _eta(found[:1], 3, inf) == "less than a minute left in this round"
+    assert _eta(found, 0, inf) == _eta([], 3, inf) == ""
+
+
+def test_time_that_is_left_ends_with_the_budget_when_there_is_one() -> None:
+    found = [took(120.0, Distill())]
+    assert _eta(found, 10, inf) == "about 20 min left in this round"
+    assert _eta(found, 10, 300.0) == "about 7 min left in this round", "the budget, and what begins at its end"
+    assert _eta(found, 1, 300.0) == "about 2 min left in this round"
 
 
 def test_each_kind_has_its_places_when_students_lag_behind_at_low_fidelity() -> None:
@@ -134,6 +155,13 @@ def test_passes_learn_shorter_when_fidelity_is_low() -> None:
     assert full.steps == 3
 
 
+def test_quantization_learns_on_the_threads_of_the_search_when_it_is_tuned() -> None:
+    tuned = reduced(Quantize(sensitivity=1e-4, tune=Tuning()), FULL, threads=3)
+    assert isinstance(tuned, Quantize)
+    assert tuned.tune is not None
+    assert tuned.tune.fit.threads == 3
+
+
 def test_nothing_learns_when_passes_have_no_tuning() -> None:
     assert learns([Distill()])
     assert not learns([Prune(tune=None), Quantize()])
@@ -161,6 +189,20 @@ def test_space_has_students_that_can_be_built_when_model_is_a_reference_model(ar
         smaller = sum(weight.numel() for weight in built.parameters())
         assert smaller < sum(weight.numel() for weight in model.parameters())
     Recipe(passes=(*space.forms[-1], space.quantizations[0]))
+
+
+@pytest.mark.parametrize(("rows", "giant"), [(99_999, False), (100_000, True)])
+def test_space_splits_tables_in_two_when_one_is_giant(rows: int, giant: bool) -> None:
+    schema = Schema(features=(CategoricalFeature(name="a", side="item"),), item_id="id")
+    network = Network(schema, onnx.ModelProto(), {"a": Table(np.zeros((rows, 1), np.float32))})
+    split = [form for form in space_of(network).forms if any(step.type == "quotient_remainder" for step in form)]
+    assert bool(split) == giant
+
+
+def test_space_has_quantizations_for_what_does_not_pay_and_for_what_is_lost_when_none_are_given() -> None:
+    quantizations = SearchSpace(forms=((),)).quantizations
+    assert any(one.only_where_faster and one.tables == "mixed" for one in quantizations)
+    assert [one.tune is not None for one in quantizations] == [False] * (len(quantizations) - 1) + [True]
 
 
 def test_work_folder_gives_back_what_was_put_when_opened_again(tmp_path: Path) -> None:

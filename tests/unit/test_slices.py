@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rankine.certification.judging import PairedRows
-from rankine.certification.slices import Slice, SliceTest, harm_tests, slices_of
+from rankine.certification.slices import Slice, SliceTest, harm_tests, measure_slices, slices_of
 from rankine.config import parse
 from rankine.errors import ConfigError, DataError, UsageError
 from rankine.metrics import sigmoid
@@ -27,7 +27,7 @@ def harmed_in_one_genre(harm: float) -> tuple[PairedRows, list[Slice]]:
 
 def test_harmed_slice_is_first_and_alone_when_one_slice_is_harmed() -> None:
     rows, slices = harmed_in_one_genre(2.0)
-    found = harm_tests(rows, slices, 0.01)
+    found = harm_tests(measure_slices(rows, slices), 0.01)
     assert [test.name for test in found if test.harmed] == ["genre=3"]
     assert found[0].name == "genre=3"
     assert found[0].delta is not None
@@ -37,7 +37,7 @@ def test_harmed_slice_is_first_and_alone_when_one_slice_is_harmed() -> None:
 
 def test_no_slice_is_harmed_when_the_loss_is_within_the_margin() -> None:
     rows, slices = harmed_in_one_genre(0.2)
-    found = harm_tests(rows, slices, 0.05)
+    found = harm_tests(measure_slices(rows, slices), 0.05)
     assert not any(test.harmed for test in found)
     assert all(test.p_value is not None and test.p_value > 0.5 for test in found)
 
@@ -46,17 +46,17 @@ def test_no_slice_is_harmed_when_the_loss_is_within_the_margin() -> None:
 def test_slice_without_variance_is_harmed_only_when_it_loses_more_than_the_margin(margin: float, harmed: bool) -> None:
     positive = np.arange(200) % 2 == 1
     rows = PairedRows(positive, positive * 1.0, np.zeros(200), {"user": np.arange(200) // 4})
-    [found] = harm_tests(rows, [Slice("all", np.ones(200, dtype=bool))], margin)
+    [found] = harm_tests(measure_slices(rows, [Slice("all", np.ones(200, dtype=bool))]), margin)
     assert (found.delta, found.se, found.harmed) == (-0.5, 0.0, harmed)
 
 
 def test_p_values_are_corrected_by_holm_when_slices_are_several() -> None:
     rows, slices = harmed_in_one_genre(0.6)
-    found = harm_tests(rows, slices, 0.01)
+    found = harm_tests(measure_slices(rows, slices), 0.01)
     least = found[0]
     assert least.p_value is not None
     assert least.p_adjusted == pytest.approx(min(1.0, 8 * least.p_value))
-    alone = harm_tests(rows, [slices[3]], 0.01)[0]
+    alone = harm_tests(measure_slices(rows, [slices[3]]), 0.01)[0]
     assert alone.p_adjusted == alone.p_value == least.p_value
 
 
@@ -69,7 +69,7 @@ def test_false_alarms_stay_rare_when_no_slice_is_harmed() -> None:
         a, b = (signal + 0.3 * rng.normal(size=1200) for _ in range(2))
         genre = rng.integers(0, 4, 1200)
         slices = [Slice(str(value), genre == value) for value in range(4)]
-        alarms += any(test.harmed for test in harm_tests(PairedRows(positive, a, b, {}), slices, 0.001))
+        alarms += any(test.harmed for test in harm_tests(measure_slices(PairedRows(positive, a, b, {}), slices), 0.001))
     assert alarms / 200 < 0.1
 
 
@@ -77,7 +77,7 @@ def test_slice_is_listed_last_and_not_tested_when_a_class_has_few_rows() -> None
     rows, slices = harmed_in_one_genre(0.2)
     few = Slice("few", np.arange(ROWS) < 30)
     none = Slice("none", np.zeros(ROWS, dtype=bool))
-    found = harm_tests(rows, [few, none, *slices], 0.01)
+    found = harm_tests(measure_slices(rows, [few, none, *slices]), 0.01)
     assert [(test.name, test.tested, test.harmed) for test in found[-2:]] == [
         ("few", False, False),
         ("none", False, False),
@@ -90,17 +90,17 @@ def test_dimension_is_left_out_when_the_slice_is_one_value_of_it() -> None:
     rows, _ = harmed_in_one_genre(0.2)
     item = np.arange(ROWS) % 4
     crossed = PairedRows(rows.positive, rows.a, rows.b, {**rows.clusters, "item": item})
-    assert harm_tests(crossed, [Slice("item=1", item == 1)], 0.01)[0].tested
+    assert harm_tests(measure_slices(crossed, [Slice("item=1", item == 1)]), 0.01)[0].tested
     alone = PairedRows(rows.positive, rows.a, rows.b, {"item": item})
-    assert harm_tests(alone, [Slice("item=1", item == 1)], 0.01)[0].note == "not tested: one cluster"
-    few = harm_tests(alone, [Slice("items 1 and 2", (item == 1) | (item == 2))], 0.01)[0]
+    assert harm_tests(measure_slices(alone, [Slice("item=1", item == 1)]), 0.01)[0].note == "not tested: one cluster"
+    few = harm_tests(measure_slices(alone, [Slice("items 1 and 2", (item == 1) | (item == 2))]), 0.01)[0]
     assert few.note == "not tested: 2 clusters by item"
 
 
 def test_nothing_is_harmed_when_models_are_identical() -> None:
     rows, slices = harmed_in_one_genre(0.2)
     same = PairedRows(rows.positive, rows.a, rows.a, rows.clusters)
-    assert all((test.p_value, test.harmed) == (1.0, False) for test in harm_tests(same, slices, 0.001))
+    assert all((test.p_value, test.harmed) == (1.0, False) for test in harm_tests(measure_slices(same, slices), 0.001))
 
 
 def test_slices_are_the_largest_values_and_the_new_and_rare_when_made_from_columns() -> None:
@@ -120,16 +120,16 @@ def test_slices_are_left_out_when_they_hold_no_row_or_every_row() -> None:
 def test_slices_are_refused_when_masks_names_or_columns_do_not_fit() -> None:
     rows, slices = harmed_in_one_genre(0.2)
     with pytest.raises(DataError) as refused:
-        harm_tests(rows, [Slice("short", np.ones(5, dtype=bool))], 0.01)
+        harm_tests(measure_slices(rows, [Slice("short", np.ones(5, dtype=bool))]), 0.01)
     assert refused.value.where == "slices.short"
     with pytest.raises(UsageError, match="one name"):
-        harm_tests(rows, [slices[0], slices[0]], 0.01)
+        harm_tests(measure_slices(rows, [slices[0], slices[0]]), 0.01)
     with pytest.raises(DataError, match="one value a row"):
         slices_of({"a": np.arange(3), "b": np.arange(4)})
 
 
 def test_slice_record_is_refused_when_its_harm_was_edited() -> None:
     rows, slices = harmed_in_one_genre(2.0)
-    values = harm_tests(rows, slices, 0.01)[0].model_dump(mode="json")
+    values = harm_tests(measure_slices(rows, slices), 0.01)[0].model_dump(mode="json")
     with pytest.raises(ConfigError, match="does not follow"):
         parse(SliceTest, values | {"harmed": False})

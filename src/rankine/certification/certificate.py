@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal, Self
 
@@ -76,7 +77,15 @@ class QualityCertificate(Frozen):
     def p_value(self) -> float:
         """That of the null "some metric is worse by its margin or more": the largest (intersection-union); 1 where
         there is too little data."""
-        return 1.0 if self.shortfalls else max(test.p_value or 0.0 for test in self.judged)
+        if self.shortfalls:
+            return 1.0
+        # A metric that is judged has one; without it nothing would be refuted.
+        return max(1.0 if test.p_value is None else test.p_value for test in self.judged)
+
+    @property
+    def deciding_metric(self) -> MetricTest:
+        """The judged metric with the largest p-value; of several the first."""
+        return max(self.judged, key=lambda test: 1.0 if test.p_value is None else test.p_value)
 
     @property
     def smallest_margin(self) -> float | None:
@@ -134,8 +143,8 @@ class QualityCertificate(Frozen):
 
     @property
     def margin(self) -> float:
-        """Margin of AUC."""
-        return self.auc.margin or 0.0
+        """Margin of AUC, which always has one."""
+        return math.inf if self.auc.margin is None else self.auc.margin
 
     @property
     def power(self) -> float:

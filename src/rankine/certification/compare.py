@@ -91,7 +91,6 @@ def compare_artifacts(
     trial = Trial(
         rows=test,
         baseline=baseline,
-        margins=margins,
         settings=settings,
         slices=slices,
         split_uses=uses.count,
@@ -99,7 +98,7 @@ def compare_artifacts(
     )
     # Each artifact encodes the rows by its own transforms.
     rows = test if b.artifact.digest == a.artifact.digest else held_out_rows(b.artifact, dataset)[1]
-    found = trial.quality(b.artifact, b.pair, score(b.artifact, *b.pair, rows.batch, emit))
+    [found] = trial.quality(b.artifact, b.pair, score(b.artifact, *b.pair, rows.batch, emit), [margins])
     return _comparison(str(a), str(b), found)
 
 
@@ -157,7 +156,7 @@ def _comparison(a: str, b: str, found: list[QualityCertificate]) -> Comparison:
 
 
 def _use(artifact: str, variant: str, margins: Margins) -> SplitUse:
-    return SplitUse(created=created_at(None), artifact=artifact, variants=(variant,), margins=margins.model_dump())
+    return SplitUse(created=created_at(None), artifact=artifact, variants=(variant,), margins=(margins.model_dump(),))
 
 
 def _tell_repeated(paired: PairedScores, emit: Emit) -> None:

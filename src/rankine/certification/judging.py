@@ -1,4 +1,7 @@
-"""The tests of a certificate: each metric of two models on the same rows, by the method that suits it.
+"""The metrics of a certificate: each of two models on the same rows, by the method that suits it.
+
+What takes time (variances, resamples) does not depend on the margin, so a metric is measured once and judged at as many
+margins as are asked for.
 
 | metric | difference | bounds |
 | --- | --- | --- |
@@ -10,8 +13,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from statistics import NormalDist
 
 import numpy as np
@@ -24,7 +28,17 @@ from rankine.grouped import PairedGroups, paired_group_auc, paired_ndcg
 from rankine.metrics import Bools, Floats, auc, calibration_ratio, normalized_entropy, row_log_loss, sigmoid
 from rankine.stats import lower_bound, p_value_below, paired_delong, power_at_zero, upper_bound
 
-__all__ = ["PairedRows", "auc_test", "auc_without_variance", "calibration_test", "entropy_test", "group_tests", "judge"]
+__all__ = [
+    "Measured",
+    "PairedRows",
+    "judge",
+    "measure",
+    "measure_auc",
+    "measure_auc_without_variance",
+    "measure_calibration",
+    "measure_entropy",
+    "measure_groups",
+]
 
 _HALF = 0.975
 _TINY = 1e-12
@@ -44,9 +58,17 @@ class PairedRows:
     groups: ArrayLike | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A metric before its margin is known: values, signed difference, error and bounds."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """What rows say of a metric before its margin is known; the fields are those of a :class:`MetricTest`.
+
+    Attributes:
+        values: the baseline's and the variant's.
+        bounds: one-sided 95 %, lower and upper.
+        p_value: of the null "worse by this margin or more", by margin.
+        power: chance of a pass at this margin if there is truly no difference.
+        unjudged: why no margin decides; empty where one may.
+    """
 
     name: MetricName
     values: tuple[float, float]
@@ -54,63 +76,90 @@ class _Found:
     se: float
     bounds: tuple[float, float]
     method: str
+    p_value: Callable[[float], float]
+    power: Callable[[float], float]
     freedom: float | None = None
+    groups: int | None = None
+    unjudged: str = ""
+
+    def at(self, margin: float | None) -> MetricTest:
+        """The test at a margin; None: the metric is reported and not judged."""
+        decisive = None if self.unjudged else margin
+        return MetricTest(
+            name=self.name,
+            baseline=self.values[0],
+            variant=self.values[1],
+            delta=self.delta,
+            se=self.se,
+            ci_low=self.bounds[0],
+            ci_high=self.bounds[1],
+            margin=decisive,
+            verdict=None if decisive is None else verdict_of(*self.bounds, decisive),
+            p_value=None if decisive is None else self.p_value(decisive),
+            power=None if decisive is None else self.power(decisive),
+            method=self.method,
+            freedom=self.freedom,
+            groups=self.groups,
+            note="" if margin is None else self.unjudged,
+        )
 
 
-def judge(
-    rows: PairedRows,
-    margins: Margins,
-    *,
-    probabilities: bool,
-    minimum_groups: int = 30,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> list[MetricTest]:
+def measure(
+    rows: PairedRows, *, probabilities: bool, minimum_groups: int = 30, resamples: int = 2000, seed: int = 0
+) -> tuple[Measured, ...]:
     """All metrics that the rows have, AUC first; rows and clusters are known to be enough for a variance.
 
     Args:
         probabilities: whether the scores are logits of probabilities: only they have an entropy and a calibration.
         minimum_groups: with fewer groups of both classes the metrics within groups are reported and not judged.
     """
-    tests = [auc_test(rows, margins.auc)]
+    found = [measure_auc(rows)]
     if probabilities:
-        tests.append(entropy_test(rows, margins.normalized_entropy, resamples=resamples, seed=seed))
-        tests.append(calibration_test(rows, margins.calibration, resamples=resamples, seed=seed))
-    return tests + group_tests(rows, margins, minimum_groups)
+        found.append(measure_entropy(rows, resamples=resamples, seed=seed))
+        found.append(measure_calibration(rows, resamples=resamples, seed=seed))
+    return (*found, *measure_groups(rows, minimum_groups))
 
 
-def auc_test(rows: PairedRows, margin: float) -> MetricTest:
+def judge(measured: Sequence[Measured], margins: Margins) -> list[MetricTest]:
+    """Each metric at its margin."""
+    return [metric.at(margins.of_metric(metric.name)) for metric in measured]
+
+
+def measure_auc(rows: PairedRows) -> Measured:
     """AUC by paired DeLong."""
     found = paired_delong(rows.positive, rows.a, rows.b, tuple(rows.clusters.values()))
     method = f"paired DeLong, {_by(found.method, rows.clusters)}"
-    return _by_t("auc", (found.auc_a, found.auc_b), (found.se, found.freedom), method, margin)
+    return _by_t("auc", (found.auc_a, found.auc_b), found.se, found.freedom, method)
 
 
-def auc_without_variance(rows: PairedRows, margin: float) -> MetricTest:
+def measure_auc_without_variance(rows: PairedRows) -> Measured:
     """AUC where there are too few rows or clusters for a variance.
 
     A difference of AUC lies in [-1, 1], so 1 bounds its standard error and [-1, 1] is a true, if useless, interval.
     """
     values = auc(rows.positive, rows.a), auc(rows.positive, rows.b)
     method = "none: fewer than two rows of a class or two clusters"
-    found = _Found("auc", values, values[1] - values[0], 1.0, (-1.0, 1.0), method)
-    return _judged(found, margin, 1.0, power_at_zero(1.0, margin))
+    power = partial(power_at_zero, 1.0)
+    return Measured("auc", values, values[1] - values[0], 1.0, (-1.0, 1.0), method, lambda margin: 1.0, power)
 
 
-def entropy_test(rows: PairedRows, margin: float | None, *, resamples: int = 2000, seed: int = 0) -> MetricTest:
+def measure_entropy(rows: PairedRows, *, resamples: int = 2000, seed: int = 0) -> Measured:
     """Relative fall of normalized entropy; the entropy of the base rate cancels, so it is that of the log loss."""
     losses = np.stack([_bounded_loss(rows.positive, scores) for scores in (rows.a, rows.b)], axis=1)
     found = bootstrap_t(losses, relative_fall(), tuple(rows.clusters.values()), resamples=resamples, seed=seed)
-    values = normalized_entropy(rows.positive, rows.a), normalized_entropy(rows.positive, rows.b)
-    bounds = found.lower(), found.upper()
-    method = f"studentized bootstrap, {_by(found.method, rows.clusters)}"
-    result = _Found("normalized_entropy", values, found.estimate, found.se, bounds, method)
-    if margin is None:
-        return _judged(result, None, None, None)
-    return _judged(result, margin, found.p_at_most(-margin), power_at_zero(found.se, margin))
+    return Measured(
+        name="normalized_entropy",
+        values=(normalized_entropy(rows.positive, rows.a), normalized_entropy(rows.positive, rows.b)),
+        delta=found.estimate,
+        se=found.se,
+        bounds=(found.lower(), found.upper()),
+        method=f"studentized bootstrap, {_by(found.method, rows.clusters)}",
+        p_value=lambda margin: found.p_at_most(-margin),
+        power=partial(power_at_zero, found.se),
+    )
 
 
-def calibration_test(rows: PairedRows, margin: float | None, *, resamples: int = 2000, seed: int = 0) -> MetricTest:
+def measure_calibration(rows: PairedRows, *, resamples: int = 2000, seed: int = 0) -> Measured:
     """Fall of ``|log c|``, c the mean prediction over the observed rate, by two linear comparisons.
 
     With ``x = log c_a`` and ``y = log c_b``, the growth of the error is ``|y| - |x| = max(min(d, s), min(-d, -s))`` of
@@ -125,68 +174,51 @@ def calibration_test(rows: PairedRows, margin: float | None, *, resamples: int =
     clusters = tuple(rows.clusters.values())
     parts = [log_product(powers) for powers in ((-1.0, 1.0, 0.0), (1.0, 1.0, -2.0))]
     difference, total = bootstrap_all(columns, parts, clusters, resamples=resamples, seed=seed)
-    growth = _growth((difference.estimate, difference.estimate), (total.estimate, total.estimate))
     high, low = _growth_bounds(difference, total)
-    values = calibration_ratio(rows.positive, rows.a), calibration_ratio(rows.positive, rows.b)
-    method = f"studentized bootstrap of two linear comparisons, {_by(difference.method, rows.clusters)}"
-    found = _Found("calibration", values, -growth, difference.se, (-high, -low), method)
-    if margin is None:
-        return _judged(found, None, None, None)
-    return _judged(found, margin, _growth_p_value(difference, total, margin), _two_sided_power(difference.se, margin))
+    return Measured(
+        name="calibration",
+        values=(calibration_ratio(rows.positive, rows.a), calibration_ratio(rows.positive, rows.b)),
+        delta=-_growth((difference.estimate, difference.estimate), (total.estimate, total.estimate)),
+        se=difference.se,
+        bounds=(-high, -low),
+        method=f"studentized bootstrap of two linear comparisons, {_by(difference.method, rows.clusters)}",
+        p_value=partial(_growth_p_value, difference, total),
+        power=partial(_two_sided_power, difference.se),
+    )
 
 
-def group_tests(rows: PairedRows, margins: Margins, minimum_groups: int = 30) -> list[MetricTest]:
+def measure_groups(rows: PairedRows, minimum_groups: int = 30) -> list[Measured]:
     """Group AUC and NDCG@10; none where there are no groups."""
     if rows.groups is None:
         return []
     groups = np.asarray(rows.groups)
     others = tuple(ids for ids in rows.clusters.values() if not np.array_equal(np.asarray(ids), groups))[:1]
-    found = {
-        "group_auc": paired_group_auc(rows.positive, rows.a, rows.b, groups, others),
-        "ndcg_at_10": paired_ndcg(rows.positive, rows.a, rows.b, groups, others),
-    }
     return [
-        _of_groups("group_auc", found["group_auc"], margins.group_auc, minimum_groups),
-        _of_groups("ndcg_at_10", found["ndcg_at_10"], margins.ndcg_at_10, minimum_groups),
+        _of_groups("group_auc", paired_group_auc(rows.positive, rows.a, rows.b, groups, others), minimum_groups),
+        _of_groups("ndcg_at_10", paired_ndcg(rows.positive, rows.a, rows.b, groups, others), minimum_groups),
     ]
 
 
-def _of_groups(name: MetricName, found: PairedGroups, margin: float | None, minimum: int) -> MetricTest:
+def _of_groups(name: MetricName, found: PairedGroups, minimum: int) -> Measured:
     few = found.groups < minimum
-    note = f"not judged: {found.groups} groups with both classes (minimum {minimum})" if few and margin else ""
-    error = found.se, found.freedom
-    test = _by_t(name, (found.mean_a, found.mean_b), error, found.method, None if few else margin)
-    return test.model_copy(update={"groups": found.groups, "note": note})
+    unjudged = f"not judged: {found.groups} groups with both classes (minimum {minimum})" if few else ""
+    measured = _by_t(name, (found.mean_a, found.mean_b), found.se, found.freedom, found.method)
+    return replace(measured, groups=found.groups, unjudged=unjudged)
 
 
-def _by_t(
-    name: MetricName, values: tuple[float, float], error: tuple[float, float], method: str, margin: float | None
-) -> MetricTest:
-    """The test of a difference whose estimate is close to normal; ``error`` is its standard error, with its freedom."""
-    delta, (se, freedom) = values[1] - values[0], error
-    bounds = lower_bound(delta, se, freedom=freedom), upper_bound(delta, se, freedom=freedom)
-    found = _Found(name, values, delta, se, bounds, method, freedom)
-    if margin is None:
-        return _judged(found, None, None, None)
-    power = power_at_zero(se, margin, freedom=freedom)
-    return _judged(found, margin, p_value_below(delta, se, -margin, freedom), power)
-
-
-def _judged(found: _Found, margin: float | None, p_value: float | None, power: float | None) -> MetricTest:
-    return MetricTest(
-        name=found.name,
-        baseline=found.values[0],
-        variant=found.values[1],
-        delta=found.delta,
-        se=found.se,
-        ci_low=found.bounds[0],
-        ci_high=found.bounds[1],
-        margin=margin,
-        verdict=None if margin is None else verdict_of(*found.bounds, margin),
-        p_value=p_value,
-        power=power,
-        method=found.method,
-        freedom=found.freedom,
+def _by_t(name: MetricName, values: tuple[float, float], se: float, freedom: float, method: str) -> Measured:
+    """A difference whose estimate is close to normal, with ``freedom`` degrees of freedom of its standard error."""
+    delta = values[1] - values[0]
+    return Measured(
+        name=name,
+        values=values,
+        delta=delta,
+        se=se,
+        bounds=(lower_bound(delta, se, freedom=freedom), upper_bound(delta, se, freedom=freedom)),
+        method=method,
+        p_value=lambda margin: p_value_below(delta, se, -margin, freedom),
+        power=lambda margin: power_at_zero(se, margin, freedom=freedom),
+        freedom=freedom,
     )
 
 

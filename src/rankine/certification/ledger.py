@@ -14,8 +14,9 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Self
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, model_validator
 
 from rankine.artifact import Artifact
 from rankine.config import Frozen
@@ -28,15 +29,30 @@ USES_FILE = "certification/uses.json"
 
 
 class SplitUse(Frozen):
-    """One look at a test split: when, for which artifact (its digest), which variants, at which margins.
+    """One look at a test split: when, for which artifact (its digest), and what was tested, in the order of the tests.
 
-    ``margins`` is by metric; None where a metric was reported and not judged.
+    A test is of one of ``variants``, at those of ``margins`` in its place: a variant that is tested at several margins
+    comes several times. Margins are by metric; None where a metric is reported and not judged.
     """
 
     created: AwareDatetime
     artifact: str
     variants: tuple[str, ...]
-    margins: dict[str, float | None]
+    margins: tuple[dict[str, float | None], ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_older_version(cls, values: Any) -> Any:
+        """One set of margins stood for all tests."""
+        if isinstance(values, dict) and isinstance(values.get("margins"), dict):
+            return values | {"margins": [values["margins"]] * len(values.get("variants", ()))}
+        return values
+
+    @model_validator(mode="after")
+    def _one_set_of_margins_a_test(self) -> Self:
+        if len(self.margins) != len(self.variants):
+            raise ValueError(f"{len(self.variants)} variants, and margins of {len(self.margins)} tests")
+        return self
 
 
 class SplitUses(Frozen):

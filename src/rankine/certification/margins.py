@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import Field
 
@@ -48,6 +48,12 @@ class Margins(Frozen):
         """The margin of one metric."""
         margin: float | None = getattr(self, name)
         return margin
+
+    @property
+    def judged(self) -> dict[MetricName, float]:
+        """The margins of the metrics that decide."""
+        margins = {name: self.of_metric(name) for name in get_args(MetricName)}
+        return {name: margin for name, margin in margins.items() if margin is not None}
 
 
 def check_margin(margin: float) -> None:

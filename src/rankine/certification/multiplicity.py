@@ -11,18 +11,40 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from rankine.certification.margins import MetricName
+from rankine.certification.metric_tests import Verdict
 from rankine.config import Frozen
 from rankine.errors import UsageError
 
-__all__ = ["Adjusted", "Multiplicity", "Procedure", "fixed_sequence", "holm"]
+__all__ = ["Adjusted", "Multiplicity", "Outcome", "Procedure", "fixed_sequence", "holm"]
 
 Procedure = Literal["fixed-sequence", "holm"]
 
 
-class Multiplicity(Frozen):
-    """How one of several variants came through: ``position`` from 1 in ``order``, which was fixed before the test.
+class Outcome(Frozen):
+    """What one of several tests on the same rows found, with the procedure over them.
 
-    ``p_adjusted`` is the smallest level at which the procedure would let the variant pass.
+    ``margin`` is that of AUC. ``metric`` is the one that decides, with ``metric_margin`` of its own: the one with the
+    largest p-value, of the ``task`` with the largest; ``ci_low`` is its one-sided 95 % lower bound, ``p_value`` that of
+    the whole test. ``verdict`` is over all tasks, after the procedure.
+    """
+
+    variant: str
+    engine: str
+    margin: float = Field(gt=0)
+    verdict: Verdict
+    p_value: float = Field(ge=0, le=1)
+    task: str
+    metric: MetricName
+    metric_margin: float = Field(gt=0)
+    ci_low: float
+
+
+class Multiplicity(Frozen):
+    """How one of several tests came through: ``position`` from 1 in ``order``, which was fixed before the test.
+
+    ``p_adjusted`` is the smallest level at which the procedure would let the variant pass. ``outcomes`` are those of
+    all tests that ``order`` names, whichever certificates are kept; empty in certificates of before they were recorded.
     """
 
     procedure: Procedure
@@ -31,6 +53,7 @@ class Multiplicity(Frozen):
     p_value: float = Field(ge=0, le=1)
     p_adjusted: float = Field(ge=0, le=1)
     alpha: float = Field(default=0.05, gt=0, lt=1)
+    outcomes: tuple[Outcome, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -38,11 +61,15 @@ class Multiplicity(Frozen):
         return self.p_adjusted <= self.alpha
 
     @model_validator(mode="after")
-    def _adjustment_only_raises(self) -> Self:
+    def _parts_agree(self) -> Self:
         if self.position > len(self.order):
             raise ValueError(f"position {self.position} is beyond the {len(self.order)} variants of the order")
         if self.p_adjusted < self.p_value:
             raise ValueError("an adjusted p-value cannot be below the p-value itself")
+        if self.outcomes and len(self.outcomes) != len(self.order):
+            raise ValueError(f"{len(self.outcomes)} outcomes of {len(self.order)} tests")
+        if self.outcomes and self.outcomes[self.position - 1].p_value != self.p_value:
+            raise ValueError("the p-value is not that of the outcome at this position")
         return self
 
 

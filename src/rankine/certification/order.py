@@ -14,8 +14,9 @@ import numpy as np
 
 from rankine.artifact import Artifact
 from rankine.certification.certificate import QualityCertificate
-from rankine.certification.multiplicity import Multiplicity, Procedure, fixed_sequence, holm
-from rankine.certification.plan import Pair
+from rankine.certification.margins import Margins
+from rankine.certification.multiplicity import Multiplicity, Outcome, Procedure, fixed_sequence, holm
+from rankine.certification.plan import Pair, deciding
 from rankine.certification.trial import Trial
 from rankine.config import parse
 from rankine.metrics import auc
@@ -31,7 +32,7 @@ class Outlook:
     auc_change: float
 
 
-def outlook_of(trial: Trial, artifact: Artifact, pair: Pair, logits: np.ndarray) -> Outlook:
+def outlook_of(trial: Trial, artifact: Artifact, pair: Pair, logits: np.ndarray, margins: Margins) -> Outlook:
     """How likely a pair is to pass, from a certificate that nobody sees.
 
     The p-value is 1 where the rows are too few for a certificate, as it then is for every pair.
@@ -39,14 +40,18 @@ def outlook_of(trial: Trial, artifact: Artifact, pair: Pair, logits: np.ndarray)
     Args:
         trial: on validation rows.
         logits: the pair's, ``(rows, tasks)``.
+        margins: those at which the test rows will decide.
 
     Raises:
         DataError: a logit is not finite.
     """
     labels = trial.rows.labels
     testable = len(_tasks_with_both(labels)) == labels.shape[1]
-    p_value = max(found.p_value for found in trial.quality(artifact, pair, logits)) if testable else 1.0
-    return Outlook(p_value, auc_change(labels, trial.baseline, logits))
+    change = auc_change(labels, trial.baseline, logits)
+    if not testable:
+        return Outlook(1.0, change)
+    [certificates] = trial.quality(artifact, pair, logits, [margins])
+    return Outlook(max(found.p_value for found in certificates), change)
 
 
 def auc_change(labels: np.ndarray, baseline: np.ndarray, logits: np.ndarray) -> float:
@@ -72,7 +77,8 @@ def apply_procedure(
 ) -> list[list[QualityCertificate]]:
     """Certificates with the procedure over all tests in them; one that passed alone and not under it is inconclusive.
 
-    With one test there is nothing to adjust. With several tasks the p-value of a test is its largest.
+    With one test there is nothing to adjust. With several tasks the p-value of a test is its largest. Every certificate
+    records the outcomes of all tests.
 
     Args:
         found: certificates a task of every test, in the order fixed before the tests; Holm's procedure only reports it.
@@ -82,7 +88,7 @@ def apply_procedure(
     p_values = [max(certificate.p_value for certificate in certificates) for certificates in found]
     adjusted = (fixed_sequence if procedure == "fixed-sequence" else holm)(p_values)
     names = _names([certificates[0] for certificates in found])
-    result = []
+    settled = []
     for place, certificates in enumerate(found):
         taken = Multiplicity(
             procedure=procedure,
@@ -91,8 +97,9 @@ def apply_procedure(
             p_value=p_values[place],
             p_adjusted=adjusted.p_adjusted[place],
         )
-        result.append([_with(certificate, taken) for certificate in certificates])
-    return result
+        settled.append([_settled(certificate, taken) for certificate in certificates])
+    outcomes = tuple(_outcome(certificates) for certificates in settled)
+    return [[_recording(certificate, outcomes) for certificate in certificates] for certificates in settled]
 
 
 def _names(tests: Sequence[QualityCertificate]) -> tuple[str, ...]:
@@ -107,12 +114,38 @@ def _tasks_with_both(labels: np.ndarray) -> list[int]:
     return [task for task, values in enumerate(labels.T) if 0 < values.sum() < len(values)]
 
 
-def _with(certificate: QualityCertificate, taken: Multiplicity) -> QualityCertificate:
-    """The certificate with its place in the procedure; checked again as a whole."""
+def _settled(certificate: QualityCertificate, taken: Multiplicity) -> QualityCertificate:
+    """The certificate with its place in the procedure, and the verdict that it leaves."""
     update: dict[str, object] = {"multiplicity": taken}
     if certificate.passed and not taken.passed:
         update |= {"verdict": "inconclusive", "reason": _reason(taken)}
-    return parse(QualityCertificate, dict(certificate.model_copy(update=update)), source="certificate")
+    return certificate.model_copy(update=update)
+
+
+def _outcome(certificates: Sequence[QualityCertificate]) -> Outcome:
+    """What a test found, of all its tasks."""
+    worst = max(certificates, key=lambda certificate: certificate.p_value)
+    metric = worst.deciding_metric
+    values = {
+        "variant": worst.variant,
+        "engine": worst.engine,
+        "margin": worst.margin,
+        "verdict": deciding(certificates).verdict,
+        "p_value": worst.p_value,
+        "task": worst.task,
+        "metric": metric.name,
+        "metric_margin": metric.margin,
+        "ci_low": metric.ci_low,
+    }
+    return parse(Outcome, values, source="outcome")
+
+
+def _recording(certificate: QualityCertificate, outcomes: tuple[Outcome, ...]) -> QualityCertificate:
+    """The certificate with what all tests found; checked again as a whole."""
+    taken = certificate.multiplicity
+    recording = None if taken is None else taken.model_copy(update={"outcomes": outcomes})
+    values = dict(certificate.model_copy(update={"multiplicity": recording}))
+    return parse(QualityCertificate, values, source="certificate")
 
 
 def _reason(taken: Multiplicity) -> str:

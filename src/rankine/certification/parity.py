@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import AwareDatetime, Field, model_validator
 
-from rankine.certification.judging import PairedRows, group_tests
+from rankine.certification.judging import PairedRows, judge, measure_groups
 from rankine.certification.margins import Margins, MetricName
 from rankine.certification.provenance import created_at, this_environment
 from rankine.certification.reasons import TITLES
@@ -123,7 +123,7 @@ def certify_parity(
     by_task = {task: part.auc_difference for task, part in zip(tasks, found, strict=True)}
     auc_difference = max(by_task.values(), key=abs)
     others = _largest([part.others for part in found])
-    judged = {name: margins.of_metric(name) or 0.0 for name in others}
+    judged = {name: margins.judged[name] for name in others}
     positives, negatives = min(part.positives for part in found), min(part.negatives for part in found)
     difference = np.concatenate([part.score_difference for part in found])
     enough = positives >= minimum_positives and negatives >= minimum_negatives
@@ -191,7 +191,7 @@ def _compare(
     auc_difference = auc(positive, scores) - auc(positive, primary)
     rows = PairedRows(positive, primary, scores, {}, groups)
     others = _of_probabilities(rows, margins) if link == "sigmoid" else {}
-    others |= {test.name: test.delta for test in group_tests(rows, margins) if test.judged}
+    others |= {test.name: test.delta for test in judge(measure_groups(rows), margins) if test.judged}
     return _TaskParity(auc_difference, others, np.abs(scores - primary), positives, negatives)
 
 
@@ -203,7 +203,7 @@ def _of_probabilities(rows: PairedRows, margins: Margins) -> dict[MetricName, fl
         "normalized_entropy": (other - loss) / loss,
         "calibration": float(np.log(other_mean / mean)),
     }
-    return {name: difference for name, difference in found.items() if margins.of_metric(name) is not None}
+    return {name: difference for name, difference in found.items() if name in margins.judged}
 
 
 def _largest(found: Sequence[Mapping[MetricName, float]]) -> dict[MetricName, float]:

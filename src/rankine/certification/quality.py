@@ -11,23 +11,15 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from rankine.certification.certificate import QualityCertificate, overall
-from rankine.certification.judging import PairedRows, auc_without_variance, judge
+from rankine.certification.certificate import QualityCertificate
 from rankine.certification.margins import Margins, check_margin
+from rankine.certification.measurement import measure_quality
 from rankine.certification.metric_tests import Verdict, verdict_of
-from rankine.certification.provenance import created_at, this_environment
-from rankine.certification.reasons import reason_of
-from rankine.certification.slices import Slice, harm_tests
-from rankine.errors import DataError, UsageError
-from rankine.grouped import top_overlap
-from rankine.metrics import Floats, check_both_classes, check_finite, check_labels
+from rankine.certification.slices import Slice
 
 __all__ = ["QualityCertificate", "Verdict", "certify_quality", "check_margin", "verdict_of"]
-
-_LARGEST = float(np.finfo(np.float32).max)
 
 
 def certify_quality(
@@ -82,80 +74,28 @@ def certify_quality(
         UsageError: ``margin`` is not in (0, 1], or more than two cluster dimensions.
     """
     margins = margin if isinstance(margin, Margins) else Margins.of(margin)
-    if len(clusters) > 2:
-        allowed = "0, 1 or 2 (user, item)"
-        raise UsageError("too many cluster dimensions", where="clusters", got=", ".join(clusters), allowed=allowed)
-    positive = check_labels(labels)
-    baseline = _checked(baseline_logits, len(positive), where="baseline logits")
-    scores = _checked(variant_logits, len(positive), where="variant logits")
-    positives, negatives = check_both_classes(positive)
-    counts = {name: _count(name, ids, len(positive)) for name, ids in clusters.items()}
-    minimums = {"positive rows": (positives, minimum_positives), "negative rows": (negatives, minimum_negatives)}
-    minimums |= {f"clusters by {name}": (count, minimum_clusters) for name, count in counts.items()}
-    shortfalls = tuple(
-        f"{count} {what} (minimum {least})" for what, (count, least) in minimums.items() if count < least
+    measured = measure_quality(
+        labels,
+        baseline_logits,
+        variant_logits,
+        clusters=clusters,
+        groups=groups,
+        slices=slices,
+        link=link,
+        seed=seed,
+        resamples=resamples,
+        minimum_positives=minimum_positives,
+        minimum_negatives=minimum_negatives,
+        minimum_clusters=minimum_clusters,
     )
-    estimable = min(positives, negatives, *counts.values()) >= 2
-    rows = PairedRows(positive, baseline, scores, clusters, groups)
-    tests = (
-        judge(
-            rows,
-            margins,
-            probabilities=link == "sigmoid",
-            minimum_groups=minimum_clusters,
-            resamples=resamples,
-            seed=seed,
-        )
-        if estimable
-        else [auc_without_variance(rows, margins.auc)]
-    )
-    sliced = harm_tests(rows, slices, margins.auc) if estimable else ()
-    harmed = [test for test in sliced if test.harmed] if fail_on_harm else []
-    settled = overall([test.verdict for test in tests if test.verdict], harmed=bool(harmed))
-    verdict: Verdict = "inconclusive" if shortfalls else settled
-    difference = np.abs(scores - baseline)
-    return QualityCertificate(
+    return measured.certificate(
+        margins,
         variant=variant,
         engine=engine,
         task=task,
-        verdict=verdict,
-        reason=reason_of(verdict, tests, shortfalls, harmed),
-        metrics=tuple(tests),
-        slices=sliced,
-        fail_on_harm=fail_on_harm,
-        top_10_overlap=None if groups is None else top_overlap(baseline, scores, groups),
+        provenance=provenance,
         split_uses=split_uses,
-        shortfalls=shortfalls,
-        rows=len(positive),
-        positives=positives,
-        negatives=negatives,
-        clusters=counts,
-        score_difference_max=float(difference.max()),
-        identical_score_share=float((difference == 0).mean()),
-        seed=seed,
-        resamples=resamples,
-        provenance=dict(provenance),
-        created=created_at(created),
-        environment=dict(this_environment() if environment is None else environment),
+        fail_on_harm=fail_on_harm,
+        created=created,
+        environment=environment,
     )
-
-
-def _checked(logits: ArrayLike, rows: int, *, where: str) -> Floats:
-    """Logits in the range of float32, in which models score: differences and sums of larger ones would overflow."""
-    values = check_finite(logits, rows, where=where)
-    largest = float(np.abs(values).max())
-    if largest > _LARGEST:
-        hint = "Divide all scores by one number: the order of rows stays."
-        raise DataError("must be within float32", where=where, got=f"{largest:g}", allowed=f"{_LARGEST:g}", hint=hint)
-    return values
-
-
-def _count(name: str, ids: ArrayLike, rows: int) -> int:
-    """The number of clusters in one dimension."""
-    values = np.asarray(ids)
-    if values.shape != (rows,):
-        raise DataError("must have one id a row", where=f"clusters.{name}", got=f"shape {values.shape}")
-    try:
-        return len(np.unique(values))
-    except TypeError:
-        raise DataError("ids must be of one kind, none missing", where=f"clusters.{name}") from None

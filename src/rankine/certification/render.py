@@ -130,7 +130,9 @@ def _procedure(certificate: QualityCertificate) -> str:
         return ""
     place = f"{taken.position} of {len(taken.order)}"
     how = f"{place} in an order fixed on validation rows" if taken.procedure == "fixed-sequence" else f"{place}, Holm's"
-    others = [name for position, name in enumerate(taken.order, start=1) if position != taken.position]
+    verdicts = [f" ({each.verdict})" for each in taken.outcomes] or [""] * len(taken.order)
+    told = [f"{name}{verdict}" for name, verdict in zip(taken.order, verdicts, strict=True)]
+    others = [*told[: taken.position - 1], *told[taken.position :]]
     return f"{how}; adjusted p {taken.p_adjusted:.3f}; the others: {', '.join(others)}"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -21,9 +22,9 @@ from rankine.certification.multiplicity import holm
 from rankine.config import Frozen
 from rankine.errors import DataError, UsageError
 from rankine.metrics import Bools
-from rankine.stats import p_value_below, paired_delong
+from rankine.stats import PairedAuc, p_value_below, paired_delong
 
-__all__ = ["Slice", "SliceTest", "harm_tests", "slices_of"]
+__all__ = ["MeasuredSlice", "Slice", "SliceTest", "harm_tests", "measure_slices", "slices_of"]
 
 _LEVEL = 0.05
 
@@ -70,13 +71,43 @@ class SliceTest(Frozen):
         return self
 
 
-def harm_tests(
-    rows: PairedRows, slices: Sequence[Slice], margin: float, *, minimum_rows: int = 50, minimum_clusters: int = 10
-) -> tuple[SliceTest, ...]:
-    """Test each slice for harm, Holm-corrected; harmed ones first, then by p-value, then those not tested.
+@dataclass(frozen=True, slots=True)
+class MeasuredSlice:
+    """What the rows of one slice say; whether it is harmed depends on the margin. ``found`` is None where there were
+    too few rows for a test: ``note`` says so."""
+
+    name: str
+    positives: int
+    negatives: int
+    found: PairedAuc | None
+    note: str = ""
+
+    def at(self, margin: float) -> SliceTest:
+        """The test at a margin, before the correction for the number of slices."""
+        count = self.positives + self.negatives
+        test = SliceTest(
+            name=self.name,
+            rows=count,
+            positives=self.positives,
+            negatives=self.negatives,
+            margin=margin,
+            note=self.note,
+        )
+        found = self.found
+        if found is None:
+            return test
+        # For harm the roles change: small is a difference that a slice at minus the margin would seldom show.
+        p_value = p_value_below(-found.delta, found.se, margin, found.freedom)
+        figures = {"baseline": found.auc_a, "variant": found.auc_b, "delta": found.delta, "se": found.se}
+        return test.model_copy(update=figures | {"p_value": p_value})
+
+
+def measure_slices(
+    rows: PairedRows, slices: Sequence[Slice], *, minimum_rows: int = 50, minimum_clusters: int = 10
+) -> tuple[MeasuredSlice, ...]:
+    """What the rows of each slice say, in the order given.
 
     Args:
-        margin: of AUC, the loss that is accepted.
         minimum_rows: of each class, for a slice to be tested.
         minimum_clusters: in each dimension with more than one, for a slice to be tested. A slice of one value of a
             dimension (one item) has one cluster there: nothing within it speaks of others, so that dimension is left.
@@ -89,15 +120,23 @@ def harm_tests(
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise UsageError("two slices have one name", where="slices", got=twice)
-    found = [_test(rows, one, margin, minimum_rows, minimum_clusters) for one in slices]
-    tested = [test for test in found if test.p_value is not None]
-    adjusted = holm([test.p_value or 0.0 for test in tested]).p_adjusted
+    return tuple(_measure(rows, one, minimum_rows, minimum_clusters) for one in slices)
+
+
+def harm_tests(measured: Sequence[MeasuredSlice], margin: float) -> tuple[SliceTest, ...]:
+    """Test each slice for harm, Holm-corrected; harmed ones first, then by p-value, then those not tested.
+
+    Args:
+        margin: of AUC, the loss that is accepted. Every p-value depends on it, and so does the correction.
+    """
+    tests = [each.at(margin) for each in measured]
+    tested = sorted(((test.p_value, test) for test in tests if test.p_value is not None), key=lambda found: found[0])
+    adjusted = holm([p_value for p_value, _ in tested]).p_adjusted
     settled = [
         test.model_copy(update={"p_adjusted": p, "harmed": p <= _LEVEL})
-        for test, p in zip(tested, adjusted, strict=True)
+        for (_, test), p in zip(tested, adjusted, strict=True)
     ]
-    settled.sort(key=lambda test: test.p_value or 0.0)
-    return (*settled, *(test for test in found if test.p_value is None))
+    return (*settled, *(test for test in tests if not test.tested))
 
 
 def slices_of(
@@ -137,24 +176,21 @@ def slices_of(
     return [one for one in found if one.rows.any() and not one.rows.all()]
 
 
-def _test(rows: PairedRows, one: Slice, margin: float, minimum_rows: int, minimum_clusters: int) -> SliceTest:
+def _measure(rows: PairedRows, one: Slice, minimum_rows: int, minimum_clusters: int) -> MeasuredSlice:
     mask = np.asarray(one.rows, dtype=np.bool_)
     if mask.shape != rows.positive.shape:
         allowed = f"({len(rows.positive)},)"
         raise DataError("must be one mask of rows", where=f"slices.{one.name}", got=str(mask.shape), allowed=allowed)
     positive = rows.positive[mask]
     positives, negatives = int(positive.sum()), int((~positive).sum())
-    base = SliceTest(name=one.name, rows=len(positive), positives=positives, negatives=negatives, margin=margin)
+    untested = partial(MeasuredSlice, one.name, positives, negatives, None)
     if min(positives, negatives) < minimum_rows:
-        return base.model_copy(update={"note": f"not tested: under {minimum_rows} rows of a class"})
+        return untested(f"not tested: under {minimum_rows} rows of a class")
     within = {name: np.asarray(ids)[mask] for name, ids in rows.clusters.items()}
     counts = {name: len(np.unique(ids)) for name, ids in within.items()}
     few = [f"{count} clusters by {name}" for name, count in counts.items() if 1 < count < minimum_clusters]
     several = [ids for name, ids in within.items() if counts[name] > 1]
     if few or (within and not several):
-        return base.model_copy(update={"note": f"not tested: {', '.join(few) or 'one cluster'}"})
+        return untested(f"not tested: {', '.join(few) or 'one cluster'}")
     found = paired_delong(positive, rows.a[mask], rows.b[mask], several)
-    # For harm the roles change: small is a difference that a slice at minus the margin would seldom show.
-    p_value = p_value_below(-found.delta, found.se, margin, found.freedom)
-    figures = {"baseline": found.auc_a, "variant": found.auc_b, "delta": found.delta, "se": found.se}
-    return base.model_copy(update=figures | {"p_value": p_value})
+    return MeasuredSlice(one.name, positives, negatives, found)

@@ -1,4 +1,4 @@
-"""One test of one (variant, engine): a quality certificate a task, or a parity certificate beside one."""
+"""Tests of one (variant, engine): quality certificates, one a task and margin, or a parity certificate beside them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from rankine.artifact import Artifact
 from rankine.certification.certificate import QualityCertificate
 from rankine.certification.evaluation import EvaluationRows
 from rankine.certification.margins import Margins
+from rankine.certification.measurement import Measurement, measure_quality
 from rankine.certification.parity import ParityCertificate, certify_parity
 from rankine.certification.plan import SERVED, Pair, served_digest
-from rankine.certification.quality import certify_quality
 from rankine.certification.settings import CertifySettings
 from rankine.certification.slices import Slice
 from rankine.compilation.compile import read_build
@@ -38,39 +38,55 @@ class Trial:
 
     rows: EvaluationRows
     baseline: np.ndarray
-    margins: Margins
     settings: CertifySettings
     slices: Sequence[Slice] = ()
     split_uses: int = 1
     facts: Mapping[str, str] = field(default_factory=dict)
 
-    def quality(self, artifact: Artifact, pair: Pair, logits: np.ndarray) -> list[QualityCertificate]:
-        """One certificate a task; ``logits`` are the pair's, ``(rows, tasks)``."""
+    def quality(
+        self, artifact: Artifact, pair: Pair, logits: np.ndarray, steps: Sequence[Margins]
+    ) -> list[list[QualityCertificate]]:
+        """One certificate a task, at each of the margins in ``steps``; ``logits`` are the pair's, ``(rows, tasks)``."""
         variant, engine = pair
         provenance = {**self.facts, "rows": self.rows.digest, **model_facts(artifact, pair)}
+        measured = [self._measure(column, logits) for column in range(len(self.rows.tasks))]
         return [
-            certify_quality(
-                self.rows.labels[:, column],
-                self.baseline[:, column],
-                logits[:, column],
-                margin=self.margins,
-                clusters=self.rows.clusters,
-                groups=self.rows.groups,
-                slices=self.slices,
-                fail_on_harm=self.settings.fail_on_harm,
-                variant=variant,
-                engine=engine,
-                task=task.name,
-                link=task.link,
-                split_uses=self.split_uses,
-                seed=self.settings.seed,
-                provenance=provenance,
-            )
-            for column, task in enumerate(self.rows.tasks)
+            [
+                found.certificate(
+                    margins,
+                    variant=variant,
+                    engine=engine,
+                    task=task.name,
+                    provenance=provenance,
+                    split_uses=self.split_uses,
+                    fail_on_harm=self.settings.fail_on_harm,
+                )
+                for task, found in zip(self.rows.tasks, measured, strict=True)
+            ]
+            for margins in steps
         ]
 
+    def _measure(self, column: int, logits: np.ndarray) -> Measurement:
+        return measure_quality(
+            self.rows.labels[:, column],
+            self.baseline[:, column],
+            logits[:, column],
+            clusters=self.rows.clusters,
+            groups=self.rows.groups,
+            slices=self.slices,
+            link=self.rows.tasks[column].link,
+            seed=self.settings.seed,
+        )
+
     def parity(
-        self, artifact: Artifact, pair: Pair, primary: str, primary_logits: np.ndarray, logits: np.ndarray
+        self,
+        artifact: Artifact,
+        pair: Pair,
+        logits: np.ndarray,
+        *,
+        primary: str,
+        primary_logits: np.ndarray,
+        margins: Margins,
     ) -> ParityCertificate:
         """One certificate for all tasks: ``logits`` against those of the variant's ``primary`` engine."""
         variant, engine = pair
@@ -78,7 +94,7 @@ class Trial:
             self.rows.labels,
             primary_logits,
             logits,
-            margin=self.margins,
+            margin=margins,
             variant=variant,
             engine=engine,
             device=read_build(artifact, variant, engine).device,

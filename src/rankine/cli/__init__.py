@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -46,6 +47,22 @@ _GROUPS: Mapping[str, Mapping[str, str]] = {
         "compact": "Fold the log into a new snapshot.",
     },
 }
+
+_RIGHTS = "Name another place, or see to the rights there."
+_KIND = "Name another place: a file lies where a folder is needed, or the other way round."
+_ROOM = "Make room there, or name another place."
+_MENDABLE: Mapping[int, str] = {
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EROFS: _RIGHTS,
+    errno.EEXIST: _KIND,
+    errno.EISDIR: _KIND,
+    errno.ENOTDIR: _KIND,
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+}
+"""What the system refuses and only the user can mend, with what to do. A file that is missing is not among it: where a
+name was given wrongly, the stage that reads it says so."""
 
 
 class LazyGroup(click.Group):
@@ -126,14 +143,13 @@ def _known(error: Exception) -> RankineError | None:
 
     if isinstance(error, RankineError):
         return error
-    if isinstance(error, OSError) and error.filename is not None:  # no place, no right, no room: the system's word
-        return UsageError(
-            "cannot be read or written",
-            where=str(error.filename),
-            got=error.strerror,
-            hint="Name another place, or see to rights and room there.",
-        )
-    return None
+    if not isinstance(error, OSError):
+        return None
+    hint = _MENDABLE.get(error.errno or 0)
+    where = "a file" if error.filename is None else str(error.filename)
+    if hint is None or (error.filename is None and hint != _ROOM):  # only a full disk is told of without a name
+        return None
+    return UsageError("cannot be read or written", where=where, got=error.strerror, hint=hint)
 
 
 def _show(error: RankineError, *, as_json: bool) -> None:

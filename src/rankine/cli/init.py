@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from rankine.cli.options import in_a_folder
+
 EPILOG = """\b
 Examples:
   rankine init my_model:build --data clicks.parquet --out schema.yaml
@@ -16,7 +18,12 @@ Examples:
 @click.command("init", epilog=EPILOG)
 @click.argument("model")
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Parquet file of the model's rows.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write [default: print it].")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=in_a_folder,
+    help="File to write [default: print it].",
+)
 def command(model: str, data: Path, out: Path | None) -> None:
     """Draft a schema for a model from elsewhere, from the model and a Parquet file.
 

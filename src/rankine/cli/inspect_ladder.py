@@ -15,7 +15,7 @@ __all__ = ["print_ladder"]
 
 
 def print_ladder(ladder: Ladder) -> None:
-    """A line a rung, with shares of the baseline; then what was tested and is none."""
+    """A line a rung, with shares of the baseline; then what else was tested: at other margins, and what is no rung."""
     rows = sorted(ladder.baseline.p50_ms, key=int)
     print_table(
         (
@@ -31,8 +31,10 @@ def print_ladder(ladder: Ladder) -> None:
         [_baseline(ladder.baseline, rows), *(_rung(ladder, rung, rows) for rung in ladder.rungs)],
         title="ladder",
     )
-    if ladder.others:
-        print_lines([(f"{each.variant} on {each.engine}", _why(each)) for each in ladder.others])
+    lines = [(rung, _tests(rung)) for rung in ladder.rungs if len(rung.tests) > 1]
+    lines += [(other, f"{_why(other)} {_tests(other)}".rstrip()) for other in ladder.others]
+    if lines:
+        print_lines([(f"{step.variant} on {step.engine}", text) for step, text in lines])
         click.echo()
 
 
@@ -61,5 +63,12 @@ def _rung(ladder: Ladder, rung: LadderStep, rows: list[str]) -> tuple[str, ...]:
 def _why(tested: LadderStep) -> str:
     at = f"at {tested.margin:g}"
     if tested.verdict == "pass":
-        return f"certified {at}, no cheaper than a rung of this margin or a smaller one"
+        return f"certified {at}, no cheaper than a rung of this margin or a smaller one."
     return f"not certified {at}: {tested.verdict}. {tested.reason}"
+
+
+def _tests(tested: LadderStep) -> str:
+    """Every test, in order, where there were several."""
+    if len(tested.tests) < 2:
+        return ""
+    return f"Tested {', '.join(f'at {each.margin:g}: {each.verdict}' for each in tested.tests)}."

@@ -28,6 +28,7 @@ __all__ = [
     "cores_option",
     "cost_for",
     "data_options",
+    "in_a_folder",
     "json_option",
     "margin_option",
     "out_option",
@@ -137,16 +138,20 @@ def data_options(command: F) -> Callable[..., Any]:
     return with_data
 
 
+def in_a_folder(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """Refuse a file to write whose folder is missing, before anything is done for it."""
+    if value is not None and not value.parent.is_dir():
+        raise click.BadParameter(f"the folder '{value.parent}' does not exist")
+    return value
+
+
 def result_option(command: F) -> F:
-    """``--out FILE`` for a result; its folder is checked before anything is measured."""
-
-    def check(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
-        if value is not None and not value.parent.is_dir():
-            raise click.BadParameter(f"the folder '{value.parent}' does not exist")
-        return value
-
+    """``--out FILE`` for a result."""
     option = click.option(
-        "--out", type=click.Path(path_type=Path, dir_okay=False), callback=check, help="Also write the result as JSON."
+        "--out",
+        type=click.Path(path_type=Path, dir_okay=False),
+        callback=in_a_folder,
+        help="Also write the result as JSON.",
     )
     return option(command)
 

@@ -15,6 +15,7 @@ from pydantic import AwareDatetime, Field
 from rankine.artifact import Artifact
 from rankine.certification.certificate import QualityCertificate
 from rankine.certification.metric_tests import Verdict
+from rankine.certification.multiplicity import Outcome
 from rankine.certification.plan import Pair, quality_certificates, quality_file, task_certificates
 from rankine.config import Frozen
 from rankine.models.variant import BASELINE
@@ -25,7 +26,7 @@ __all__ = [
     "Cost",
     "Ladder",
     "LadderStep",
-    "Trial",
+    "PlannedTest",
     "cheapest_first",
     "ladder_steps",
     "plan_tests",
@@ -60,13 +61,15 @@ class Cost(Frozen):
 
 
 class LadderStep(Cost):
-    """A variant that was tested at a margin.
+    """A variant that was tested, at the smallest margin that it passed; at the largest where it passed at none.
 
     Attributes:
         margin: largest loss of AUC; the other metrics' go with it.
         reason: of the verdict, as the certificate has it; the metric that decides need not be AUC.
         delta, ci_low, ci_high: change of AUC on the test rows and its one-sided 95 % bounds, of the task that decides.
         certificates: their files in the artifact, one a task.
+        tests: what every test of it found, at this margin and others, in their order; empty where it is the only test
+            on the test rows, and in ladders of before they were recorded.
     """
 
     margin: float = Field(gt=0)
@@ -76,6 +79,7 @@ class LadderStep(Cost):
     ci_low: float
     ci_high: float
     certificates: tuple[str, ...]
+    tests: tuple[Outcome, ...] = ()
 
 
 class Ladder(Frozen):
@@ -84,7 +88,8 @@ class Ladder(Frozen):
     Attributes:
         baseline: what speed is compared with, in PyTorch eager where there is a PyTorch model.
         rungs: every next one has a larger margin and costs less.
-        others: tested and not on the ladder: not passed, or no cheaper than a rung of its margin or a smaller one.
+        others: tested and not on the ladder: passed at no margin, or no cheaper than a rung of its margin or a
+            smaller one.
     """
 
     schema_version: Literal[1] = 1
@@ -101,7 +106,7 @@ class Ladder(Frozen):
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class PlannedTest:
     """A variant and the margin at which it is to be tested; ``p_value`` on validation rows."""
 
     variant: str
@@ -111,7 +116,7 @@ class Trial:
 
 def plan_tests(
     p_values: Mapping[tuple[str, float], float], cheapest_first: Sequence[str], margin: float
-) -> tuple[Trial, ...]:
+) -> tuple[PlannedTest, ...]:
     """Which variants are tested at which margins, in the order of the tests: the one most likely to pass first.
 
     For each margin the cheapest variant is taken that is likely to pass there, if it is cheaper than those of smaller
@@ -125,31 +130,31 @@ def plan_tests(
         cheapest_first: variants by cost.
         margin: the one that was asked for.
     """
-    chosen: dict[str, Trial] = {}
+    chosen: dict[str, PlannedTest] = {}
     for level in (_LIKELY, _POSSIBLE):
         cheaper = list(cheapest_first)
         for step in sorted({at for _, at in p_values}):
             found = next((name for name in cheaper if p_values[name, step] <= level), None)
             if found is not None:
                 if found not in chosen or step < chosen[found].margin:
-                    chosen[found] = Trial(found, step, p_values[found, step])
+                    chosen[found] = PlannedTest(found, step, p_values[found, step])
                 cheaper = cheaper[: cheaper.index(found)]
-    if not any(trial.margin <= margin for trial in chosen.values()):
+    if not any(test.margin <= margin for test in chosen.values()):
         likeliest = min(cheapest_first, key=lambda name: p_values[name, margin])
-        chosen[likeliest] = Trial(likeliest, margin, p_values[likeliest, margin])
+        chosen[likeliest] = PlannedTest(likeliest, margin, p_values[likeliest, margin])
     tests = [
-        Trial(trial.variant, at, p_value)
-        for trial in chosen.values()
+        PlannedTest(test.variant, at, p_value)
+        for test in chosen.values()
         for (variant, at), p_value in p_values.items()
-        if variant == trial.variant and at >= trial.margin
+        if variant == test.variant and at >= test.margin
     ]
     # A larger margin of a variant first, also where p-values cannot tell them apart or disagree.
-    return tuple(sorted(tests, key=lambda trial: (_largest_within(trial, p_values), -trial.margin, trial.variant)))
+    return tuple(sorted(tests, key=lambda test: (_largest_within(test, p_values), -test.margin, test.variant)))
 
 
-def _largest_within(trial: Trial, p_values: Mapping[tuple[str, float], float]) -> float:
+def _largest_within(test: PlannedTest, p_values: Mapping[tuple[str, float], float]) -> float:
     """The largest p-value of a variant at this margin or larger ones: it does not fall as the margin gets smaller."""
-    return max(p for (variant, at), p in p_values.items() if variant == trial.variant and at >= trial.margin)
+    return max(p for (variant, at), p in p_values.items() if variant == test.variant and at >= test.margin)
 
 
 def rungs_of(
@@ -184,7 +189,7 @@ def ladder_steps(artifact: Artifact, costs: Mapping[Pair, Cost]) -> list[LadderS
     """Every compressed pair with a quality certificate, passed or not."""
     deciding = quality_certificates(artifact)
     return [
-        _tested(costs[pair], deciding[pair], tuple(quality_file(*pair, task) for task in by_task))
+        _step(costs[pair], deciding[pair], tuple(quality_file(*pair, task) for task in by_task))
         for pair, by_task in task_certificates(artifact).items()
         if pair[0] != BASELINE and pair in costs
     ]
@@ -209,7 +214,8 @@ def _most_rows_ms(cost: Cost) -> float:
     return cost.p50_ms[max(cost.p50_ms, key=int)]
 
 
-def _tested(cost: Cost, certificate: QualityCertificate, files: tuple[str, ...]) -> LadderStep:
+def _step(cost: Cost, certificate: QualityCertificate, files: tuple[str, ...]) -> LadderStep:
+    outcomes = certificate.multiplicity.outcomes if certificate.multiplicity else ()
     return LadderStep(
         **dict(cost),
         margin=certificate.margin,
@@ -219,4 +225,5 @@ def _tested(cost: Cost, certificate: QualityCertificate, files: tuple[str, ...])
         ci_low=certificate.ci_low,
         ci_high=certificate.ci_high,
         certificates=files,
+        tests=tuple(each for each in outcomes if (each.variant, each.engine) == (cost.variant, cost.engine)),
     )

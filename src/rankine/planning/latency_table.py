@@ -54,12 +54,14 @@ class EngineTable(Frozen):
         layers: milliseconds of a linear layer by numeric form: ``[rows][width][columns]`` on the table's grid.
         call_ms: of a call itself, by number of rows on the grid.
         operators: of what is no linear layer.
+        scale: by numeric form, how much longer whole graphs took than the sum of their parts; 1 where it is not known.
     """
 
     version: str
     layers: Mapping[Numeric, tuple[tuple[tuple[Milliseconds, ...], ...], ...]]
     call_ms: tuple[Milliseconds, ...]
     operators: Mapping[Kind, LinearCost]
+    scale: Mapping[Numeric, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
 
 
 class Check(Frozen):
@@ -85,7 +87,8 @@ class LatencyTable(Frozen):
         machine: hash of the facts that make two machines alike.
         rows, widths: the grid on which linear layers were measured.
         lookup: of one feature's lookup, by the form of its table, an element being one float that it writes.
-        error: median over ``checks`` of how far predictions of whole graphs are off.
+        error: median over ``checks`` of how far predictions of whole graphs are off; the engines' ``scale`` comes from
+            the same graphs.
     """
 
     schema_version: Literal[1] = 1
@@ -102,7 +105,8 @@ class LatencyTable(Frozen):
     @property
     def digest(self) -> str:
         """Hash of the costs."""
-        decisive = self.model_dump(mode="json", include={"rows", "widths", "engines", "lookup"})
+        # Without defaults: a table of before there was a scale keeps its hash.
+        decisive = self.model_dump(mode="json", include={"rows", "widths", "engines", "lookup"}, exclude_defaults=True)
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:24]
 
 

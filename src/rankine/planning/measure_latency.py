@@ -1,9 +1,9 @@
-"""The latency table of this machine: layers, operators and lookups timed one by one, then checked on whole graphs."""
+"""The latency table of this machine: layers, operators and lookups timed one by one, scaled by whole graphs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -47,7 +47,7 @@ from rankine.planning.latency_table import (
 )
 from rankine.training.fit import Examples
 
-__all__ = ["ROWS", "WIDTHS", "latency_model", "measure_latency"]
+__all__ = ["ROWS", "SCALES", "WIDTHS", "latency_model", "measure_latency"]
 
 ROWS = (1, 64, 512)
 WIDTHS = (8, 16, 32, 64, 128, 256, 512, 1024)
@@ -57,7 +57,18 @@ _CHECKED: Mapping[str, Mapping[str, object]] = {
     "deepfm": {"architecture": "deepfm", "hidden": [64, 32]},
 }
 _FIELDS = 12
+SCALES = (0.25, 4.0)
+"""Bounds of what is believed: beyond them a measurement was wrong."""
 _NUMERICS: tuple[Numeric, ...] = ("fp32", "int8")
+
+
+@dataclass(frozen=True)
+class _Timed:
+    """A whole model, and what it took on each engine by number of rows."""
+
+    graph: str
+    network: Network
+    times_ms: Mapping[str, Sequence[float]]
 
 
 def latency_model(path: Path | None = None, emit: Emit = ignore) -> LatencyModel:
@@ -99,7 +110,7 @@ def measure_latency(
     Args:
         engines: names; None for all that are installed and run graphs.
         rows, widths: the grid of shapes of linear layers.
-        check: also predict and measure whole graphs.
+        check: also measure whole graphs, which scales the sums of their parts and tells how far off they are.
 
     Raises:
         EngineMissing: no engine is installed that runs graphs, or one that was named is not.
@@ -214,36 +225,67 @@ def quantized(network: Network) -> Network:
 
 
 def _checked(table: LatencyTable, engines: Mapping[str, Engine], rows: Sequence[int], emit: Emit) -> LatencyTable:
-    """The table with its error on whole models."""
+    """The table with its scales, and its error on whole models."""
+    timed: list[_Timed] = []
+    with step(emit, "check latency table", total=len(_CHECKED), unit="models") as advance:
+        for number, (graph, whole) in enumerate(_checked_models()):
+            for network in (whole, quantized(whole)):
+                times = {name: engine_ms(network, engine, rows) for name, engine in engines.items()}
+                timed.append(_Timed(graph, network, times))
+            advance(number + 1, graph)
+    table = _scaled(table, timed, rows)
+    model = LatencyModel(table)
+    checks = tuple(
+        Check(
+            graph=each.graph,
+            engine=name,
+            numeric=each.network.numeric,
+            rows=count,
+            predicted_ms=model.by_engine(each.network, count)[name],
+            measured_ms=measured[place],
+        )
+        for each in timed
+        for name, measured in each.times_ms.items()
+        for place, count in enumerate(rows)
+    )
+    error = float(np.median([check.error for check in checks]))
+    emit(Note("latency table", f"predictions of {len(_CHECKED)} whole models", {"median error": error}))
+    return table.model_copy(update={"checks": checks, "error": error})
+
+
+def _checked_models() -> Iterator[tuple[str, Network]]:
     from rankine.models.zoo import build_model
 
     numbers = DenseFeature(name="numbers", side="pair", width=8, normalization="none")
     fields = field_schema(_FIELDS)
     schema = Schema(features=(*fields.features, numbers), item_id="item")
     sizes = {name: tables.count for name, tables in random_tables(fields, 1).items()}
-    model, checks = LatencyModel(table), []
-    with step(emit, "check latency table", total=len(_CHECKED), unit="models") as advance:
-        for number, (graph, config) in enumerate(_CHECKED.items()):
-            whole = replace(network_of(build_model(schema, sizes, config)), module=None)
-            for network in (whole, quantized(whole)):
-                predicted = [model.by_engine(network, count) for count in rows]
-                for name, engine in engines.items():
-                    measured = engine_ms(network, engine, rows)
-                    checks += [
-                        Check(
-                            graph=graph,
-                            engine=name,
-                            numeric=network.numeric,
-                            rows=count,
-                            predicted_ms=predicted[place][name],
-                            measured_ms=measured[place],
-                        )
-                        for place, count in enumerate(rows)
-                    ]
-            advance(number + 1, graph)
-    error = float(np.median([check.error for check in checks]))
-    emit(Note("latency table", f"predictions of {len(_CHECKED)} whole models", {"median error": error}))
-    return table.model_copy(update={"checks": tuple(checks), "error": error})
+    for graph, config in _CHECKED.items():
+        yield graph, replace(network_of(build_model(schema, sizes, config)), module=None)
+
+
+def _scaled(table: LatencyTable, timed: Sequence[_Timed], rows: Sequence[int]) -> LatencyTable:
+    """The table with the scale of every engine and numeric form: at most rows, for which candidates are compared."""
+    model, most = LatencyModel(table), rows[-1]
+    pairs: dict[tuple[str, Numeric], list[tuple[float, float]]] = {}
+    for each in timed:
+        lookup_ms, predicted = model.lookup_ms(each.network, most), model.by_engine(each.network, most)
+        for name, measured in each.times_ms.items():
+            graph = (measured[-1] - lookup_ms, predicted[name] - lookup_ms)
+            pairs.setdefault((name, each.network.numeric), []).append(graph)
+    engines = {
+        name: engine.model_copy(
+            update={"scale": {numeric: scale_of(found) for (of, numeric), found in pairs.items() if of == name}}
+        )
+        for name, engine in table.engines.items()
+    }
+    return table.model_copy(update={"engines": engines})
+
+
+def scale_of(pairs: Sequence[tuple[float, float]]) -> float:
+    """The median of ``measured / predicted`` over graphs; within bounds, as a lookup that was slow in one of the
+    measurements may leave nothing of a small graph."""
+    return float(np.clip(np.median([measured / predicted for measured, predicted in pairs]), *SCALES))
 
 
 def _nested(values: np.ndarray) -> tuple[tuple[tuple[float, ...], ...], ...]:
@@ -251,6 +293,7 @@ def _nested(values: np.ndarray) -> tuple[tuple[tuple[float, ...], ...], ...]:
 
 
 def _is_current(table: LatencyTable) -> bool:
-    """Whether the table is of this machine and of the engines that are installed now."""
+    """Whether the table is of this machine, of the engines that are installed now, and scaled by whole models."""
     versions = {name: engine.version for name, engine in table.engines.items()}
-    return table.machine == machine_key() and versions == serving_engines()
+    scaled = all(engine.scale for engine in table.engines.values())
+    return scaled and table.machine == machine_key() and versions == serving_engines()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from rankine.certification.margins import Margins
-from rankine.certification.quality import certify_quality
+from rankine.certification.measurement import measure_quality
 from rankine.compression.search import Found
 from rankine.events import Emit, Note, step
 from rankine.models.network import NetworkScorer
 from rankine.planning.judge import ValidationJudge
-from rankine.planning.ladder import MARGINS, Trial, plan_tests
+from rankine.planning.ladder import MARGINS, PlannedTest, plan_tests
 
 __all__ = ["plan_on_validation"]
 
@@ -21,7 +21,7 @@ _RESAMPLES = 1000
 
 def plan_on_validation(
     named: Mapping[str, Found], judge: ValidationJudge, margin: float, emit: Emit
-) -> tuple[Trial, ...]:
+) -> tuple[PlannedTest, ...]:
     """What is to be tested, see :func:`rankine.planning.ladder.plan_tests`; the same metrics as a certificate has.
 
     Args:
@@ -33,30 +33,32 @@ def plan_on_validation(
     with step(emit, "plan tests on validation rows", total=len(named), unit="variants") as advance:
         for number, (name, each) in enumerate(named.items()):
             logits = NetworkScorer(each.network).logits(judge.batch)
-            p_values |= {(name, at): _p_value(judge, name, logits, at) for at in margins}
+            p_values |= {(name, at): p for at, p in zip(margins, _p_values(judge, name, logits, margins), strict=True)}
             advance(number + 1, name)
     tests = plan_tests(p_values, sorted(named, key=lambda name: named[name].cost), margin)
-    for trial in tests:
-        emit(Note("ladder", f"{trial.variant} is to be tested at {trial.margin:g}", {"validation p": trial.p_value}))
+    for test in tests:
+        emit(Note("ladder", f"{test.variant} is to be tested at {test.margin:g}", {"validation p": test.p_value}))
     return tests
 
 
-def _p_value(judge: ValidationJudge, name: str, logits: np.ndarray, margin: float) -> float:
-    """The largest over the tasks."""
-    return max(
-        certify_quality(
+def _p_values(judge: ValidationJudge, name: str, logits: np.ndarray, margins: Sequence[float]) -> list[float]:
+    """At each margin, the largest p-value of the tasks."""
+    measured = [
+        measure_quality(
             judge.labels[:, column],
             judge.baseline_logits[:, column],
             logits[:, column],
-            margin=Margins.of(margin),
             clusters=judge.clusters,
             groups=judge.clusters.get("user"),
-            variant=name,
-            engine="onnxruntime",
-            task=task.name,
             link=task.link,
-            provenance={},
             resamples=_RESAMPLES,
-        ).p_value
+        )
         for column, task in enumerate(judge.tasks)
-    )
+    ]
+    return [
+        max(
+            task.certificate(Margins.of(margin), variant=name, engine="onnxruntime", provenance={}).p_value
+            for task in measured
+        )
+        for margin in margins
+    ]

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rankine import __version__
 from rankine.artifact import Artifact, Draft, refuse_existing
 from rankine.certification.certify import certify
 from rankine.certification.ledger import split_key
@@ -69,7 +70,7 @@ def optimize_by_search(
     """
     refuse_existing(out)
     check_margin(plan.margin)
-    plan = plan.model_copy(update={"settings": _accepting(plan.settings, plan.margin)})
+    plan = plan.model_copy(update={"settings": _with_largest_loss_at_least(plan.settings, plan.margin)})
     context = open_context(parent, dataset, seed=plan.seed, cost=latency, emit=_only_progress(emit))
     judge = _judge(context, dataset)
     space = plan.space or space_of(context.baseline, seed=plan.seed)
@@ -89,12 +90,12 @@ def optimize_by_search(
     tests = plan_on_validation(named, judge, plan.margin, emit)
     record = _record(plan, space, latency, timed, named)
     with tempfile.TemporaryDirectory(prefix="rankine-search-", dir=existing_folder(out)) as scratch:
-        kept = {trial.variant: named[trial.variant] for trial in tests}
+        kept = {test.variant: named[test.variant] for test in tests}
         compressed = _compressed(parent, kept, record, Path(scratch) / "compressed")
         compiled = compile_artifact(
             compressed, engines=engines, verify_batch=rows, out=Path(scratch) / "compiled", emit=emit
         )
-        sequence = [(trial.variant, Margins.of(trial.margin)) for trial in tests]
+        sequence = [(test.variant, Margins.of(test.margin)) for test in tests]
         certified = certify(
             compiled, dataset, margin=plan.margin, sequence=sequence, out=Path(scratch) / "certified", emit=emit
         )
@@ -102,8 +103,8 @@ def optimize_by_search(
         return write_ladder(certified, rows, plan.margin, out=out, by_prediction=by_prediction, emit=emit)
 
 
-def _accepting(settings: SearchSettings, margin: float) -> SearchSettings:
-    """Settings by which what may pass at this margin is handed on."""
+def _with_largest_loss_at_least(settings: SearchSettings, margin: float) -> SearchSettings:
+    """Settings by which nothing is dropped that may pass at this margin."""
     return settings.model_copy(update={"largest_loss": max(settings.largest_loss, margin)})
 
 
@@ -127,6 +128,7 @@ def _identity(
 ) -> dict[str, str | int]:
     """What every evaluation depends on."""
     return {
+        "rankine": __version__,
         "baseline": parent.digest,
         "data": split_key(dataset.provenance, dataset.schema.split.model_dump_json()),
         "latency": latency.digest,

@@ -80,9 +80,9 @@ def _gate_gradients(trace: Trace, part: Examples, names: Sequence[str]) -> dict[
         seen[name] = value
         return value
 
-    model = trace.model
-    model.taps = {name: partial(keep, name) for name in names}
-    loss = _loss(model(torch_inputs(part.batch, model.schema)), part.targets, model.schema.tasks)
+    schema = trace.network.schema
+    with trace.tapped({name: partial(keep, name) for name in names}) as model:
+        loss = _loss(model(torch_inputs(part.batch, schema)), part.targets, schema.tasks)
     slopes = torch.autograd.grad(loss, [seen[name] for name in names], materialize_grads=True)
     found = {}
     for name, slope in zip(names, slopes, strict=True):

@@ -55,10 +55,9 @@ def differs(trace: Trace, removed: frozenset[int], smaller: Network, batch: Batc
 def masked_logits(trace: Trace, removed: frozenset[int], batch: Batch) -> np.ndarray:
     """Logits ``(rows, tasks)`` of the original network with every element that vanishes set to zero."""
     vanish = {name: trace.labels.gone(ids, removed) for name, ids in trace.ids.items()}
-    trace.model.taps = {
-        name: partial(_zeroed, gone, trace.rows_axis[name]) for name, gone in vanish.items() if gone.any()
-    }
-    return predict_logits(trace.model, batch, _ROWS_AT_ONCE)
+    taps = {name: partial(_zeroed, gone, trace.rows_axis[name]) for name, gone in vanish.items() if gone.any()}
+    with trace.tapped(taps) as model:
+        return predict_logits(model, batch, _ROWS_AT_ONCE)
 
 
 def _zeroed(gone: np.ndarray, rows_axis: int | None, value: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -20,7 +21,7 @@ from rankine.models.network import Network
 from rankine.models.rewrite.graph import Graph, failures
 from rankine.models.rewrite.shapes import run_all
 from rankine.models.schema import DenseFeature, Feature, SequenceFeature
-from rankine.models.torch_graph import GraphModel
+from rankine.models.torch_graph import GraphModel, Tap
 from rankine.models.transforms import table_of
 
 __all__ = ["Trace", "trace"]
@@ -50,10 +51,14 @@ class Trace:
     ids: dict[str, Ids] = field(default_factory=dict)
     operations: list[Operation] = field(default_factory=list)
 
-    @cached_property
-    def model(self) -> GraphModel:
-        """The network in PyTorch, made once: it copies the tables. Whoever runs it sets its taps."""
-        return GraphModel(self.network).eval()
+    @contextmanager
+    def tapped(self, taps: Mapping[str, Tap]) -> Iterator[GraphModel]:
+        """The network in PyTorch with these taps. They are gone afterwards, whatever happens: the module is shared."""
+        self._model.taps.update(taps)
+        try:
+            yield self._model
+        finally:
+            self._model.taps.clear()
 
     @property
     def unknown(self) -> tuple[str, ...]:
@@ -74,6 +79,11 @@ class Trace:
     def is_merged(self, name: str, axis: int) -> bool:
         """Whether an axis holds the rows and something else, so that single places of it cannot be addressed."""
         return self.rows_axis.get(name) == axis and self.shape(name)[axis] != 1
+
+    @cached_property
+    def _model(self) -> GraphModel:
+        """Made once: it copies the tables."""
+        return GraphModel(self.network).eval()
 
 
 def trace(network: Network) -> Trace:

@@ -87,7 +87,8 @@ class Evaluator:
             if fidelity == SKETCH:
                 network, costed = _sketched(passes, self._contexts[SKETCH])
             elif form is not None:
-                network, reports = apply_passes(self.work.network(form.key), passes[-1:], self.context)
+                last = reduced(passes[-1], FULL, self.threads)
+                network, reports = apply_passes(self.work.network(form.key), (last,), self.context)
                 reports = (*form.reports, *reports)
             else:
                 context = self._context(level or FULL)
@@ -126,7 +127,7 @@ def reduced(settings: Pass, fidelity: Fidelity, threads: int) -> Pass:
     """A pass that learns no longer than a fidelity allows, on this many threads."""
     if isinstance(settings, Distill):
         return settings.model_copy(update={"fit": _shorter(settings.fit, fidelity, threads)})
-    if isinstance(settings, Quantize) or settings.tune is None:
+    if settings.tune is None:
         return settings
     tune = settings.tune.model_copy(update={"fit": _shorter(settings.tune.fit, fidelity, threads)})
     update: dict[str, object] = {"tune": tune}

@@ -6,8 +6,9 @@ numbers: what it loses on validation rows, and what it costs. Test rows are neve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from time import monotonic
 
 from rankine.compression.recipe import Distill
@@ -66,8 +67,8 @@ def search(
     forms = _narrowed(
         evaluator, [found.passes for found in chosen if learns(found.passes)], costing, settings, clock, emit
     )
-    finals = _level(evaluator, [*untrained, *forms], FULL, clock.over(0.9), emit)
-    quantized = _quantize(evaluator, finals, space, clock.over(1.0), emit)
+    finals = _level(evaluator, [*untrained, *forms], FULL, clock.until(0.9), emit)
+    quantized = _quantize(evaluator, finals, space, clock.until(1.0), emit)
     return _handed_on(evaluator, [*finals, *quantized], costing, settings)
 
 
@@ -77,10 +78,23 @@ class _Clock:
     def __init__(self, budget_s: float | None) -> None:
         self._start, self._budget_s = monotonic(), budget_s
 
-    def over(self, share: float) -> Callable[[], bool]:
-        """Tells whether this share of the budget has been used."""
-        budget_s = self._budget_s
-        return lambda: budget_s is not None and monotonic() - self._start > share * budget_s
+    def until(self, share: float) -> _Deadline:
+        """The moment when this share of the budget has been used."""
+        return _Deadline(inf if self._budget_s is None else self._start + share * self._budget_s)
+
+
+@dataclass(frozen=True)
+class _Deadline:
+    at_s: float
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until then, none after it."""
+        return max(0.0, self.at_s - monotonic())
+
+    @property
+    def over(self) -> bool:
+        return self.left_s == 0
 
 
 def _sketch(evaluator: Evaluator, space: SearchSpace, emit: Emit) -> list[Evaluation]:
@@ -107,16 +121,16 @@ def _narrowed(
         kept = max(settings.finalists, round(settings.keep * len(forms)))
         if len(forms) <= kept:
             continue  # nothing to decide here
-        over = clock.over(0.6 * (number + 1) / len(settings.fidelities))
-        if over():
+        deadline = clock.until(0.6 * (number + 1) / len(settings.fidelities))
+        if deadline.over:
             continue  # what there is time for is spent on full trainings
-        found = _level(evaluator, forms, fidelity, over, emit)
+        found = _level(evaluator, forms, fidelity, deadline, emit)
         forms = [each.passes for each in _promoted(found, kept, costing, settings)]
     return forms
 
 
 def _level(
-    evaluator: Evaluator, forms: Sequence[Form], fidelity: Fidelity, over: Callable[[], bool], emit: Emit
+    evaluator: Evaluator, forms: Sequence[Form], fidelity: Fidelity, deadline: _Deadline, emit: Emit
 ) -> list[Evaluation]:
     """Forms at one fidelity, without those that were refused: as long as there is time, but in any case one that learns
     and all that learn nothing, which take seconds."""
@@ -126,7 +140,7 @@ def _level(
     begun = any(learns(each.passes) for each in known if each is not None and each.refused is None)
     with step(emit, f"train at {fidelity.name}", total=len(forms), unit="candidates") as advance:
         for number, form in enumerate(forms):
-            if over() and begun and learns(form) and known[number] is None:
+            if deadline.over and begun and learns(form) and known[number] is None:
                 untried += 1
                 continue
             evaluation = evaluator.train(form, fidelity)
@@ -134,29 +148,30 @@ def _level(
                 found.append(evaluation)
                 begun = begun or learns(form)
             _tell(evaluation, emit)
-            advance(number + 1, _eta(found, len(forms) - number - 1))
+            advance(number + 1, _eta(found, known[number + 1 :].count(None), deadline.left_s))
         if untried:
             emit(Note("search", f"out of time: {untried} candidates stay untried at {fidelity.name}"))
     return found
 
 
 def _quantize(
-    evaluator: Evaluator, finals: Sequence[Evaluation], space: SearchSpace, over: Callable[[], bool], emit: Emit
+    evaluator: Evaluator, finals: Sequence[Evaluation], space: SearchSpace, deadline: _Deadline, emit: Emit
 ) -> list[Evaluation]:
     """Every form that was trained in full with every quantization; the first of them also where time is over."""
     pairs = [(form, settings) for settings in space.quantizations for form in finals]
+    known = [evaluator.known((*form.passes, settings), FULL.name) for form, settings in pairs]
     found: list[Evaluation] = []
     untried = 0
     with step(emit, "quantize", total=len(pairs), unit="candidates") as advance:
         for number, (form, settings) in enumerate(pairs):
-            if over() and number >= len(finals) and evaluator.known((*form.passes, settings), FULL.name) is None:
+            if deadline.over and number >= len(finals) and known[number] is None:
                 untried += 1
                 continue
             evaluation = evaluator.quantize(form, settings)
             if evaluation.refused is None:
                 found.append(evaluation)
             _tell(evaluation, emit)
-            advance(number + 1, _eta(found, len(pairs) - number - 1))
+            advance(number + 1, _eta(found, known[number + 1 :].count(None), deadline.left_s))
         if untried:
             emit(Note("search", f"out of time: {untried} quantizations stay untried"))
     return found
@@ -220,10 +235,16 @@ def _tell(evaluation: Evaluation, emit: Emit) -> None:
     emit(Note("search", evaluation.text, figures))
 
 
-def _eta(found: Sequence[Evaluation], left: int) -> str:
-    """How long a stage will still take, by what its evaluations took so far."""
+def _eta(found: Sequence[Evaluation], left: int, room_s: float) -> str:
+    """How long a round will still take, by what its evaluations took so far.
+
+    Args:
+        left: evaluations of the round that are not known yet.
+        room_s: seconds in which it may begin one.
+    """
     like = [each for each in found if learns(each.passes)] or found  # what learns takes longest, and comes last
     if not like or not left:
         return ""
-    minutes = left * sum(each.seconds for each in like) / len(like) / 60
-    return f"about {minutes:.0f} min left" if minutes >= 1 else "less than a minute left"
+    each_s = sum(each.seconds for each in like) / len(like)
+    minutes = min(left * each_s, room_s + each_s) / 60  # the last one may begin just before the time is over
+    return f"about {minutes:.0f} min left in this round" if minutes >= 1 else "less than a minute left in this round"

@@ -9,7 +9,16 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from rankine.compression.recipe import Distill, LowRank, Pass, Prune, Quantize, ShrinkTables
+from rankine.compression.recipe import (
+    Distill,
+    LowRank,
+    Pass,
+    Prune,
+    Quantize,
+    QuotientRemainder,
+    ShrinkTables,
+    Tuning,
+)
 from rankine.config import Frozen
 from rankine.models.network import Network
 
@@ -29,12 +38,17 @@ _GRAPH_FORMS: tuple[Form, ...] = (
     (Prune(macs=0.3), ShrinkTables(bytes=0.5)),
     (Prune(macs=0.15), ShrinkTables(bytes=0.5)),
 )
+_GIANT_FORMS: tuple[Form, ...] = ((QuotientRemainder(),), (Prune(macs=0.3), QuotientRemainder()))
+"""Of networks with a table that is large enough."""
 _QUANTIZATIONS = (
     Quantize(),
-    Quantize(method="auto", sensitivity=1e-4),
-    Quantize(method="auto", tables="mixed"),
-    Quantize(method="auto", tables="int4"),
+    Quantize(tables="mixed", only_where_faster=True),
+    Quantize(tables="mixed"),
+    Quantize(sensitivity=1e-4),
+    Quantize(tables="int4"),
+    Quantize(tables="mixed", sensitivity=1e-4, tune=Tuning()),
 )
+"""The one that may be trained comes last: a search that runs out of time has the others."""
 
 
 class SearchSpace(Frozen):
@@ -42,6 +56,7 @@ class SearchSpace(Frozen):
 
     Attributes:
         forms: passes without a quantization; an empty one is the baseline as it is.
+        quantizations: the first is tried in any case, also where time is over.
     """
 
     schema_version: Literal[1] = 1
@@ -58,15 +73,21 @@ class SearchSpace(Frozen):
 
 def space_of(network: Network, *, seed: int = 0, students: int = 48) -> SearchSpace:
     """The space of a network: for a reference model ``students`` of its architecture, drawn from all combinations of
-    its sizes; and for every model what can be done on its graph."""
+    its sizes; for every model what can be done on its graph; where a table is giant, also that table as two small
+    ones."""
     drawn: list[Form] = []
     if network.module is not None:
         every = list(_student_sizes(network.module.config.model_dump(mode="json")))
         order = np.random.default_rng(seed).permutation(len(every))[:students]
         drawn = [(_student(every[place]),) for place in order]
+    graph_forms = (*_GRAPH_FORMS, *(_GIANT_FORMS if _has_giant_table(network) else ()))
     # In turns, so that a search that runs out of time has seen both kinds.
-    turns = [form for pair in zip_longest(_GRAPH_FORMS, drawn) for form in pair if form is not None]
+    turns = [form for pair in zip_longest(graph_forms, drawn) for form in pair if form is not None]
     return SearchSpace(forms=tuple(turns))
+
+
+def _has_giant_table(network: Network) -> bool:
+    return any(table.count >= QuotientRemainder().smallest for table in network.tables.values())
 
 
 def _student(sizes: Mapping[str, Any]) -> Distill:

@@ -29,7 +29,8 @@ class WorkFolder:
     Args:
         path: made when the first record is written.
         parent: the artifact whose baseline is compressed; networks are kept as its children and share its blobs.
-        identity: what all evaluations depend on: hashes of baseline, data and costs, the seed, the number of threads.
+        identity: what all evaluations depend on: version of Rankine, hashes of baseline, data and
+            costs, the seed, the number of threads.
     """
 
     def __init__(self, path: Path, parent: Artifact, identity: Mapping[str, str | int]) -> None:
