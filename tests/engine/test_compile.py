@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,8 +132,9 @@ def test_bench_engines_keeps_a_profile_when_all_run(compiled: Artifact) -> None:
     batches = {rows: small_batch(rows) for rows in PROFILE_ROWS}
     bench = bench_engines(compiled, batches, repeats=6)
     pairs = [(v, e) for v in (BASELINE, QUANTIZED) for e in build_names(compiled, v)]
-    assert [(t.variant, t.engine, t.rows) for t in bench.timings] == [
-        (*pair, rows) for pair in pairs for rows in PROFILE_ROWS
+    forms = [(*pair, form) for pair in pairs for form in ("parts", "whole") if form == "whole" or pair[1] != "eager"]
+    assert [(t.variant, t.engine, t.form, t.rows) for t in bench.timings] == [
+        (*form, rows) for form in forms for rows in PROFILE_ROWS
     ]
     for timing in bench.timings:
         assert timing.error is None
@@ -145,8 +147,25 @@ def test_bench_engines_keeps_a_profile_when_all_run(compiled: Artifact) -> None:
     assert bench.control_p50_ms > 0
     assert bench.noisy == (bench.control_spread > 0.10)
     assert EngineBench.model_validate_json(profile_path(compiled).read_text()) == bench
-    columns = {"variant", "engine", *(f"{rows} rows, ms" for rows in PROFILE_ROWS)}
-    assert [set(line) for line in bench.table_rows()] == [columns] * len(pairs)
+    columns = {"variant", "engine", "form", *(f"{rows} rows, ms" for rows in PROFILE_ROWS)}
+    assert [set(line) for line in bench.table_rows()] == [columns] * len(forms)
+    assert [(line["variant"], line["engine"], line["form"]) for line in bench.table_rows()] == forms
+    served = bench.timing(BASELINE, "onnxruntime", 64)
+    assert served is not None
+    assert served.form == "parts"
+
+
+def test_bench_engines_reads_a_result_when_it_is_from_before_the_parts(compiled: Artifact) -> None:
+    values = json.loads(bench_engines(compiled, {4: small_batch(4)}, rows=(4,), repeats=3).model_dump_json())
+    values["timings"] = [t for t in values["timings"] if t["form"] == "whole"]
+    for timing in values["timings"]:
+        del timing["form"]
+    found = EngineBench.model_validate(values)
+    assert found.served == found.timings
+    timing = found.timing(BASELINE, "onnxruntime", 4)
+    assert timing is not None
+    assert timing.form == "whole"
+    assert {line["form"] for line in found.table_rows()} == {"whole"}
 
 
 def test_bench_engines_keeps_the_error_when_an_engine_fails(compiled: Artifact) -> None:
@@ -155,10 +174,11 @@ def test_bench_engines_keeps_the_error_when_an_engine_fails(compiled: Artifact) 
     assert not profile_path(compiled).exists() or bench.timings[0].rows not in {
         timing.rows for timing in EngineBench.model_validate_json(profile_path(compiled).read_text()).timings
     }, "a run of other row counts must not replace the profile"
-    good, bad = bench.timings
+    good, whole, bad = bench.timings
     assert good.error is None
+    assert whole.error is None
     assert "was not built" in (bad.error or "")
-    assert bench.table_rows()[1]["4 rows, ms"] == "failed"
+    assert bench.table_rows()[2]["4 rows, ms"] == "failed"
     assert bench.timing(BASELINE, "onnxruntime", 4) == good
 
 

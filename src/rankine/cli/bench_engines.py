@@ -28,7 +28,10 @@ Example:
 @result_option
 @json_option
 def command(artifact: Path, rows: str, threads: int, repeats: int, out: Path | None, as_json: bool) -> None:
-    """Time every variant on every engine it was built for, interleaved, and keep it as this machine's profile."""
+    """Time every variant on every engine it was built for, interleaved, and keep it as this machine's profile.
+
+    What was built in parts is timed twice in the same rounds: in parts, as it is served, and as the whole graph.
+    """
     from rankine.artifact import Artifact
     from rankine.catalog import Catalog, catalog_beside
     from rankine.cli.render import print_json, print_lines, print_table, watch

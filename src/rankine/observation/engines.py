@@ -2,7 +2,7 @@
 
 Shared machines drift by tens of percent within minutes. So calls of all engines are interleaved in rounds, medians and
 quartiles are kept instead of means, and a fixed piece of NumPy is timed in every round: where the control moved, the
-run is noise and says so.
+run is noise and says so. What was built in parts is timed in parts, and whole beside it.
 """
 
 from __future__ import annotations
@@ -16,21 +16,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Literal
 
 import numpy as np
-from pydantic import Field
 
 from rankine.artifact import Artifact
-from rankine.compilation.compile import build_names, open_runner
+from rankine.compilation.compile import build_names, open_runner, runs_in_parts
 from rankine.compilation.engine import Runner
 from rankine.compilation.fastest import as_served, task_count
-from rankine.config import Frozen
 from rankine.environment import environment
 from rankine.errors import RankineError, UsageError
 from rankine.events import Emit, ignore, step
 from rankine.models.columns import Batch
 from rankine.models.variant import variant_names
+from rankine.observation.timings import EngineBench, EngineTiming, Form
 
 __all__ = [
     "CONTROL_LIMIT",
@@ -50,62 +48,11 @@ _CALLS_A_ROUND = 3
 _MACHINE_KEYS = ("cpu", "instruction_sets", "cores", "cores_online", "machine", "system")
 
 
-class EngineTiming(Frozen):
-    """One engine on one variant at one number of rows; times are milliseconds of ``Runner.run``, lookup included.
-
-    The rows are candidates of one request, and what is stored of an item is not computed.
-    """
-
-    variant: str
-    engine: str
-    rows: int
-    calls: int = 0
-    p50_ms: float | None = None
-    p25_ms: float | None = None
-    p75_ms: float | None = None
-    min_ms: float | None = None
-    error: str | None = None
-
-
-class EngineBench(Frozen):
-    """All timings of one run.
-
-    Attributes:
-        control_p50_ms: of the fixed control.
-        control_spread: ``(p75 - p25) / p50`` of the control over the rounds.
-        noisy: whether the control moved by more than it may.
-    """
-
-    schema_version: Literal[1] = 1
-    artifact: str
-    artifact_digest: str
-    threads: int
-    rounds: int
-    timings: tuple[EngineTiming, ...]
-    control_p50_ms: float
-    control_spread: float
-    noisy: bool
-    environment: dict[str, str | int | float]
-    machine: str = Field(description="hash that names the machine's profile")
-
-    def timing(self, variant: str, engine: str, rows: int) -> EngineTiming | None:
-        """The timing of one combination, if it was part of the run."""
-        wanted = (variant, engine, rows)
-        return next((found for found in self.timings if (found.variant, found.engine, found.rows) == wanted), None)
-
-    def table_rows(self) -> list[dict[str, str]]:
-        """One row per variant and engine: the median by number of rows, with its quartiles; ready to render."""
-        table: dict[tuple[str, str], dict[str, str]] = {}
-        for found in self.timings:
-            line = table.setdefault((found.variant, found.engine), {"variant": found.variant, "engine": found.engine})
-            line[f"{found.rows} rows, ms"] = _cell(found)
-        return list(table.values())
-
-
 @dataclass
 class _Contestant:
     variant: str
     engine: str
+    form: Form
     runner: Runner | None
     error: str | None
     milliseconds: dict[int, list[float]] = field(default_factory=dict)
@@ -124,7 +71,8 @@ def bench_engines(
 ) -> EngineBench:
     """Time engines against each other; a whole and quiet run is kept as the artifact's profile of this machine.
 
-    An engine that fails keeps its place in the result, with its error.
+    A variant that was built in parts is timed in parts and whole. An engine that fails keeps its place in the result,
+    with its error.
 
     Args:
         batches: by number of rows, random rows to run.
@@ -197,17 +145,25 @@ class _Control:
 def _open_all(artifact: Artifact, pairs: Sequence[tuple[str, str]], threads: int) -> Iterator[list[_Contestant]]:
     contestants: list[_Contestant] = []
     try:
-        for variant, engine in pairs:
+        for variant, engine, form in _forms(artifact, pairs):
             try:
-                runner = open_runner(artifact, variant, engine, threads=threads)
-                contestants.append(_Contestant(variant, engine, runner, None))
+                runner = open_runner(artifact, variant, engine, threads=threads, split=form == "parts")
+                contestants.append(_Contestant(variant, engine, form, runner, None))
             except RankineError as error:
-                contestants.append(_Contestant(variant, engine, None, str(error)))
+                contestants.append(_Contestant(variant, engine, form, None, str(error)))
         yield contestants
     finally:
         for contestant in contestants:
             if contestant.runner is not None:
                 contestant.runner.close()
+
+
+def _forms(artifact: Artifact, pairs: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str, Form]]:
+    """Each pair in each form that it was built in; one that was not built is whole, and its error is told later."""
+    for variant, engine in pairs:
+        if engine in build_names(artifact, variant) and runs_in_parts(artifact, variant, engine):
+            yield variant, engine, "parts"
+        yield variant, engine, "whole"
 
 
 def _measure(contestant: _Contestant, batch: Batch, count: int, tasks: int) -> None:
@@ -237,12 +193,17 @@ def _timing(contestant: _Contestant, count: int) -> EngineTiming:
     values = contestant.milliseconds.get(count, [])
     if contestant.error is not None or not values:
         return EngineTiming(
-            variant=contestant.variant, engine=contestant.engine, rows=count, error=contestant.error or "was not run"
+            variant=contestant.variant,
+            engine=contestant.engine,
+            form=contestant.form,
+            rows=count,
+            error=contestant.error or "was not run",
         )
     p25, p50, p75 = (float(value) for value in np.percentile(values, (25, 50, 75)))
     return EngineTiming(
         variant=contestant.variant,
         engine=contestant.engine,
+        form=contestant.form,
         rows=count,
         calls=len(values),
         p50_ms=p50,
@@ -250,12 +211,6 @@ def _timing(contestant: _Contestant, count: int) -> EngineTiming:
         p75_ms=p75,
         min_ms=min(values),
     )
-
-
-def _cell(found: EngineTiming) -> str:
-    if found.p50_ms is None or found.p25_ms is None or found.p75_ms is None:
-        return "failed"
-    return f"{found.p50_ms:.3f} ({found.p25_ms:.3f}-{found.p75_ms:.3f})"
 
 
 def _check_batches(batches: Mapping[int, Batch], rows: Sequence[int]) -> None:

@@ -1,0 +1,83 @@
+"""What the engine benchmark found: a record a combination, and all of one run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from rankine.config import Frozen
+
+__all__ = ["EngineBench", "EngineTiming", "Form"]
+
+Form = Literal["parts", "whole"]
+"""How a build is run: in parts, by when their values are known, or as the whole graph."""
+
+
+class EngineTiming(Frozen):
+    """One engine on one variant at one number of rows; times are milliseconds of ``Runner.run``, lookup included.
+
+    The rows are candidates of one request, and what is stored of an item is not computed.
+
+    Attributes:
+        form: a variant that was built in parts is also timed as the whole graph.
+    """
+
+    variant: str
+    engine: str
+    form: Form = "whole"
+    rows: int
+    calls: int = 0
+    p50_ms: float | None = None
+    p25_ms: float | None = None
+    p75_ms: float | None = None
+    min_ms: float | None = None
+    error: str | None = None
+
+
+class EngineBench(Frozen):
+    """All timings of one run.
+
+    Attributes:
+        control_p50_ms: of the fixed control.
+        control_spread: ``(p75 - p25) / p50`` of the control over the rounds.
+        noisy: whether the control moved by more than it may.
+    """
+
+    schema_version: Literal[1] = 1
+    artifact: str
+    artifact_digest: str
+    threads: int
+    rounds: int
+    timings: tuple[EngineTiming, ...]
+    control_p50_ms: float
+    control_spread: float
+    noisy: bool
+    environment: dict[str, str | int | float]
+    machine: str = Field(description="hash that names the machine's profile")
+
+    @property
+    def served(self) -> tuple[EngineTiming, ...]:
+        """Those of the form in which each variant is served on each engine: in parts, where it has any."""
+        in_parts = {(found.variant, found.engine) for found in self.timings if found.form == "parts"}
+        return tuple(t for t in self.timings if t.form == "parts" or (t.variant, t.engine) not in in_parts)
+
+    def timing(self, variant: str, engine: str, rows: int) -> EngineTiming | None:
+        """The timing of one combination in the form that is served, if it was part of the run."""
+        wanted = (variant, engine, rows)
+        return next((found for found in self.served if (found.variant, found.engine, found.rows) == wanted), None)
+
+    def table_rows(self) -> list[dict[str, str]]:
+        """One row per variant, engine and form: the median by number of rows, with its quartiles; ready to render."""
+        table: dict[tuple[str, str, str], dict[str, str]] = {}
+        for found in self.timings:
+            key = (found.variant, found.engine, found.form)
+            line = table.setdefault(key, dict(zip(("variant", "engine", "form"), key, strict=True)))
+            line[f"{found.rows} rows, ms"] = _cell(found)
+        return list(table.values())
+
+
+def _cell(found: EngineTiming) -> str:
+    if found.p50_ms is None or found.p25_ms is None or found.p75_ms is None:
+        return "failed"
+    return f"{found.p50_ms:.3f} ({found.p25_ms:.3f}-{found.p75_ms:.3f})"
