@@ -219,12 +219,28 @@ def test_neighbors_are_fetched_as_one_when_a_concatenation_stays() -> None:
     assert [(column.source, column.shape) for column in split.plan.request] == [("computed", (8,))]
 
 
+def _number_of_rows(sketch: Sketch, name: str) -> str:
+    """``[x.shape[0]]`` as exporters write it."""
+    rows = sketch.node("Gather", [sketch.node("Shape", [name], (2,)), sketch.constant(0, np.int64)], (), axis=0)
+    return sketch.node("Reshape", [rows, sketch.sizes(1)], (1,))
+
+
+def test_mask_of_a_history_is_the_requests_when_its_positions_are_written_out_for_every_row() -> None:
+    """``torch.arange(6).repeat(x.shape[0], 1) < length``, where ``x`` is of the item."""
+    sketch = _sketch(pair=False)
+    sizes = sketch.node("Concat", [_number_of_rows(sketch, "i"), sketch.sizes(1)], (2,), axis=0)
+    positions = sketch.node("Tile", [sketch.constant([range(6)]), sizes], (6,))
+    mask = sketch.node("Cast", [sketch.node("Less", [positions, "r"], (6,))], (6,), to=onnx.TensorProto.FLOAT)
+    split = _proved(sketch.model(sketch.node("MatMul", [mask, sketch.weight(6, 3)], (3,))))
+    assert split.plan.kept_whole == ()
+    assert split.plan.work.candidate == 0
+    assert split.plan.catalog == ()
+
+
 def test_zeros_for_every_row_need_no_feature_when_they_are_only_added() -> None:
     """What exporters write for ``torch.zeros(x.shape[0], 1)``: of ``i`` the number of rows only is read."""
     sketch = _sketch(pair=False)
-    rows = sketch.node("Gather", [sketch.node("Shape", ["i"], (2,)), sketch.constant(0, np.int64)], (), axis=0)
-    one = sketch.node("Reshape", [rows, sketch.sizes(1)], (1,))
-    sizes = sketch.node("Concat", [one, sketch.sizes(1)], (2,), axis=0)
+    sizes = sketch.node("Concat", [_number_of_rows(sketch, "i"), sketch.sizes(1)], (2,), axis=0)
     zeros = sketch.node("ConstantOfShape", [sizes], (1,))
     products = [sketch.node("MatMul", [name, sketch.weight(6, 1)], (1,)) for name in ("i", "r")]
     for product in products:

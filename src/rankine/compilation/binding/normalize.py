@@ -19,6 +19,8 @@ from rankine.models.rewrite.graph import Graph, attribute, reads, renamed
 
 __all__ = ["normalized"]
 
+_COMPARISONS = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
+_BROADCASTING = (*_COMPARISONS, "Add", "Div", "Max", "Min", "Mul", "Sub", "Where")
 _SIZED = {"Reshape": 1, "Expand": 1}
 """Operators that read sizes, and where."""
 
@@ -40,7 +42,7 @@ def normalized(model: onnx.ModelProto, sides: Mapping[str, Binding]) -> Graph:
         node = _cast(emitter, _without_filled(emitter, node, filled))
         if not _unfolded(emitter, node, folds) and not _split_apart(emitter, node):
             emitter.keep(node)
-        if node.op_type == "ConstantOfShape":
+        if node.op_type in ("ConstantOfShape", "Tile"):
             _note_filled(emitter, node, filled)
     emitter.graph.prune()
     return emitter.graph
@@ -86,18 +88,22 @@ def _sized(emitter: Emitter, node: onnx.NodeProto) -> None:
 
 
 def _note_filled(emitter: Emitter, node: onnx.NodeProto, filled: dict[str, np.ndarray]) -> None:
-    """Remember one row of what holds the same number in all rows."""
+    """Remember one row of what is the same in all rows."""
     fact = emitter.facts[node.output[0]]
-    if fact.shape is not None and sum(isinstance(dim, Rows) for dim in fact.shape) == 1:
+    if fact.shape is None or sum(isinstance(dim, Rows) for dim in fact.shape) != 1 or Rows() not in fact.shape:
+        return
+    sizes = [1 if isinstance(dim, Rows) else dim for dim in fact.shape]
+    if node.op_type == "ConstantOfShape":
         value = attribute(node, "value")
         number = np.zeros(1, np.float32) if value is None else numpy_helper.to_array(value)
-        sizes = [1 if isinstance(dim, Rows) else dim for dim in fact.shape]
         filled[node.output[0]] = np.full(sizes, number.reshape(-1)[0], fact.dtype)
+    elif (row := emitter.graph.constants.get(emitter.aliases.get(node.input[0], node.input[0]))) is not None:
+        filled[node.output[0]] = np.tile(row, [size // own for size, own in zip(sizes, row.shape, strict=True)])
 
 
 def _without_filled(emitter: Emitter, node: onnx.NodeProto, filled: dict[str, np.ndarray]) -> onnx.NodeProto:
     """An elementwise node that reads one row of such a value, broadcast: how many there are does not matter."""
-    if node.op_type not in ("Add", "Div", "Max", "Min", "Mul", "Sub", "Where") or not filled.keys() & set(node.input):
+    if node.op_type not in _BROADCASTING or not filled.keys() & set(node.input):
         return node
     names = emitter.aliases | {name: emitter.constant(row, row.dtype) for name, row in filled.items()}
     copy = renamed(node, {name: names[name] for name in node.input if name in names})

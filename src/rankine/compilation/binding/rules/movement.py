@@ -172,9 +172,7 @@ def _expand(read: Reading) -> list[Out]:
 
 
 def _tile(read: Reading) -> list[Out]:
-    shape, repeats = read.shape(), read.constant(1)
-    times = [1] * len(shape) if repeats is None else [int(time) for time in repeats]
-    return [Out(tuple(_times(dim, time) for dim, time in zip(shape, times, strict=True)))]
+    return [Out(tuple(_times(dim, time) for dim, time in zip(read.shape(), read.content(1), strict=True)))]
 
 
 def _pad(read: Reading) -> list[Out]:
@@ -192,12 +190,12 @@ def _pad(read: Reading) -> list[Out]:
     return [Out(tuple(grown))]
 
 
-def _times(dim: Dim, times: int) -> Dim:
+def _times(dim: Dim, times: Dim) -> Dim:
     if isinstance(dim, Rows):
         if times != 1:
             raise Unprovable(_MOVES)
         return dim
-    return dim * times
+    return Rows(dim * times.factor) if isinstance(times, Rows) else dim * times
 
 
 def _content(read: Reading) -> tuple[Dim, ...] | None:
