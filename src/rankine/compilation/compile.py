@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from rankine.artifact import Artifact, Draft, refuse_existing, sha256_of
-from rankine.compilation.binding import Settings
+from rankine.compilation.binding import BindingPlan, Settings
 from rankine.compilation.engine import Build, Capabilities, Engine, Runner, Target
 from rankine.compilation.engines import installed, load_engine
 from rankine.compilation.split_model import LAYOUT_FILE, PLAN_FILE, SplitModels, open_split, write_split
@@ -24,7 +24,16 @@ from rankine.events import Emit, ignore, step
 from rankine.models.columns import Batch
 from rankine.models.variant import Model, load_model, variant_names
 
-__all__ = ["build_names", "compile_artifact", "is_split", "open_parts", "open_runner", "read_build", "runs_in_parts"]
+__all__ = [
+    "build_names",
+    "compile_artifact",
+    "is_split",
+    "open_parts",
+    "open_runner",
+    "read_binding_plan",
+    "read_build",
+    "runs_in_parts",
+]
 
 _OF_WHAT_WAS_BUILT = ("plan.json", "ladder.json")
 _SPLIT = Settings()
@@ -164,6 +173,15 @@ def open_parts(artifact: Artifact, variant: str) -> tuple[SplitModels, Runner | 
 def is_split(artifact: Artifact, variant: str) -> bool:
     """Whether a variant was taken apart."""
     return f"{_split_folder(variant)}/{PLAN_FILE}" in artifact
+
+
+def read_binding_plan(artifact: Artifact, variant: str) -> BindingPlan:
+    """How a variant was taken apart.
+
+    Raises:
+        ArtifactError: it was not.
+    """
+    return artifact.read_json(f"{_split_folder(variant)}/{PLAN_FILE}", BindingPlan)
 
 
 def runs_in_parts(artifact: Artifact, variant: str, engine: str) -> bool:

@@ -18,8 +18,7 @@ from rankine.certification.plan import (
     parity_certificates,
     quality_certificates,
 )
-from rankine.compilation.binding.plan import BindingPlan
-from rankine.compilation.compile import build_names, read_build, runs_in_parts
+from rankine.compilation.compile import build_names, read_binding_plan, read_build, runs_in_parts
 from rankine.errors import ArtifactError, CertificateRequired, UsageError
 from rankine.models.variant import read_variant, variant_names
 
@@ -91,8 +90,7 @@ def _rounds_items(artifact: Artifact, variant: str, engine: str) -> bool:
     """Whether a build runs in parts that store less of an item than FP32: its scores are not those of the whole."""
     if not runs_in_parts(artifact, variant, engine):
         return False
-    plan = artifact.read_json(f"variants/{variant}/split/plan.json", BindingPlan)
-    return any(column.storage != "float32" for column in plan.stored)
+    return any(column.storage != "float32" for column in read_binding_plan(artifact, variant).stored)
 
 
 def _default_variant(artifact: Artifact, plan: Plan | None, allow_uncertified: bool) -> str:
