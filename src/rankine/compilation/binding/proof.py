@@ -16,7 +16,7 @@ from rankine.compilation.binding.split import SplitModel
 from rankine.compilation.engines.reference import widen
 from rankine.config import Frozen
 from rankine.models.onnx_session import open_session
-from rankine.models.rewrite.graph import reads
+from rankine.models.rewrite.graph import attribute, reads
 
 __all__ = ["Proof", "prove"]
 
@@ -52,7 +52,7 @@ class Proof(Frozen):
 
 @dataclass(frozen=True)
 class _Rounded:
-    """Of a graph: sums of rounded layers, with the value of one step of an accumulator ``(width,)``; and the codes that
+    """Of a graph: sums of rounded layers, with the value of one step of an accumulator, broadcast; and the codes that
     come next."""
 
     units: Mapping[str, np.ndarray]
@@ -111,13 +111,19 @@ def _rounded(model: onnx.ModelProto) -> _Rounded:
         if node.op_type in ("Gemm", "MatMul") and len(scales) == 2 and behind == 0:
             units[node.output[0]] = scales[0].astype(np.float64) * scales[1]
             behind = 1
-        elif node.op_type == "Add" and behind == 1 and (own := next((n for n in node.input if n in units), None)):
-            units[node.output[0]] = units[own]
+        elif node.op_type in ("Add", "Transpose") and behind == 1 and units.keys() & set(node.input):
+            own = next(units[name] for name in node.input if name in units)
+            units[node.output[0]] = own if node.op_type == "Add" else _turned(own, attribute(node, "perm"))
         elif node.op_type == "QuantizeLinear" and behind == 1:
             codes.append(node.output[0])
             behind = 2
         passed |= dict.fromkeys(node.output, behind)
     return _Rounded(units, tuple(codes))
+
+
+def _turned(units: np.ndarray, order: Sequence[int]) -> np.ndarray:
+    """For a value with its axes in another order."""
+    return units.reshape((1,) * (len(order) - units.ndim) + units.shape).transpose(order)
 
 
 def _like(model: onnx.ModelProto) -> onnx.ModelProto:
