@@ -12,7 +12,7 @@ import pytest
 from rankine.errors import ConfigError, UsageError
 from rankine.observation.report import render_report
 from rankine.observation.report.labels import human_bytes, milliseconds, signed
-from rankine.observation.report.view import comparison, engine_table, headlines, metric_table
+from rankine.observation.report.view import comparison, engine_table, headlines, metric_table, split_table
 from rankine.observation.result import DemoResult
 from sample_result import full_result, minimal_result, swept
 
@@ -164,6 +164,37 @@ def test_fastest_is_marked_in_each_column_when_engines_differ() -> None:
     assert [[cell.best for cell in row.cells] for row in rows] == [[False, True], [True, False], [False, False]]
     assert rows[0].cells[0].detail == "1.90 – 2.10"
     assert rows[2].cells[0].detail == "not installed"
+
+
+def test_forms_are_lines_of_their_own_when_a_variant_was_timed_in_parts(full: dict[str, Any], page: str) -> None:
+    record = DemoResult.model_validate(full)
+    _, rows = engine_table(record.engines)
+    forms = [row.form for row in rows if (row.variant, row.engine) == ("student-int8", "openvino")]
+    assert forms == ["in parts", "whole"]
+    assert [row.form for row in rows if row.engine == "pytorch"] == ["whole"]
+    engines = dict(comparison(record))["engine"]
+    assert {role: cell.detail for role, cell in engines.items()} == {
+        "baseline": "", "bare_engine": "", "best": "in parts",
+    }  # fmt: skip
+    assert "baseline-int8, whole on openvino: 7.26 ms" in page
+    assert "baseline-int8, in parts on openvino: 5.08 ms" in page
+    assert "student-int8 on openvino: 4.62 ms" in page
+
+
+def test_gain_of_the_split_is_shown_when_the_served_variant_has_parts(full: dict[str, Any], page: str) -> None:
+    counts, [whole, parts, ratio] = split_table(DemoResult.model_validate(full))
+    assert counts == [1, 64, 512]
+    assert [cell.text for cell in whole[1]] == ["0.297", "1.32", "6.60"]
+    assert [cell.text for cell in parts[1]] == ["0.208", "0.924", "4.62"]
+    assert [(cell.text, cell.best) for cell in ratio[1]] == [("0.700", True)] * 3
+    assert "62% of the multiply-adds are left for a row; 4.8 MB are stored of all items." in page
+    assert "runs whole" not in page
+
+
+def test_page_says_that_the_variant_is_whole_when_it_has_no_parts(tmp_path: Path) -> None:
+    page = render_report(minimal_result(), tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "The variant that is served runs whole" in page
+    assert split_table(parsed()) == ([], [])
 
 
 def test_caution_is_shown_when_generator_was_the_bottleneck(full: dict[str, Any], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import click
 from rankine.cli.options import json_option, margin_option
 
 if TYPE_CHECKING:
-    from rankine.observation.result import DemoResult, Measured
+    from rankine.observation.result import DemoResult, Measured, SplitGain
 
 EPILOG = """\b
 Examples:
@@ -69,7 +69,7 @@ def _show(result: DemoResult) -> None:
 
     contestants = result.contestants()
     rows: list[tuple[str, ...]] = [
-        ("runs", *(f"{m.variant} on {m.engine}" for m in contestants.values())),
+        ("runs", *(f"{m.variant} on {m.engine}{', in parts' * (m.form == 'parts')}" for m in contestants.values())),
         ("test AUC", *(_number(m.auc, ".5f") for m in contestants.values())),
     ]
     for count in ("1", "64", "512"):
@@ -88,6 +88,8 @@ def _show(result: DemoResult) -> None:
     ratios, certificate = result.ratios, result.certificate
     lines = [("latency, 512 rows", f"{_number(ratios.latency_512, '.3f')} of the baseline's")]
     lines.append(("throughput", f"{_number(ratios.throughput, '.1f')} times the baseline's"))
+    if result.split:
+        lines.append(("split alone", _split(result.split)))
     if certificate:
         low = f"lower bound {certificate.ci_low:+.5f}, margin {certificate.margin:g}, {certificate.rows:,} rows"
         lines.append(("certificate", f"{certificate.verdict}: AUC {certificate.delta:+.5f}, {low}"))
@@ -95,6 +97,15 @@ def _show(result: DemoResult) -> None:
         lines += [("other metrics", ", ".join(others))] if others else []
         lines += [("harmed", name) for name in certificate.harmed]
     print_lines(lines + [("note", note) for note in ([ratios.note] if ratios.note else []) + list(result.notes)])
+
+
+def _split(split: SplitGain) -> str:
+    told = ", ".join(
+        f"{ratio:.3f} at {rows} row{'' if rows == '1' else 's'} "
+        f"({split.whole_p50_ms[rows]:.3f} -> {split.parts_p50_ms[rows]:.3f} ms)"
+        for rows, ratio in split.ratios.items()
+    )
+    return f"of the whole graph's latency {told}"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -1,4 +1,7 @@
-"""Who is compared: the baseline, the best engine on the uncompressed model, and the compressed artifact."""
+"""Who is compared: the baseline, the best engine on the uncompressed model, and the compressed artifact.
+
+Only the last is run in parts: the others are what a user would have without Rankine.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from rankine.errors import EngineError
 from rankine.models.variant import BASELINE, read_variant
 from rankine.observation.engines import EngineBench, EngineTiming
 from rankine.observation.result import Role
+from rankine.observation.timings import Form
 
 __all__ = ["Contestant", "contestants"]
 
@@ -20,10 +24,11 @@ _DECISIVE_ROWS = 512
 
 @dataclass(frozen=True)
 class Contestant:
-    """One (variant, engine) of the comparison, and whether its certificate lets it be served."""
+    """One (variant, engine) of the comparison in one form, and whether its certificate lets it be served."""
 
     variant: str
     engine: str
+    form: Form
     certified: bool
 
 
@@ -31,20 +36,19 @@ def contestants(artifact: Artifact, bench: EngineBench) -> dict[Role, Contestant
     """The three that are served and put under load.
 
     ``baseline`` is the trained module itself, in the engine that needs its checkpoint; ``bare_engine`` the fastest
-    engine on the baseline or its plain INT8 form; ``best`` what the plan serves, or the fastest compressed variant
-    where no certificate passed (then it is marked as not certified).
+    engine on the baseline or its plain INT8 form, the whole graph; ``best`` what the plan serves, in parts where there
+    are any, or the fastest compressed variant where no certificate passed (then it is marked as not certified).
 
     Raises:
         EngineError: an engine that the comparison needs did not run.
     """
-    eager = [
-        t for t in bench.timings if t.variant == BASELINE and load_engine(t.engine).capabilities().needs_checkpoint
-    ]
+    whole = [t for t in bench.timings if t.form == "whole"]
+    eager = [t for t in whole if t.variant == BASELINE and load_engine(t.engine).capabilities().needs_checkpoint]
     uncompressed = [
-        t for t in bench.timings if _is_uncompressed(artifact, t.variant) and t.engine not in {e.engine for e in eager}
+        t for t in whole if _is_uncompressed(artifact, t.variant) and t.engine not in {e.engine for e in eager}
     ]
     plan = _compressed_plan(artifact)
-    compressed = [t for t in bench.timings if not _is_uncompressed(artifact, t.variant)]
+    compressed = [t for t in bench.served if not _is_uncompressed(artifact, t.variant)]
     best = [t for t in compressed if plan is None or (t.variant, t.engine) == (plan.variant, plan.engine)]
     found: dict[Role, EngineTiming] = {
         "baseline": _fastest(eager, "the baseline in PyTorch"),
@@ -53,7 +57,7 @@ def contestants(artifact: Artifact, bench: EngineBench) -> dict[Role, Contestant
     }
     certified = certified_pairs(artifact)
     return {
-        role: Contestant(timing.variant, timing.engine, (timing.variant, timing.engine) in certified)
+        role: Contestant(timing.variant, timing.engine, timing.form, (timing.variant, timing.engine) in certified)
         for role, timing in found.items()
     }
 

@@ -48,7 +48,8 @@ def measure_servers(
     server_cores, generator_cores = _share_cores()
     figures = HttpFigures(config.slo_ms)
     for role, contestant in chosen.items():
-        emit(Note("serve", f"{role}: {contestant.variant} on {contestant.engine}"))
+        in_parts = contestant.form == "parts"
+        emit(Note("serve", f"{role}: {contestant.variant} on {contestant.engine}{', in parts' if in_parts else ''}"))
         with running_server(
             artifact.path,
             variant=contestant.variant,
@@ -56,6 +57,7 @@ def measure_servers(
             catalog=catalog,
             cores=server_cores,
             certified=contestant.certified,
+            split=in_parts,
         ) as url:
             load = LoadConfig(
                 url=url,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from rankine.artifact import Artifact
 from rankine.certification import QualityCertificate
 from rankine.certification.plan import aucs, certified_pairs, quality_certificates
+from rankine.compilation.compile import read_binding_plan
 from rankine.data import Dataset
 from rankine.demo.config import SCRATCH, DemoConfig
 from rankine.demo.contest import Contestant
@@ -23,8 +24,10 @@ from rankine.observation.result import (
     Point,
     Ratios,
     Role,
+    SplitGain,
     Training,
 )
+from rankine.observation.timings import FORMS, Form
 from rankine.planning.ladder import read_ladder
 from rankine.training.record import TRAINING_FILE, TrainingRecord
 
@@ -51,10 +54,12 @@ def assemble(
         bare_engine=measured["bare_engine"],
         ratios=_ratios(measured, http),
         certificate=None if certificate is None else _summary(certificate),
+        split=_split_gain(artifact, bench, best, items=len(dataset.item_ids)),
         engines=tuple(
             EngineTiming(
                 variant=t.variant,
                 engine=t.engine,
+                form=t.form,
                 rows=t.rows,
                 p50_ms=t.p50_ms,
                 p25_ms=t.p25_ms,
@@ -63,7 +68,7 @@ def assemble(
             )
             for t in bench.timings
         ),
-        points=_points(artifact, bench),
+        points=_points(artifact, bench, chosen["bare_engine"]),
         http=http.closed,
         sweeps=http.sweeps,
         training=Training(history=tuple(Epoch.model_validate(epoch.model_dump()) for epoch in record.result.history)),
@@ -78,19 +83,41 @@ def _measured(
     artifact: Artifact, bench: EngineBench, contestant: Contestant, http: HttpFigures, role: Role
 ) -> Measured:
     variant, engine = contestant.variant, contestant.engine
-    timings = {str(t.rows): t.p50_ms for t in bench.timings if (t.variant, t.engine) == (variant, engine)}
     closed, found = http.closed[role].latency, http.sweeps[role]
     root = f"variants/{variant}"
     return Measured(
         auc=aucs(artifact).get((variant, engine)),
         engine=engine,
         variant=variant,
-        engine_p50_ms={rows: p50 for rows, p50 in timings.items() if p50 is not None},
+        form=contestant.form,
+        engine_p50_ms=_p50_ms(bench, variant, engine, contestant.form),
         http_p50_ms=closed.p50_ms if closed else None,
         http_p99_ms=closed.p99_ms if closed else None,
         goodput_rps=found.goodput_rps,
         size_bytes=artifact.size_bytes(f"{root}/tables/") + artifact.size_bytes(f"{root}/graph.onnx"),
         note=_sweep_note(found),
+    )
+
+
+def _p50_ms(bench: EngineBench, variant: str, engine: str, form: Form) -> dict[str, float]:
+    """By number of rows."""
+    wanted = (variant, engine, form)
+    found = [timing for timing in bench.timings if (timing.variant, timing.engine, timing.form) == wanted]
+    return {str(timing.rows): timing.p50_ms for timing in found if timing.p50_ms is not None}
+
+
+def _split_gain(artifact: Artifact, bench: EngineBench, best: Contestant, items: int) -> SplitGain | None:
+    """Of the best variant, in parts against whole; None where it has no parts."""
+    if best.form == "whole":
+        return None
+    plan = read_binding_plan(artifact, best.variant)
+    parts, whole = (_p50_ms(bench, best.variant, best.engine, form) for form in FORMS)
+    return SplitGain(
+        whole_p50_ms=whole,
+        parts_p50_ms=parts,
+        ratios={rows: parts[rows] / whole[rows] for rows in parts if rows in whole},
+        macs_per_row=plan.work.share,
+        stored_bytes=plan.stored_bytes_per_item * items,
     )
 
 
@@ -121,19 +148,30 @@ def _summary(certificate: QualityCertificate) -> CertificateSummary:
     return CertificateSummary.model_validate(certificate.model_dump(mode="json", exclude={"slices"}) | of_auc | harmed)
 
 
-def _points(artifact: Artifact, bench: EngineBench) -> tuple[Point, ...]:
+def _points(artifact: Artifact, bench: EngineBench, bare: Contestant) -> tuple[Point, ...]:
+    """Every pair in the form in which it is served, and the bare engine in its own."""
     known = aucs(artifact)
     certified = certified_pairs(artifact)
-    points = []
-    for timing in bench.timings:
-        pair = (timing.variant, timing.engine)
-        if timing.rows == 512 and timing.p50_ms is not None and pair in known:
-            variant, engine = pair
-            may_serve = pair in certified
-            points.append(
-                Point(variant=variant, engine=engine, auc=known[pair], p50_ms_512=timing.p50_ms, certified=may_serve)
-            )
-    return tuple(points)
+    of_bare = (bare.variant, bare.engine, bare.form)
+    shown = [t for t in bench.timings if t in bench.served or (t.variant, t.engine, t.form) == of_bare]
+    return tuple(
+        Point(
+            variant=timing.variant,
+            engine=timing.engine,
+            form=timing.form,
+            auc=known[timing.variant, timing.engine],
+            p50_ms_512=timing.p50_ms,
+            certified=(timing.variant, timing.engine) in certified,
+        )
+        for timing in shown
+        if timing.rows == 512 and timing.p50_ms is not None and (timing.variant, timing.engine) in known
+    )
+
+
+def _left_in_parts(artifact: Artifact, best: Contestant) -> str:
+    if best.form == "whole":
+        return ""
+    return f" as a whole graph, of which {read_binding_plan(artifact, best.variant).work.share:.1%} are left for a row"
 
 
 def _controls(artifact: Artifact) -> dict[str, dict[str, float | int | str]]:
@@ -166,13 +204,19 @@ def _notes(
         f"best epoch {record.result.best_epoch} of {len(record.result.history)}."
         if record.result.converged
         else "The baseline's training was ended before validation stopped improving: do not trust the comparison.",
-        f"The served variant has {best.macs_per_row / baseline.macs_per_row:.1%} of the baseline's multiply-adds.",
+        f"The served variant has {best.macs_per_row / baseline.macs_per_row:.1%} of the baseline's multiply-adds"
+        f"{_left_in_parts(artifact, chosen['best'])}.",
         f"Engines: one thread, {bench.rounds} interleaved rounds, control {bench.control_p50_ms:.3f} ms with quartiles "
         f"{bench.control_spread:.1%} apart{': NOISY, run it again' if bench.noisy else ''}.",
         "HTTP: one core for the server, the others for the load generator; the same front for all contestants.",
     ]
     if dataset.best_auc is not None:
         notes.append(f"The data is synthetic; the model that made the labels has an AUC of {dataset.best_auc:.5f}.")
+    if any(timing.form == "parts" for timing in bench.timings):
+        notes.append(
+            "A variant that was built in parts is served, certified and judged in parts; its whole graph, which the "
+            "bare engine runs, gives the same scores but for rounding, and is shown with the AUC of the parts."
+        )
     if not chosen["best"].certified:
         notes.append("NO compressed variant passed its certificate; the fastest one is shown, and would not be served.")
     return tuple(notes)

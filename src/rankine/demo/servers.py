@@ -22,9 +22,19 @@ _STOP_S = 30.0
 
 @contextmanager
 def running_server(
-    artifact: Path, *, variant: str, engine: str, catalog: Path, cores: Sequence[int], certified: bool
+    artifact: Path,
+    *,
+    variant: str,
+    engine: str,
+    catalog: Path,
+    cores: Sequence[int],
+    certified: bool,
+    split: bool = True,
 ) -> Iterator[str]:
     """Start ``rankine serve`` on a free port; yields its URL, and stops it with SIGTERM.
+
+    Args:
+        split: False serves the whole graph of what was built in parts.
 
     Raises:
         EngineError: the server ended before it was ready; carries its last lines.
@@ -32,6 +42,8 @@ def running_server(
     command = [sys.executable, "-m", "rankine", "serve", str(artifact)]
     command += ["--variant", variant, "--engine", engine, "--catalog", str(catalog), "--port", "0"]
     command += ["--cores", ",".join(map(str, cores))]
+    if not split:
+        command.append("--no-split")
     if not certified:
         command.append("--allow-uncertified")
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)

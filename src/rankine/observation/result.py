@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from rankine.config import Frozen
 from rankine.observation.load.record import LoadResult
 from rankine.observation.load.sweep import SweepResult
+from rankine.observation.timings import Form
 from rankine.planning.ladder import Ladder
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Point",
     "Ratios",
     "Role",
+    "SplitGain",
     "Training",
 ]
 
@@ -33,7 +35,7 @@ ROLES: tuple[Role, ...] = ("baseline", "bare_engine", "best")
 
 
 class Measured(Frozen):
-    """One contestant: a variant on an engine.
+    """One contestant: a variant on an engine, whole or in parts.
 
     ``engine_p50_ms`` is the engine alone, one thread, by number of rows (``"1"``, ``"64"``, ``"512"``); ``http_*`` are
     seen by a single client in a closed loop with 512 candidates; ``goodput_rps`` is the highest rate that held the SLO
@@ -43,6 +45,7 @@ class Measured(Frozen):
     auc: float | None = None
     engine: str
     variant: str
+    form: Form = "whole"
     engine_p50_ms: dict[str, float]
     http_p50_ms: float | None = None
     http_p99_ms: float | None = None
@@ -104,6 +107,7 @@ class EngineTiming(Frozen):
 
     variant: str
     engine: str
+    form: Form = "whole"
     rows: int = Field(gt=0)
     p50_ms: float | None = None
     p25_ms: float | None = None
@@ -112,13 +116,31 @@ class EngineTiming(Frozen):
 
 
 class Point(Frozen):
-    """One variant on one engine in the plane of latency and quality."""
+    """One variant on one engine in the plane of latency and quality, in the form in which it is served."""
 
     variant: str
     engine: str
+    form: Form = "whole"
     auc: float
     p50_ms_512: float = Field(gt=0)
     certified: bool
+
+
+class SplitGain(Frozen):
+    """What the split alone gives: ``best`` in parts against the whole graph of the same variant on the same engine.
+
+    Attributes:
+        whole_p50_ms, parts_p50_ms: of the engine, one thread, by number of rows, in the same run.
+        ratios: parts over whole, by number of rows; lower is better.
+        macs_per_row: share of the multiply-adds of a row that is left for the row.
+        stored_bytes: what is stored of all items of the catalog beside their features.
+    """
+
+    whole_p50_ms: dict[str, float]
+    parts_p50_ms: dict[str, float]
+    ratios: dict[str, float]
+    macs_per_row: float = Field(ge=0)
+    stored_bytes: int = Field(ge=0)
 
 
 class Epoch(BaseModel):
@@ -149,6 +171,7 @@ class DemoResult(Frozen):
     bare_engine: Measured | None = None
     ratios: Ratios
     certificate: CertificateSummary | None = None
+    split: SplitGain | None = None
     engines: tuple[EngineTiming, ...] = ()
     points: tuple[Point, ...] = ()
     http: dict[Role, LoadResult] = Field(default_factory=dict)

@@ -8,10 +8,12 @@ from pydantic import Field
 
 from rankine.config import Frozen
 
-__all__ = ["EngineBench", "EngineTiming", "Form"]
+__all__ = ["FORMS", "EngineBench", "EngineTiming", "Form"]
 
 Form = Literal["parts", "whole"]
 """How a build is run: in parts, by when their values are known, or as the whole graph."""
+FORMS: tuple[Form, Form] = ("parts", "whole")
+"""In the order in which they are timed."""
 
 
 class EngineTiming(Frozen):

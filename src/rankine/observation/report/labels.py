@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from rankine.observation.result import Role
+from rankine.observation.timings import Form
 
-__all__ = ["LABELS", "human_bytes", "milliseconds", "signed"]
+__all__ = ["FORM_LABELS", "LABELS", "human_bytes", "milliseconds", "signed"]
 
 LABELS: dict[Role, str] = {"baseline": "baseline", "bare_engine": "best bare engine", "best": "Rankine"}
+FORM_LABELS: dict[Form, str] = {"parts": "in parts", "whole": "whole"}
 
 
 def human_bytes(size_bytes: int) -> str:

@@ -87,6 +87,7 @@ def _render(record: DemoResult) -> str:
     from rankine.observation.report import load_figures, quality_figures
 
     counts, engine_rows = view.engine_table(record.engines)
+    split_counts, split_rows = view.split_table(record)
     figures = {
         "cdf": load_figures.draw_cdf(record.http),
         "rates": load_figures.draw_rates(record.sweeps),
@@ -104,6 +105,9 @@ def _render(record: DemoResult) -> str:
         comparison=view.comparison(record),
         engine_counts=counts,
         engine_rows=engine_rows,
+        split_counts=split_counts,
+        split_rows=split_rows,
+        split_text=view.split_text(record),
         certificate_rows=view.certificate_rows(record),
         metric_table=view.metric_table(record),
         method=view.method(record),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from rankine.observation.report.canvas import BAD, GRID, INK, MUTED, ROLE_COLORS, SURFACE, canvas, finish, plain_log
-from rankine.observation.report.labels import LABELS, human_bytes, milliseconds, signed
+from rankine.observation.report.labels import FORM_LABELS, LABELS, human_bytes, milliseconds, signed
 from rankine.observation.result import CertificateSummary, DemoResult, Measured, Point, Role, Training
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def draw_pareto(result: DemoResult) -> Markup | None:
     markers = {name: _MARKERS[i % len(_MARKERS)] for i, name in enumerate(dict.fromkeys(p.engine for p in points))}
     with canvas(height=4.8) as (figure, (axes,)):
         _limit_of_margin(axes, result)
-        for variant in dict.fromkeys(point.variant for point in points):
-            _draw_variant(axes, [p for p in points if p.variant == variant], markers, result)
+        for form in dict.fromkeys((point.variant, point.form) for point in points):
+            _draw_variant(axes, [p for p in points if (p.variant, p.form) == form], markers, result)
         for engine, marker in markers.items():
             axes.plot([], [], marker=marker, ls="", color=MUTED, label=engine)
         axes.plot([], [], marker="o", ls="", mfc=SURFACE, mec=MUTED, label="hollow: not certified")
@@ -38,7 +38,9 @@ def draw_pareto(result: DemoResult) -> Markup | None:
         axes.ticklabel_format(axis="y", useOffset=False)
         plain_log(axes, "x")
         figure.legend(loc="outside upper left", ncols=min(4, len(markers) + 1), fontsize=9)
-        told = "; ".join(f"{p.variant} on {p.engine}: {milliseconds(p.p50_ms_512)} ms, AUC {p.auc:.4f}" for p in points)
+        told = "; ".join(
+            f"{_named(p, result)} on {p.engine}: {milliseconds(p.p50_ms_512)} ms, AUC {p.auc:.4f}" for p in points
+        )
         return finish(figure, "pareto", "Latency and quality of every variant on every engine", told)
 
 
@@ -140,9 +142,9 @@ def _limit_of_margin(axes: Axes, result: DemoResult) -> None:
 
 
 def _draw_variant(axes: Axes, points: Sequence[Point], markers: Mapping[str, str], result: DemoResult) -> None:
-    """The points of one variant, tied by a line: its engines differ in speed, hardly in quality."""
+    """The points of one variant in one form, tied by a line: its engines differ in speed, hardly in quality."""
     ordered = sorted(points, key=lambda point: point.p50_ms_512)
-    color = _color_of(ordered[0].variant, result)
+    color = _color_of(ordered[0], result)
     axes.plot([p.p50_ms_512 for p in ordered], [p.auc for p in ordered], color=GRID, lw=1.5, zorder=1)
     for p in ordered:
         face = color if p.certified else SURFACE
@@ -150,13 +152,26 @@ def _draw_variant(axes: Axes, points: Sequence[Point], markers: Mapping[str, str
             [p.p50_ms_512], [p.auc], marker=markers[p.engine], ls="", ms=9, mfc=face, mec=color, mew=1.6, zorder=3
         )
     first = ordered[0]
+    name = _named(first, result)
+    below = first.form == "whole" and name != first.variant  # both forms have one AUC: their names stay apart
     axes.annotate(
-        first.variant, (first.p50_ms_512, first.auc), (0, 10), textcoords="offset points", ha="center", fontsize=9
+        name,
+        (first.p50_ms_512, first.auc),
+        (0, -18 if below else 10),
+        textcoords="offset points",
+        ha="center",
+        fontsize=9,
     )
 
 
-def _color_of(variant: str, result: DemoResult) -> str:
+def _named(point: Point, result: DemoResult) -> str:
+    """The variant, with its form where it is shown in both."""
+    forms = {other.form for other in result.points if other.variant == point.variant}
+    return point.variant if len(forms) == 1 else f"{point.variant}, {FORM_LABELS[point.form]}"
+
+
+def _color_of(point: Point, result: DemoResult) -> str:
     for role, measured in reversed(result.contestants().items()):
-        if measured.variant == variant:
+        if (measured.variant, measured.form) == (point.variant, point.form):
             return ROLE_COLORS[role]
     return MUTED

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from rankine.certification.reasons import TITLES
-from rankine.observation.report.labels import LABELS, human_bytes, milliseconds, signed
+from rankine.observation.report.labels import FORM_LABELS, LABELS, human_bytes, milliseconds, signed
 from rankine.observation.result import DemoResult, EngineTiming, Role
 
 __all__ = [
@@ -19,6 +19,8 @@ __all__ = [
     "headlines",
     "method",
     "metric_table",
+    "split_table",
+    "split_text",
 ]
 
 NOTHING = "not measured"
@@ -46,10 +48,11 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class EngineRow:
-    """One variant on one engine, a cell a column."""
+    """One variant on one engine, whole or in parts, a cell a column."""
 
     variant: str
     engine: str
+    form: str
     cells: tuple[Cell, ...]
 
 
@@ -63,7 +66,7 @@ def comparison(result: DemoResult) -> list[tuple[str, dict[Role, Cell]]]:
     contestants = result.contestants()
     rows: list[tuple[str, dict[Role, Cell]]] = [
         ("variant", {role: Cell(measured.variant, measured.note or "") for role, measured in contestants.items()}),
-        ("engine", {role: Cell(measured.engine) for role, measured in contestants.items()}),
+        ("engine", {role: Cell(m.engine, "in parts" if m.form == "parts" else "") for role, m in contestants.items()}),
         ("AUC", _numbers({role: m.auc for role, m in contestants.items()}, lambda auc: f"{auc:.4f}", max)),
     ]
     counts = dict.fromkeys(count for measured in contestants.values() for count in measured.engine_p50_ms)
@@ -91,19 +94,45 @@ def comparison(result: DemoResult) -> list[tuple[str, dict[Role, Cell]]]:
 
 
 def engine_table(timings: Iterable[EngineTiming]) -> tuple[list[int], list[EngineRow]]:
-    """The row counts that were timed, and a table row for every variant on every engine."""
-    found = {(timing.variant, timing.engine, timing.rows): timing for timing in timings}
-    counts = sorted({rows for _, _, rows in found})
+    """The row counts that were timed, and a table row for every variant on every engine in every form."""
+    found = {((timing.variant, timing.engine, timing.form), timing.rows): timing for timing in timings}
+    counts = sorted({rows for _, rows in found})
     fastest = {
-        count: min((t.p50_ms for (_, _, rows), t in found.items() if rows == count and t.p50_ms), default=None)
+        count: min((t.p50_ms for (_, rows), t in found.items() if rows == count and t.p50_ms), default=None)
         for count in counts
     }
-    pairs = dict.fromkeys((variant, engine) for variant, engine, _ in found)
-    rows = []
-    for variant, engine in pairs:
-        cells = tuple(_engine_cell(found.get((variant, engine, count)), fastest[count]) for count in counts)
-        rows.append(EngineRow(variant, engine, cells))
-    return counts, rows
+    lines = []
+    for key in dict.fromkeys(key for key, _ in found):
+        variant, engine, form = key
+        cells = tuple(_engine_cell(found.get((key, count)), fastest[count]) for count in counts)
+        lines.append(EngineRow(variant, engine, FORM_LABELS[form], cells))
+    return counts, lines
+
+
+def split_table(result: DemoResult) -> tuple[list[int], list[tuple[str, tuple[Cell, ...]]]]:
+    """What the split alone gives: the row counts, and a line each for the whole graph, the parts and their ratio."""
+    split = result.split
+    if split is None:
+        return [], []
+    counts = sorted(split.ratios, key=int)
+    return [int(count) for count in counts], [
+        ("whole graph, p50, ms", tuple(Cell(milliseconds(split.whole_p50_ms[count])) for count in counts)),
+        ("in parts, p50, ms", tuple(Cell(milliseconds(split.parts_p50_ms[count])) for count in counts)),
+        (
+            "in parts over whole",
+            tuple(Cell(f"{split.ratios[count]:.3f}", best=split.ratios[count] < 1) for count in counts),
+        ),
+    ]
+
+
+def split_text(result: DemoResult) -> str:
+    """What the parts leave to do, and what they cost; empty where the served variant is whole."""
+    if result.split is None:
+        return ""
+    return (
+        f"{result.best.variant} on {result.best.engine}: {result.split.macs_per_row:.0%} of the multiply-adds are left "
+        f"for a row; {human_bytes(result.split.stored_bytes)} are stored of all items."
+    )
 
 
 def certificate_rows(result: DemoResult) -> list[tuple[str, str]]:
