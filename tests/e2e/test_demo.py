@@ -36,6 +36,9 @@ def test_demo_writes_a_result_with_both_sides_when_done(demo: tuple[Path, str]) 
         assert needed <= set(values[role])
         assert set(values[role]["engine_p50_ms"]) == {"1", "64", "512"}
         assert values[role]["http_p50_ms"] > 0
+    assert {role: values[role]["form"] for role in ("baseline", "bare_engine", "best")} == {
+        "baseline": "whole", "bare_engine": "whole", "best": "parts",
+    }  # fmt: skip
     assert result.baseline.engine == "eager"
     assert result.ratios.latency_512 == pytest.approx(
         result.best.engine_p50_ms["512"] / result.baseline.engine_p50_ms["512"]
@@ -43,6 +46,33 @@ def test_demo_writes_a_result_with_both_sides_when_done(demo: tuple[Path, str]) 
     assert result.certificate is not None
     assert result.certificate.verdict == "pass"
     assert result.certificate.ci_low > -result.certificate.margin
+
+
+def test_demo_says_what_the_split_alone_gives_when_the_best_variant_has_parts(demo: tuple[Path, str]) -> None:
+    result = DemoResult.model_validate_json((demo[0] / "result.json").read_text())
+    assert result.split is not None
+    assert result.split.parts_p50_ms == result.best.engine_p50_ms
+    whole = {
+        str(timing.rows): timing.p50_ms
+        for timing in result.engines
+        if (timing.variant, timing.engine, timing.form) == (result.best.variant, result.best.engine, "whole")
+    }
+    assert result.split.whole_p50_ms == whole
+    assert result.split.ratios == {rows: result.best.engine_p50_ms[rows] / whole[rows] for rows in ("1", "64", "512")}
+    assert 0 < result.split.macs_per_row < 1
+    assert result.split.stored_bytes > 0
+    assert "split alone" in demo[1]
+    assert "What the split alone gives" in (demo[0] / "report.html").read_text()
+
+
+def test_demo_draws_the_bare_engine_as_it_was_served_when_it_has_parts_too(demo: tuple[Path, str]) -> None:
+    result = DemoResult.model_validate_json((demo[0] / "result.json").read_text())
+    bare = result.bare_engine
+    assert bare is not None
+    [point] = [p for p in result.points if (p.variant, p.engine, p.form) == (bare.variant, bare.engine, "whole")]
+    assert point.p50_ms_512 == bare.engine_p50_ms["512"]
+    others = {(p.variant, p.engine, p.form) for p in result.points if p.form == "whole" and p != point}
+    assert others == {("baseline", "eager", "whole")}
 
 
 def test_demo_shows_table_and_paths_when_done(demo: tuple[Path, str]) -> None:

@@ -61,6 +61,9 @@ def running_server(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        reader.join()
+        if process.stderr is not None:
+            process.stderr.close()
 
 
 def _wait(urls: Queue[str | None], last_lines: deque[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rankine.certification.metric_tests import MetricTest
+from rankine.compilation.split_runner import SplitRunner
 from rankine.models.schema import Feature, RaggedFeature
 from rankine.serving.config import ServeConfig
 from rankine.serving.inputs import longest_list
@@ -40,6 +41,7 @@ def describe_model(model: ServedModel, config: ServeConfig) -> dict[str, Any]:
         **describe_items(model.items),
         "variant": choice.variant,
         "engine": choice.engine,
+        "form": "parts" if isinstance(model.runner, SplitRunner) else "whole",
         "certified": choice.certified,
         "certificate": certificate,
         "parity": None if parity is None else {"admitted": parity.admitted, "auc_difference": parity.auc_difference},
