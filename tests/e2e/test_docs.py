@@ -29,7 +29,7 @@ from rankine.models.call import Call
 from rankine.models.schema import Schema
 from rankine.models.zoo.dcn_v2 import DcnV2Config
 from rankine.models.zoo.din import DinConfig
-from rankine.observation.result import CertificateSummary, DemoResult, Measured, Ratios
+from rankine.observation.result import CertificateSummary, DemoResult, Measured, Ratios, SplitGain
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 FENCE = re.compile(r"^```(?P<kind>\w*)(?: title=(?P<title>\S+))?\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -143,7 +143,7 @@ def test_reference_is_current_when_made_again(page: str) -> None:
 
 def test_every_field_is_described_when_result_json_has_it() -> None:
     text = (ROOT / "docs" / "reference" / "result-json.md").read_text(encoding="utf-8")
-    fields = {name for kind in (DemoResult, Measured, Ratios, CertificateSummary) for name in kind.model_fields}
+    fields = {name for kind in (DemoResult, Measured, Ratios, CertificateSummary, SplitGain) for name in kind.model_fields}
     assert [name for name in sorted(fields) if f"`{name}`" not in text] == []
 
 
