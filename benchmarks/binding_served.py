@@ -3,7 +3,7 @@
 $ python benchmarks/binding_served.py --work /tmp/compression --only dcn_v2 --data-root ../shared/data
 
 Takes what `compression.py` certified, compiles it and starts two servers of it on one core, one of them with
-``--no-split``. Both get the same requests in turn, 512 candidates of one user each, and tell how long the engine ran
+``--no-split``. Both get the same requests in turn, by the dozen, 512 candidates of one user each, and tell how long the engine ran
 (lookups, the request's part and gathering included); times are the server's own. The engine is the fastest one in parts
 and the fastest one whole, each for itself. One result file a family in benchmarks/results/binding-served/.
 """
@@ -37,7 +37,10 @@ from rankine.planning.optimize import verification_rows
 
 RESULTS = Path(__file__).resolve().parent / "results" / "binding-served"
 ENGINES = ("onnxruntime", "openvino")
-CANDIDATES, BODIES, TURNS, WARM_UP = 512, 64, 600, 100
+CANDIDATES, BODIES = 512, 64
+ROUNDS, CALLS, WARM_UP = 60, 20, 5
+"""A server gets its requests of a round one after the other, as in production: the first ones find its code and its data
+out of the caches, which the others have used meanwhile, and do not count."""
 
 
 class Served(Frozen):
@@ -61,7 +64,7 @@ class BindingServed(Frozen):
     family: str
     variant: str
     candidates: int = CANDIDATES
-    turns: int = TURNS
+    requests: int = ROUNDS * CALLS
     servers: tuple[Served, ...]
     ratio: float
     created: AwareDatetime
@@ -115,14 +118,15 @@ def measure(artifact: Artifact, variant: str, catalog: Path) -> tuple[Served, ..
         ]
         connections = [http.client.HTTPConnection(urlsplit(url).netloc) for url in urls]
         bodies = _bodies(connections[0])
-        times = np.empty((len(forms), TURNS, 2))
-        for turn in range(-WARM_UP, TURNS):
+        times = np.empty((len(forms), ROUNDS, CALLS, 2))
+        for turn in range(ROUNDS):
             for number, connection in enumerate(connections):
-                found = _rank(connection, bodies[turn % BODIES])
-                if turn >= 0:
-                    times[number, turn] = found
+                for call in range(-WARM_UP, CALLS):
+                    found = _rank(connection, bodies[(turn * CALLS + call) % BODIES])
+                    if call >= 0:
+                        times[number, turn, call] = found
     return tuple(
-        Served(form=form, engine=engine, engine_ms=_quartiles(own[:, 0]), request_ms=_quartiles(own[:, 1]))
+        Served(form=form, engine=engine, engine_ms=_quartiles(own[..., 0]), request_ms=_quartiles(own[..., 1]))
         for (form, engine), own in zip(forms, times, strict=True)
     )
 

@@ -3,7 +3,7 @@ added up."""
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -24,31 +24,50 @@ class Fill(Protocol):
 
 def gather(piece: Piece) -> Fill:
     """Of a piece that is no feature."""
-    if piece.side == "request":
-        return partial(_of_request, piece)
-    return partial(_of_item, piece)
+    if piece.item is None:
+        return _OfRequest(piece.request or 0, piece.width)
+    name = stored_column(piece.item)
+    return _OfItem(name, f"{name}.scale", f"{name}.bias", piece.item_start, piece.request, piece.width)
 
 
-def _of_request(piece: Piece, batch: Batch, out: np.ndarray, column: int) -> None:
-    rows, index = _array(batch.request, REQUEST_COLUMN), batch.request_index
-    _check(
-        _native.gather_slice(rows, None, None, piece.request or 0, piece.width, index, out, column, *_NOTHING), batch
-    )
+@dataclass(frozen=True, slots=True)
+class _OfRequest:
+    start: int
+    width: int
+
+    def __call__(self, batch: Batch, out: np.ndarray, column: int) -> None:
+        rows, index = _array(batch.request, REQUEST_COLUMN), batch.request_index
+        bad = _native.gather_slice(rows, None, None, self.start, self.width, index, out, column, None, None, 0)
+        if bad >= 0:
+            raise _bad_row(bad, batch)
 
 
-def _of_item(piece: Piece, batch: Batch, out: np.ndarray, column: int) -> None:
-    name = stored_column(piece.item or "")
-    rows = _array(batch.item, name)
-    scale = bias = None
-    if rows.dtype == np.uint8:
-        scale, bias = (_array(batch.item, name + part) for part in (".scale", ".bias"))
-    added = _NOTHING
-    if piece.request is not None:
-        added = _array(batch.request, REQUEST_COLUMN), batch.request_index, piece.request
-    _check(_native.gather_slice(rows, scale, bias, 0, piece.width, batch.item_index, out, column, *added), batch)
+@dataclass(frozen=True, slots=True)
+class _OfItem:
+    """Attributes:
+    request: first column of what is added; None where nothing is.
+    """
 
+    name: str
+    scale: str
+    bias: str
+    start: int
+    request: int | None
+    width: int
 
-_NOTHING: tuple[np.ndarray | None, np.ndarray | None, int] = (None, None, 0)
+    def __call__(self, batch: Batch, out: np.ndarray, column: int) -> None:
+        rows = _array(batch.item, self.name)
+        scale = bias = added = added_index = None
+        if rows.dtype == np.uint8:
+            scale, bias = _array(batch.item, self.scale), _array(batch.item, self.bias)
+        if self.request is not None:
+            added, added_index = _array(batch.request, REQUEST_COLUMN), batch.request_index
+        index, start = batch.item_index, self.request or 0
+        bad = _native.gather_slice(
+            rows, scale, bias, self.start, self.width, index, out, column, added, added_index, start
+        )
+        if bad >= 0:
+            raise _bad_row(bad, batch)
 
 
 def _array(columns: Columns, name: str) -> np.ndarray:
@@ -58,9 +77,6 @@ def _array(columns: Columns, name: str) -> np.ndarray:
     return found
 
 
-def _check(bad: int, batch: Batch) -> None:
-    """Refuse a batch whose row ``bad`` has an index out of range; -1 for none."""
-    if bad >= 0:
-        got = f"item {int(batch.item_index[bad])}, request {int(batch.request_index[bad])}"
-        where = f"row {bad} of the batch"
-        raise BadRequest("the row's item or request index is out of range", where=where, got=got)
+def _bad_row(row: int, batch: Batch) -> BadRequest:
+    got = f"item {int(batch.item_index[row])}, request {int(batch.request_index[row])}"
+    return BadRequest("the row's item or request index is out of range", where=f"row {row} of the batch", got=got)

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from rankine.artifact import read_record, sha256_of
 from rankine.compilation.binding import BindingPlan, Settings, sides_of
 from rankine.compilation.binding.costs import Storage
-from rankine.compilation.binding.plan import computed
+from rankine.compilation.product_runner import product_of
 from rankine.config import Frozen
 from rankine.models.graph_inputs import GraphInput
 from rankine.models.schema import Schema
@@ -21,6 +23,7 @@ __all__ = ["LAYOUT_FILE", "PLAN_FILE", "SplitModels", "StoredValue", "open_split
 
 PLAN_FILE = "plan.json"
 LAYOUT_FILE = "layout.json"
+_PRODUCT_FILE = "request.npy"
 _LEAST_SAVED = 0.1
 """Of the multiply-adds of a row. A call in parts has a fixed cost that one of the whole graph does not have."""
 
@@ -60,6 +63,7 @@ class SplitModels:
         candidate: gives the logits.
         stored: the columns of ``catalog``. ``storage``: how they are stored.
         request_width: columns of ``request``.
+        product: where ``request`` is one product of its features with constants, these: float32 ``(width, columns)``.
         folder: where they lie.
     """
 
@@ -70,6 +74,7 @@ class SplitModels:
     stored: tuple[StoredValue, ...]
     storage: Storage
     request_width: int
+    product: np.ndarray | None = None
 
 
 def write_split(model: Model, settings: Settings, folder: Path) -> BindingPlan | None:
@@ -88,11 +93,20 @@ def write_split(model: Model, settings: Settings, folder: Path) -> BindingPlan |
     plan = split.plan
     if plan.work.candidate > (1.0 - _LEAST_SAVED) * plan.work.before:
         return None
-    parts = lay_out(split)
+    parts = lay_out(split, settings.storage)
     for name, part in (("catalog", parts.catalog), ("request", parts.request), ("candidate", parts.candidate)):
         if part is not None:
             onnx.save(part, str(folder / f"{name}.onnx"))
-    layout = _layout_of(plan, parts.inputs, settings.storage, sha256_of(folder / "candidate.onnx"))
+    product = None if parts.request is None else product_of(parts.request)
+    if product is not None:
+        np.save(folder / _PRODUCT_FILE, product)
+    layout = _Layout(
+        graph=sha256_of(folder / "candidate.onnx"),
+        storage=settings.storage,
+        stored=tuple(StoredValue(name=str(number), width=width) for number, width in enumerate(parts.stored)),
+        request_width=parts.request_width,
+        inputs=parts.inputs,
+    )
     (folder / PLAN_FILE).write_text(plan.model_dump_json(indent=1), encoding="utf-8")
     (folder / LAYOUT_FILE).write_text(layout.model_dump_json(indent=1), encoding="utf-8")
     return plan
@@ -114,13 +128,8 @@ def open_split(model: Model, folder: Path) -> SplitModels:
         stored=layout.stored,
         storage=layout.storage,
         request_width=layout.request_width,
+        product=np.load(folder / _PRODUCT_FILE) if (folder / _PRODUCT_FILE).exists() else None,
     )
-
-
-def _layout_of(plan: BindingPlan, inputs: tuple[GraphInput, ...], storage: Storage, graph: str) -> _Layout:
-    stored = tuple(StoredValue(name=str(at), width=column.width) for at, column in enumerate(computed(plan.catalog)))
-    width = sum(column.width for column in computed(plan.request))
-    return _Layout(graph=graph, storage=storage, stored=stored, request_width=width, inputs=inputs)
 
 
 def _part(model: Model, folder: Path, name: str, features: Iterable[str], inputs: tuple[GraphInput, ...] = ()) -> Model:

@@ -10,6 +10,8 @@ import numpy as np
 
 from rankine.compilation.binding.storage import stored
 from rankine.compilation.engine import Engine, Runner, Target
+from rankine.compilation.lookup import open_lookup
+from rankine.compilation.product_runner import ProductRunner
 from rankine.compilation.split_model import SplitModels
 from rankine.errors import BadRequest
 from rankine.models.columns import Batch, Columns, row_count, take
@@ -17,6 +19,7 @@ from rankine.models.graph_inputs import REQUEST_COLUMN, stored_column
 
 __all__ = ["SplitRunner", "build_split", "derive_items", "open_split_runner"]
 
+_FIRST = np.zeros(1, np.int32)
 _DERIVED_AT_ONCE = 4096
 """Items: what is computed of them is cut up and stored while it is still in the cache."""
 
@@ -73,14 +76,14 @@ class SplitRunner:
 
     def _with_request(self, batch: Batch, runner: Runner) -> Batch:
         """With what the request's part gives; of more requests than rows, those that the batch uses."""
-        requests = row_count(batch.request)
+        requests = len(next(iter(batch.request.values()), ()))
         if requests > batch.rows:
             used, index = np.unique(batch.request_index, return_inverse=True)
             _check_index(used, requests, "request")
             batch = replace(batch, request=take(batch.request, used), request_index=index.astype(np.int32))
             requests = len(used)
         shared = np.empty((requests, self._models.request_width), np.float32)
-        every = np.arange(requests, dtype=np.int32)
+        every = _FIRST if requests == 1 else np.arange(requests, dtype=np.int32)
         runner.run(Batch(batch.request, {}, {}, every, every), shared)
         columns = {**batch.request, REQUEST_COLUMN: shared}
         return Batch(columns, batch.item, batch.pair, batch.request_index, batch.item_index)
@@ -111,7 +114,8 @@ def build_split(engine: Engine, models: SplitModels, target: Target, folder: Pat
     Raises:
         EngineError: names the operator or type that the engine does not support.
     """
-    for name, part in (("request", models.request), ("candidate", models.candidate)):
+    request = models.request if models.product is None else None
+    for name, part in (("request", request), ("candidate", models.candidate)):
         if part is not None:
             (folder / name).mkdir()
             engine.build(part, target, folder / name)
@@ -125,11 +129,15 @@ def open_split_runner(
     Args:
         catalog: of the catalog's part; it is the same for all engines.
     """
-    request = models.request
+    request: Runner | None = None
+    if models.request is not None and models.product is not None:
+        request = ProductRunner(open_lookup(models.request), models.product)
+    elif models.request is not None:
+        request = engine.open(models.request, folder / "request", device=device, threads=threads)
     return SplitRunner(
         models,
         catalog=catalog,
-        request=None if request is None else engine.open(request, folder / "request", device=device, threads=threads),
+        request=request,
         candidate=engine.open(models.candidate, folder / "candidate", device=device, threads=threads),
     )
 

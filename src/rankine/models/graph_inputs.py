@@ -19,7 +19,8 @@ class Piece(Frozen):
 
     Attributes:
         feature: name of a feature, as the lookup gives it; None where the piece is gathered.
-        item: which of the values stored of an item; added to the request's where both are given.
+        item: which of the values stored of an item, and ``item_start``, its first column; added to the request's where
+            both are given.
         request: first column in the row of the request.
     """
 
@@ -27,6 +28,7 @@ class Piece(Frozen):
     width: int = Field(ge=1)
     feature: str | None = None
     item: str | None = None
+    item_start: int = 0
     request: int | None = None
 
     @property

@@ -6,17 +6,19 @@ an item's and a request's value, and concatenations.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from rankine.compilation.binding.plan import BindingPlan, Column, computed
+from rankine.compilation.binding.costs import Storage
+from rankine.compilation.binding.places import Part, Places
+from rankine.compilation.binding.plan import BindingPlan, Column
 from rankine.compilation.binding.split import SplitModel
-from rankine.models.graph_inputs import GraphInput, Piece
+from rankine.models.graph_inputs import GraphInput
 from rankine.models.rewrite.graph import Graph, attribute, reads
 
 __all__ = ["STORED", "LaidOut", "lay_out"]
@@ -25,31 +27,43 @@ STORED = "stored"
 """Name of the only output of the catalog's and of the request's graph."""
 
 
+_MOST_TOGETHER = 64
+"""Columns. Narrow inputs are gathered as one and split in the graph, which takes less time than a call for each."""
+
+
 @dataclass(frozen=True)
 class LaidOut:
     """A split model.
 
     Attributes:
-        catalog: gives ``(items, width)``: the computed columns of the plan side by side; None where there are none.
+        catalog: gives ``(items, width)``, what is stored of an item side by side; None where nothing is.
         request: the same of the request.
         candidate: reads ``inputs``, each float32 ``(rows, width)``, in this order.
+        stored: widths of what is stored of an item; what an input's pieces name "0", "1", ... in this order.
+        request_width: of what ``request`` gives.
     """
 
     catalog: onnx.ModelProto | None
     request: onnx.ModelProto | None
     candidate: onnx.ModelProto
     inputs: tuple[GraphInput, ...]
+    stored: tuple[int, ...]
+    request_width: int
 
 
 @dataclass(frozen=True)
 class _Leaf:
-    """A value that is gathered: its pieces, and its shape without the rows."""
+    """A value that is gathered: its parts, and its shape without the rows."""
 
-    pieces: tuple[Piece, ...]
+    parts: tuple[Part, ...]
     shape: tuple[int, ...]
 
+    @property
+    def width(self) -> int:
+        return sum(part.width for part in self.parts)
 
-def lay_out(split: SplitModel) -> LaidOut:
+
+def lay_out(split: SplitModel, storage: Storage = "float32") -> LaidOut:
     """Pack the outputs of the early parts, and gather them into the inputs of the late one."""
     plan, parts = split.plan, split.parts
     graph = _opened(parts.candidate)
@@ -57,17 +71,31 @@ def lay_out(split: SplitModel) -> LaidOut:
     graph.nodes = [node for node in graph.nodes if not _gathered(node, leaves, graph.outputs)]
     read = {name for node in graph.nodes for name in reads(node)}
     kept = {name: leaf for name, leaf in leaves.items() if name in read}
-    views = {name: graph.fresh("flat") for name, leaf in kept.items() if len(leaf.shape) != 1}
-    reshapes = [_reshape(graph, flat, name, kept[name].shape) for name, flat in views.items()]
-    graph.nodes = [*reshapes, *graph.nodes]
-    inputs = tuple(GraphInput(name=views.get(name, name), pieces=leaf.pieces) for name, leaf in kept.items())
+    views = {name: graph.fresh("flat") if len(leaf.shape) != 1 else name for name, leaf in kept.items()}
+    graph.nodes[:0] = [_reshape(graph, views[name], name, kept[name].shape) for name in kept if views[name] != name]
+    places = Places(together=storage != "int8")
+    if len(kept) > 1 and sum(leaf.width for leaf in kept.values()) <= _MOST_TOGETHER:
+        inputs = [_together(graph, kept, views, places)]
+    else:
+        inputs = [GraphInput(name=views[name], pieces=places.pieces(leaf.parts)) for name, leaf in kept.items()]
     graph.inputs = [_matrix(given.name, given.width) for given in inputs]
     return LaidOut(
-        catalog=_packed(parts.catalog, plan.catalog),
-        request=_packed(parts.request, plan.request),
+        catalog=_packed(parts.catalog, plan.catalog, places.item),
+        request=_packed(parts.request, plan.request, places.request),
         candidate=graph.closed(parts.candidate),
-        inputs=inputs,
+        inputs=tuple(inputs),
+        stored=places.stored,
+        request_width=sum(places.request.values()),
     )
+
+
+def _together(graph: Graph, kept: Mapping[str, _Leaf], views: Mapping[str, str], places: Places) -> GraphInput:
+    """One input for all, which the graph takes apart; sums first, which lie side by side wherever they come from."""
+    order = sorted(kept, key=lambda name: any(part.item is None or part.request is None for part in kept[name].parts))
+    whole = graph.fresh("gathered")
+    sizes = graph.constant([kept[name].width for name in order], np.int64)
+    graph.nodes.insert(0, helper.make_node("Split", [whole, sizes], [views[name] for name in order], axis=1))
+    return GraphInput(name=whole, pieces=places.pieces([part for name in order for part in kept[name].parts]))
 
 
 def _opened(part: onnx.ModelProto) -> Graph:
@@ -80,17 +108,10 @@ def _opened(part: onnx.ModelProto) -> Graph:
 def _leaves(plan: BindingPlan) -> dict[str, _Leaf]:
     """What the candidate's graph reads, and where it is found."""
     found = {}
-    for columns, side in ((plan.catalog, "item"), (plan.request, "request"), (plan.row, "row")):
-        start = 0
-        for number, column in enumerate(computed(columns)):
-            place = {"item": str(number)} if side == "item" else {"request": start}
-            piece = Piece.model_validate({"column": 0, "width": column.width, **place})
-            found[column.name] = _Leaf((piece,), column.shape)
-            start += column.width
+    for columns, side in ((plan.catalog, "item"), (plan.request, "request"), (plan.row, "feature")):
         for column in columns:
-            if column.source == "input":
-                piece = Piece(column=0, width=column.width, feature=column.name)
-                found[column.name] = _Leaf((piece,), column.shape)
+            origin = {"feature" if column.source == "input" else side: column.name}
+            found[column.name] = _Leaf((Part(column.width, **origin),), column.shape)
     return found
 
 
@@ -112,42 +133,44 @@ def _gathered(node: onnx.NodeProto, leaves: dict[str, _Leaf], outputs: Sequence[
 
 
 def _sum(one: _Leaf, other: _Leaf) -> _Leaf | None:
-    """An item's value and a request's: floats are added in the order of the graph, which does not matter to them."""
-    if one.shape != other.shape or len(one.pieces) != 1 or len(other.pieces) != 1:
+    """An item's value and a request's."""
+    if one.shape != other.shape or len(one.parts) != 1 or len(other.parts) != 1:
         return None
-    (left,), (right,) = one.pieces, other.pieces
-    if left.side == "request":
-        left, right = right, left
-    if (left.side, right.side) != ("item", "request"):
-        return None
-    return _Leaf((left.model_copy(update={"request": right.request}),), one.shape)
+    for item, request in ((one.parts[0], other.parts[0]), (other.parts[0], one.parts[0])):
+        if item == Part(one.width, item=item.item) and request == Part(one.width, request=request.request):
+            return _Leaf((replace(item, request=request.request),), one.shape)
+    return None
 
 
 def _side_by_side(given: Sequence[_Leaf]) -> _Leaf:
-    pieces, start = [], 0
-    for leaf in given:
-        pieces += [piece.model_copy(update={"column": start + piece.column}) for piece in leaf.pieces]
-        start += leaf.shape[0]
-    return _Leaf(tuple(pieces), (start,))
+    parts = tuple(part for leaf in given for part in leaf.parts)
+    return _Leaf(parts, (sum(part.width for part in parts),))
 
 
-def _packed(part: onnx.ModelProto | None, columns: Sequence[Column]) -> onnx.ModelProto | None:
-    """A part with its outputs, which are computed columns in the order of the plan, side by side as one."""
+def _packed(
+    part: onnx.ModelProto | None, columns: Sequence[Column], order: Mapping[str, int]
+) -> onnx.ModelProto | None:
+    """A part with its outputs side by side as one.
+
+    Args:
+        order: names of the outputs, and their widths.
+    """
     if part is None:
         return None
     graph = _opened(part)
-    packed = computed(columns)
-    names = [column.name for column in packed]
-    for place, column in enumerate(packed):
-        if len(column.shape) != 1:
-            names[place] = graph.fresh("flat")
-            graph.nodes.append(_reshape(graph, column.name, names[place], (column.width,)))
-    graph.nodes.append(helper.make_node("Concat", _products_joined(graph, names), [STORED], axis=1))
+    shapes = {column.name: column.shape for column in columns}
+    flat = {name: graph.fresh("flat") if len(shapes[name]) != 1 else name for name in order}
+    graph.nodes += [_reshape(graph, name, flat[name], (width,)) for name, width in order.items() if flat[name] != name]
+    names = _products_joined(graph, list(flat.values()))
+    if len(names) == 1 and graph.nodes[-1].output[0] == names[0]:
+        graph.nodes[-1].output[0] = STORED
+    else:
+        graph.nodes.append(helper.make_node("Concat", names, [STORED], axis=1))
     graph.outputs = [STORED]
     like = onnx.ModelProto(ir_version=part.ir_version, producer_name=part.producer_name)
     like.opset_import.extend(part.opset_import)
     like.graph.name = part.graph.name
-    like.graph.output.append(_matrix(STORED, sum(column.width for column in packed)))
+    like.graph.output.append(_matrix(STORED, sum(order.values())))
     return graph.closed(like)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -11,7 +10,7 @@ from pydantic import Field
 from rankine.compilation.binding.costs import BYTES_OF, SCALE_BYTES, CostModel, Storage
 from rankine.config import Frozen
 
-__all__ = ["BindingPlan", "Column", "Settings", "Work", "computed"]
+__all__ = ["BindingPlan", "Column", "Settings", "Work"]
 
 
 class Settings(Frozen):
@@ -105,8 +104,3 @@ class BindingPlan(Frozen):
     def bytes_per_row(self) -> int:
         """That a row gathers, of the item, the request and the row itself."""
         return sum(column.bytes_per_row for column in (*self.catalog, *self.request, *self.row))
-
-
-def computed(columns: Sequence[Column]) -> list[Column]:
-    """Those that the graph of the catalog or the request gives."""
-    return [column for column in columns if column.source == "computed"]
