@@ -41,8 +41,8 @@ were tested before it in the same run. *Uses* counts how often these test rows h
 included: families that share data share it.
 
 *Served by default* is the rung of the ladder, by the sizes of its files: of the variants that certified the fastest on
-the machine of that run, which can be the same student in FP32. `only_where_faster` of `quantize` keeps small tables
-together with FP32 layers there.
+the machine of that run, which can be the same student in FP32, tables included. `only_where_faster` of `quantize`,
+where a recipe asks for it, keeps small tables and leaves in FP32 the layers that INT8 is predicted not to make faster.
 """
 SECOND_TRIES = {
     "638fb2c64383f3365bb55a93fc4c4e165c2efe9dadf2a510abd928e7691f8483": (

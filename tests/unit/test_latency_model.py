@@ -99,7 +99,7 @@ def test_prediction_is_lower_when_a_graph_is_to_be_int8() -> None:
     assert MODEL.latency_ms(replace(chain, numeric="int8"), 512) < 0.5 * MODEL.latency_ms(chain, 512)
 
 
-def test_prediction_is_scaled_by_its_numeric_form_when_whole_graphs_took_longer() -> None:
+def test_layers_are_scaled_by_their_numeric_form_when_whole_graphs_took_longer() -> None:
     plain = LatencyModel(table(one=engine(0.01, 0.1)))
     scaled = LatencyModel(table(one=engine(0.01, 0.1, {"int8": 1.5})))
     assert scaled.layer_ms(64, 64, 64, "int8") == pytest.approx(1.5 * plain.layer_ms(64, 64, 64, "int8"))
@@ -107,21 +107,9 @@ def test_prediction_is_scaled_by_its_numeric_form_when_whole_graphs_took_longer(
     chain = linear_chain(64, 256, 2)
     assert scaled.latency_ms(chain, 512) == plain.latency_ms(chain, 512)
     # Three of four equal layers are INT8, each at a quarter of the time of the head, which stays FP32.
-    ratio = scaled.latency_ms(quantized(chain), 512) / plain.latency_ms(quantized(chain), 512)
-    assert ratio == pytest.approx((1 + 0.75 * 1.5) / (1 + 0.75))
-
-
-def test_lookup_is_not_scaled_when_the_graph_is() -> None:
-    costly = dict.fromkeys(("dense", "float32", "int8", "int4"), LinearCost(fixed_ms=100, element_ms=0))
-    plain, scaled = (
-        LatencyModel(table(one=engine(0.01, 0.1, scale)).model_copy(update={"lookup": costly}))
-        for scale in ({}, {"fp32": 2.0})
-    )
-    chain = linear_chain(64, 256, 2)
-    lookup_ms = plain.lookup_ms(chain, 512)
-    assert lookup_ms >= 100
-    graph_ms = plain.latency_ms(chain, 512) - lookup_ms
-    assert scaled.latency_ms(chain, 512) == pytest.approx(lookup_ms + 2 * graph_ms)
+    head_ms = plain.layer_ms(512, 64, 256, "fp32")
+    assert scaled.layers_ms(quantized(chain), 512)["one"] == pytest.approx((1 + 0.75 * 1.5) * head_ms)
+    assert scaled.latency_ms(quantized(chain), 512) == pytest.approx(0.1 + (1 + 0.75 * 1.5) * head_ms)
 
 
 def test_scale_is_the_median_within_bounds_when_graphs_differ() -> None:

@@ -66,12 +66,13 @@ def total_cost(sensitivity: Mapping[str, Any]) -> float:
 
 @dataclass(frozen=True)
 class Cost:
-    """INT8 takes half of the time, but never less than a floor."""
+    """INT8 takes half of the time, but a layer never less than a floor."""
 
     floor: float
+    int8_graph_ms: float = 0.5
 
     def latency_ms(self, network: Network, rows: int) -> float:
-        return 1.0
+        return self.int8_graph_ms if network.numeric == "int8" else 1.0
 
     def layer_ms(self, rows: int, width: int, columns: int, numeric: str) -> float:
         macs = float(rows * width * columns)
@@ -112,6 +113,17 @@ def test_graph_stays_in_float_when_int8_pays_for_no_layer() -> None:
     assert found.network.numeric == "fp32"
     assert found.network.graph == network("dcn_v2").graph
     assert found.text == "INT8 in 0 of 4 layers, tables int8"
+    assert {table.form for table in found.network.tables.values()} == {"int8"}
+
+
+@pytest.mark.parametrize(("int8_graph_ms", "layers"), [(0.99, 4), (1.0, 0)])
+def test_graph_stays_in_float_when_its_layers_are_faster_in_int8_and_the_whole_is_not(
+    int8_graph_ms: float, layers: int
+) -> None:
+    settings = Quantize(calibration_rows=512, only_where_faster=True)
+    found = quantize(network("dcn_v2"), settings, replace(context("dcn_v2"), cost=Cost(0, int8_graph_ms)))
+    assert len(found.details["int8"]) == layers
+    assert found.network.numeric == ("int8" if layers else "fp32")
     assert {table.form for table in found.network.tables.values()} == {"int8"}
 
 

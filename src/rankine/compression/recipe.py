@@ -198,7 +198,8 @@ class Quantize(Frozen):
             function up to rounding (SmoothQuant, arXiv 2211.10438).
         sensitivity: how much validation AUC (or three times as much normalized entropy, relative) INT8 layers may cost
             together; those that cost most, each measured alone, stay in FP32 until it holds. None quantizes all.
-        only_where_faster: keep a layer in FP32 where INT8 does not pay in time on this machine, by the cost model.
+        only_where_faster: keep a layer in FP32 where INT8 does not pay in time on this machine, by the cost model; all
+            of them where it does not pay for the graph as a whole.
         tune: quantization-aware fine-tuning, run only where layers and tables together cost more than ``sensitivity``,
             before layers go back to FP32; kept where it helps.
         tables: row type of the embedding tables; ``mixed`` keeps the rows that answer most reads in INT8, the rest in

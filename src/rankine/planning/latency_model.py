@@ -2,9 +2,9 @@
 
 The table has linear layers on a grid of shapes and everything else by kind and size; between grid points the logarithm
 of the time is interpolated over the logarithm of the shape, beyond them time grows with the work. Sums over operators
-leave out how engines overlap and fuse, and what INT8 costs between layers; so what was measured of whole graphs scales
-the sum, for each engine and numeric form, and predictions are for comparing candidates. The table says by how much
-whole graphs were off. (Layer-wise tables as in "FBNet", Wu et al., CVPR 2019, arXiv 1812.03443.)
+leave out how engines overlap and fuse, and what INT8 costs between layers; so layers are scaled, for each engine and
+numeric form, by what whole graphs took. Predictions are for comparing candidates; the table says by how much whole
+graphs were off. (Layer-wise tables as in "FBNet", Wu et al., CVPR 2019, arXiv 1812.03443.)
 """
 
 from __future__ import annotations
@@ -59,7 +59,16 @@ class LatencyModel:
         """Predicted milliseconds of one call by engine, lookup included."""
         parts, lookup_ms = operators_of(network, rows), self.lookup_ms(network, rows)
         return {
-            name: lookup_ms + self._graph_ms(name, engine, parts, rows) for name, engine in self.table.engines.items()
+            name: lookup_ms + self._call_ms(engine, rows) + sum(self._part_ms(name, engine, part) for part in parts)
+            for name, engine in self.table.engines.items()
+        }
+
+    def layers_ms(self, network: Network, rows: int) -> dict[str, float]:
+        """What of that are linear layers."""
+        layers = [part for part in operators_of(network, rows) if isinstance(part, LinearLayer)]
+        return {
+            name: sum(self._part_ms(name, engine, layer) for layer in layers)
+            for name, engine in self.table.engines.items()
         }
 
     def layer_ms(self, rows: int, width: int, columns: int, numeric: str) -> float:
@@ -68,13 +77,11 @@ class LatencyModel:
         Raises:
             UsageError: ``numeric`` was not measured.
         """
-        grids = {name: grid for (name, form), grid in self._grids.items() if form == numeric}
+        grids = [self._grids[name, form] for name, form in self._grids if form == numeric]
         if not grids:
             allowed = ", ".join(sorted({form for _, form in self._grids}))
             raise UsageError("is not in the latency table", where="numeric", got=numeric, allowed=allowed)
-        return min(
-            self._scale(name, numeric) * self._interpolated(grid, rows, width, columns) for name, grid in grids.items()
-        )
+        return min(self._interpolated(grid, rows, width, columns) for grid in grids)
 
     def lookup_ms(self, network: Network, rows: int) -> float:
         """Of the host's lookup of all features."""
@@ -86,30 +93,19 @@ class LatencyModel:
             total += self.table.lookup[known].of(rows * source.width)
         return total
 
-    def _graph_ms(self, name: str, engine: EngineTable, parts: Sequence[LinearLayer | Operator], rows: int) -> float:
-        """Of a call without its lookup. The scale of a graph is that of its layers, weighted by their time: where some
-        are INT8 it lies between."""
-        layers = scaled = 0.0
-        rest = self._call_ms(engine, rows)
-        for part in parts:
-            if isinstance(part, Operator):
-                rest += engine.operators[part.kind].of(part.elements)
-            else:
-                layer = self._interpolated(self._grids[name, part.numeric], part.rows, part.width, part.columns)
-                layers, scaled = layers + layer, scaled + self._scale(name, part.numeric) * layer
-        return (layers + rest) * (scaled / layers if layers else 1.0)
-
-    def _scale(self, name: str, numeric: str) -> float:
-        return next((scale for form, scale in self.table.engines[name].scale.items() if form == numeric), 1.0)
-
     def _call_ms(self, engine: EngineTable, rows: int) -> float:
         return float(np.interp(math.log(max(1, rows)), np.log(self.table.rows), engine.call_ms))
 
+    def _part_ms(self, name: str, engine: EngineTable, part: LinearLayer | Operator) -> float:
+        if isinstance(part, Operator):
+            return engine.operators[part.kind].of(part.elements)
+        return self._interpolated(self._grids[name, part.numeric], part.rows, part.width, part.columns)
+
     @cached_property
     def _grids(self) -> dict[tuple[str, Numeric], Floats]:
-        """Milliseconds ``(rows, widths, widths)``, growing in every direction, by engine and numeric form."""
+        """Milliseconds ``(rows, widths, widths)``, scaled, growing in every direction, by engine and numeric form."""
         return {
-            (name, numeric): monotone(np.array(layers, np.float64))
+            (name, numeric): engine.scale.get(numeric, 1.0) * monotone(np.array(layers, np.float64))
             for name, engine in self.table.engines.items()
             for numeric, layers in engine.layers.items()
         }

@@ -54,7 +54,7 @@ class EngineTable(Frozen):
         layers: milliseconds of a linear layer by numeric form: ``[rows][width][columns]`` on the table's grid.
         call_ms: of a call itself, by number of rows on the grid.
         operators: of what is no linear layer.
-        scale: by numeric form, how much longer whole graphs took than the sum of their parts; 1 where it is not known.
+        scale: by numeric form, how much longer layers take in whole graphs than in chains; 1 where it is not known.
     """
 
     version: str

@@ -1,4 +1,4 @@
-"""The latency table of this machine: layers, operators and lookups timed one by one, scaled by whole graphs."""
+"""The latency table of this machine: layers, operators and lookups timed one by one, layers scaled by whole graphs."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def measure_latency(
     Args:
         engines: names; None for all that are installed and run graphs.
         rows, widths: the grid of shapes of linear layers.
-        check: also measure whole graphs, which scales the sums of their parts and tells how far off they are.
+        check: also measure whole graphs, by which layers are scaled, and which tell how far off predictions are.
 
     Raises:
         EngineMissing: no engine is installed that runs graphs, or one that was named is not.
@@ -265,14 +265,18 @@ def _checked_models() -> Iterator[tuple[str, Network]]:
 
 
 def _scaled(table: LatencyTable, timed: Sequence[_Timed], rows: Sequence[int]) -> LatencyTable:
-    """The table with the scale of every engine and numeric form: at most rows, for which candidates are compared."""
+    """The table with the scale of every engine and numeric form: at most rows, for which candidates are compared.
+
+    What a graph took beyond its lookup, its call and its other operators is held against its layers, so that a layer
+    that is looked at alone and one in a graph cost the same.
+    """
     model, most = LatencyModel(table), rows[-1]
     pairs: dict[tuple[str, Numeric], list[tuple[float, float]]] = {}
     for each in timed:
-        lookup_ms, predicted = model.lookup_ms(each.network, most), model.by_engine(each.network, most)
+        whole, layers = model.by_engine(each.network, most), model.layers_ms(each.network, most)
         for name, measured in each.times_ms.items():
-            graph = (measured[-1] - lookup_ms, predicted[name] - lookup_ms)
-            pairs.setdefault((name, each.network.numeric), []).append(graph)
+            rest = whole[name] - layers[name]
+            pairs.setdefault((name, each.network.numeric), []).append((measured[-1] - rest, layers[name]))
     engines = {
         name: engine.model_copy(
             update={"scale": {numeric: scale_of(found) for (of, numeric), found in pairs.items() if of == name}}
@@ -283,8 +287,8 @@ def _scaled(table: LatencyTable, timed: Sequence[_Timed], rows: Sequence[int]) -
 
 
 def scale_of(pairs: Sequence[tuple[float, float]]) -> float:
-    """The median of ``measured / predicted`` over graphs; within bounds, as a lookup that was slow in one of the
-    measurements may leave nothing of a small graph."""
+    """The median of ``measured / predicted`` over graphs, within bounds: of a graph whose layers are a small part of it
+    nothing is left for them where the rest was predicted too high."""
     return float(np.clip(np.median([measured / predicted for measured, predicted in pairs]), *SCALES))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from rankine.compression.context import Context
 from rankine.compression.outcome import Outcome
 from rankine.compression.quantize.aware import learn_quantized
-from rankine.compression.quantize.faster import slower_layers
+from rankine.compression.quantize.faster import faster_layers
 from rankine.compression.quantize.layers import Layer, has_layers
 from rankine.compression.quantize.loss import Judge, Sensitivity, keep_costliest
 from rankine.compression.quantize.tables import quantized_tables
@@ -71,9 +71,10 @@ def _calibrated(network: Network, settings: Quantize, context: Context, advance:
     advance(0, f"calibrating on {sample.rows} training rows")
     inputs = reference_lookup(network.schema, network.tables, sample, np.float32)
     calibrated = calibrate(network.graph, inputs, method=settings.method, equalize=settings.equalize)
-    slow = slower_layers(calibrated, context.cost) if settings.only_where_faster else ()
-    layers = tuple(layer for layer in calibrated.layers if layer not in slow)
-    kept = {layer.name: "INT8 is not faster here" for layer in slow}
+    layers = calibrated.layers
+    if settings.only_where_faster:
+        layers = faster_layers(network, calibrated, context.cost)
+    kept = {layer.name: "INT8 is not faster here" for layer in calibrated.layers if layer not in layers}
     return _Form(calibrated, quantized_tables(network, settings.tables, context), layers, kept)
 
 
