@@ -80,7 +80,20 @@ def command(
 
 
 def _items_of(artifact: Path) -> int:
-    """Items of the catalog beside an artifact; at least one."""
-    from rankine.catalog import CatalogReader, catalog_beside
+    """Items of the catalog beside an artifact; at least one.
 
-    return max(1, len(CatalogReader(catalog_beside(artifact)).view))
+    Raises:
+        UsageError: there is no catalog.
+    """
+    from rankine.catalog import CatalogReader, catalog_beside
+    from rankine.errors import UsageError
+
+    place = catalog_beside(artifact)
+    if not place.exists():
+        raise UsageError(
+            "needs to know how many items there are, and there is no catalog",
+            where="--catalog-bytes",
+            got=str(place),
+            hint="Run `rankine catalog build` first, or leave the limit out.",
+        )
+    return max(1, len(CatalogReader(place).view))
