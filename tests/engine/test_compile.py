@@ -13,8 +13,10 @@ from engine.small_model import small_batch
 from engine.zoo_model import QUANTIZED
 from rankine.artifact import Artifact
 from rankine.compilation import engines as registry
-from rankine.compilation.compile import build_names, compile_artifact, open_runner, read_build
+from rankine.compilation.binding import Settings
+from rankine.compilation.compile import build_names, compile_artifact, is_split, open_runner, read_build
 from rankine.compilation.engine import Capabilities, Model, Target
+from rankine.compilation.split_runner import SplitRunner
 from rankine.compilation.verify import reference_logits
 from rankine.errors import ArtifactError, EngineError, EngineMissing, UsageError
 from rankine.events import Event, Failed, Finished
@@ -58,6 +60,32 @@ def test_compile_leaves_the_parent_as_it_was_when_done(zoo: Artifact, compiled: 
     assert build_names(zoo, BASELINE) == []
     zoo.verify()
     compiled.verify()
+
+
+def test_variants_are_whole_when_they_are_not_to_be_split(compiled: Artifact, tmp_path: Path) -> None:
+    assert is_split(compiled, BASELINE)
+    assert read_build(compiled, BASELINE, "onnxruntime").split is not None
+    assert read_build(compiled, BASELINE, "eager").split is None
+    again = compile_artifact(
+        compiled, engines=["onnxruntime"], split=None, verify_batch=small_batch(50), out=tmp_path / "whole"
+    )
+    assert not is_split(again, BASELINE)
+    assert read_build(again, BASELINE, "onnxruntime").split is None
+
+
+def test_runner_is_whole_when_its_engine_was_built_for_another_split(compiled: Artifact, tmp_path: Path) -> None:
+    again = compile_artifact(
+        compiled,
+        engines=["openvino"],
+        split=Settings(storage="float16"),
+        verify_batch=small_batch(50),
+        out=tmp_path / "half",
+    )
+    assert isinstance(open_runner(again, BASELINE, "openvino"), SplitRunner)
+    assert not isinstance(open_runner(again, BASELINE, "openvino", split=False), SplitRunner)
+    assert not isinstance(open_runner(again, BASELINE, "onnxruntime"), SplitRunner)
+    assert read_build(again, BASELINE, "openvino").numeric_form == "fp32, items in float16"
+    assert isinstance(open_runner(compiled, BASELINE, "onnxruntime"), SplitRunner)
 
 
 def test_open_runner_names_what_there_is_when_a_build_is_missing(compiled: Artifact) -> None:
