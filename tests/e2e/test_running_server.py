@@ -36,9 +36,13 @@ def test_server_runs_the_form_that_was_asked_for_when_the_variant_has_parts(
 
 
 def test_server_tells_its_last_lines_when_it_cannot_start(artifact: Artifact, tmp_path: Path) -> None:
-    settings = {"variant": "baseline", "engine": "onnxruntime", "cores": CORES, "certified": True}
-    with (
-        pytest.raises(EngineError, match="the artifact's catalog is not there"),
-        running_server(artifact.path, catalog=tmp_path / "none", **settings),
-    ):
+    started = running_server(
+        artifact.path,
+        variant="baseline",
+        engine="onnxruntime",
+        catalog=tmp_path / "none",
+        cores=CORES,
+        certified=True,
+    )
+    with pytest.raises(EngineError, match="the artifact's catalog is not there"), started:
         pass
