@@ -72,10 +72,9 @@ def binding_view(artifact: Artifact, variant: str) -> BindingView | None:
     Raises:
         ArtifactError: its plan cannot be read.
     """
-    from rankine.compilation.binding.plan import BindingPlan
+    from rankine.compilation.compile import is_split, read_binding_plan
 
-    path = f"variants/{variant}/split/plan.json"
-    return _view(artifact.read_json(path, BindingPlan)) if path in artifact else None
+    return _view(read_binding_plan(artifact, variant)) if is_split(artifact, variant) else None
 
 
 def print_binding(variant: str, view: BindingView) -> None:
