@@ -36,6 +36,11 @@ def ablation(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 
 @pytest.fixture
+def binding_latency(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    yield from renderer("render_binding_latency", monkeypatch)
+
+
+@pytest.fixture
 def binding(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     yield from renderer("render_binding", monkeypatch)
 
@@ -205,6 +210,29 @@ def test_page_of_binding_times_tells_the_worst_when_a_model_has_several_proofs(b
         of | {"variant": "two", "auc_difference": 0.1, "proof": worse},
     ]
     assert "| mine | 2 | 3.00 | 1e-09 | 4 | 20 | 2 | 1e-01 |" in binding.render(None, {"proofs": proofs})
+
+
+def test_page_of_binding_latency_is_what_the_results_say_when_rendered(binding_latency) -> None:
+    assert binding_latency.PAGE.read_text(encoding="utf-8") == binding_latency.render_committed()
+
+
+def test_page_of_binding_latency_has_ratio_and_control_when_a_run_is_rendered(binding_latency) -> None:
+    timing = {"engine": "mine", "numeric": "int8", "ids": "zipf", "items": 10, "stored_gigabytes": 2.0}
+    timing |= {"median_ms": 2.0, "low_ms": 1.0, "high_ms": 3.0, "small_rows_share": 0.93}
+    ratios = {"whole": 1.0, "float32": 0.5, "float16": 0.6, "int8": 0.7, "whole, again": 1.25}
+    run = {"timings": [{**timing, "form": form, "ratio": ratio} for form, ratio in ratios.items()]}
+    run |= {
+        "macs_before": 100,
+        "macs_candidate": 51,
+        "created": "2026-11-21T10",
+        "environment": {"cpu": "x", "cores": 2},
+    }
+    page = binding_latency.render(run, [], [], None)
+    cells = ["mine", "INT8", "zipf", "2.00 (1.00-3.00)", "1.25"]
+    for form in ("float32", "float16", "int8"):
+        cells += ["2.00 (1.00-3.00)", f"**{ratios[form]:.2f}**"]
+    assert f"| {' | '.join(cells)} | 93% |" in page
+    assert "100 whole, 51 in parts (51%)" in page
 
 
 def test_page_of_the_ablation_has_bounds_of_entropy_when_the_task_is_a_probability(ablation) -> None:
