@@ -5,9 +5,9 @@ $ python benchmarks/binding_latency.py [--repeats 60] [--gigabytes 2] [--out FIL
 Parallel DCN-v2, 13 dense and 26 categorical features (20,000 values, 16 columns), 3 full cross layers, MLP
 1024-512-256; 6 dense and 13 categorical features are the request's, the others the item's. Random weights: nothing of a
 time depends on them. ONNX Runtime and OpenVINO, FP32 and INT8 (canonical QDQ). The catalog holds so many items that
-what is stored of them takes the gigabytes asked for, in every storage type; ids are drawn anew for every call, uniform or by
-Zipf's law (exponent 1.05, places shuffled). Forms are called in turn; lookups and the request's part are included. What
-is stored is computed of 20,000 items and repeated: only where it lies matters to the time.
+what is stored of them takes the gigabytes asked for, in every storage type; ids are drawn anew for every call, uniform
+or by Zipf's law (exponent 1.05, places shuffled). Forms are called in turn; lookups and the request's part are
+included. What is stored is computed of 20,000 items and repeated: only where it lies matters to the time.
 
 ``small``: 64 requests of 8 candidates in one batch, in rows a second of one request of 512.
 """

@@ -2,10 +2,10 @@
 
 $ python benchmarks/binding_served.py --work /tmp/compression --only dcn_v2 --data-root ../shared/data
 
-Takes what `compression.py` certified, compiles it and starts servers of it on one core: on each engine one in parts and
-one with ``--no-split``. All get the same requests, a dozen at a time, 512 candidates of one user each, and tell how long
-the engine ran (lookups, the request's part and gathering included). The fastest in parts is held against the fastest
-whole. One result file a family in benchmarks/results/binding-served/.
+Takes what `compression.py` certified, compiles it and starts servers of it on one core: on each engine one in parts
+and one with ``--no-split``. All get the same requests, a dozen at a time, 512 candidates of one user each, and tell how
+long the engine ran (lookups, the request's part and gathering included). The fastest in parts is held against the
+fastest whole. One result file a family in benchmarks/results/binding-served/.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ RESULTS = Path(__file__).resolve().parent / "results" / "binding-served"
 ENGINES = ("onnxruntime", "openvino")
 CANDIDATES, BODIES = 512, 64
 ROUNDS, CALLS, WARM_UP = 60, 20, 5
-"""A server gets its requests of a round one after the other, as in production: the first ones find its code and data out
-of the caches, which the others have used meanwhile, and do not count."""
+"""A server gets its requests of a round one after the other, as in production: the first ones find its code and data
+out of the caches, which the others have used meanwhile, and do not count."""
 
 
 class Served(Frozen):
