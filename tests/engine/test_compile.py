@@ -16,10 +16,11 @@ from rankine.compilation import engines as registry
 from rankine.compilation.binding import Settings
 from rankine.compilation.compile import build_names, compile_artifact, is_split, open_runner, read_build
 from rankine.compilation.engine import Capabilities, Model, Target
+from rankine.compilation.engines.onnxruntime import OnnxRuntime
 from rankine.compilation.split_runner import SplitRunner
 from rankine.compilation.verify import reference_logits
 from rankine.errors import ArtifactError, EngineError, EngineMissing, UsageError
-from rankine.events import Event, Failed, Finished
+from rankine.events import Event, Failed, Finished, Progress
 from rankine.models.columns import Batch
 from rankine.models.variant import BASELINE, load_model
 from rankine.observation.engines import PROFILE_ROWS, EngineBench, bench_engines, profile_path
@@ -126,6 +127,43 @@ class _WrongEngine:
 def engine() -> _WrongEngine:
     """The entry point, as an engine's file has it."""
     return _WrongEngine()
+
+
+class _WholeOnly(OnnxRuntime):
+    """ONNX Runtime, but for parts."""
+
+    def build(self, model: Model, target: Target, folder: Path) -> None:
+        if model.inputs:
+            raise EngineError("no parts here", where="whole-only")
+        super().build(model, target, folder)
+
+
+def test_variant_is_served_whole_when_an_engine_cannot_build_its_parts(
+    zoo: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[Event] = []
+    monkeypatch.setattr(f"{__name__}.engine", _WholeOnly)
+    monkeypatch.setitem(registry._ENGINES, "whole-only", registry._Entry(__name__, "pip install whole-only"))
+    artifact = compile_artifact(
+        zoo, engines=["whole-only"], verify_batch=small_batch(50), out=tmp_path / "out", emit=events.append
+    )
+    build = read_build(artifact, BASELINE, "whole-only")
+    assert (build.split, build.verified_rows) == (None, 50)
+    assert artifact.names(f"variants/{BASELINE}/builds/whole-only/split/") == []
+    assert not isinstance(open_runner(artifact, BASELINE, "whole-only"), SplitRunner)
+    assert any("no parts here" in event.detail for event in events if isinstance(event, Progress))
+
+
+def test_variant_stays_whole_when_its_graph_cannot_be_taken_apart(
+    zoo: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("a rewrite went wrong")
+
+    monkeypatch.setattr("rankine.compilation.binding.layout.lay_out", broken)
+    artifact = compile_artifact(zoo, engines=["onnxruntime"], verify_batch=small_batch(50), out=tmp_path / "out")
+    assert not is_split(artifact, BASELINE)
+    assert read_build(artifact, BASELINE, "onnxruntime").split is None
 
 
 @pytest.fixture

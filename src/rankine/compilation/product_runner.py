@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rankine.compilation.host_runner import check_out
+from rankine.compilation.host_runner import check_out, parts_of
 from rankine.compilation.lookup import HostLookup
 from rankine.models.columns import Batch, Columns
 
@@ -33,9 +33,10 @@ class ProductRunner:
 
     def run(self, batch: Batch, out: np.ndarray) -> None:
         check_out(out, batch, self._matrix.shape[1])
-        features = np.empty((batch.rows, self._lookup.width), np.float32)
-        self._lookup.run(batch, features)
-        np.matmul(features, self._matrix, out=out)
+        for rows, part in parts_of(batch, self._lookup.width):
+            features = np.empty((part.rows, self._lookup.width), np.float32)
+            self._lookup.run(part, features)
+            np.matmul(features, self._matrix, out=out[rows])
 
     def complete(self, items: Columns) -> Columns:
         return items

@@ -3,6 +3,7 @@ request, and what is left for every row."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from rankine.compilation.binding import BindingPlan, Settings, sides_of
 from rankine.compilation.binding.costs import Storage
 from rankine.compilation.product_runner import product_of
 from rankine.config import Frozen
+from rankine.errors import EngineError
 from rankine.models.graph_inputs import GraphInput
 from rankine.models.schema import Schema
 from rankine.models.variant import Model
@@ -39,14 +41,14 @@ class _Layout(Frozen):
     """What the parts exchange.
 
     Attributes:
-        graph: hash of the candidate's graph, so that no two splits have one layout.
+        graphs: hash of all parts' graphs, so that no two splits have one layout.
         stored: of the catalog's graph, in the order of its output's columns.
         request_width: columns of the request graph's output; zero where there is no such graph.
         inputs: of the candidate's graph.
     """
 
     schema_version: Literal[1] = 1
-    graph: str
+    graphs: str
     storage: Storage
     stored: tuple[StoredValue, ...]
     request_width: int
@@ -81,19 +83,23 @@ def write_split(model: Model, settings: Settings, folder: Path) -> BindingPlan |
     """Split a variant into an empty folder; None, and nothing written, where it is not worth a call in parts.
 
     Raises:
-        EngineError: the graph is of an opset whose operators mean something else.
+        EngineError: the graph is of an opset whose operators mean something else, or cannot be taken apart.
     """
     import onnx
 
     from rankine.compilation.binding.layout import lay_out
     from rankine.compilation.binding.split import split_graph
+    from rankine.models.rewrite.graph import failures
 
     graph = onnx.load(str(model.graph))
-    split = split_graph(graph, sides_of(model.schema), settings)
-    plan = split.plan
-    if plan.work.candidate > (1.0 - _LEAST_SAVED) * plan.work.before:
-        return None
-    parts = lay_out(split, settings.storage)
+    try:
+        split = split_graph(graph, sides_of(model.schema), settings)
+        plan = split.plan
+        if plan.work.candidate > (1.0 - _LEAST_SAVED) * plan.work.before:
+            return None
+        parts = lay_out(split, settings.storage)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, *failures) as error:
+        raise EngineError("the graph cannot be taken apart", where=model.name, got=str(error)) from error
     for name, part in (("catalog", parts.catalog), ("request", parts.request), ("candidate", parts.candidate)):
         if part is not None:
             onnx.save(part, str(folder / f"{name}.onnx"))
@@ -101,7 +107,7 @@ def write_split(model: Model, settings: Settings, folder: Path) -> BindingPlan |
     if product is not None:
         np.save(folder / _PRODUCT_FILE, product)
     layout = _Layout(
-        graph=sha256_of(folder / "candidate.onnx"),
+        graphs=_digest(folder),
         storage=settings.storage,
         stored=tuple(StoredValue(name=str(number), width=width) for number, width in enumerate(parts.stored)),
         request_width=parts.request_width,
@@ -130,6 +136,12 @@ def open_split(model: Model, folder: Path) -> SplitModels:
         request_width=layout.request_width,
         product=np.load(folder / _PRODUCT_FILE) if (folder / _PRODUCT_FILE).exists() else None,
     )
+
+
+def _digest(folder: Path) -> str:
+    """Hash of the graphs in a folder."""
+    lines = [f"{path.name} {sha256_of(path)}\n" for path in sorted(folder.glob("*.onnx"))]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _part(model: Model, folder: Path, name: str, features: Iterable[str], inputs: tuple[GraphInput, ...] = ()) -> Model:

@@ -110,7 +110,9 @@ class _Reader:
         if matrix is None or matrix.ndim != 2 or (has_bias and bias is None):
             return None
         matrix = matrix.T if attribute(node, "transB", 0) else matrix
-        return _Layer(node.input[0], matrix, None if bias is None else np.broadcast_to(bias, (1, matrix.shape[1]))[0])
+        if bias is not None and bias.size not in (1, matrix.shape[1]):
+            return None  # a bias a row, which no graph with dynamic rows has
+        return _Layer(node.input[0], matrix, None if bias is None else np.resize(bias, matrix.shape[1]))
 
     def _constant(self, name: str) -> np.ndarray | None:
         """In float64; of a rounded one what its codes stand for."""
@@ -121,7 +123,7 @@ class _Reader:
         if maker is None or maker.op_type != "DequantizeLinear" or attribute(maker, "block_size", 0):
             return None
         codes, scale, *zeros = (self._graph.constants.get(given) for given in maker.input if given)
-        if codes is None or scale is None or any(zero is None for zero in zeros):
+        if codes is None or codes.ndim != 2 or scale is None or any(zero is None for zero in zeros):
             return None
         shape = [1] * codes.ndim
         if scale.size > 1:
