@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from e2e.small_served import ENGINE, ITEMS, SCHEMA, encoded_batch, items, rank_body, transforms, write_small_artifact
+from e2e.small_served import (
+    ENGINE,
+    ITEMS,
+    SCHEMA,
+    encoded_batch,
+    items,
+    rank_body,
+    transforms,
+    write_small_artifact,
+    write_untrained,
+)
 from rankine.artifact import Artifact
 from rankine.catalog import CatalogReader, CatalogWriter, Preparer, write_catalog
 from rankine.catalog.derivers import derivers_of
@@ -198,3 +209,35 @@ def test_server_computes_for_itself_when_the_catalog_was_built_for_another_artif
         main(["catalog", "upsert", str(artifacts["float32"].path), "--catalog", str(place), "--items", str(file)])
     assert ended.value.code == 2
     assert "holds derived columns that these items lack" in capsys.readouterr().err
+
+
+def test_extreme_item_is_served_when_halves_cannot_hold_it_and_refused_where_it_is_written(
+    tmp_path: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact = write_unbounded(tmp_path)
+    model = served(artifact, place)
+    assert model.catalog is not None
+    upsert(artifact, place, [{"item": 7000, "tags": [], "price": 1e8}, {"item": 7001, "tags": [], "price": 3.0}])
+    assert model.catalog.refresh()
+    asked = [prepare(one, [1001, 7000, 7001]) for one in (model, served(artifact, place))]
+    asked.append(prepare(model, [1, 2], tags=[["tag-1"], []], price=[1e8, 1.0]))
+    for work in asked:
+        batch = join([work], model.runner.complete)
+        assert np.isfinite(logits(batch, model.runner)).all()
+    with pytest.raises(SystemExit) as ended:
+        main(["catalog", "build", str(artifact.path), "--catalog", str(place)])
+    assert ended.value.code == 1
+    assert "Store it as float32" in capsys.readouterr().err
+
+
+def write_unbounded(folder: Path) -> Artifact:
+    """The small model over prices as they are, in parts that store items in halves."""
+    features = tuple(
+        feature.model_copy(update={"normalization": "none"}) if feature.name == "price" else feature
+        for feature in SCHEMA.features
+    )
+    fitted = replace(transforms(), schema=SCHEMA.model_copy(update={"features": features}))
+    batch = encoded_batch(200, 1)
+    first = write_untrained(folder / "first", "small", fitted, batch)
+    settings = Settings(storage="float16")
+    return compile_artifact(first, engines=[ENGINE], split=settings, verify_batch=batch, out=folder / "small")

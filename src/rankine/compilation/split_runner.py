@@ -51,16 +51,15 @@ class SplitRunner:
         self._candidate.run(batch, out)
 
     def complete(self, items: Columns) -> Columns:
-        """See :meth:`rankine.compilation.engine.Runner.complete`."""
+        """See :meth:`rankine.compilation.engine.Runner.complete`; no item is refused for its values."""
         if self._catalog is None:
             return items
         models = self._models
         found: dict[str, np.ndarray] = {}
         for name, values in derive_items(models, self._catalog, items).items():
             where = f"{models.candidate.name}: {name}"
-            found |= {
-                stored_column(name) + part: array for part, array in stored(values, models.storage, where).items()
-            }
+            parts = stored(values, models.storage, where, strict=False)
+            found |= {stored_column(name) + part: array for part, array in parts.items()}
         return {**items, **found}
 
     def close(self) -> None:

@@ -10,25 +10,47 @@ from rankine.errors import EngineError
 
 __all__ = ["restored", "stored"]
 
+_HALF_LIMIT = float(np.finfo(np.float16).max)
+_BYTE_LIMIT = 0.49 * float(np.finfo(np.float32).max)
+"""Between any two values of a row lies less than the largest float: 255 steps of its scale are finite."""
 
-def stored(values: np.ndarray, storage: Storage, where: str) -> dict[str, np.ndarray]:
+
+def stored(values: np.ndarray, storage: Storage, where: str, *, strict: bool = True) -> dict[str, np.ndarray]:
     """``(items, width)`` floats as they are stored, by what follows the name of their column: ``""`` the rows; of INT8
     also ``.scale`` and ``.bias``, float32 ``(items,)``.
 
+    INT8 rows are clipped to half the range of float32.
+
+    Args:
+        strict: whether an item may be refused, as where one is written. Otherwise FP16 saturates, and what is not finite
+            stays so (of INT8 the whole row is read as NaN): it is the affair of the requests that ask for the item.
+
     Raises:
-        EngineError: a value is not finite as stored; names ``where``.
+        EngineError: ``strict``, and a value is not finite as stored; names ``where``.
     """
+    finite = np.isfinite(values)
+    if storage == "float16" and not strict:
+        values = np.where(finite, np.clip(values, -_HALF_LIMIT, _HALF_LIMIT), values)
     with np.errstate(over="ignore"):  # what a half cannot hold is infinite, and refused just below
         values = values.astype(np.float16 if storage == "float16" else np.float32, copy=False)
-    if not np.isfinite(values).all():
-        hint = "Store it as float32." if storage == "float16" else "The catalog graph gives NaN or infinity."
+    if strict and not np.isfinite(values).all():
+        hint = (
+            "Store it as float32."
+            if storage == "float16" and finite.all()
+            else "The catalog graph gives NaN or infinity."
+        )
         raise EngineError("a value stored of an item is not finite", where=where, allowed=storage, hint=hint)
-    if storage != "int8":
-        return {"": values}
-    table, _ = quantize_rows(values, "int8", np.float32)
+    return {"": values} if storage != "int8" else _in_bytes(values, finite.all(axis=1), where)
+
+
+def _in_bytes(values: np.ndarray, finite: np.ndarray, where: str) -> dict[str, np.ndarray]:
+    """``finite (items,)``: rows that are; of the others the bias is NaN."""
+    rows = np.where(finite[:, None], np.clip(values, -_BYTE_LIMIT, _BYTE_LIMIT), np.float32(0))
+    with np.errstate(over="ignore"):  # the squared error of large rows, which nobody reads
+        table, _ = quantize_rows(rows, "int8", np.float32)
     if table.scale is None or table.bias is None:
         raise EngineError("INT8 rows came without scale and bias", where=where)
-    return {"": table.rows, ".scale": table.scale, ".bias": table.bias}
+    return {"": table.rows, ".scale": table.scale, ".bias": np.where(finite, table.bias, np.float32(np.nan))}
 
 
 def restored(values: np.ndarray, storage: Storage) -> np.ndarray:
