@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from e2e.small_served import rank_body
 from rankine.errors import BadRequest, DeadlineExceeded, EngineError
+from rankine.models.columns import Batch, Columns
 from rankine.policy import admit, form_batch
+from rankine.serving import pool as pool_module
 from rankine.serving.bodies import ClientGone
 from rankine.serving.model import ServedModel
 from rankine.serving.pool import BatchRun, Pool, QueueRefused
@@ -282,6 +284,30 @@ def test_pool_answers_bad_request_when_a_score_is_not_finite(
     with pytest.raises(BadRequest, match="no finite score"):
         asyncio.run(pool.run(make_work(1, 2)))
     pool.close()
+
+
+def test_pool_counts_the_completion_of_inline_items_when_it_times_a_run(
+    model: ServedModel, make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 100.0
+    monkeypatch.setattr(pool_module, "perf_counter", lambda: now_s)
+
+    class Slow(NumpyRunner):
+        def complete(self, items: Columns) -> Columns:
+            nonlocal now_s
+            now_s += 3.0
+            return items
+
+        def run(self, batch: Batch, out: np.ndarray) -> None:
+            nonlocal now_s
+            super().run(batch, out)
+            now_s += 2.0
+
+    runs: list[BatchRun] = []
+    pool = _pool(model, Slow(), runs)
+    inline, stored = (asyncio.run(pool.run(make_work(1, 4, inline=inline))) for inline in (True, False))
+    pool.close()
+    assert [run.run_s for run in runs] == [inline.run_s, stored.run_s] == [5.0, 2.0]
 
 
 def test_pool_start_raises_when_the_engine_fails_in_the_warm_up(

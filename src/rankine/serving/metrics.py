@@ -38,7 +38,9 @@ class ServerMetrics:
             "rankine_queue_seconds", "From the queue to the start of its batch", buckets=_SECONDS,
             registry=self.registry,
         )  # fmt: skip
-        self._run = Histogram("rankine_run_seconds", "One engine call", buckets=_SECONDS, registry=self.registry)
+        self._run = Histogram(
+            "rankine_run_seconds", "One batch, joined and run", buckets=_SECONDS, registry=self.registry
+        )
         self._generation = Gauge(
             "rankine_catalog_generation", "Generation that new requests are ranked by; 0 without a catalog",
             registry=self.registry,

@@ -34,7 +34,12 @@ class QueueRefused(CapacityExceeded):
 
 @dataclass(frozen=True, slots=True)
 class BatchRun:
-    """One engine call, as the pool reports it to its observer; ``queue_s`` are the waits of its requests."""
+    """One batch, as the pool reports it to its observer.
+
+    Attributes:
+        run_s: from joining it, which completes items given inline, to its logits.
+        queue_s: the waits of its requests.
+    """
 
     rows: int
     requests: int
@@ -217,9 +222,8 @@ class Pool:
         try:
             batch = join(works, self._runner.complete)
             out = np.empty((batch.rows, self._tasks), np.float32)
-            run_begin = perf_counter()
             self._runner.run(batch, out)
-            run_s = perf_counter() - run_begin
+            run_s = perf_counter() - begin  # joining counts: it runs the catalog's part on items given inline
         except Exception as error:  # noqa: BLE001  a worker thread must outlive whatever an engine raises
             if len(works) == 1:
                 return [(works[0], _as_error(error))]
