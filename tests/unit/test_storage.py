@@ -1,4 +1,4 @@
-"""How values of items are stored, where they are at the end of what a type holds: written strictly, served as they are."""
+"""How values of items are stored at the end of what a type holds: written strictly, served as well as can be."""
 
 from __future__ import annotations
 

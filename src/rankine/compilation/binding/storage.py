@@ -22,8 +22,8 @@ def stored(values: np.ndarray, storage: Storage, where: str, *, strict: bool = T
     INT8 rows are clipped to half the range of float32.
 
     Args:
-        strict: whether an item may be refused, as where one is written. Otherwise FP16 saturates, and what is not finite
-            stays so (of INT8 the whole row is read as NaN): it is the affair of the requests that ask for the item.
+        strict: whether an item may be refused, as where one is written. Otherwise FP16 saturates, and what is not
+            finite stays so (an INT8 row is then NaN as a whole): that concerns only requests that ask for the item.
 
     Raises:
         EngineError: ``strict``, and a value is not finite as stored; names ``where``.
