@@ -14,7 +14,7 @@ from rankine.certification.plan import SERVED, parity_file, served_digest
 from rankine.compilation.binding import Settings
 from rankine.compilation.compile import compile_artifact
 from rankine.errors import ArtifactError, CertificateRequired
-from rankine.models.variant import BASELINE
+from rankine.models.variant import BASELINE, Variant
 from rankine.serving.gate import choose
 
 pytestmark = pytest.mark.e2e
@@ -122,6 +122,19 @@ def test_choose_refuses_the_whole_graph_when_its_parts_were_certified_with_round
     )
     certified = certify_small(built, tmp_path / "certified")
     assert choose(certified).certified
-    with pytest.raises(CertificateRequired, match="certificates of the parts, which round items"):
+    with pytest.raises(CertificateRequired, match="certificates of its parts, which round"):
+        choose(certified, split=False)
+    assert not choose(certified, split=False, allow_uncertified=True).certified
+
+
+def test_choose_refuses_the_whole_graph_when_its_parts_were_certified_in_int8(
+    compiled: Artifact, tmp_path: Path
+) -> None:
+    name = f"variants/{BASELINE}/variant.json"
+    draft = Draft("compress", parent=compiled)
+    draft.put_json(name, compiled.read_json(name, Variant).model_copy(update={"numeric": "int8"}))
+    certified = certify_small(draft.commit(tmp_path / "int8"), tmp_path / "certified")
+    assert choose(certified).certified
+    with pytest.raises(CertificateRequired, match="which round.*compiled with --no-split"):
         choose(certified, split=False)
     assert not choose(certified, split=False, allow_uncertified=True).certified

@@ -53,8 +53,8 @@ def choose(
     """Decide what to serve: the plan's pair, or what is named.
 
     Args:
-        split: False for the whole graph. What was certified on parts that round what is stored of an item does not
-            cover it.
+        split: False for the whole graph. What was certified on parts covers it only where nothing is rounded: in FP32,
+            with items stored in FP32.
 
     Raises:
         ArtifactError: there is no such variant, or the variant was not built for the engine.
@@ -70,7 +70,7 @@ def choose(
     quality = qualities.get((variant, engine))
     parity = parity_certificates(artifact).get((variant, engine))
     primary = qualities.get((variant, parity.reference_engine)) if parity else None
-    covered = split or not _rounds_items(artifact, variant, engine)
+    covered = split or not _rounds_parts(artifact, variant, engine)
     if covered and (variant, engine) in certified_pairs(artifact):
         by_parity = not (quality and quality.passed)
         return Choice(variant, engine, primary if by_parity else quality, parity if by_parity else None, True)
@@ -79,18 +79,35 @@ def choose(
     raise CertificateRequired(
         f"variant '{variant}' on engine '{engine}' has no certificate that lets it be served",
         where=str(artifact.path),
-        got=_what_is_there(quality, parity, primary) if covered else "certificates of the parts, which round items",
+        got=_what_is_there(quality, parity, primary) if covered else "certificates of its parts, which round",
         allowed="a passed quality certificate, or an admitted parity certificate beside the variant's passed one",
-        hint=f"Run `rankine certify {artifact.path} --data … --out …` and serve what it writes, "
-        "or serve it anyway with --allow-uncertified.",
+        hint=_how_to_certify(artifact, covered),
     )
 
 
-def _rounds_items(artifact: Artifact, variant: str, engine: str) -> bool:
-    """Whether a build runs in parts that store less of an item than FP32: its scores are not those of the whole."""
+def _rounds_parts(artifact: Artifact, variant: str, engine: str) -> bool:
+    """Whether a build runs in parts that round: the scores of the whole may then differ from theirs.
+
+    Parts that store less of an item than FP32 round what the whole does not. In INT8 a sum that is taken in another order
+    falls on the other side of a rounding step now and then.
+    """
     if not runs_in_parts(artifact, variant, engine):
         return False
-    return any(column.storage != "float32" for column in read_binding_plan(artifact, variant).stored)
+    stored = read_binding_plan(artifact, variant).stored
+    return read_variant(artifact, variant).numeric != "fp32" or any(one.storage != "float32" for one in stored)
+
+
+def _how_to_certify(artifact: Artifact, covered: bool) -> str:
+    """``covered``: False where the whole graph is asked for and its parts would be certified."""
+    if not covered:
+        return (
+            "Serve the parts (without --no-split), certify an artifact that was compiled with --no-split, "
+            "or serve it anyway with --allow-uncertified."
+        )
+    return (
+        f"Run `rankine certify {artifact.path} --data … --out …` and serve what it writes, "
+        "or serve it anyway with --allow-uncertified."
+    )
 
 
 def _default_variant(artifact: Artifact, plan: Plan | None, allow_uncertified: bool) -> str:
