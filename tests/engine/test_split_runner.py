@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from engine.conftest import installed_engine
-from engine.families import FAMILIES, family_network
-from engine.small_model import small_batch
+from engine.families import FAMILIES, family_module, family_network
+from engine.small_model import small_batch, small_schema
 from rankine.compilation.binding import CostModel, Settings
 from rankine.compilation.engine import Target
+from rankine.compilation.product_runner import ProductRunner
 from rankine.compilation.split_model import SplitModels, open_split, write_split
 from rankine.compilation.split_runner import SplitRunner, build_split, open_split_runner
 from rankine.compilation.verify import FP32_LIMIT, reference_logits
 from rankine.errors import BadRequest
 from rankine.models.columns import Batch, take
+from rankine.models.network import Network, network_of
+from rankine.models.schema import Schema
 from rankine.models.variant import Model
 
 pytestmark = pytest.mark.engine
@@ -31,12 +35,34 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return _written("dcn_v2", tmp_path_factory.mktemp("whole"))
 
 
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory) -> SplitRunner:
+    """Of a model whose request's part is one product of its features."""
+    folder = tmp_path_factory.mktemp("product")
+    return _open(_product_model(folder), folder)
+
+
+def _product_model(folder: Path) -> Model:
+    return _saved(network_of(family_module("dcn_v2", _request_features_apart())), "dcn_v2", folder)
+
+
+def _request_features_apart() -> Schema:
+    """No history, and no two features of the request side by side: all that is left of them are products."""
+    schema = small_schema()
+    request, others = schema.request_features, [one for one in schema.features if one.side != "request"]
+    features = tuple(one for pair in zip_longest(request, others) for one in pair if one is not None)
+    return schema.model_copy(update={"features": features})
+
+
 def _written(family: str, folder: Path) -> Model:
+    return _saved(family_network(family), family, folder)
+
+
+def _saved(network: Network, name: str, folder: Path) -> Model:
     import onnx
 
-    network = family_network(family)
     onnx.save(network.graph, str(folder / "graph.onnx"))
-    return Model(family, network.schema, folder / "graph.onnx", network.tables)
+    return Model(name, network.schema, folder / "graph.onnx", network.tables)
 
 
 def _open(model: Model, folder: Path, engine_name: str = "onnxruntime", **settings: object) -> SplitRunner:
@@ -111,6 +137,26 @@ def test_requests_share_a_batch_when_each_has_its_own_rows(model: Model, tmp_pat
             alone, request=take(alone.request, np.array([request])), request_index=np.zeros(len(rows), np.int32)
         )
         np.testing.assert_allclose(_run(runner, alone, 1), together[rows], rtol=1e-5, atol=1e-5)
+
+
+def test_logits_are_right_when_the_requests_part_is_one_product(product: SplitRunner, tmp_path: Path) -> None:
+    assert isinstance(product._request, ProductRunner)
+    batch = small_batch(340, seed=3)
+    expected = reference_logits(_product_model(tmp_path), batch)
+    assert len(np.unique(batch.request_index)) == 4
+    for rows in (np.arange(340), np.array([339]), np.array([2, 338]), np.arange(120, 150)):
+        assert _error(_run(product, batch.select(rows), 1), expected[rows]) <= FP32_LIMIT
+
+
+@pytest.mark.parametrize("wrong", [-1, 50])
+def test_id_of_a_request_is_refused_when_its_part_is_one_product(wrong: int, product: SplitRunner) -> None:
+    batch = small_batch(340, seed=3)
+    users = np.array(batch.request["user"])
+    users[2] = wrong
+    bad = replace(batch, request={**batch.request, "user": users})
+    with pytest.raises(BadRequest, match="user") as refused:
+        _run(product, bad, 1)
+    assert refused.value.got == str(wrong)
 
 
 @pytest.mark.parametrize("side", ["item_index", "request_index"])
