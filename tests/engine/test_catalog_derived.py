@@ -28,6 +28,7 @@ from rankine.cli import main
 from rankine.compilation.binding import Settings
 from rankine.compilation.compile import compile_artifact, open_runner
 from rankine.compilation.engine import Runner
+from rankine.errors import BadRequest
 from rankine.models.columns import Batch, Columns
 from rankine.models.variant import BASELINE
 from rankine.serving import ServeConfig
@@ -209,6 +210,18 @@ def test_server_computes_for_itself_when_the_catalog_was_built_for_another_artif
         main(["catalog", "upsert", str(artifacts["float32"].path), "--catalog", str(place), "--items", str(file)])
     assert ended.value.code == 2
     assert "holds derived columns that these items lack" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("side", "features"), [("item", "item|tags|price"), ("request", "user|country|city|recent|age")]
+)
+def test_feature_is_named_when_a_batch_has_no_columns_of_its_side(
+    side: str, features: str, artifacts: dict[str, Artifact]
+) -> None:
+    runner = open_runner(artifacts["float32"], BASELINE, ENGINE)
+    batch = replace(encoded_batch(5, 1), **{side: {}})
+    with pytest.raises(BadRequest, match=rf"^({features}): the {side} columns lack this feature"):
+        logits(batch, runner)
 
 
 def test_extreme_item_is_served_when_halves_cannot_hold_it_and_refused_where_it_is_written(

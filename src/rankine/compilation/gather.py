@@ -19,7 +19,13 @@ __all__ = ["Fill", "gather"]
 class Fill(Protocol):
     """Writes what one piece of a graph's input holds."""
 
-    def __call__(self, batch: Batch, out: np.ndarray, column: int) -> None: ...
+    def __call__(self, batch: Batch, out: np.ndarray, column: int) -> None:
+        """Write the piece of every row of ``batch`` to ``out``, from ``column`` on.
+
+        Raises:
+            BadRequest: an index is out of range; names which, and the row.
+            EngineError: an array is missing, or has a wrong type, shape or order.
+        """
 
 
 def gather(piece: Piece) -> Fill:
@@ -37,9 +43,12 @@ class _OfRequest:
 
     def __call__(self, batch: Batch, out: np.ndarray, column: int) -> None:
         rows, index = _array(batch.request, REQUEST_COLUMN), batch.request_index
-        bad = _native.gather_slice(rows, None, None, self.start, self.width, index, out, column, None, None, 0)
+        try:
+            bad = _native.gather_slice(rows, None, None, self.start, self.width, index, out, column, None, None, 0)
+        except (TypeError, ValueError) as error:
+            raise _wrong_arrays(REQUEST_COLUMN, error) from None
         if bad >= 0:
-            raise _bad_row(bad, batch)
+            raise _bad_row(bad, batch, None, rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +72,14 @@ class _OfItem:
         if self.request is not None:
             added, added_index = _array(batch.request, REQUEST_COLUMN), batch.request_index
         index, start = batch.item_index, self.request or 0
-        bad = _native.gather_slice(
-            rows, scale, bias, self.start, self.width, index, out, column, added, added_index, start
-        )
+        try:
+            bad = _native.gather_slice(
+                rows, scale, bias, self.start, self.width, index, out, column, added, added_index, start
+            )
+        except (TypeError, ValueError) as error:
+            raise _wrong_arrays(self.name, error) from None
         if bad >= 0:
-            raise _bad_row(bad, batch)
+            raise _bad_row(bad, batch, rows, added)
 
 
 def _array(columns: Columns, name: str) -> np.ndarray:
@@ -77,6 +89,19 @@ def _array(columns: Columns, name: str) -> np.ndarray:
     return found
 
 
-def _bad_row(row: int, batch: Batch) -> BadRequest:
-    got = f"item {int(batch.item_index[row])}, request {int(batch.request_index[row])}"
-    return BadRequest("the row's item or request index is out of range", where=f"row {row} of the batch", got=got)
+def _wrong_arrays(name: str, error: Exception) -> EngineError:
+    allowed = "rows of float32, float16, or uint8 with scale and bias; int32 indices; contiguous"
+    message = "the batch does not have the arrays that are gathered"
+    return EngineError(message, where=name, got=str(error), allowed=allowed)
+
+
+def _bad_row(row: int, batch: Batch, items: np.ndarray | None, requests: np.ndarray | None) -> BadRequest:
+    """The error for row ``row``, one of whose indices is out of the range of what was gathered from."""
+    item, request = int(batch.item_index[row]), int(batch.request_index[row])
+    if items is not None and not 0 <= item < len(items):
+        side, got, count = "item", item, len(items)
+    else:
+        side, got, count = "request", request, 0 if requests is None else len(requests)
+    allowed = f"0..{count - 1}" if count else "nothing: there is none"
+    where = f"{side}_index (row {row} of the batch)"
+    return BadRequest(f"the row's {side} index is out of range", where=where, got=got, allowed=allowed)

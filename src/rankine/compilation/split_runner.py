@@ -16,6 +16,7 @@ from rankine.compilation.split_model import SplitModels
 from rankine.errors import BadRequest
 from rankine.models.columns import Batch, Columns, row_count, take
 from rankine.models.graph_inputs import REQUEST_COLUMN, stored_column
+from rankine.models.variant import Model
 
 __all__ = ["SplitRunner", "build_split", "derive_items", "open_split_runner"]
 
@@ -68,6 +69,7 @@ class SplitRunner:
                 runner.close()
 
     def _with_stored(self, batch: Batch) -> Batch:
+        _check_given(batch.item, self._models.catalog, "item")
         used, index = np.unique(batch.item_index, return_inverse=True)
         _check_index(used, row_count(batch.item), "item")
         items = self.complete(take(batch.item, used))
@@ -75,6 +77,7 @@ class SplitRunner:
 
     def _with_request(self, batch: Batch, runner: Runner) -> Batch:
         """With what the request's part gives; of more requests than rows, those that the batch uses."""
+        _check_given(batch.request, self._models.request, "request")
         requests = len(next(iter(batch.request.values()), ()))
         if requests > batch.rows:
             used, index = np.unique(batch.request_index, return_inverse=True)
@@ -141,9 +144,16 @@ def open_split_runner(
     )
 
 
+def _check_given(columns: Columns, part: Model | None, side: str) -> None:
+    """Refuse columns of nothing, of which no rows can be counted; where but some lack, the lookup says which."""
+    if part is not None and not columns:
+        raise BadRequest(f"the {side} columns lack this feature", where=part.schema.features[0].name)
+
+
 def _check_index(used: np.ndarray, count: int, side: str) -> None:
     """Refuse sorted indices that are out of range."""
     if len(used) and not 0 <= used[0] <= used[-1] < count:
         wrong = int(used[0] if used[0] < 0 else used[-1])
         where = f"{side}_index"
-        raise BadRequest(f"the row's {side} index is out of range", where=where, got=wrong, allowed=f"0..{count - 1}")
+        allowed = f"0..{count - 1}" if count else "nothing: there is none"
+        raise BadRequest(f"the row's {side} index is out of range", where=where, got=wrong, allowed=allowed)
