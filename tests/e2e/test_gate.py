@@ -135,6 +135,6 @@ def test_choose_refuses_the_whole_graph_when_its_parts_were_certified_in_int8(
     draft.put_json(name, compiled.read_json(name, Variant).model_copy(update={"numeric": "int8"}))
     certified = certify_small(draft.commit(tmp_path / "int8"), tmp_path / "certified")
     assert choose(certified).certified
-    with pytest.raises(CertificateRequired, match="which round.*compiled with --no-split"):
+    with pytest.raises(CertificateRequired, match=r"which round.*compiled with --no-split"):
         choose(certified, split=False)
     assert not choose(certified, split=False, allow_uncertified=True).certified

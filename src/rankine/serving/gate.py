@@ -88,8 +88,8 @@ def choose(
 def _rounds_parts(artifact: Artifact, variant: str, engine: str) -> bool:
     """Whether a build runs in parts that round: the scores of the whole may then differ from theirs.
 
-    Parts that store less of an item than FP32 round what the whole does not. In INT8 a sum that is taken in another order
-    falls on the other side of a rounding step now and then.
+    Parts that store less of an item than FP32 round what the whole does not. In INT8 a sum that is taken in another
+    order falls on the other side of a rounding step now and then.
     """
     if not runs_in_parts(artifact, variant, engine):
         return False
