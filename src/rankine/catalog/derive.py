@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from pydantic import Field
 
-from rankine.compilation.binding.storage import stored
+from rankine.compilation.binding.costs import Storage
+from rankine.compilation.binding.storage import STORED_PARTS, stored
 from rankine.config import Frozen
 from rankine.errors import EngineError
 from rankine.models.columns import Column, Columns
@@ -20,13 +21,8 @@ from rankine.models.tables import Table
 
 __all__ = ["Derive", "DerivedKey", "Deriver", "Storage", "column_names", "derive", "tables_of"]
 
-Storage = Literal["float32", "float16", "int8"]
-
-_PARTS: Mapping[Storage, tuple[str, ...]] = {
-    "float32": ("rows",),
-    "float16": ("rows",),
-    "int8": ("rows", "scale", "bias"),
-}
+_ROWS = ".rows"
+"""Follows a column's name in the name of its rows' file, as with tables: in a batch nothing does."""
 
 
 class DerivedKey(Frozen):
@@ -69,9 +65,9 @@ class Deriver:
 
 
 def column_names(key: DerivedKey, column: str) -> list[str]:
-    """Names under which the arrays of a derived column are stored."""
+    """Names under which the arrays of a derived column are stored, in the order of ``STORED_PARTS``."""
     stem = f"derived/{key.variant}/{key.graph}/{key.storage}/{column}"
-    return [f"{stem}.{part}" for part in _PARTS[key.storage]]
+    return [stem + (part or _ROWS) for part in STORED_PARTS[key.storage]]
 
 
 def derive(derivers: Sequence[Deriver], items: Columns, count: int) -> dict[str, Column]:

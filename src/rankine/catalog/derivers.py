@@ -11,7 +11,8 @@ import numpy as np
 
 from rankine.artifact import Artifact
 from rankine.catalog.derive import DerivedKey, Deriver, column_names
-from rankine.compilation.compile import is_split, open_parts
+from rankine.compilation.binding.storage import STORED_PARTS
+from rankine.compilation.compile import build_names, open_parts, runs_in_parts
 from rankine.compilation.engine import Runner
 from rankine.compilation.split_model import SplitModels, open_split
 from rankine.compilation.split_runner import derive_items
@@ -22,16 +23,15 @@ from rankine.models.variant import load_model, variant_names
 
 __all__ = ["derivers_of", "names_in_batches"]
 
-_PARTS = ("", ".scale", ".bias")
-
 
 def derivers_of(artifact: Artifact) -> tuple[Deriver, ...]:
-    """One for each variant that computes anything of an item alone; its graph is opened when it is first used.
+    """One for each variant that computes anything of an item alone, if any build of it runs in these parts: what nobody
+    reads is not stored. Its graph is opened when it is first used.
 
     Raises:
         ArtifactError: what was written of a variant's parts is not whole.
     """
-    found = (_deriver(artifact, variant) for variant in variant_names(artifact) if is_split(artifact, variant))
+    found = (_deriver(artifact, variant) for variant in variant_names(artifact) if _is_read(artifact, variant))
     return tuple(deriver for deriver in found if deriver is not None)
 
 
@@ -40,8 +40,12 @@ def names_in_batches(deriver: Deriver) -> dict[str, str]:
     return {
         stored: stored_column(column) + part
         for column in deriver.widths
-        for stored, part in zip(column_names(deriver.key, column), _PARTS, strict=False)
+        for stored, part in zip(column_names(deriver.key, column), STORED_PARTS[deriver.key.storage], strict=True)
     }
+
+
+def _is_read(artifact: Artifact, variant: str) -> bool:
+    return any(runs_in_parts(artifact, variant, engine) for engine in build_names(artifact, variant))
 
 
 def _deriver(artifact: Artifact, variant: str) -> Deriver | None:

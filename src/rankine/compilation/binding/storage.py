@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from rankine.compilation.binding.costs import Storage
 from rankine.compression.table_rows import quantize_rows
 from rankine.errors import EngineError
 
-__all__ = ["restored", "stored"]
+__all__ = ["STORED_PARTS", "restored", "stored"]
+
+STORED_PARTS: Mapping[Storage, tuple[str, ...]] = {"float32": ("",), "float16": ("",), "int8": ("", ".scale", ".bias")}
+"""What follows the name of a stored column in the names of its arrays: of the rows nothing."""
 
 _HALF_LIMIT = float(np.finfo(np.float16).max)
 _BYTE_LIMIT = 0.49 * float(np.finfo(np.float32).max)
@@ -16,8 +21,8 @@ _BYTE_LIMIT = 0.49 * float(np.finfo(np.float32).max)
 
 
 def stored(values: np.ndarray, storage: Storage, where: str, *, strict: bool = True) -> dict[str, np.ndarray]:
-    """``(items, width)`` floats as they are stored, by what follows the name of their column: ``""`` the rows; of INT8
-    also ``.scale`` and ``.bias``, float32 ``(items,)``.
+    """``(items, width)`` floats as they are stored, by what follows the name of their column (:data:`STORED_PARTS`):
+    the rows; of INT8 also scale and bias, float32 ``(items,)``.
 
     INT8 rows are clipped to half the range of float32.
 
@@ -40,17 +45,18 @@ def stored(values: np.ndarray, storage: Storage, where: str, *, strict: bool = T
             else "The catalog graph gives NaN or infinity."
         )
         raise EngineError("a value stored of an item is not finite", where=where, allowed=storage, hint=hint)
-    return {"": values} if storage != "int8" else _in_bytes(values, finite.all(axis=1), where)
+    arrays = (values,) if storage != "int8" else _in_bytes(values, finite.all(axis=1), where)
+    return dict(zip(STORED_PARTS[storage], arrays, strict=True))
 
 
-def _in_bytes(values: np.ndarray, finite: np.ndarray, where: str) -> dict[str, np.ndarray]:
-    """``finite (items,)``: rows that are; of the others the bias is NaN."""
+def _in_bytes(values: np.ndarray, finite: np.ndarray, where: str) -> tuple[np.ndarray, ...]:
+    """Rows, scale and bias. ``finite (items,)``: rows that are; of the others the bias is NaN."""
     rows = np.where(finite[:, None], np.clip(values, -_BYTE_LIMIT, _BYTE_LIMIT), np.float32(0))
     with np.errstate(over="ignore"):  # the squared error of large rows, which nobody reads
         table, _ = quantize_rows(rows, "int8", np.float32)
     if table.scale is None or table.bias is None:
         raise EngineError("INT8 rows came without scale and bias", where=where)
-    return {"": table.rows, ".scale": table.scale, ".bias": np.where(finite, table.bias, np.float32(np.nan))}
+    return table.rows, table.scale, np.where(finite, table.bias, np.float32(np.nan))
 
 
 def restored(values: np.ndarray, storage: Storage) -> np.ndarray:
