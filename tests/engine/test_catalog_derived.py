@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from rankine.errors import BadRequest
 from rankine.models.columns import Batch, Columns
 from rankine.models.variant import BASELINE
 from rankine.serving import ServeConfig
-from rankine.serving.model import ServedModel, open_model
+from rankine.serving.model import ServedModel, open_model, warn_of_memory
 from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.work import Work, join
 
@@ -210,6 +211,24 @@ def test_server_computes_for_itself_when_the_catalog_was_built_for_another_artif
         main(["catalog", "upsert", str(artifacts["float32"].path), "--catalog", str(place), "--items", str(file)])
     assert ended.value.code == 2
     assert "holds derived columns that these items lack" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_memory_is_told_with_the_command_when_the_catalog_does_not_hold_what_is_stored(
+    storage: str, artifacts: dict[str, Artifact], place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    artifact = artifacts[storage]
+    computed = served(artifact, place)
+    warn_of_memory(computed)
+    warn_of_memory(served(artifact, place, split=False))
+    [record] = caplog.records
+    told = record.__dict__["fields"]
+    names = [name for name in columns(computed) if name.startswith("rankine.")]
+    assert told["bytes"] == sum(np.asarray(columns(computed)[name]).nbytes for name in names)
+    caplog.clear()
+    run(*shlex.split(told["run"])[2:])
+    warn_of_memory(served(artifact, place))
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(

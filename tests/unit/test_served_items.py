@@ -263,6 +263,32 @@ def test_thread_ends_when_the_refresher_is_closed(model: ServedModel, tmp_path: 
     assert seen == [2]
 
 
+def test_refresh_is_given_up_between_pieces_when_the_refresher_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    numpy_model(tmp_path)
+    calls: list[int] = []
+
+    def complete(columns: Columns) -> Columns:
+        calls.append(len(columns["item"]))
+        if calls[-1] == 1:
+            refresher.close()  # its thread was never started: as if the server left right now
+        return {**columns, "twice": 2 * np.asarray(columns["price"])}
+
+    catalog = ServedCatalog(place(tmp_path), transforms(), unknown=None, complete=complete)
+    refresher = Refresher(catalog, 60.0, lambda found: pytest.fail("the refresh went on"))
+    monkeypatch.setattr(completion, "_ITEMS_AT_ONCE", 1)
+    upsert(tmp_path, [NEW, OLD, 7001], 80.0)
+    with caplog.at_level(logging.INFO, "rankine"):
+        refresher.look()
+    assert calls == [ITEMS, 1]
+    assert catalog.items.generation == 1
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    assert catalog.refresh()  # nothing of what was given up is left behind
+    assert calls == [ITEMS, 1, 1, 1, 1]
+    assert catalog.items.rows_of(np.array([7001]), "ids")[0] >= 0
+
+
 def test_completion_is_whole_and_told_when_items_are_completed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(completion, "_ITEMS_AT_ONCE", 128)
     encoded = transforms().encode(SCHEMA.catalog_features, items(), unseen="row")

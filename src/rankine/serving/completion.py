@@ -22,7 +22,11 @@ def nobody_waits(done: int, detail: str) -> None:
 
 
 def complete_all(complete: Complete, items: Columns, advance: Advance = nobody_waits) -> Columns:
-    """``complete`` of all items, ``(n, ...)`` each column; what it adds are arrays."""
+    """``complete`` of all items, ``(n, ...)`` each column; what it adds are arrays.
+
+    Args:
+        advance: told after each piece; what it raises ends the completion.
+    """
     count = row_count(items)
     if count <= _ITEMS_AT_ONCE:
         return complete(items)

@@ -103,8 +103,10 @@ class ServedCatalog:
         advance: told how many items of the snapshot are completed.
 
     Attributes:
+        path: of the catalog.
         items: of the newest generation that was read; another object after :meth:`refresh` found one. Whoever needs one
             generation for several steps takes it once.
+        computed_bytes: of what was computed of items so far when they were read, because the catalog does not hold it.
 
     Raises:
         ArtifactError: there is no catalog, it is damaged, or it does not fit the artifact.
@@ -122,19 +124,24 @@ class ServedCatalog:
         stored: Mapping[str, str] = _NOTHING,
         advance: Advance = nobody_waits,
     ) -> None:
-        self._path, self._transforms = path, transforms
+        self.path, self._transforms = path, transforms
         self._complete, self._stored, self._advance = complete, stored, advance
+        self.computed_bytes = 0
         self._reader = CatalogReader(path, encode=self._held)
-        self._advance = nobody_waits
         self._unknown = None if unknown is None else complete(unknown)
         self.items = self._checked(self._reader.view)
 
-    def refresh(self) -> bool:
+    def refresh(self, advance: Advance = nobody_waits) -> bool:
         """Take up what was committed since; whether there was anything. Called by one thread.
+
+        Args:
+            advance: told how many items are completed, now and then where there are many. What it raises ends the
+                refresh, and ``items`` stay.
 
         Raises:
             ArtifactError, DataError: the catalog is damaged or does not fit the artifact any more; ``items`` stay.
         """
+        self._advance = advance
         view = self._reader.refresh()
         if view is self.items.view:
             return False
@@ -147,13 +154,15 @@ class ServedCatalog:
         encoded = self._transforms.encode(self._transforms.schema.catalog_features, columns, unseen="row")
         if self._stored and all(name in columns for name in self._stored):
             return encoded | {name: columns[column] for column, name in self._stored.items()}
-        return complete_all(self._complete, encoded, self._advance)
+        completed = complete_all(self._complete, encoded, self._advance)
+        self.computed_bytes += sum(np.asarray(completed[name]).nbytes for name in completed.keys() - encoded.keys())
+        return completed
 
     def _checked(self, view: View) -> Items:
         self._refuse_missing(view.features)
         dtype, ids = self._transforms.schema.item_id_dtype, view.segments[0].ids
         if ids.dtype.kind != ("i" if dtype == "int64" else "S"):
-            where, got = str(self._path), str(ids.dtype)
+            where, got = str(self.path), str(ids.dtype)
             raise ArtifactError("the catalog's ids are of another type", where=where, got=got, allowed=dtype)
         return Items(view, self._unknown)
 
@@ -162,7 +171,7 @@ class ServedCatalog:
         if missing:
             raise ArtifactError(
                 "the catalog lacks item features that the model reads",
-                where=str(self._path),
+                where=str(self.path),
                 got=f"without {', '.join(missing)}",
                 hint="Write the catalog again with the artifact's schema.",
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -28,8 +29,9 @@ from rankine.serving.config import ServeConfig
 from rankine.serving.gate import Choice, choose
 from rankine.serving.inputs import default_column
 from rankine.serving.items import Items, ServedCatalog
+from rankine.serving.logs import LOGGER
 
-__all__ = ["ServedModel", "generation_of", "open_model", "unknown_item"]
+__all__ = ["ServedModel", "generation_of", "open_model", "unknown_item", "warn_of_memory"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,15 @@ def open_model(config: ServeConfig, emit: Emit = ignore) -> ServedModel:
     stored = _stored_names(artifact, choice) if config.split else {}
     catalog = _open_catalog(config, transforms, runner, stored, emit)
     return ServedModel(artifact, catalog, transforms, choice, runner)
+
+
+def warn_of_memory(model: ServedModel) -> None:
+    """Log what an opened model computed of items into memory and its catalog could hold, if anything; and how."""
+    if model.catalog is None or not model.catalog.computed_bytes:
+        return
+    build = ["rankine", "catalog", "build", str(model.artifact.path), "--catalog", str(model.catalog.path)]
+    fields = {"variant": model.choice.variant, "bytes": model.catalog.computed_bytes, "run": shlex.join(build)}
+    LOGGER.warning("the catalog lacks what the variant stores of items: it is in memory", extra={"fields": fields})
 
 
 def _open_catalog(

@@ -22,7 +22,7 @@ from rankine.serving.gentle_close import ignore_new_connections
 from rankine.serving.heads import LimitedProtocol
 from rankine.serving.logs import LOGGER, set_up_logs
 from rankine.serving.metrics import ServerMetrics
-from rankine.serving.model import ServedModel, open_model
+from rankine.serving.model import ServedModel, open_model, warn_of_memory
 from rankine.serving.pool import Pool
 from rankine.serving.refresh import Refresher
 from rankine.serving.warm import warm_works
@@ -186,6 +186,7 @@ def _announce(model: ServedModel, listener: socket.socket, emit: Emit) -> None:
     LOGGER.info("ready", extra={"fields": fields})
     if not choice.certified:
         LOGGER.warning("served without a certificate", extra={"fields": {"variant": choice.variant}})
+    warn_of_memory(model)
 
 
 def _bind(config: ServeConfig) -> socket.socket:
