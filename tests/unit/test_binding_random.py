@@ -14,6 +14,7 @@ import pytest
 from rankine.compilation.binding import Binding, CostModel, Settings, split_graph
 from rankine.compilation.binding.costs import Storage
 from rankine.compilation.binding.layout import LaidOut, lay_out
+from rankine.compilation.binding.places import Part, Places
 from rankine.compilation.binding.storage import restored
 from rankine.models.graph_inputs import Piece
 from unit.binding_graphs import Rows, in_float64, random_graph, random_rows
@@ -60,6 +61,42 @@ def test_laid_out_parts_give_the_logits_of_the_split_when_the_graph_is_random(fi
         assert error < 1e-6, f"seed {seed}: {error}"
         met |= {piece.side for given in laid_out.inputs for piece in given.pieces}
     assert met == {"feature", "item", "request", "both"}
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_pieces_hold_the_values_of_their_parts_when_these_lie_anyhow(together: bool) -> None:
+    """Neighbors in an input need not be neighbors where they come from; in graphs they nearly always are."""
+    items = {f"item {n}": np.array([10.0, 20.0]) * (n + 1) for n in range(4)}
+    requests = {f"request {n}": np.array([0.1, 0.2]) * (n + 1) for n in range(4)}
+    for seed in range(_GRAPHS):
+        random = np.random.default_rng(seed)
+        places = Places(together=together)
+        inputs = [_parts(random, list(items), list(requests)) for _ in range(3)]
+        pieces = [places.pieces(parts) for parts in inputs]
+        stored = np.concatenate([items[name] for name in places.item] or [np.empty(0)])
+        ends = np.cumsum((0, *places.stored))
+        computed = np.concatenate([requests[name] for name in places.request] or [np.empty(0)])
+        for parts, own in zip(inputs, pieces, strict=True):
+            found = np.zeros(2 * len(parts))
+            for piece in own:
+                columns = slice(piece.column, piece.column + piece.width)
+                if piece.item is not None:
+                    start = ends[int(piece.item)] + piece.item_start
+                    assert start + piece.width <= ends[int(piece.item) + 1], f"seed {seed}"
+                    found[columns] += stored[start : start + piece.width]
+                if piece.request is not None:
+                    found[columns] += computed[piece.request : piece.request + piece.width]
+            expected = [items.get(part.item or "", 0) + requests.get(part.request or "", np.zeros(2)) for part in parts]
+            np.testing.assert_allclose(found, np.concatenate(expected), err_msg=f"seed {seed}")
+
+
+def _parts(random: np.random.Generator, items: list[str], requests: list[str]) -> list[Part]:
+    """Of one input: values of an item, of a request, and sums of one of each, two columns wide."""
+    found = []
+    for side in random.choice(["item", "request", "both"], random.integers(1, 7)):
+        item = None if side == "request" else str(random.choice(items))
+        found.append(Part(2, item=item, request=None if side == "item" else str(random.choice(requests))))
+    return found
 
 
 class _Reading:
