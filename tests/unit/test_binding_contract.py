@@ -22,7 +22,7 @@ def _cross(*, tasks: int = 1, read_again: bool = False, rounded: bool = False) -
     def weights(name: str, *shape: int) -> onnx.TensorProto:
         return numpy_helper.from_array(generator.normal(0, 0.3, shape).astype(np.float32), name)
 
-    constants = [weights("V", 16, 6), weights("b", 12), weights("w", 12, tasks), weights("c", tasks)]
+    constants = [weights("V", 16, 6), weights("w", 12, tasks), weights("c", tasks)]
     constants.append(numpy_helper.from_array(np.array([1]), "axes"))
     nodes = [
         helper.make_node("Concat", ["r", "i"], ["x"], axis=1),
@@ -45,9 +45,14 @@ def _cross(*, tasks: int = 1, read_again: bool = False, rounded: bool = False) -
             numpy_helper.from_array(codes, "codes"),
             numpy_helper.from_array(generator.uniform(0.001, 0.01, 12).astype(np.float32), "scale"),
         ]
-        nodes.insert(0, helper.make_node("DequantizeLinear", ["codes", "scale"], ["U"], axis=0))
+        bias_codes = generator.integers(-500, 500, 12).astype(np.int32)
+        constants.append(numpy_helper.from_array(bias_codes, "bias_codes"))
+        nodes[:0] = [
+            helper.make_node("DequantizeLinear", ["codes", "scale"], ["U"], axis=0),
+            helper.make_node("DequantizeLinear", ["bias_codes", "scale"], ["b"], axis=0),
+        ]
     else:
-        constants.append(weights("U", 12, 6))
+        constants += [weights("U", 12, 6), weights("b", 12)]
     inputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", width])
         for name, width in (("r", 5), ("i", 7), ("p", 4))

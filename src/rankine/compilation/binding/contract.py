@@ -123,11 +123,11 @@ class _Reader:
         if maker is None or maker.op_type != "DequantizeLinear" or attribute(maker, "block_size", 0):
             return None
         codes, scale, *zeros = (self._graph.constants.get(given) for given in maker.input if given)
-        if codes is None or codes.ndim != 2 or scale is None or any(zero is None for zero in zeros):
+        if codes is None or scale is None or any(zero is None or zero.size != scale.size for zero in zeros):
             return None
         shape = [1] * codes.ndim
         if scale.size > 1:
-            shape[attribute(maker, "axis", 1)] = scale.size
+            shape[attribute(maker, "axis", 1) % codes.ndim] = scale.size
         zero = zeros[0].astype(np.float64).reshape(shape) if zeros and zeros[0] is not None else 0.0
         return np.asarray((codes.astype(np.float64) - zero) * scale.astype(np.float64).reshape(shape))
 
