@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "array.h"
 #include "gather.h"
@@ -50,14 +51,20 @@ Positions py_top_k(nb::handle scores_object, std::int64_t k) {
 // The slice [column, column + dim) of every row of `out`, and the row positions that fill it.
 class Slice {
  public:
-  Slice(nb::handle index, nb::handle out, std::int64_t column, std::size_t dim)
-      : index_(index, "index", {Dtype::kInt32}, 1), out_(out, "out", {Dtype::kFloat32}, 2, true) {
+  Slice(nb::handle index, nb::handle out, std::int64_t column, std::size_t dim, Dtype dtype = Dtype::kFloat32)
+      : index_(index, "index", {Dtype::kInt32}, 1), out_(out, "out", {dtype}, 2, true) {
     out_.require(0, index_.size(0), "one row for each entry of index");
     const std::size_t width = out_.size(1);
     if (column < 0 || dim > width || static_cast<std::size_t>(column) > width - dim)
       throw nb::value_error(("column: " + std::to_string(column) + " leaves no room for " + std::to_string(dim) +
                              " columns in out, which has " + std::to_string(width)).c_str());
     column_ = static_cast<std::size_t>(column);
+  }
+
+  // `floor`: what values are raised to first.
+  RoundedTarget rounded(float floor, float step, float zero) const {
+    return {index_.data<const std::int32_t>(), index_.size(0), out_.data<std::uint8_t>(), out_.size(1), column_,
+            floor, step, zero};
   }
 
   Target target() const {
@@ -163,14 +170,24 @@ class StoredRows {
   }
 
   std::int64_t gather(const Addend& addend, const Target& target) const {
-    switch (rows_.dtype()) {
-      case Dtype::kUint8: return gather_slice(typed<Int8Rows, std::uint8_t, float>(), start_, width_, addend, target);
-      case Dtype::kFloat16: return gather_slice(typed<HalfRows, Half, Unscaled>(), start_, width_, addend, target);
-      default: return gather_slice(typed<FloatRows, float, Unscaled>(), start_, width_, addend, target);
-    }
+    return with([&](const auto& rows) { return gather_slice(rows, start_, width_, addend, target); });
+  }
+
+  std::int64_t gather(const Addend& addend, const RoundedTarget& target) const {
+    std::vector<float> row(width_);
+    return with([&](const auto& rows) { return gather_rounded(rows, start_, width_, addend, target, row.data()); });
   }
 
  private:
+  template <class Use>
+  std::int64_t with(Use use) const {
+    switch (rows_.dtype()) {
+      case Dtype::kUint8: return use(typed<Int8Rows, std::uint8_t, float>());
+      case Dtype::kFloat16: return use(typed<HalfRows, Half, Unscaled>());
+      default: return use(typed<FloatRows, float, Unscaled>());
+    }
+  }
+
   template <class Rows, class T, class S>
   Rows typed() const {
     const void* scale = scale_ ? scale_->data<const void>() : nullptr;
@@ -186,25 +203,56 @@ class StoredRows {
   std::size_t width_ = 0;
 };
 
+// What is added to the rows: nothing, or rows of floats.
+class Added {
+ public:
+  Added(nb::handle rows, nb::handle index, std::int64_t start, std::size_t count, std::size_t width) {
+    if (rows.is_none()) return;
+    rows_.emplace(rows, "added", std::initializer_list<Dtype>{Dtype::kFloat32}, 2);
+    index_.emplace(index, "added_index", std::initializer_list<Dtype>{Dtype::kInt32}, 1);
+    index_->require(0, count, "one for each entry of index");
+    start_ = StoredRows::within("added_start", start, width, *rows_);
+  }
+
+  Addend addend() const {
+    if (!rows_) return {};
+    return {rows_->data<const float>(), rows_->size(0), rows_->size(1), start_, index_->data<const std::int32_t>()};
+  }
+
+ private:
+  std::optional<Array> rows_;
+  std::optional<Array> index_;
+  std::size_t start_ = 0;
+};
+
+std::size_t checked_width(std::int64_t width) {
+  if (width < 1) throw nb::value_error("width: must be at least 1");
+  return static_cast<std::size_t>(width);
+}
+
 std::int64_t py_gather_slice(nb::handle rows_object, nb::handle scale, nb::handle bias, std::int64_t start,
                              std::int64_t width, nb::handle index, nb::handle out, std::int64_t column,
-                             nb::handle added_object, nb::handle added_index_object, std::int64_t added_start) {
-  if (width < 1) throw nb::value_error("width: must be at least 1");
-  const auto columns = static_cast<std::size_t>(width);
+                             nb::handle added_object, nb::handle added_index, std::int64_t added_start) {
+  const std::size_t columns = checked_width(width);
   const StoredRows rows(rows_object, scale, bias, start, columns);
   const Slice slice(index, out, column, columns);
-  if (added_object.is_none()) {
-    nb::gil_scoped_release released;
-    return rows.gather({}, slice.target());
-  }
-  const Array added(added_object, "added", {Dtype::kFloat32}, 2);
-  const Array added_index(added_index_object, "added_index", {Dtype::kInt32}, 1);
-  added_index.require(0, slice.target().rows, "one for each entry of index");
-  const Addend addend{added.data<const float>(), added.size(0), added.size(1),
-                      StoredRows::within("added_start", added_start, columns, added),
-                      added_index.data<const std::int32_t>()};
+  const Added added(added_object, added_index, added_start, slice.target().rows, columns);
   nb::gil_scoped_release released;
-  return rows.gather(addend, slice.target());
+  return rows.gather(added.addend(), slice.target());
+}
+
+std::int64_t py_gather_rounded(nb::handle rows_object, nb::handle scale, nb::handle bias, std::int64_t start,
+                               std::int64_t width, nb::handle index, nb::handle out, std::int64_t column,
+                               nb::handle added_object, nb::handle added_index, std::int64_t added_start, float floor,
+                               float step, std::int64_t zero) {
+  const std::size_t columns = checked_width(width);
+  if (!(step > 0)) throw nb::value_error("step: must be positive");
+  if (zero < 0 || zero > 255) throw nb::value_error("zero: must be from 0 to 255");
+  const StoredRows rows(rows_object, scale, bias, start, columns);
+  const Slice slice(index, out, column, columns, Dtype::kUint8);
+  const Added added(added_object, added_index, added_start, slice.target().rows, columns);
+  nb::gil_scoped_release released;
+  return rows.gather(added.addend(), slice.rounded(floor, step, static_cast<float>(zero)));
 }
 
 }  // namespace
@@ -231,4 +279,7 @@ NB_MODULE(_native, module) {
   module.def("gather_dense", &rankine::py_gather_dense, "values"_a, "index"_a, "out"_a, "column"_a);
   module.def("gather_slice", &rankine::py_gather_slice, "rows"_a, "scale"_a.none(), "bias"_a.none(), "start"_a,
              "width"_a, "index"_a, "out"_a, "column"_a, "added"_a.none(), "added_index"_a.none(), "added_start"_a);
+  module.def("gather_rounded", &rankine::py_gather_rounded, "rows"_a, "scale"_a.none(), "bias"_a.none(), "start"_a,
+             "width"_a, "index"_a, "out"_a, "column"_a, "added"_a.none(), "added_index"_a.none(), "added_start"_a,
+             "floor"_a, "step"_a, "zero"_a);
 }

@@ -150,3 +150,28 @@ def gather_slice(
     Returns:
         The first ``r`` with an index out of range, else -1.
     """
+
+def gather_rounded(
+    rows: NDArray[np.float32] | NDArray[np.float16] | NDArray[np.uint8],
+    scale: NDArray[np.float32] | None,
+    bias: NDArray[np.float32] | None,
+    start: int,
+    width: int,
+    index: NDArray[np.int32],
+    out: NDArray[np.uint8],
+    column: int,
+    added: NDArray[np.float32] | None,
+    added_index: NDArray[np.int32] | None,
+    added_start: int,
+    floor: float,
+    step: float,
+    zero: int,
+) -> int:
+    """As :func:`gather_slice`, rounded as ``QuantizeLinear`` of ONNX: ``clamp(round(max(x, floor) / step) + zero)``.
+
+    Args:
+        out: uint8 ``(rows, w)``.
+        floor: 0 for a ReLU before the rounding, else minus infinity. NaN becomes the floor.
+        step: positive.
+        zero: from 0 to 255.
+    """

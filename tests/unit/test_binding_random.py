@@ -16,7 +16,7 @@ from rankine.compilation.binding.costs import Storage
 from rankine.compilation.binding.layout import LaidOut, lay_out
 from rankine.compilation.binding.places import Part, Places
 from rankine.compilation.binding.storage import restored
-from rankine.models.graph_inputs import Piece
+from rankine.models.graph_inputs import Piece, Rounding
 from unit.binding_graphs import Rows, in_float64, random_graph, random_rows
 
 _GRAPHS = int(os.environ.get("RANKINE_RANDOM_GRAPHS", "200"))
@@ -117,6 +117,8 @@ class _Reading:
             feeds[given.name] = np.full((len(self._rows.item_index), given.width), np.nan)
             for piece in given.pieces:
                 feeds[given.name][:, piece.column : piece.column + piece.width] = self._values(piece)
+            if given.rounding is not None:
+                feeds[given.name] = _codes(feeds[given.name], given.rounding)
         (found,) = in_float64(graph, feeds)
         return found
 
@@ -142,6 +144,11 @@ class _Reading:
             of_requests = self._requests[self._rows.request_index]
             found += of_requests[:, piece.request : piece.request + piece.width]
         return found
+
+
+def _codes(values: np.ndarray, rounding: Rounding) -> np.ndarray:
+    raised = np.maximum(values, 0.0) if rounding.relu else values
+    return np.clip(np.rint(raised / rounding.step) + rounding.zero, 0, 255).astype(np.uint8)
 
 
 def _error(found: np.ndarray, expected: np.ndarray) -> float:

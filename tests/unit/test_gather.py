@@ -45,6 +45,37 @@ def test_slice_is_numpys_when_rows_are_gathered(storage: str, width: int) -> Non
     np.testing.assert_array_equal(out, expected[index, 7 : 7 + width] + shared[of, 2 : 2 + width])
 
 
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("storage", ["float32", "float16", "int8"])
+def test_codes_are_those_of_quantize_linear_when_rows_are_rounded(storage: str, relu: bool) -> None:
+    from onnx import TensorProto, helper, numpy_helper
+    from onnx.reference import ReferenceEvaluator
+
+    random = np.random.default_rng(3)
+    values = random.normal(size=(_ITEMS, _WIDTH)).astype(np.float32)
+    values[:, :8] = np.arange(-4, 4) * 0.0078125  # on the border of two codes: half to even
+    parts = stored(values, storage, "values")  # type: ignore[arg-type]
+    shared = random.normal(size=(_REQUESTS, _WIDTH)).astype(np.float32)
+    shared[:, 2:10] = 0.0
+    index, of = random.integers(0, _ITEMS, _ROWS, np.int32), random.integers(0, _REQUESTS, _ROWS, np.int32)
+    bad, floats = _gather(parts, 0, 30, index, (shared, of))
+    out = np.zeros((_ROWS, 33), np.uint8)
+    more = (shared, of, 2, 0.0 if relu else -np.inf, 0.015625, 128)
+    bad = _native.gather_rounded(parts[""], parts.get(".scale"), parts.get(".bias"), 0, 30, index, out, 3, *more)
+    assert bad == -1
+    nodes = [helper.make_node("QuantizeLinear", ["raised", "step", "zero"], ["codes"])]
+    nodes.insert(0, helper.make_node("Relu" if relu else "Identity", ["x"], ["raised"]))
+    constants = [numpy_helper.from_array(np.array(0.015625, np.float32), "step")]
+    constants.append(numpy_helper.from_array(np.array(128, np.uint8), "zero"))
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, None)
+    codes = helper.make_tensor_value_info("codes", TensorProto.UINT8, None)
+    graph = helper.make_graph(nodes, "g", [given], [codes], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)])
+    (expected,) = ReferenceEvaluator(model).run(None, {"x": floats})
+    np.testing.assert_array_equal(out[:, 3:], expected)
+    assert {128 if relu else 0, 255} <= set(out[:, 3:].ravel().tolist())
+
+
 @pytest.mark.parametrize("wrong", [-1, _ITEMS, 2**31 - 1])
 @pytest.mark.parametrize("at", [0, 49])
 def test_first_bad_row_is_told_when_an_index_is_out_of_range(wrong: int, at: int) -> None:

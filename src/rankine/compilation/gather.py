@@ -3,7 +3,9 @@ added up."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -11,9 +13,13 @@ import numpy as np
 from rankine import _native
 from rankine.errors import BadRequest, EngineError
 from rankine.models.columns import Batch, Columns
-from rankine.models.graph_inputs import REQUEST_COLUMN, Piece, stored_column
+from rankine.models.graph_inputs import REQUEST_COLUMN, Piece, Rounding, stored_column
 
 __all__ = ["Fill", "gather"]
+
+
+Write = Callable[..., int]
+"""A native gather: returns the first bad row, else -1."""
 
 
 class Fill(Protocol):
@@ -28,23 +34,28 @@ class Fill(Protocol):
         """
 
 
-def gather(piece: Piece) -> Fill:
-    """Of a piece that is no feature."""
+def gather(piece: Piece, rounding: Rounding | None = None) -> Fill:
+    """Of a piece that is no feature; into uint8 where it is rounded."""
+    write: Write = _native.gather_slice
+    if rounding is not None:
+        floor = 0.0 if rounding.relu else -np.inf
+        write = partial(_native.gather_rounded, floor=floor, step=rounding.step, zero=rounding.zero)
     if piece.item is None:
-        return _OfRequest(piece.request or 0, piece.width)
+        return _OfRequest(write, piece.request or 0, piece.width)
     name = stored_column(piece.item)
-    return _OfItem(name, f"{name}.scale", f"{name}.bias", piece.item_start, piece.request, piece.width)
+    return _OfItem(write, name, f"{name}.scale", f"{name}.bias", piece.item_start, piece.request, piece.width)
 
 
 @dataclass(frozen=True, slots=True)
 class _OfRequest:
+    write: Write
     start: int
     width: int
 
     def __call__(self, batch: Batch, out: np.ndarray, column: int) -> None:
         rows, index = _array(batch.request, REQUEST_COLUMN), batch.request_index
         try:
-            bad = _native.gather_slice(rows, None, None, self.start, self.width, index, out, column, None, None, 0)
+            bad = self.write(rows, None, None, self.start, self.width, index, out, column, None, None, 0)
         except (TypeError, ValueError) as error:
             raise _wrong_arrays(REQUEST_COLUMN, error) from None
         if bad >= 0:
@@ -57,6 +68,7 @@ class _OfItem:
     request: first column of what is added; None where nothing is.
     """
 
+    write: Write
     name: str
     scale: str
     bias: str
@@ -73,9 +85,7 @@ class _OfItem:
             added, added_index = _array(batch.request, REQUEST_COLUMN), batch.request_index
         index, start = batch.item_index, self.request or 0
         try:
-            bad = _native.gather_slice(
-                rows, scale, bias, self.start, self.width, index, out, column, added, added_index, start
-            )
+            bad = self.write(rows, scale, bias, self.start, self.width, index, out, column, added, added_index, start)
         except (TypeError, ValueError) as error:
             raise _wrong_arrays(self.name, error) from None
         if bad >= 0:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from rankine.compilation.lookup import HostLookup
+from rankine.compilation.lookup import DType, HostLookup
 from rankine.errors import EngineError
 from rankine.models.columns import Batch, Columns
 
@@ -28,7 +28,7 @@ class Lane(Protocol):
     """What one call needs to run a graph."""
 
     def inputs(self, rows: int) -> Sequence[np.ndarray]:
-        """The graph's input arrays for ``rows`` rows, float32 ``(rows, width)`` each, to be filled."""
+        """The graph's input arrays for ``rows`` rows, ``(rows, width)`` each, to be filled."""
 
     def execute(self, rows: int, out: np.ndarray) -> None:
         """Run the graph on the filled inputs and write its logits ``(rows, tasks)`` to ``out``."""
@@ -87,10 +87,14 @@ class HostRunner:
 
 
 class InputBuffers:
-    """Growing float32 arrays, one an input: the first ``rows`` rows of each are a batch's, the others stay finite."""
+    """Growing arrays, one an input: the first ``rows`` rows of each are a batch's, the others stay finite.
 
-    def __init__(self, widths: Sequence[int]) -> None:
-        self._buffers = tuple(np.zeros((_FIRST_ROWS, width), np.float32) for width in widths)
+    Args:
+        arrays: width and type of each.
+    """
+
+    def __init__(self, arrays: Sequence[tuple[int, DType]]) -> None:
+        self._buffers: tuple[np.ndarray, ...] = tuple(np.zeros((_FIRST_ROWS, width), kind) for width, kind in arrays)
         self._views = self._buffers
 
     def views(self, rows: int) -> tuple[np.ndarray, ...]:
@@ -99,7 +103,7 @@ class InputBuffers:
             return self._views
         if rows > len(self._buffers[0]):
             capacity = max(rows, 2 * len(self._buffers[0]))
-            self._buffers = tuple(np.zeros((capacity, buffer.shape[1]), np.float32) for buffer in self._buffers)
+            self._buffers = tuple(np.zeros((capacity, buffer.shape[1]), buffer.dtype) for buffer in self._buffers)
         self._views = tuple(buffer[:rows] for buffer in self._buffers)
         return self._views
 

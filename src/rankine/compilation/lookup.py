@@ -26,6 +26,8 @@ __all__ = ["HostLookup", "open_lookup"]
 
 Write = Callable[..., int]
 """``write(values, index, out, first_column)`` returns the first bad row, else -1."""
+DType = type[np.float32] | type[np.uint8]
+"""Of an input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class HostLookup:
         inputs: of the graph; by default one a feature.
 
     Attributes:
-        names, widths: of the inputs.
+        names, widths, dtypes: of the inputs.
         width: of all of them side by side.
 
     Raises:
@@ -63,10 +65,16 @@ class HostLookup:
         given = _one_a_feature(sources.values()) if inputs is None else tuple(inputs)
         self.names = tuple(one.name for one in given)
         self.widths = tuple(one.width for one in given)
+        self.dtypes = tuple(one.dtype for one in given)
         self.width = sum(self.widths)
         starts = np.cumsum([0, *self.widths])
         self._steps = tuple(
-            _Step(gather(piece) if piece.feature is None else fills[piece.feature], number, piece.column, int(start))
+            _Step(
+                gather(piece, one.rounding) if piece.feature is None else fills[piece.feature],
+                number,
+                piece.column,
+                int(start),
+            )
             for number, one in enumerate(given)
             for piece, start in ((piece, starts[number] + piece.column) for piece in one.pieces)
         )
@@ -86,18 +94,18 @@ class HostLookup:
         for step in self._steps:
             step.fill(batch, outs[step.number], step.column)
 
-    def widths_of(self, names: tuple[str, ...]) -> tuple[int, ...]:
-        """Widths of the inputs of a graph as an engine has opened it: these, or one of all of them.
+    def arrays_of(self, names: tuple[str, ...]) -> Sequence[tuple[int, DType]]:
+        """Width and type of each input of a graph as an engine has opened it: these, or one of all of them.
 
         Raises:
             EngineError: it has others.
         """
         if len(names) == 1:
-            return (self.width,)
+            return ((self.width, self.dtypes[0]),)
         if names != self.names:
             got, allowed = ", ".join(names), ", ".join(self.names)
             raise EngineError("the graph's inputs are not what the model gives", got=got, allowed=allowed)
-        return self.widths
+        return tuple(zip(self.widths, self.dtypes, strict=True))
 
     def _look_up(self, source: Source, write: Write, batch: Batch, out: np.ndarray, column: int) -> None:
         index = self._rows(batch.rows) if source.side == "pair" else source.index(batch)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 from pydantic import Field
 
 from rankine.config import Frozen
 
-__all__ = ["REQUEST_COLUMN", "GraphInput", "Piece", "stored_column"]
+__all__ = ["REQUEST_COLUMN", "GraphInput", "Piece", "Rounding", "stored_column"]
 
 REQUEST_COLUMN = "rankine.request"
 """Of a batch's requests: what a model computes once a request, float32 ``(requests, width)``."""
@@ -41,11 +42,31 @@ class Piece(Frozen):
         return "item" if self.request is None else "both"
 
 
+class Rounding(Frozen):
+    """Of an input whose first reader would round it, as ``QuantizeLinear`` does: to ``clamp(round(x / step) + zero)``.
+
+    Attributes:
+        relu: whether ``x`` is raised to zero before.
+    """
+
+    step: float = Field(gt=0)
+    zero: int = Field(ge=0, le=255)
+    relu: bool = False
+
+
 class GraphInput(Frozen):
-    """One input, float32 ``(rows, width)``, by its pieces, which fill it."""
+    """One input, ``(rows, width)``, by its pieces, which fill it.
+
+    It is float32, or uint8 where it is rounded; then it has one piece, which is no feature.
+    """
 
     name: str
     pieces: tuple[Piece, ...]
+    rounding: Rounding | None = None
+
+    @property
+    def dtype(self) -> type[np.float32] | type[np.uint8]:
+        return np.float32 if self.rounding is None else np.uint8
 
     @property
     def width(self) -> int:

@@ -12,13 +12,13 @@ from itertools import groupby
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import helper
 
 from rankine.compilation.binding.costs import Storage
 from rankine.compilation.binding.places import Part, Places
 from rankine.compilation.binding.plan import BindingPlan, Column
 from rankine.compilation.binding.split import SplitModel
-from rankine.models.graph_inputs import GraphInput
+from rankine.models.graph_inputs import GraphInput, Rounding
 from rankine.models.rewrite.graph import Graph, attribute, reads
 
 __all__ = ["STORED", "LaidOut", "lay_out"]
@@ -78,7 +78,8 @@ def lay_out(split: SplitModel, storage: Storage = "float32") -> LaidOut:
         inputs = [_together(graph, kept, views, places)]
     else:
         inputs = [GraphInput(name=views[name], pieces=places.pieces(leaf.parts)) for name, leaf in kept.items()]
-    graph.inputs = [_matrix(given.name, given.width) for given in inputs]
+        inputs = [_rounded(graph, given) for given in inputs]
+    graph.inputs = [_matrix(given.name, given.width, given.dtype) for given in inputs]
     return LaidOut(
         catalog=_packed(parts.catalog, plan.catalog, places.item),
         request=_packed(parts.request, plan.request, places.request),
@@ -87,6 +88,31 @@ def lay_out(split: SplitModel, storage: Storage = "float32") -> LaidOut:
         stored=places.stored,
         request_width=sum(places.request.values()),
     )
+
+
+def _rounded(graph: Graph, given: GraphInput) -> GraphInput:
+    """An input that nothing but a rounding reads, after a ReLU or not, rounded while it is gathered: a quarter of the
+    bytes, and two passes less over them."""
+    if len(given.pieces) != 1 or given.pieces[0].side == "feature":
+        return given
+    relu = _only_reader(graph, given.name, "Relu")
+    value = given.name if relu is None else relu.output[0]
+    last = _only_reader(graph, value, "QuantizeLinear")
+    if last is None or last.input[0] != value or len(last.input) < 3:
+        return given
+    step, zero = (graph.constants.get(name) for name in last.input[1:3])
+    if step is None or zero is None or step.size != 1 or zero.dtype != np.uint8:
+        return given
+    graph.nodes = [node for node in graph.nodes if node is not relu and node is not last]
+    rounding = Rounding(step=float(step.reshape(())), zero=int(zero.reshape(())), relu=relu is not None)
+    return GraphInput(name=last.output[0], pieces=given.pieces, rounding=rounding)
+
+
+def _only_reader(graph: Graph, name: str, operator: str) -> onnx.NodeProto | None:
+    """The node of this kind that alone reads a value, once; None where there is none."""
+    readers = [node for node in graph.nodes for read in reads(node) if read == name]
+    alone = len(readers) == 1 and name not in graph.outputs
+    return readers[0] if alone and readers[0].op_type == operator else None
 
 
 def _together(graph: Graph, kept: Mapping[str, _Leaf], views: Mapping[str, str], places: Places) -> GraphInput:
@@ -199,5 +225,5 @@ def _reshape(graph: Graph, source: str, target: str, shape: tuple[int, ...]) -> 
     return helper.make_node("Reshape", [source, graph.constant([-1, *shape], np.int64)], [target])
 
 
-def _matrix(name: str, width: int) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", width])
+def _matrix(name: str, width: int, dtype: type[np.generic] = np.float32) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), ["rows", width])

@@ -17,7 +17,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as states
 
 from rankine.compilation.engine import Capabilities, Model, Target
 from rankine.compilation.host_runner import HostRunner, InputBuffers
-from rankine.compilation.lookup import open_lookup
+from rankine.compilation.lookup import DType, open_lookup
 from rankine.environment import processor
 from rankine.errors import EngineError
 
@@ -60,8 +60,8 @@ class OnnxRuntime:
         session = _session(folder / _GRAPH_FILE, threads)
         lookup = open_lookup(model)
         names = tuple(value.name for value in session.get_inputs())
-        widths = lookup.widths_of(names)
-        return HostRunner(lookup, _tasks(session), lambda: _Lane(session, names, widths))
+        arrays = lookup.arrays_of(names)
+        return HostRunner(lookup, _tasks(session), lambda: _Lane(session, names, arrays))
 
 
 def engine() -> OnnxRuntime:
@@ -71,10 +71,10 @@ def engine() -> OnnxRuntime:
 class _Lane:
     """One call's binding. Addresses are bound again only when the number of rows or the output array changes."""
 
-    def __init__(self, session: Any, names: Sequence[str], widths: Sequence[int]) -> None:
+    def __init__(self, session: Any, names: Sequence[str], arrays: Sequence[tuple[int, DType]]) -> None:
         self._session = session
         self._names = names
-        self._buffers = InputBuffers(widths)
+        self._buffers = InputBuffers(arrays)
         self._binding = session.io_binding()
         self._bound: tuple[np.ndarray, ...] = ()
         self._output = session.get_outputs()[0].name
@@ -83,7 +83,7 @@ class _Lane:
         views = self._buffers.views(rows)
         if views is not self._bound:
             for name, view in zip(self._names, views, strict=True):
-                self._binding.bind_input(name, "cpu", 0, np.float32, view.shape, view.ctypes.data)
+                self._binding.bind_input(name, "cpu", 0, view.dtype.type, view.shape, view.ctypes.data)
             self._bound = views
         return views
 

@@ -16,7 +16,7 @@ import openvino as ov
 
 from rankine.compilation.engine import Capabilities, Model, Target
 from rankine.compilation.host_runner import HostRunner, InputBuffers
-from rankine.compilation.lookup import open_lookup
+from rankine.compilation.lookup import DType, open_lookup
 from rankine.errors import EngineError
 
 __all__ = ["OpenVino", "engine", "padded_rows"]
@@ -50,14 +50,14 @@ class OpenVino:
         path = folder / _GRAPH_FILE
         compiled = _compile(path, threads)
         lookup = open_lookup(model)
-        widths = lookup.widths_of(tuple(port.any_name for port in compiled.inputs))
+        arrays = lookup.arrays_of(tuple(port.any_name for port in compiled.inputs))
         spare = [compiled]
 
         def open_lane() -> _Lane:
             try:
-                return _Lane(spare.pop(), widths)
+                return _Lane(spare.pop(), arrays)
             except IndexError:
-                return _Lane(_compile(path, threads), widths)
+                return _Lane(_compile(path, threads), arrays)
 
         return HostRunner(lookup, _tasks(compiled), open_lane)
 
@@ -83,9 +83,9 @@ class _Lane:
     8,192 rows), and with more streams a call is handed to another thread, which cost 50 us and more.
     """
 
-    def __init__(self, compiled: Any, widths: Sequence[int]) -> None:
+    def __init__(self, compiled: Any, arrays: Sequence[tuple[int, DType]]) -> None:
         self._request = compiled.create_infer_request()
-        self._buffers = InputBuffers(widths)
+        self._buffers = InputBuffers(arrays)
         self._bound: tuple[np.ndarray, ...] = ()
 
     def inputs(self, rows: int) -> Sequence[np.ndarray]:
