@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +11,6 @@ from rankine.artifact import Artifact
 from rankine.catalog import Catalog, CatalogReader, CatalogWriter, DerivedKey, Deriver, Preparer, write_catalog
 from rankine.catalog.change import Change
 from rankine.catalog.derive import derive
-from rankine.catalog.log import append_record
 from rankine.cli.options import carry_catalog
 from rankine.errors import ArtifactError, DataError, EngineError
 from rankine.models.columns import Columns, Ragged
@@ -251,20 +247,6 @@ def test_numbers_fit_when_an_old_catalog_keeps_them_in_another_shape(tmp_path: P
     assert Catalog.open(tmp_path / "c").columns["size"].tolist() == [2.5, 3.5]  # type: ignore[union-attr]
 
 
-def test_second_writer_is_refused_when_one_is_open(tmp_path: Path) -> None:
-    write_first(tmp_path / "c")
-    with CatalogWriter(tmp_path / "c"), pytest.raises(ArtifactError, match=rf"being written.*process {os.getpid()}"):
-        CatalogWriter(tmp_path / "c")
-    with CatalogWriter(tmp_path / "c") as writer:
-        assert writer.generation == 1
-
-
-def test_no_file_is_left_behind_when_a_folder_is_no_catalog(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="not an artifact"):
-        CatalogWriter(tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
 def test_copy_goes_its_own_way_when_an_artifact_carries_its_catalog(tmp_path: Path) -> None:
     made = write_first(tmp_path / "a.catalog")
     with CatalogWriter(tmp_path / "a.catalog") as writer:
@@ -317,24 +299,6 @@ def test_open_names_the_column_when_it_has_another_length(tmp_path: Path) -> Non
         CatalogReader(tmp_path / "c")
 
 
-def test_reader_takes_the_new_snapshot_when_one_is_written_while_it_opens(tmp_path: Path) -> None:
-    """The manifest of before, the files of after: what a reader sees that is overtaken between two of its steps."""
-    made = write_first(tmp_path / "c")
-    reader = CatalogReader(tmp_path / "c")
-    with CatalogWriter(tmp_path / "c") as writer:
-        advance(writer, made)
-        writer.compact()
-        check_view(reader.refresh(), made)
-        shutil.copytree(tmp_path / "c", tmp_path / "copy", symlinks=True)
-        advance(writer, made)
-        writer.compact()
-    for name in ("blobs", "files"):
-        shutil.rmtree(tmp_path / "copy" / name)
-        shutil.copytree(tmp_path / "c" / name, tmp_path / "copy" / name, symlinks=True)
-    with pytest.raises(ArtifactError, match="missing"):  # nobody comes to complete it: refused, not misread
-        CatalogReader(tmp_path / "copy")
-
-
 def test_embed_is_of_each_item_alone_when_derived_in_other_company() -> None:
     made = preparer()
     columns: Columns = columns_of([values_of(number, 1) for number in range(10)])
@@ -342,81 +306,6 @@ def test_embed_is_of_each_item_alone_when_derived_in_other_company() -> None:
     whole = embed(made.transforms.encode(features, columns, unseen="row"))
     alone = embed(made.transforms.encode(features, columns_of([values_of(4, 1)]), unseen="row"))
     assert np.array_equal(whole["bags"][4:5], alone["bags"])
-
-
-def test_upsert_waits_for_the_disk_when_it_writes_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = write_first(tmp_path / "c")
-    synced, real = [], os.fsync
-
-    def sync(descriptor: int) -> None:
-        real(descriptor)
-        synced.append((os.fstat(descriptor).st_ino, os.fstat(descriptor).st_size))
-
-    monkeypatch.setattr(os, "fsync", sync)
-    with CatalogWriter(tmp_path / "c") as writer:
-        for number in range(3):
-            writer.upsert(made.prepare(np.array([number]), columns_of([values_of(number, 1)])))
-            log = (tmp_path / "c" / "log-1").stat()
-            assert synced[-1] == (log.st_ino, log.st_size)
-
-
-def test_everything_is_on_the_disk_when_a_snapshot_begins_to_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = write_first(tmp_path / "c")
-    synced: set[int] = set()
-    missed: list[str] = []
-    real_sync, real_replace = os.fsync, Path.replace
-
-    def sync(descriptor: int) -> None:
-        real_sync(descriptor)
-        synced.add(os.fstat(descriptor).st_ino)
-
-    def replace(self: Path, target: Path) -> Path:
-        if target.name == "manifest.json":
-            written = [*(tmp_path / "c" / "blobs").iterdir(), tmp_path / "c" / "blobs", self]
-            folders = [path for path in (tmp_path / "c" / "files").rglob("generation-2/**") if path.is_dir()]
-            missed.extend(path.name for path in [*written, *folders] if path.stat().st_ino not in synced)
-            assert folders
-        return real_replace(self, target)
-
-    with CatalogWriter(tmp_path / "c") as writer:
-        advance(writer, made)
-        for old in (tmp_path / "c" / "blobs").iterdir():
-            synced.add(old.stat().st_ino)
-        monkeypatch.setattr(os, "fsync", sync)
-        monkeypatch.setattr(Path, "replace", replace)
-        writer.compact()
-    assert not missed
-    assert (tmp_path / "c").stat().st_ino in synced
-
-
-def test_catalog_is_what_it_was_when_the_disk_has_no_room_for_a_snapshot(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = write_first(tmp_path / "c")
-    left = [6]
-    real = os.fsync
-
-    def no_room(descriptor: int) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        real(descriptor)
-
-    with CatalogWriter(tmp_path / "c") as writer:
-        advance(writer, made)
-        with monkeypatch.context() as full:
-            full.setattr(os, "fsync", no_room)
-            with pytest.raises(ArtifactError, match=r"snapshot could not be written \(got No space left"):
-                writer.compact()
-        with pytest.raises(ArtifactError, match="this writer failed before"):
-            advance(writer, made)
-    with CatalogWriter(tmp_path / "c") as writer:
-        advance(writer, made)
-        assert not list((tmp_path / "c").rglob(".unfinished-*"))
-        assert writer.compact() == 3
-    check_view(CatalogReader(tmp_path / "c").view, made)
 
 
 def test_views_hold_encoded_columns_when_a_reader_is_told_how(tmp_path: Path) -> None:
@@ -448,22 +337,3 @@ def test_views_hold_encoded_columns_when_a_reader_is_told_how(tmp_path: Path) ->
             both = (view.take_derived(key, view.item_rows), raw.take_derived(key, raw.item_rows))
             assert np.array_equal(both[0]["bags"].dequantized(), both[1]["bags"].dequantized())
     assert sorted(calls, reverse=True)[3] < FIRST_ITEMS // 2  # only snapshots were read whole: generations 1, 5 and 8
-
-
-def test_view_stays_when_a_record_cannot_be_read_behind_a_new_snapshot(tmp_path: Path) -> None:
-    made = write_first(tmp_path / "c")
-    reader = CatalogReader(tmp_path / "c")
-    with CatalogWriter(tmp_path / "c") as writer:
-        advance(writer, made)
-        writer.compact()
-    descriptor = os.open(tmp_path / "c" / "log-2", os.O_RDWR)
-    append_record(descriptor, (0, 2), b"no record\n")
-    for _ in range(2):
-        with pytest.raises(ArtifactError, match="log-2: generation 3: a record of the catalog's log cannot be read"):
-            reader.refresh()
-        check_view(reader.view, made)
-        assert reader.view.generation == 1
-    os.ftruncate(descriptor, 0)
-    os.close(descriptor)
-    assert reader.refresh().generation == 2
-    check_view(reader.view, made)

@@ -18,7 +18,7 @@ from rankine.compression.prune.costs import Costs
 from rankine.compression.prune.groups import groups_of
 from rankine.compression.prune.importance import importance
 from rankine.compression.prune.labels import Atom
-from rankine.compression.prune.shrink import masked_logits, shrink
+from rankine.compression.prune.shrink import shrink
 from rankine.compression.prune.trace import Trace, trace
 from rankine.compression.quantize import quantize
 from rankine.compression.recipe import Prunable, Prune, Quantize
@@ -115,32 +115,6 @@ def test_attention_unit_goes_as_one_when_query_and_key_are_added() -> None:
     fields = {atoms[0].source for atoms in found.labels.groups().values() if atoms[0].kind == "field"}
     assert "history" in fields
     assert "item" not in fields  # the attention asks with it
-
-
-# The module that all runs of a trace share
-
-
-def test_module_is_the_network_again_when_taps_have_been_used() -> None:
-    found, batch = trace(network("dcn_v2")), batch_of(50)
-    roots = list(found.labels.groups())
-    importance(found, roots, context("dcn_v2").train.select(np.arange(200)), "taylor")
-    masked = masked_logits(found, frozenset(roots), batch)
-    with found.tapped({}) as model:
-        plain = predict_logits(model, batch)
-    wanted = NetworkScorer(found.network).logits(batch)
-    assert nearly(plain, wanted)
-    assert not nearly(masked, wanted)
-
-
-def test_module_is_the_network_again_when_a_run_with_taps_fails() -> None:
-    def fail(value: Tensor) -> Tensor:
-        raise ZeroDivisionError
-
-    found, batch = trace(network("dcn_v2")), batch_of(50)
-    with pytest.raises(ZeroDivisionError), found.tapped({"user": fail}) as model:
-        predict_logits(model, batch)
-    with found.tapped({}) as model:
-        assert nearly(predict_logits(model, batch), NetworkScorer(found.network).logits(batch))
 
 
 # Equal to the module with zeros, which knows nothing of labels
