@@ -11,6 +11,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from rankine.compilation.binding.plan import pays
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 TABLE, PROOFS = RESULTS / "binding-table.json", RESULTS / "binding-proofs.json"
@@ -29,7 +31,8 @@ LEGEND = """\
 A row's *MACs* and *bytes* are those of the whole graph, then those of the candidate's part; *an item* and *a request*
 are what the two other parts take, once each. Bytes are what a row reads of features, and with the split what it
 gathers of what was computed early, FP32: more of them, but those of the request stay in the cache. *Stored* is what the
-catalog holds of an item beside its features. At the compiler's own prices: what does not pay is not split.
+catalog holds of an item beside its features. At the compiler's own prices. *(whole)*: so little is saved that
+`rankine compile` leaves the variant whole.
 """
 FIELDS = {
     "Criteo": "13 numbers and 26 fields, 6 and 13 of them the request's. `dcn_v2` is DCN-v2 (big).",
@@ -89,7 +92,7 @@ def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
         row["numeric"].upper(),
         f"{before:,}",
         f"{after:,}",
-        f"{after / before:.0%}",
+        f"{after / before:.0%}" + ("" if pays(before, after) else " (whole)"),
         *(f"{split[name]:,}" for name in others),
     )
 

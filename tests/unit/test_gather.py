@@ -58,7 +58,7 @@ def test_codes_are_those_of_quantize_linear_when_rows_are_rounded(storage: str, 
     shared = random.normal(size=(_REQUESTS, _WIDTH)).astype(np.float32)
     shared[:, 2:10] = 0.0
     index, of = random.integers(0, _ITEMS, _ROWS, np.int32), random.integers(0, _REQUESTS, _ROWS, np.int32)
-    bad, floats = _gather(parts, 0, 30, index, (shared, of))
+    _, floats = _gather(parts, 0, 30, index, (shared, of))
     out = np.zeros((_ROWS, 33), np.uint8)
     more = (shared, of, 2, 0.0 if relu else -np.inf, 0.015625, 128)
     bad = _native.gather_rounded(parts[""], parts.get(".scale"), parts.get(".bias"), 0, 30, index, out, 3, *more)
@@ -163,3 +163,21 @@ def test_product_is_found_when_a_graph_is_nothing_else() -> None:
     assert np.array_equal(matrix, weights)
     assert found([other_way, product]) is None
     assert found([join, *bent]) is None
+
+
+def test_nan_is_the_floor_and_bad_rows_and_arguments_are_told_when_rows_are_rounded() -> None:
+    values = np.full((2, 3), np.nan, np.float32)
+    out, index = np.full((2, 3), 9, np.uint8), np.zeros(2, np.int32)
+
+    def rounded(at: np.ndarray = index, step: float = 0.5, zero: int = 7, to: np.ndarray = out) -> int:
+        return _native.gather_rounded(values, None, None, 0, 3, at, to, 0, None, None, 0, 0.0, step, zero)
+
+    assert rounded() == -1
+    assert (out == 7).all()
+    assert rounded(np.array([0, 2], np.int32)) == 1
+    with pytest.raises(ValueError, match="step"):
+        rounded(step=0.0)
+    with pytest.raises(ValueError, match="zero"):
+        rounded(zero=256)
+    with pytest.raises(TypeError, match="out"):
+        rounded(to=np.zeros((2, 3), np.float32))

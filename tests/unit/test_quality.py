@@ -158,12 +158,12 @@ def test_smallest_margin_is_none_when_no_margin_of_auc_can_help(held_out: HeldOu
 def test_harmed_slice_fails_the_certificate_only_when_asked_for(held_out: HeldOut) -> None:
     few = np.arange(ROWS) < 500
     variant = held_out.baseline + 3 * held_out.noise * few
-    both = [
+    found_at = [
         certify_quality(
             held_out.labels,
             held_out.baseline,
             variant,
-            margin=Margins(auc=0.05, normalized_entropy=None, calibration=None),
+            margin=Margins(auc=margin, normalized_entropy=None, calibration=None),
             clusters=held_out.clusters,
             slices=[Slice("early", few), Slice("late", ~few)],
             fail_on_harm=fail,
@@ -171,9 +171,11 @@ def test_harmed_slice_fails_the_certificate_only_when_asked_for(held_out: HeldOu
             engine="e",
             provenance={},
         )
-        for fail in (False, True)
+        for margin, fail in ((0.05, False), (0.05, True), (0.2, True))
     ]
-    assert [found.verdict for found in both] == ["pass", "fail"]
+    *both, larger = found_at
+    assert [found.verdict for found in found_at] == ["pass", "fail", "pass"]
+    assert larger.smallest_margin is None  # it passes here, and fails at 0.05, where its bound would let it pass
     assert [test.name for test in both[1].harmed] == ["early"]
     assert both[1].reason == "The variant harms early: AUC falls there by more than the margin of 0.05."
     assert both[1].smallest_margin is None

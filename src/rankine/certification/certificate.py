@@ -91,10 +91,11 @@ class QualityCertificate(Frozen):
     def smallest_margin(self) -> float | None:
         """The variant passes at every margin of AUC above this one, all other margins scaled with it.
 
-        Calibration's margin stays as it is. None where no margin makes it pass: calibration, harm, or too little data.
+        Calibration's margin stays as it is. None where no margin makes it pass (calibration, too little data), and
+        where harm of slices can fail it, which is tested anew at every margin.
         """
         fixed = [test for test in self.judged if test.name not in SCALED]
-        if self.shortfalls or (self.fail_on_harm and self.harmed) or any(test.verdict != "pass" for test in fixed):
+        if self.shortfalls or (self.fail_on_harm and self.slices) or any(test.verdict != "pass" for test in fixed):
             return None
         scaled = [(test.ci_low, test.margin) for test in self.judged if test.name in SCALED]
         return max(0.0, *(-low * self.margin / margin for low, margin in scaled if margin is not None))

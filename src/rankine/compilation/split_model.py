@@ -14,6 +14,7 @@ import numpy as np
 from rankine.artifact import read_record, sha256_of
 from rankine.compilation.binding import BindingPlan, Settings, sides_of
 from rankine.compilation.binding.costs import Storage
+from rankine.compilation.binding.plan import pays
 from rankine.compilation.product_runner import product_of
 from rankine.config import Frozen
 from rankine.errors import EngineError
@@ -26,8 +27,6 @@ __all__ = ["LAYOUT_FILE", "PLAN_FILE", "SplitModels", "StoredValue", "open_split
 PLAN_FILE = "plan.json"
 LAYOUT_FILE = "layout.json"
 _PRODUCT_FILE = "request.npy"
-_LEAST_SAVED = 0.1
-"""Of the multiply-adds of a row. A call in parts has a fixed cost that one of the whole graph does not have."""
 
 
 class StoredValue(Frozen):
@@ -95,7 +94,7 @@ def write_split(model: Model, settings: Settings, folder: Path) -> BindingPlan |
     try:
         split = split_graph(graph, sides_of(model.schema), settings)
         plan = split.plan
-        if plan.work.candidate > (1.0 - _LEAST_SAVED) * plan.work.before:
+        if not pays(plan.work.before, plan.work.candidate):
             return None
         parts = lay_out(split, settings.storage)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, *failures) as error:

@@ -10,7 +10,10 @@ from pydantic import Field
 from rankine.compilation.binding.costs import BYTES_OF, SCALE_BYTES, CostModel, Storage
 from rankine.config import Frozen
 
-__all__ = ["BindingPlan", "Column", "Settings", "Work"]
+__all__ = ["BindingPlan", "Column", "Settings", "Work", "pays"]
+
+_LEAST_SAVED = 0.1
+"""Of the multiply-adds of a row. A call in parts has a fixed cost that one of the whole graph does not have."""
 
 
 class Settings(Frozen):
@@ -104,3 +107,8 @@ class BindingPlan(Frozen):
     def bytes_per_row(self) -> int:
         """That a row gathers, of the item, the request and the row itself."""
         return sum(column.bytes_per_row for column in (*self.catalog, *self.request, *self.row))
+
+
+def pays(before: int, candidate: int) -> bool:
+    """Whether a variant is worth a call in parts, by its multiply-adds of a row before and in parts."""
+    return candidate <= (1.0 - _LEAST_SAVED) * before
