@@ -13,8 +13,10 @@ from rankine.certification import certify_parity
 from rankine.certification.plan import SERVED, parity_file, served_digest
 from rankine.compilation.binding import Settings
 from rankine.compilation.compile import compile_artifact
+from rankine.demo.contest import contestant
 from rankine.errors import ArtifactError, CertificateRequired
 from rankine.models.variant import BASELINE, Variant
+from rankine.observation.timings import FORMS, EngineTiming
 from rankine.serving.gate import choose
 
 pytestmark = pytest.mark.e2e
@@ -138,3 +140,6 @@ def test_choose_refuses_the_whole_graph_when_its_parts_were_certified_in_int8(
     with pytest.raises(CertificateRequired, match=r"which round.*compiled with --no-split"):
         choose(certified, split=False)
     assert not choose(certified, split=False, allow_uncertified=True).certified
+    parts, whole = (EngineTiming(variant=BASELINE, engine=ENGINE, form=form, rows=512) for form in FORMS)
+    assert contestant(certified, parts).certified
+    assert not contestant(certified, whole).certified  # the demonstration serves it as not certified

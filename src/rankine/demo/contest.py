@@ -9,15 +9,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rankine.artifact import Artifact
-from rankine.certification.plan import PLAN_FILE, Plan, certified_pairs
+from rankine.certification.plan import PLAN_FILE, Plan
 from rankine.compilation.engines import load_engine
 from rankine.errors import EngineError
 from rankine.models.variant import BASELINE, read_variant
 from rankine.observation.engines import EngineBench, EngineTiming
 from rankine.observation.result import Role
 from rankine.observation.timings import Form
+from rankine.serving.gate import choose
 
-__all__ = ["Contestant", "contestants"]
+__all__ = ["Contestant", "contestant", "contestants"]
 
 _DECISIVE_ROWS = 512
 
@@ -55,11 +56,14 @@ def contestants(artifact: Artifact, bench: EngineBench) -> dict[Role, Contestant
         "bare_engine": _fastest(uncompressed, "an engine on the uncompressed model"),
         "best": _fastest(best, "a compressed variant"),
     }
-    certified = certified_pairs(artifact)
-    return {
-        role: Contestant(timing.variant, timing.engine, timing.form, (timing.variant, timing.engine) in certified)
-        for role, timing in found.items()
-    }
+    return {role: contestant(artifact, timing) for role, timing in found.items()}
+
+
+def contestant(artifact: Artifact, timing: EngineTiming) -> Contestant:
+    """What was timed, certified as the server's gate sees it: what parts passed may not cover the whole graph."""
+    variant, engine, form = timing.variant, timing.engine, timing.form
+    choice = choose(artifact, variant=variant, engine=engine, split=form == "parts", allow_uncertified=True)
+    return Contestant(variant, engine, form, choice.certified)
 
 
 def _is_uncompressed(artifact: Artifact, variant: str) -> bool:
