@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
-from rankine.compilation.binding import Binding, CostModel, Settings, split_graph
+from rankine.compilation.binding import Binding, BindingPlan, CostModel, Settings, split_graph
 from rankine.compilation.binding.costs import Storage
 from rankine.compilation.binding.layout import LaidOut, lay_out
 from rankine.compilation.binding.places import Part, Places
@@ -57,7 +57,7 @@ def test_laid_out_parts_give_the_logits_of_the_split_when_the_graph_is_random(fi
         split = split_graph(model, sides, Settings(costs=_prices(random), storage=storage))
         rows = random_rows(model, sides, int(random.integers(1, 12)), seed)
         laid_out = lay_out(split, storage)
-        error = _error(_Reading(laid_out, rows, storage).logits(), rows.split(split, in_float64))
+        error = _error(_Reading(split.plan, laid_out, rows, storage).logits(), rows.split(split, in_float64))
         assert error < 1e-6, f"seed {seed}: {error}"
         met |= {piece.side for given in laid_out.inputs for piece in given.pieces}
     assert met == {"feature", "item", "request", "both"}
@@ -102,12 +102,12 @@ def _parts(random: np.random.Generator, items: list[str], requests: list[str]) -
 class _Reading:
     """What :class:`~rankine.models.graph_inputs.GraphInput` says of each input, read by NumPy in float64."""
 
-    def __init__(self, laid_out: LaidOut, rows: Rows, storage: Storage) -> None:
+    def __init__(self, plan: BindingPlan, laid_out: LaidOut, rows: Rows, storage: Storage) -> None:
         self._laid_out, self._rows, self._features = laid_out, rows, rows.gathered()
-        items = self._early(laid_out.catalog, Binding.CATALOG, sum(laid_out.stored))
+        items = self._early(laid_out.catalog, Binding.CATALOG, plan.catalog_inputs, sum(laid_out.stored))
         ends = np.cumsum((0, *laid_out.stored))
         self._items = [restored(items[:, start:end], storage) for start, end in pairwise(ends)]
-        self._requests = self._early(laid_out.request, Binding.REQUEST, laid_out.request_width)
+        self._requests = self._early(laid_out.request, Binding.REQUEST, plan.request_inputs, laid_out.request_width)
 
     def logits(self) -> np.ndarray:
         graph = self._laid_out.candidate
@@ -122,13 +122,17 @@ class _Reading:
         (found,) = in_float64(graph, feeds)
         return found
 
-    def _early(self, graph: onnx.ModelProto | None, side: Binding, width: int) -> np.ndarray:
+    def _early(self, graph: onnx.ModelProto | None, side: Binding, features: tuple[str, ...], width: int) -> np.ndarray:
         """What a part gives of all items or of all requests, ``(n, width)``."""
         columns = self._rows.columns[side]
         if graph is None:
             assert width == 0
             return np.empty((0, 0))
-        (found,) = in_float64(graph, {value.name: columns[value.name] for value in graph.graph.input})
+        names = [value.name for value in graph.graph.input]
+        feeds = {name: columns[name] for name in names if name in columns}
+        if not feeds:  # all features side by side
+            feeds = {names[0]: np.concatenate([columns[name] for name in features], axis=1)}
+        (found,) = in_float64(graph, feeds)
         assert found.shape[1] == width
         return found
 

@@ -15,6 +15,7 @@ import onnx
 from onnx import helper
 
 from rankine.compilation.binding.costs import Storage
+from rankine.compilation.binding.one_input import read_as_one
 from rankine.compilation.binding.places import Part, Places
 from rankine.compilation.binding.plan import BindingPlan, Column
 from rankine.compilation.binding.split import SplitModel
@@ -176,7 +177,7 @@ def _side_by_side(given: Sequence[_Leaf]) -> _Leaf:
 def _packed(
     part: onnx.ModelProto | None, columns: Sequence[Column], order: Mapping[str, int]
 ) -> onnx.ModelProto | None:
-    """A part with its outputs side by side as one.
+    """A part with its inputs and its outputs side by side as one each.
 
     Args:
         order: names of the outputs, and their widths.
@@ -193,6 +194,7 @@ def _packed(
     else:
         graph.nodes.append(helper.make_node("Concat", names, [STORED], axis=1))
     graph.outputs = [STORED]
+    read_as_one(graph)
     like = onnx.ModelProto(ir_version=part.ir_version, producer_name=part.producer_name)
     like.opset_import.extend(part.opset_import)
     like.graph.name = part.graph.name
