@@ -1,0 +1,1 @@
+"""The native engine against all others: what `native_latency.py` runs, one file a section."""
