@@ -1,0 +1,130 @@
+"""What fills a program's inputs: each piece as the native engine takes it, and the arrays of a batch that it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rankine import _native
+from rankine.compilation.gather import bad_index, stored_array
+from rankine.compilation.lookup import inputs_of, native_table
+from rankine.errors import BadRequest
+from rankine.models.columns import Batch, Ragged
+from rankine.models.graph_inputs import REQUEST_COLUMN, GraphInput, Piece, stored_column
+from rankine.models.lookup_plan import Source, bad_row, plan_sources
+from rankine.models.variant import Model
+
+__all__ = ["Sources", "bind_sources"]
+
+NativeSource = tuple[str, str, int, "_native.Table | None", "str | None", int, int, int, int, int, "int | None", object]
+"""Origin, side, number of the array, table, pooling, length, input, column, width, first stored column, first column
+of the request's that is added, rounding; see ``native/fused/sources.h``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The sources of one program.
+
+    Attributes:
+        native: for the engine, in its order.
+        features: of each, the feature that it looks up; None where it gathers what was computed before.
+        arrays: what a call gives, by number: a feature, or the name of a value stored of an item.
+    """
+
+    native: list[NativeSource]
+    features: tuple[Source | None, ...]
+    arrays: tuple[Source | str, ...]
+
+    def arrays_of(self, batch: Batch) -> list[object]:
+        """The arrays that a call on ``batch`` gives.
+
+        Raises:
+            BadRequest: the batch lacks a feature.
+            EngineError: it lacks what is stored of an item.
+        """
+        return [_stored(batch, one) if isinstance(one, str) else _column(batch, one) for one in self.arrays]
+
+    def error(self, number: int, row: int, batch: Batch, requests: int) -> BadRequest:
+        """The error for a row of which the source ``number`` found an index or an id out of range.
+
+        Args:
+            requests: how many there are.
+        """
+        feature = self.features[number]
+        if feature is not None:
+            return bad_row(feature, feature.values(batch), feature.index(batch), row)
+        stored = self.native[number][1] == "item"
+        name = self.arrays[self.native[number][2]] if stored else REQUEST_COLUMN
+        items = len(stored_array(batch.item, str(name))) if stored else None
+        return bad_index(row, batch, items, requests)
+
+
+def bind_sources(model: Model) -> Sources:
+    """What fills the inputs of a model's program.
+
+    Raises:
+        EngineError: a feature has no table, or a table has a wrong type or shape.
+    """
+    features = {source.name: source for source in plan_sources(model.schema, model.tables)}
+    inputs = inputs_of(features.values(), model.inputs or None)
+    numbers: dict[str, int] = {}
+    arrays: list[Source | str] = []
+    native: list[NativeSource] = []
+    found: list[Source | None] = []
+    for number, given, piece in _pieces(inputs):
+        feature = None if piece.feature is None else features[piece.feature]
+        array: Source | str = feature if feature is not None else stored_column(piece.item or "")
+        key = f"feature {feature.name}" if feature is not None else str(array)
+        if piece.side != "request" and key not in numbers:
+            numbers[key] = len(arrays)
+            arrays.append(array)
+        position = numbers.get(key, 0)
+        native.append(
+            _gathered(given, piece, number, position)
+            if feature is None
+            else _looked_up(feature, piece, number, position)
+        )
+        found.append(feature)
+    return Sources(native, tuple(found), tuple(arrays))
+
+
+def _pieces(inputs: Sequence[GraphInput]) -> Iterator[tuple[int, GraphInput, Piece]]:
+    for number, given in enumerate(inputs):
+        for piece in given.pieces:
+            yield number, given, piece
+
+
+def _looked_up(source: Source, piece: Piece, number: int, array: int) -> NativeSource:
+    origin = "one"
+    if source.table is None:
+        origin = "dense"
+    elif source.length is not None:
+        origin = "sequence"
+    elif source.pooling is not None:
+        origin = "bag"
+    table = None if source.table is None else native_table(source.name, source.table)
+    place = (number, piece.column, source.width)
+    return (origin, source.side, array, table, source.pooling, source.length or 0, *place, 0, None, None)
+
+
+def _gathered(given: GraphInput, piece: Piece, number: int, array: int) -> NativeSource:
+    rounding = given.rounding
+    how = None if rounding is None else (0.0 if rounding.relu else -np.inf, rounding.step, float(rounding.zero))
+    place = (number, piece.column, piece.width)
+    if piece.item is None:
+        return ("stored", "request", 0, None, None, 0, *place, piece.request or 0, None, how)
+    return ("stored", "item", array, None, None, 0, *place, piece.item_start, piece.request, how)
+
+
+def _column(batch: Batch, source: Source) -> object:
+    column = source.values(batch)
+    return (column.values, column.offsets, column.weights) if isinstance(column, Ragged) else column
+
+
+def _stored(batch: Batch, name: str) -> object:
+    rows = stored_array(batch.item, name)
+    if rows.dtype != np.uint8:
+        return rows
+    return rows, stored_array(batch.item, f"{name}.scale"), stored_array(batch.item, f"{name}.bias")
