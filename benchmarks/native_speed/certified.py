@@ -13,9 +13,9 @@ from families_quality import FAMILIES, open_data
 
 from native_speed.options import Options
 from native_speed.race import Disturbance, Runnable, race, timings_of, turns_of
-from native_speed.record import Failure, Section, Side, Timing
+from native_speed.record import CRITEO, EAGER, MOVIELENS, Failure, Section, Side, Timing
 from native_speed.shapes import REQUESTS, draw_from
-from native_speed.sides import EAGER, Opened, engines
+from native_speed.sides import Opened, engines
 from rankine.artifact import Artifact
 from rankine.certification.plan import deciding, task_certificates
 from rankine.compilation.compile import build_names, compile_artifact, open_parts, open_runner, runs_in_parts
@@ -25,7 +25,7 @@ from rankine.models.columns import Batch, take
 from rankine.models.variant import BASELINE, read_variant
 from rankine.planning.optimize import verification_rows
 
-MODELS = {"dcn_v2": "MovieLens-1M", "dcn_v2_criteo": "Criteo shape, 8 pair features"}
+MODELS = {"dcn_v2": MOVIELENS, "dcn_v2_criteo": CRITEO}
 ROWS = (1, 512)
 _BASELINE = EAGER.model_copy(update={"variant": BASELINE})
 _MORE_TURNS = 4

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from native_speed.options import Options
 from native_speed.race import Runnable, race, timings_of, turns_of
-from native_speed.record import Section, Side
+from native_speed.record import CHAIN, Section, Side
 from native_speed.shapes import draw_from
 from native_speed.sides import Opened, engines
 from rankine import _native
@@ -30,7 +30,6 @@ from rankine.models.graph_inputs import GraphInput, Piece, Rounding, stored_colu
 from rankine.models.macs import count_graph_macs
 from rankine.models.schema import DenseFeature, Schema
 
-NAME = "MLP 448-1024-512-256"
 WIDTHS = (448, 1024, 512, 256, 1)
 """The last layer is a head in FP32: one column, 0.02 % of the work."""
 ROWS, ITEMS = 512, 4_096
@@ -59,7 +58,7 @@ def run_peak(options: Options) -> Section:
         folder = Path(scratch)
         chain = _chain(folder)
         items = {stored_column("0"): chain.values}
-        opened = Opened(NAME, {}, [])
+        opened = Opened(CHAIN, {}, [])
         for name in engines():
             opened.add(Side(engine=name, numeric="int8"), partial(_open, name, chain, items, folder))
         draw = draw_from({"none": np.zeros((1, 1), np.float32)}, items, np.arange(ITEMS, dtype=np.int32), ROWS)
@@ -73,9 +72,9 @@ def run_peak(options: Options) -> Section:
         facts["peak_operations_per_s"] = max(seen)
     best = {f"best_ms_{side.engine}": float(times.min()) for side, times in spent.items() if side is not None}
     return Section(
-        timings=tuple(timings_of(spent, model=NAME, rows=ROWS)),
+        timings=tuple(timings_of(spent, model=CHAIN, rows=ROWS)),
         failures=tuple(opened.failures),
-        facts={NAME: facts | best},
+        facts={CHAIN: facts | best},
         created=datetime.now(UTC),
         environment=environment(),
     )

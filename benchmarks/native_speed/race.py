@@ -1,14 +1,15 @@
 """Sides in turn, in one process, with a control: what every timing here is taken with.
 
-Each turn calls every side once, beginning one side later than the turn before, and each timed call follows an untimed
-one of the same side: a server's weights are warm, and no side meets the caches that one certain other has left. Every
-call has ids of its own, so that rows are looked up where they lie.
+Each turn calls every side once, in an order of its own, so that no side always meets the caches that one certain other
+has left; and each timed call follows untimed ones of the same side, since a server's weights are warm. Every call has
+ids of its own, so that rows are looked up where they lie.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from time import perf_counter
 
 import numpy as np
@@ -21,6 +22,7 @@ from rankine.models.columns import Batch
 Draw = Callable[[int], Batch]
 """The batch of a number."""
 _WARM_UP_TURNS = 3
+_UNTIMED_CALLS = 1
 _COLD_BYTES = 8 << 20
 
 
@@ -56,20 +58,21 @@ def race(
     """Milliseconds of every turn by side; None is the control, the first side again.
 
     Args:
-        between: runs before every timed call, in the place of the untimed one.
+        between: runs before every timed call, in the place of the untimed ones.
     """
     lanes = [*sides, sides[0]]
     spent = np.empty((len(lanes), turns))
     out = np.empty((rows, tasks), np.float32)
+    random = np.random.default_rng(0)
+    numbers = count()
     for turn in range(-_WARM_UP_TURNS, turns):
-        for place in range(len(lanes)):
-            lane = (turn + place) % len(lanes)
-            one, number = lanes[lane], 2 * (turn * len(lanes) + place)
-            if between is None:
-                one.runner.run(one.draw(number), out)
-            else:
-                between.run(number)
-            batch = one.draw(number + 1)
+        for lane in random.permutation(len(lanes)):
+            one = lanes[lane]
+            for _ in range(_UNTIMED_CALLS if between is None else 0):
+                one.runner.run(one.draw(next(numbers)), out)
+            if between is not None:
+                between.run(next(numbers))
+            batch = one.draw(next(numbers))
             begin = perf_counter()
             one.runner.run(batch, out)
             if turn >= 0:

@@ -41,6 +41,13 @@ class Side(Frozen):
         return f"{self.variant} {self.engine} {self.numeric}{form}".strip()
 
 
+NNCF = Side(engine="openvino", numeric="int8-nncf")
+EAGER = Side(engine="eager", numeric="fp32")
+BIG = "DCN-v2 (big)"
+CHAIN = "MLP 448-1024-512-256"
+MOVIELENS, CRITEO = "MovieLens-1M", "Criteo shape, 8 pair features"
+
+
 class Timing(Frozen):
     """One side in one race; milliseconds of a call, median and quartiles.
 

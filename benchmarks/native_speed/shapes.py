@@ -14,6 +14,7 @@ from families import FAMILIES, schema_of
 from families_quality import FAMILIES as TRAINED
 
 from native_speed.race import Draw
+from native_speed.record import BIG
 from rankine.compression.quantize import quantize_graph
 from rankine.models.checkpoint import save_checkpoint
 from rankine.models.columns import Batch, Columns, row_count, take
@@ -25,7 +26,6 @@ from rankine.models.transforms import table_of
 from rankine.models.variant import Model
 from rankine.models.zoo import build_model
 
-BIG = "DCN-v2 (big)"
 ITEMS, REQUESTS, POOL = 20_000, 64, 16_384
 """Items and requests to draw from, and how many draws of an item are made ahead."""
 _CALIBRATION_ROWS = 2048

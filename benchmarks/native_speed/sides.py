@@ -23,8 +23,6 @@ from rankine.errors import EngineError, EngineMissing, RankineError
 from rankine.models.columns import Batch
 
 ENGINES = ("onnxruntime", "openvino", "native")
-NNCF = Side(engine="openvino", numeric="int8-nncf")
-EAGER = Side(engine="eager", numeric="fp32")
 _NNCF_ROWS = 64
 """Rows a calibration batch; its graph is quantized on 2,048 rows like the canonical one."""
 _NNCF_SCORE_LIMIT = 0.05
@@ -47,7 +45,9 @@ class Opened:
             self.runners[side] = opened()
         except RankineError as error:
             print(f"{self.model}: {side.label}: {error}", flush=True)
-            self.failures.append(Failure(model=self.model, side=side, error=str(error)))
+            told = error.as_dict()  # without the place, which is a folder that is gone
+            text = " ".join(f"{told['message']}: {told.get('got', '')}".split())
+            self.failures.append(Failure(model=self.model, side=side, error=text))
 
     def close(self) -> None:
         for runner in self.runners.values():

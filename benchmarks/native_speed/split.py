@@ -15,9 +15,9 @@ from binding_latency import ids_of
 
 from native_speed.options import Options
 from native_speed.race import Draw, Runnable, race, timings_of, turns_of
-from native_speed.record import Section, Side, Timing
-from native_speed.shapes import BIG, Forms, big, columns_of, draw_from, make_forms, verification_batch
-from native_speed.sides import NNCF, Opened, engines, open_nncf
+from native_speed.record import BIG, NNCF, Section, Side, Timing
+from native_speed.shapes import Forms, big, columns_of, draw_from, make_forms, verification_batch
+from native_speed.sides import Opened, engines, open_nncf
 from rankine.compilation.binding import Settings
 from rankine.compilation.engine import Model, Runner, Target
 from rankine.compilation.engines import load_engine

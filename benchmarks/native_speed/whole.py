@@ -11,7 +11,7 @@ from pathlib import Path
 
 from native_speed.options import Options
 from native_speed.race import Runnable, race, timings_of, turns_of
-from native_speed.record import Failure, Section, Side, Timing
+from native_speed.record import EAGER, NNCF, Failure, Section, Side, Timing
 from native_speed.shapes import (
     Shape,
     big,
@@ -22,7 +22,7 @@ from native_speed.shapes import (
     uniform_pool,
     verification_batch,
 )
-from native_speed.sides import EAGER, NNCF, Opened, engines, nncf_facts, open_engine, open_nncf
+from native_speed.sides import Opened, engines, nncf_facts, open_engine, open_nncf
 from rankine.environment import environment
 from rankine.models.columns import row_count
 
