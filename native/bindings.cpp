@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "array.h"
+#include "fused/bindings.h"
 #include "gather.h"
 #include "ids.h"
 #include "lookup.h"
@@ -276,6 +277,7 @@ NB_MODULE(_native, module) {
              "out"_a, "column"_a, "pooling"_a);
   module.def("lookup_sequence", &rankine::py_lookup_sequence, "table"_a, "values"_a, "offsets"_a, "weights"_a.none(),
              "index"_a, "out"_a, "column"_a, "length"_a);
+  rankine::fused::add_engine(module);
   module.def("gather_dense", &rankine::py_gather_dense, "values"_a, "index"_a, "out"_a, "column"_a);
   module.def("gather_slice", &rankine::py_gather_slice, "rows"_a, "scale"_a.none(), "bias"_a.none(), "start"_a,
              "width"_a, "index"_a, "out"_a, "column"_a, "added"_a.none(), "added_index"_a.none(), "added_start"_a);

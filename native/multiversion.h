@@ -25,3 +25,12 @@
 #else
 #define RANKINE_KEEP_LOOP
 #endif
+
+// The turns of the loop that follows do not depend on each other, also where it writes to what it reads.
+#if defined(__GNUC__) && !defined(__clang__)
+#define RANKINE_INDEPENDENT _Pragma("GCC ivdep")
+#elif defined(__clang__)
+#define RANKINE_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define RANKINE_INDEPENDENT
+#endif

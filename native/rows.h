@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
+#include <variant>
 
 #include "half.h"
 #include "multiversion.h"
@@ -213,5 +214,8 @@ RANKINE_INLINE void prefetch_row(const QuotientRemainderRows& rows, std::size_t 
   prefetch_row(rows.quotient, static_cast<std::uint32_t>(id) / buckets);
   prefetch_row(rows.remainder, static_cast<std::uint32_t>(id) % buckets);
 }
+
+// A table of any form.
+using TableRows = std::variant<AnyRows, MixedRows, QuotientRemainderRows>;
 
 }  // namespace rankine

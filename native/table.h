@@ -31,6 +31,8 @@ class Table {
     return std::visit([](const auto& rows) { return rows.dim; }, rows_);
   }
 
+  const TableRows& rows() const { return rows_; }
+
   // Calls kernel with the rows as what they are; without the GIL.
   template <class Kernel>
   std::int64_t run(Kernel&& kernel) const {
@@ -46,13 +48,13 @@ class Table {
  private:
   using Arrays = std::vector<std::shared_ptr<const Array>>;
 
-  Table(std::variant<AnyRows, MixedRows, QuotientRemainderRows> rows, Arrays arrays)
+  Table(TableRows rows, Arrays arrays)
       : rows_(rows), arrays_(std::move(arrays)) {}
 
   // The rows of a part, which must be a plain table.
   const AnyRows& part(const char* name) const;
 
-  std::variant<AnyRows, MixedRows, QuotientRemainderRows> rows_;
+  TableRows rows_;
   Arrays arrays_;  // what the rows point into
 };
 

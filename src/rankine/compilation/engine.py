@@ -7,7 +7,7 @@ Core code never branches on an engine's name.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from rankine.config import Frozen
 from rankine.models.columns import Batch, Columns
 from rankine.models.variant import Model, Numeric, Table
 
-__all__ = ["Build", "Capabilities", "Engine", "Model", "Numeric", "Runner", "Table", "Target"]
+__all__ = ["Build", "Capabilities", "Engine", "Model", "Numeric", "PartsEngine", "Runner", "Table", "Target"]
 
 
 class Capabilities(Frozen):
@@ -105,3 +105,13 @@ class Engine(Protocol):
 
     def open(self, model: Model, folder: Path, *, device: str = "cpu", threads: int = 1) -> Runner:
         """Open what :meth:`build` wrote for ``model``."""
+
+
+@runtime_checkable
+class PartsEngine(Engine, Protocol):
+    """An engine that runs what is computed once a request and what is computed of every row in one call."""
+
+    def open_parts(
+        self, request: Model, request_folder: Path, candidate: Model, folder: Path, *, device: str, threads: int
+    ) -> Runner:
+        """Open what :meth:`Engine.build` wrote for the two parts: the runner reads a batch's request features itself."""

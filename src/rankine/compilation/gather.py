@@ -15,7 +15,7 @@ from rankine.errors import BadRequest, EngineError
 from rankine.models.columns import Batch, Columns
 from rankine.models.graph_inputs import REQUEST_COLUMN, Piece, Rounding, stored_column
 
-__all__ = ["Fill", "gather"]
+__all__ = ["Fill", "bad_index", "gather", "stored_array"]
 
 
 Write = Callable[..., int]
@@ -53,13 +53,13 @@ class _OfRequest:
     width: int
 
     def __call__(self, batch: Batch, out: np.ndarray, column: int) -> None:
-        rows, index = _array(batch.request, REQUEST_COLUMN), batch.request_index
+        rows, index = stored_array(batch.request, REQUEST_COLUMN), batch.request_index
         try:
             bad = self.write(rows, None, None, self.start, self.width, index, out, column, None, None, 0)
         except (TypeError, ValueError) as error:
             raise _wrong_arrays(REQUEST_COLUMN, error) from None
         if bad >= 0:
-            raise _bad_row(bad, batch, None, rows)
+            raise bad_index(bad, batch, None, len(rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +77,27 @@ class _OfItem:
     width: int
 
     def __call__(self, batch: Batch, out: np.ndarray, column: int) -> None:
-        rows = _array(batch.item, self.name)
+        rows = stored_array(batch.item, self.name)
         scale = bias = added = added_index = None
         if rows.dtype == np.uint8:
-            scale, bias = _array(batch.item, self.scale), _array(batch.item, self.bias)
+            scale, bias = stored_array(batch.item, self.scale), stored_array(batch.item, self.bias)
         if self.request is not None:
-            added, added_index = _array(batch.request, REQUEST_COLUMN), batch.request_index
+            added, added_index = stored_array(batch.request, REQUEST_COLUMN), batch.request_index
         index, start = batch.item_index, self.request or 0
         try:
             bad = self.write(rows, scale, bias, self.start, self.width, index, out, column, added, added_index, start)
         except (TypeError, ValueError) as error:
             raise _wrong_arrays(self.name, error) from None
         if bad >= 0:
-            raise _bad_row(bad, batch, rows, added)
+            raise bad_index(bad, batch, len(rows), 0 if added is None else len(added))
 
 
-def _array(columns: Columns, name: str) -> np.ndarray:
+def stored_array(columns: Columns, name: str) -> np.ndarray:
+    """What was computed ahead of time, by its column.
+
+    Raises:
+        EngineError: the columns lack it.
+    """
     found = columns.get(name)
     if not isinstance(found, np.ndarray):
         raise EngineError("the batch lacks what was computed ahead of time", where=name, got=", ".join(columns))
@@ -105,13 +110,17 @@ def _wrong_arrays(name: str, error: Exception) -> EngineError:
     return EngineError(message, where=name, got=str(error), allowed=allowed)
 
 
-def _bad_row(row: int, batch: Batch, items: np.ndarray | None, requests: np.ndarray | None) -> BadRequest:
-    """The error for row ``row``, one of whose indices is out of the range of what was gathered from."""
+def bad_index(row: int, batch: Batch, items: int | None, requests: int) -> BadRequest:
+    """The error for row ``row``, one of whose indices is out of the range of what was gathered from.
+
+    Args:
+        items, requests: how many there are; None where no item was gathered.
+    """
     item, request = int(batch.item_index[row]), int(batch.request_index[row])
-    if items is not None and not 0 <= item < len(items):
-        side, got, count = "item", item, len(items)
+    if items is not None and not 0 <= item < items:
+        side, got, count = "item", item, items
     else:
-        side, got, count = "request", request, 0 if requests is None else len(requests)
+        side, got, count = "request", request, requests
     allowed = f"0..{count - 1}" if count else "nothing: there is none"
     where = f"{side}_index (row {row} of the batch)"
     return BadRequest(f"the row's {side} index is out of range", where=where, got=got, allowed=allowed)

@@ -22,7 +22,7 @@ from rankine.models.schema import Schema
 from rankine.models.tables import AnyTable, MixedTable, QuotientRemainderTable, Table
 from rankine.models.variant import Model
 
-__all__ = ["HostLookup", "open_lookup"]
+__all__ = ["HostLookup", "inputs_of", "native_table", "open_lookup"]
 
 Write = Callable[..., int]
 """``write(values, index, out, first_column)`` returns the first bad row, else -1."""
@@ -62,7 +62,7 @@ class HostLookup:
         self._row_numbers = np.arange(1024, dtype=np.int32)
         sources = {source.name: source for source in plan_sources(schema, tables)}
         fills = {name: partial(self._look_up, source, _writer(source)) for name, source in sources.items()}
-        given = _one_a_feature(sources.values()) if inputs is None else tuple(inputs)
+        given = inputs_of(sources.values(), inputs)
         self.names = tuple(one.name for one in given)
         self.widths = tuple(one.width for one in given)
         self.dtypes = tuple(one.dtype for one in given)
@@ -135,7 +135,10 @@ def open_lookup(model: Model) -> HostLookup:
     return HostLookup(model.schema, model.tables, model.inputs or None)
 
 
-def _one_a_feature(sources: Iterable[Source]) -> tuple[GraphInput, ...]:
+def inputs_of(sources: Iterable[Source], given: Sequence[GraphInput] | None) -> tuple[GraphInput, ...]:
+    """What a graph reads: what is given, else one input a feature."""
+    if given is not None:
+        return tuple(given)
     return tuple(
         GraphInput(name=source.name, pieces=(Piece(column=0, width=source.width, feature=source.name),))
         for source in sources
@@ -145,11 +148,7 @@ def _one_a_feature(sources: Iterable[Source]) -> tuple[GraphInput, ...]:
 def _writer(source: Source) -> Write:
     if source.table is None:
         return _native.gather_dense
-    try:
-        table = _native_table(source.table)
-    except (TypeError, ValueError) as error:
-        allowed = "contiguous arrays that fit each other"
-        raise EngineError("a table cannot be read", where=source.name, got=str(error), allowed=allowed) from None
+    table = native_table(source.name, source.table)
     if source.length is not None:
         return partial(_write_lists, _native.lookup_sequence, table, source.length)
     if source.pooling is not None:
@@ -157,8 +156,20 @@ def _writer(source: Source) -> Write:
     return partial(_native.lookup_one, table)
 
 
+def native_table(name: str, table: AnyTable) -> _native.Table:
+    """The table of feature ``name`` for the kernels, which read its arrays in place.
+
+    Raises:
+        EngineError: its arrays have a wrong type or shape.
+    """
+    try:
+        return _native_table(table)
+    except (TypeError, ValueError) as error:
+        allowed = "contiguous arrays that fit each other"
+        raise EngineError("a table cannot be read", where=name, got=str(error), allowed=allowed) from None
+
+
 def _native_table(table: AnyTable) -> _native.Table:
-    """The table for the kernels, which read its arrays in place."""
     match table:
         case Table():
             return _native.plain_table(table.rows, table.scale, table.bias, table.columns)

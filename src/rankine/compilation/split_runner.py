@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rankine.compilation.binding.storage import stored
-from rankine.compilation.engine import Engine, Runner, Target
+from rankine.compilation.engine import Engine, PartsEngine, Runner, Target
 from rankine.compilation.lookup import open_lookup
 from rankine.compilation.product_runner import ProductRunner
 from rankine.compilation.split_model import SplitModels
@@ -116,7 +116,7 @@ def build_split(engine: Engine, models: SplitModels, target: Target, folder: Pat
     Raises:
         EngineError: names the operator or type that the engine does not support.
     """
-    request = models.request if models.product is None else None
+    request = models.request if models.product is None or isinstance(engine, PartsEngine) else None
     for name, part in (("request", request), ("candidate", models.candidate)):
         if part is not None:
             (folder / name).mkdir()
@@ -132,6 +132,11 @@ def open_split_runner(
         catalog: of the catalog's part; it is the same for all engines.
     """
     request: Runner | None = None
+    place = folder / "candidate"
+    if models.request is not None and isinstance(engine, PartsEngine):
+        early = folder / "request"
+        candidate = engine.open_parts(models.request, early, models.candidate, place, device=device, threads=threads)
+        return SplitRunner(models, catalog=catalog, request=None, candidate=candidate)
     if models.request is not None and models.product is not None:
         request = ProductRunner(open_lookup(models.request), models.product)
     elif models.request is not None:
@@ -140,7 +145,7 @@ def open_split_runner(
         models,
         catalog=catalog,
         request=request,
-        candidate=engine.open(models.candidate, folder / "candidate", device=device, threads=threads),
+        candidate=engine.open(models.candidate, place, device=device, threads=threads),
     )
 
 

@@ -22,6 +22,7 @@ class _Entry:
 _ENGINES = {
     "reference": _Entry("rankine.compilation.engines.reference", "pip install 'rankine[compile]'"),
     "eager": _Entry("rankine.compilation.engines.eager", "pip install 'rankine[train]'"),
+    "native": _Entry("rankine.compilation.engines.native", "pip install rankine"),
     "onnxruntime": _Entry("rankine.compilation.engines.onnxruntime", "pip install rankine"),
     "openvino": _Entry("rankine.compilation.engines.openvino", "pip install 'rankine[openvino]'"),
 }

@@ -18,6 +18,8 @@ _TOGETHER = 4
 """Consecutive products that one integer instruction adds."""
 _UNIT = 64
 """Bytes that arrays are aligned to, the unit of references to them."""
+_SLACK = 256
+"""Bytes after the last array: kernels may read so far past the end of one."""
 
 
 class Blob:
@@ -37,7 +39,7 @@ class Blob:
         return self._place(np.asarray(numbers, np.float32)) // 4
 
     def contents(self) -> bytes:
-        return b"".join(self._parts)
+        return b"".join(self._parts) + bytes(_SLACK)
 
     def _place(self, array: np.ndarray) -> int:
         data = np.ascontiguousarray(array).tobytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rankine.compilation.fused.program import Buffer, Code
@@ -12,6 +13,8 @@ __all__ = ["compute_in_place", "placed"]
 
 _BEFORE = -1
 """When inputs are filled."""
+_WIDE = 64
+"""Elements: rows from these on are padded to a multiple of them."""
 
 
 @dataclass
@@ -36,6 +39,7 @@ def compute_in_place(draft: Draft) -> None:
 def placed(draft: Draft) -> dict[Storage, Buffer]:
     """A place for every buffer: large ones first, each at the lowest place that is free as long as it lives."""
     lives = _lives(draft)
+    strides = _strides(draft, lives)
     found: dict[Storage, Buffer] = {}
     for base in sorted(lives, key=lambda base: -base.width * base.element.size_bytes):
         life = lives[base]
@@ -44,14 +48,26 @@ def placed(draft: Draft) -> dict[Storage, Buffer]:
             for other, buffer in found.items()
             if lives[other].first <= life.last and life.first <= lives[other].last
         )
-        size = Buffer(base.element, base.width, 0).end
+        size = Buffer(base.element, strides[base], 0).end
         place = 0
         for start, end in taken:
             if place + size <= start:
                 break
             place = max(place, end)
-        found[base] = Buffer(base.element, base.width, place)
+        found[base] = Buffer(base.element, strides[base], place)
     return found
+
+
+def _strides(draft: Draft, bases: Iterable[Storage]) -> dict[Storage, int]:
+    """Elements from row to row: wide rows begin where a cache line does, but not those whose sub-rows have to follow
+    each other from row to row.
+
+    Codes are read four at a time: where they lie across cache lines, a layer of 429 columns takes 15 % longer.
+    """
+    flat = {view.base for step in draft.steps if step.groups > 1 for view in step.views.values()}
+    return {
+        base: base.width if base.width < _WIDE or base in flat else -(-base.width // _WIDE) * _WIDE for base in bases
+    }
 
 
 def _lives(draft: Draft) -> dict[Storage, _Life]:

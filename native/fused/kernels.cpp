@@ -1,0 +1,36 @@
+#include "kernels.h"
+
+#include <cstring>
+
+namespace rankine::fused {
+namespace {
+
+bool has_avx2() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+#else
+  return false;
+#endif
+}
+
+bool has_avx512() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+
+const Kernels* kernels_named(const char* name) {
+  const Kernels* avx512 = has_avx512() ? avx512_kernels() : nullptr;
+  const Kernels* avx2 = has_avx2() ? avx2_kernels() : nullptr;
+  const Kernels* known[] = {avx512, avx2, &portable_kernels()};
+  for (const Kernels* kernels : known)
+    if (kernels != nullptr && (*name == 0 || std::strcmp(name, kernels->name) == 0)) return kernels;
+  return nullptr;
+}
+
+}  // namespace rankine::fused

@@ -1,0 +1,83 @@
+// What the operations of a program are made of, for each instruction set.  All versions compute the same: INT8 layers
+// to the bit, sums of floats up to their order.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace rankine::fused {
+
+// What is done with the sums of a linear layer.  Arrays of one number a column are padded to 16 columns.
+struct Epilogue {
+  const std::int32_t* correction;
+  const float* scale;
+  const float* bias;
+  const float* slope;  // PReLU's
+  const float* quant;
+  bool relu;
+  float zero;
+  // Row r begins at pointer + r * stride elements; nullptr: none.
+  float* out;
+  std::size_t out_stride;
+  std::uint8_t* codes;
+  std::size_t codes_stride;
+  const float* addend;
+  std::size_t addend_stride;
+  const float* factor;
+  std::size_t factor_stride;
+  const float* added;
+  std::size_t added_stride;
+};
+
+// rows x width times the packed weights of width x columns (format.h); in: rows begin in_stride elements apart.
+struct LinearCall {
+  const void* in;
+  std::size_t in_stride;
+  const void* weights;
+  std::size_t rows;
+  std::size_t width;
+  std::size_t columns;
+  Epilogue epilogue;
+};
+
+// out (m, n) = a (m, k) b (k, n), by strides.  scratch: for 64 columns of b and rows of a, (64 * k + 16 * k) floats.
+struct MatmulCall {
+  const float* a;
+  const float* b;
+  float* out;
+  std::size_t m, k, n;
+  std::size_t a_row, a_column, b_row, b_column, out_row, out_column;
+  float* scratch;
+};
+
+struct Kernels {
+  const char* name;
+  void (*linear_float32)(const LinearCall&);
+  void (*linear_int8)(const LinearCall&);
+  void (*matmul)(const MatmulCall&);
+  // codes[r, i] = clamp(round(values[r, i] * quant[i]) + zero, 0, 255)
+  void (*quantize)(const float* values, std::size_t stride, const float* quant, float zero, std::size_t rows,
+                   std::size_t columns, std::uint8_t* codes, std::size_t codes_stride);
+  void (*dequantize)(const std::uint8_t* codes, std::size_t stride, float zero, float step, std::size_t rows,
+                     std::size_t columns, float* values, std::size_t values_stride);
+  // out[i] = kind(a[i * stride]); the strides are 0 or more.
+  void (*unary)(int kind, const float* a, std::size_t a_stride, float f0, float f1, float* out, std::size_t out_stride,
+                std::size_t count);
+  void (*binary)(int kind, const float* a, std::size_t a_stride, const float* b, std::size_t b_stride, float* out,
+                 std::size_t out_stride, std::size_t count);
+  // Over `count` elements a stride apart.
+  float (*reduce)(int kind, const float* a, std::size_t stride, std::size_t count);
+  float (*dot)(const float* a, std::size_t a_stride, const float* b, std::size_t b_stride, std::size_t count);
+  // Of contiguous elements, in place.
+  void (*softmax)(float* values, std::size_t count, bool logarithm);
+};
+
+const Kernels& portable_kernels();
+// nullptr where the program was built for another architecture.
+const Kernels* avx2_kernels();
+const Kernels* avx512_kernels();
+
+// By name: "avx512", "avx2", "portable", or the best that this processor has for an empty one; nullptr where it has not.
+const Kernels* kernels_named(const char* name);
+
+}  // namespace rankine::fused
