@@ -37,6 +37,11 @@ def ablation(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     yield from renderer("compression_ablation", monkeypatch)
 
 
+@pytest.fixture
+def native(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    yield from renderer("render_native", monkeypatch)
+
+
 def result(folder: str, name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((RESULTS / folder / f"{name}.json").read_text(encoding="utf-8"))
     return found
@@ -112,3 +117,10 @@ def test_committed_search_went_on_and_repeats_when_it_was_interrupted(name: str)
     assert 0 < stop["kept"] == stop["untouched"] < found["evaluations"]
     assert found["same"]
     assert found["ladder"]["rungs"]
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("native-latency.json")), ids=lambda path: path.stem)
+def test_committed_native_engine_reaches_its_bars_when_runs_were_quiet(path: Path, native: ModuleType) -> None:
+    found = native.bars(native.read_result(path))
+    assert [bar.name for bar in found if bar.measured == "not measured"] == []
+    assert [bar.name for bar in found if bar.noisy or bar.reached is False] == []

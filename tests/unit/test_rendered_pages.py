@@ -45,6 +45,11 @@ def binding(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     yield from renderer("render_binding", monkeypatch)
 
 
+@pytest.fixture
+def native(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    yield from renderer("render_native", monkeypatch)
+
+
 def test_page_of_families_is_what_the_results_say_when_rendered(families) -> None:
     assert families.PAGE.read_text(encoding="utf-8") == families.render(families.read_results())
 
@@ -233,6 +238,11 @@ def test_page_of_binding_latency_has_ratio_and_control_when_a_run_is_rendered(bi
         cells += ["2.00 (1.00-3.00)", f"**{ratios[form]:.2f}**"]
     assert f"| {' | '.join(cells)} | 93% |" in page
     assert "100 whole, 51 in parts (51%)" in page
+
+
+def test_page_of_the_native_engine_is_what_the_results_say_when_rendered(native) -> None:
+    for path, text in native.render_committed().items():
+        assert path.read_text(encoding="utf-8") == text
 
 
 def test_page_of_the_ablation_has_bounds_of_entropy_when_the_task_is_a_probability(ablation) -> None:
