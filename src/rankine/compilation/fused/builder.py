@@ -58,13 +58,14 @@ class Builder:
 
     def copy(self, target: View, source: View) -> None:
         """Fill a part of a buffer."""
-        code = Code.COPY_U8 if source.element is Element.U8 else Code.UNARY
-        kind = Unary.IDENTITY if code is Code.UNARY else 0
-        if not fits(code, 0, {0: target, 2: source}):
+        if not fits(Code.UNARY, 0, {0: target, 2: source}):
             source = self.flat(source)
-        if not fits(code, 0, {0: target, 2: source}):
+        if not fits(Code.UNARY, 0, {0: target, 2: source}):
             raise Unsupported(f"it moves elements along more than four axes, {source.dims}")
-        self.steps.append(Step(code, {0: target, 2: source}, kind))
+        if source.element is Element.U8:
+            self.steps.append(Step(Code.COPY_U8, {1: target, 2: source}))
+        else:
+            self.steps.append(Step(Code.UNARY, {0: target, 2: source}, Unary.IDENTITY))
 
     def flat(self, view: View) -> View:
         """The elements of a view one after the other: itself where they are, else a copy, made once."""

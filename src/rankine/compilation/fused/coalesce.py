@@ -20,10 +20,15 @@ def coalesce(draft: Draft) -> None:
 
     Buffers are written once, element by element, so it never matters when the copy would have been made.
     """
-    for drop in (_fill_in_place, _read_in_place):
-        for step in sorted((step for step in draft.steps if step.is_copy), key=_width, reverse=True):
-            drop(draft, step)
+    for step in _copies(draft):
+        _fill_in_place(draft, step)
     _merge(draft)
+    for step in _copies(draft):
+        _read_in_place(draft, step)
+
+
+def _copies(draft: Draft) -> list[Step]:
+    return sorted((step for step in draft.steps if step.is_copy), key=_width, reverse=True)
 
 
 def _width(step: Step) -> int:

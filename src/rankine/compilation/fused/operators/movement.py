@@ -57,9 +57,9 @@ def _slice(call: Call) -> list[Value]:
     chosen = range(len(starts)) if axes is None else axes.tolist()
     for at, axis in enumerate(chosen):
         axis = normalized_axis(axis, len(value.dims))
-        if len(value.dims) and value.dims[axis] == call.dims[0][axis]:
-            continue  # taken whole: so it is along the rows
         step = 1 if steps is None else int(steps[at])
+        if step == 1 and value.dims[axis] == call.dims[0][axis]:
+            continue  # taken whole, as the axis of the rows always is
         places = np.arange(value.dims[axis])[slice(int(starts[at]), _end(int(ends[at])), step)]
         value = _taken(call, value, axis, places)
     return [value]

@@ -57,7 +57,7 @@ def _matrix(call: Call, position: int, *, turned: bool = False) -> np.ndarray:
 
 
 def _rounded(call: Call, position: int, alpha: float = 1.0, *, turned: bool = False) -> RoundedWeight | None:
-    """The codes ``(K, N)`` of a constant and their scales ``(N,)``; None without codes, or where scales differ along K."""
+    """The codes ``(K, N)`` of a constant and their scales ``(N,)``; None where scales differ along K."""
     weight = call.value(position).weight if position in call.values else None
     if weight is None or weight.codes.ndim < 2:
         return None
