@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -18,9 +19,10 @@ from native_speed.shapes import REQUESTS, draw_from
 from native_speed.sides import Opened, engines
 from rankine.artifact import Artifact
 from rankine.certification.plan import deciding, task_certificates
-from rankine.compilation.compile import build_names, compile_artifact, open_parts, open_runner, runs_in_parts
+from rankine.compilation.compile import build_names, compile_artifact, is_split, open_parts, open_runner, runs_in_parts
 from rankine.compilation.fastest import task_count
 from rankine.environment import environment
+from rankine.events import Event, Failed, Finished
 from rankine.models.columns import Batch, take
 from rankine.models.variant import BASELINE, read_variant
 from rankine.planning.optimize import verification_rows
@@ -48,11 +50,14 @@ def run_certified(options: Options) -> Section | None:
         facts[name] = {f"margin_{variant}": margin for variant, margin in margins.items()}
         rows = verification_rows(artifact, open_data(FAMILIES[family], options.data_root))
         with tempfile.TemporaryDirectory() as scratch:
-            built = _with_all_engines(artifact, rows, Path(scratch))
+            told: dict[str, str] = {}
+            built = _with_all_engines(artifact, rows, Path(scratch), told)
             opened = Opened(name, {}, [])
             opened.add(_BASELINE, partial(open_runner, built, BASELINE, EAGER.engine))
-            for side in (one for variant in margins for one in _sides(built, variant)):
-                opened.add(side, partial(open_runner, built, side.variant, side.engine, split=side.form == "parts"))
+            for variant in margins:
+                for side in _sides(built, variant):
+                    opened.add(side, partial(open_runner, built, variant, side.engine, split=side.form == "parts"))
+                opened.failures += _not_built(built, variant, name, told)
             timings += _race(built, opened, rows, options.turns)
             failures += opened.failures
             opened.close()
@@ -75,9 +80,20 @@ def _certified(artifact: Artifact) -> dict[str, float]:
     return found
 
 
-def _with_all_engines(artifact: Artifact, rows: Batch, folder: Path) -> Artifact:
-    """The artifact with a build for each engine that is installed, in parts where that pays; never certified anew."""
-    return compile_artifact(artifact, engines=[EAGER.engine, *engines()], verify_batch=rows, out=folder / "compiled")
+def _with_all_engines(artifact: Artifact, rows: Batch, folder: Path, told: dict[str, str]) -> Artifact:
+    """The artifact with a build for each engine that is installed, in parts where that pays; not certified anew.
+
+    Args:
+        told: gets how each build ended, by its name.
+    """
+
+    def listen(event: Event) -> None:
+        match event:
+            case Failed(task=task, reason=text) | Finished(task=task, detail=text):
+                told[task] = re.sub(r"\S+/(\S+\.onnx)", r"\1", text)  # the folder is gone when it is read
+
+    chosen = [EAGER.engine, *engines()]
+    return compile_artifact(artifact, engines=chosen, verify_batch=rows, out=folder / "compiled", emit=listen)
 
 
 def _sides(artifact: Artifact, variant: str) -> Iterator[Side]:
@@ -86,8 +102,24 @@ def _sides(artifact: Artifact, variant: str) -> Iterator[Side]:
         side = Side(engine=engine, numeric=numeric, variant=variant)
         yield side
         if runs_in_parts(artifact, variant, engine):
-            storage = open_parts(artifact, variant)[0].storage
-            yield side.model_copy(update={"form": "parts", "storage": storage})
+            yield _in_parts(artifact, side)
+
+
+def _in_parts(artifact: Artifact, side: Side) -> Side:
+    storage = open_parts(artifact, side.variant)[0].storage
+    return side.model_copy(update={"form": "parts", "storage": storage})
+
+
+def _not_built(artifact: Artifact, variant: str, model: str, told: Mapping[str, str]) -> Iterator[Failure]:
+    """What engines did not build, and what they said about it."""
+    numeric = read_variant(artifact, variant).numeric
+    for engine in engines():
+        text = told.get(f"compile {variant} for {engine}", "")
+        side = Side(engine=engine, numeric=numeric, variant=variant)
+        if engine not in build_names(artifact, variant):
+            yield Failure(model=model, side=side, error=text)
+        elif is_split(artifact, variant) and not runs_in_parts(artifact, variant, engine):
+            yield Failure(model=model, side=_in_parts(artifact, side), error=text)
 
 
 def _race(artifact: Artifact, opened: Opened, batch: Batch, turns: int) -> list[Timing]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +18,7 @@ from native_speed.race import Runnable, race, timings_of, turns_of
 from native_speed.record import CHAIN, Section, Side
 from native_speed.shapes import draw_from
 from native_speed.sides import Opened, engines
-from rankine import _native
+from native_speed.vnni import peak_operations_per_s
 from rankine.compilation.engine import Model, Runner, Target
 from rankine.compilation.engines import load_engine
 from rankine.compilation.verify import reference_logits, verify_logits
@@ -34,7 +33,6 @@ WIDTHS = (448, 1024, 512, 256, 1)
 """The last layer is a head in FP32: one column, 0.02 % of the work."""
 ROWS, ITEMS = 512, 4_096
 _INPUT = "x"
-_PEAK_RUNS = 5
 
 
 @dataclass(frozen=True)
@@ -63,13 +61,12 @@ def run_peak(options: Options) -> Section:
             opened.add(Side(engine=name, numeric="int8"), partial(_open, name, chain, items, folder))
         draw = draw_from({"none": np.zeros((1, 1), np.float32)}, items, np.arange(ITEMS, dtype=np.int32), ROWS)
         sides = [Runnable(side, runner, draw) for side, runner in opened.runners.items()]
-        seen = _peaks()
+        seen = [peak_operations_per_s()]
         spent = race(sides, rows=ROWS, tasks=1, turns=turns_of(ROWS, 4 * options.turns))
-        seen += _peaks()
+        seen.append(peak_operations_per_s())
         opened.close()
     facts: dict[str, float | int | str] = {"operations": chain.operations}
-    if seen:
-        facts["peak_operations_per_s"] = max(seen)
+    facts |= {"peak_operations_per_s": max(peak for peak in seen if peak)} if all(seen) else {}
     best = {f"best_ms_{side.engine}": float(times.min()) for side, times in spent.items() if side is not None}
     return Section(
         timings=tuple(timings_of(spent, model=CHAIN, rows=ROWS)),
@@ -78,15 +75,6 @@ def run_peak(options: Options) -> Section:
         created=datetime.now(UTC),
         environment=environment(),
     )
-
-
-def _peaks() -> list[float]:
-    """Operations a second that `vpdpbusd` alone reaches here; empty where the processor does not have it."""
-    measure: Callable[[], float | None] | None = getattr(_native, "vpdpbusd_peak", None)
-    found = [] if measure is None else [measure() for _ in range(_PEAK_RUNS)]
-    if not any(found):
-        print("peak: not measured, there is no vpdpbusd here, or nothing that measures it", flush=True)
-    return [value for value in found if value]
 
 
 def _open(name: str, chain: _Chain, items: dict[str, np.ndarray], folder: Path) -> Runner:

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import onnx
+
 from native_speed.options import Options
 from native_speed.race import Runnable, race, timings_of, turns_of
 from native_speed.record import EAGER, NNCF, Failure, Section, Side, Timing
@@ -23,8 +25,10 @@ from native_speed.shapes import (
     verification_batch,
 )
 from native_speed.sides import Opened, engines, nncf_facts, open_engine, open_nncf
+from native_speed.vnni import peak_operations_per_s
 from rankine.environment import environment
 from rankine.models.columns import row_count
+from rankine.models.macs import count_graph_macs
 
 ROWS = (1, 16, 64, 512)
 FAMILY_ROWS = (1, 64, 512)
@@ -81,7 +85,10 @@ def _race_shape(shape: Shape, rows: Sequence[int], turns: int, *, eager: bool) -
             spent = race(sides, rows=count, tasks=shape.tasks, turns=turns_of(count, turns))
             timings += timings_of(spent, model=shape.name, rows=count)
         opened.close()
-        facts = nncf_facts(forms, folder, batch) if NNCF in opened.runners else {}
+        facts: dict[str, float | int | str] = {"operations_per_row": 2 * count_graph_macs(onnx.load(forms.fp32.graph))}
+        peak = peak_operations_per_s()
+        facts |= {} if peak is None else {"peak_operations_per_s": peak}
+        facts |= nncf_facts(forms, folder, batch) if NNCF in opened.runners else {}
     return _Found(timings, opened.failures, facts)
 
 

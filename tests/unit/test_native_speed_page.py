@@ -58,6 +58,13 @@ def test_page_tells_whether_a_bar_is_reached_when_it_was_raced(ratio: float, tol
     assert line(rendered, "with the split, zipf").endswith("| not measured |  |")
 
 
+def test_page_tells_what_the_peak_would_reach_when_it_was_measured(page: ModuleType) -> None:
+    ours = {"side": native(), "median_ms": 4.0, "ratio": 0.5}
+    facts = {"DCN-v2 (big)": {"operations_per_row": 10**6, "peak_operations_per_s": 512e9 / 2}}
+    rendered = page.render(result(page, "whole", [{"median_ms": 8.0}, ours], facts=facts))
+    assert "; at the INT8 peak: 4.00 |" in line(rendered, "no split, INT8")
+
+
 @pytest.mark.parametrize(("control", "noise"), [(1.09, False), (1.11, True), (0.89, True)])
 def test_page_says_noise_when_a_control_moved(control: float, noise: bool, page: ModuleType) -> None:
     ours = {"side": native(), "ratio": 0.5, "control": control}
