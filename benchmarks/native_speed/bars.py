@@ -98,7 +98,7 @@ def _against_nncf(bar: Bar, found: list[Timing], least: float | None) -> Bar:
 
 def _few_rows(result: NativeLatency, rows: int) -> Bar:
     bar = Bar(
-        f"DCN-v2 (big), {rows} rows, against the fastest form of ONNX Runtime and OpenVINO, FP32 and INT8",
+        f"DCN-v2 (big), {rows} row{'s' if rows > 1 else ''}, against ONNX Runtime and OpenVINO in their fastest forms",
         "faster",
     )
     timings = [one for one in _timings(result, "whole") if one.rows == rows]
