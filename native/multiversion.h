@@ -26,6 +26,15 @@
 #define RANKINE_KEEP_LOOP
 #endif
 
+// Unrolls a loop of few turns whole, so that arrays that it indexes can stay in registers.
+#if defined(__GNUC__) && !defined(__clang__)
+#define RANKINE_UNROLL _Pragma("GCC unroll 32")
+#elif defined(__clang__)
+#define RANKINE_UNROLL _Pragma("unroll")
+#else
+#define RANKINE_UNROLL
+#endif
+
 // The turns of the loop that follows do not depend on each other, also where it writes to what it reads.
 #if defined(__GNUC__) && !defined(__clang__)
 #define RANKINE_INDEPENDENT _Pragma("GCC ivdep")

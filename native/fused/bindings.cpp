@@ -242,6 +242,22 @@ class PyRunner {
 
   nb::object run(nb::handle request_arrays, std::int64_t requests, nb::handle arrays, nb::handle request_index,
                  nb::handle item_index, nb::handle out) const {
+    return run_with(request_arrays, requests, arrays, request_index, item_index, out, nullptr);
+  }
+
+  nb::object profile(nb::handle request_arrays, std::int64_t requests, nb::handle arrays, nb::handle request_index,
+                     nb::handle item_index, nb::handle out) const {
+    Profile profile;
+    run_with(request_arrays, requests, arrays, request_index, item_index, out, &profile);
+    return nb::make_tuple(nb::cast(profile.request), nb::cast(profile.candidate));
+  }
+
+  std::size_t tile_rows() const { return runner_->tile_rows(); }
+  const char* instruction_set() const { return runner_->kernels().name; }
+
+ private:
+  nb::object run_with(nb::handle request_arrays, std::int64_t requests, nb::handle arrays, nb::handle request_index,
+                      nb::handle item_index, nb::handle out, Profile* profile) const {
     const Columns early(runner_->request().sources, request_arrays_, request_arrays, "request");
     const Columns late(runner_->candidate().sources, arrays_, arrays, "candidate");
     const Array logits(out, "out", {Dtype::kFloat32}, 2, true);
@@ -257,16 +273,12 @@ class PyRunner {
     Outcome outcome;
     {
       nb::gil_scoped_release released;
-      outcome = runner_->run(early.data(), static_cast<std::size_t>(requests), batch, logits.data<float>());
+      outcome = runner_->run(early.data(), static_cast<std::size_t>(requests), batch, logits.data<float>(), profile);
     }
     if (outcome.row < 0) return nb::none();
     return nb::make_tuple(outcome.in_request, outcome.source, outcome.row);
   }
 
-  std::size_t tile_rows() const { return runner_->tile_rows(); }
-  const char* instruction_set() const { return runner_->kernels().name; }
-
- private:
   static std::vector<Source> sources_of(nb::list given, const Program& program, const Program* shared) {
     std::vector<Source> found;
     std::vector<std::size_t> filled(program.inputs().size());
@@ -319,6 +331,8 @@ void add_engine(nb::module_& module) {
            "instruction_set"_a)
       .def("run", &PyRunner::run, "request_arrays"_a, "requests"_a, "arrays"_a, "request_index"_a, "item_index"_a,
            "out"_a)
+      .def("profile", &PyRunner::profile, "request_arrays"_a, "requests"_a, "arrays"_a, "request_index"_a,
+           "item_index"_a, "out"_a)
       .def_prop_ro("tile_rows", &PyRunner::tile_rows)
       .def_prop_ro("instruction_set", &PyRunner::instruction_set);
   module.def("instruction_sets", &instruction_sets);

@@ -38,6 +38,7 @@ void linear(const Operation& op, const Frame& frame) {
   call.in = frame.at<void>(op.x[2]);
   call.in_stride = sub_stride(op.x[2], op.groups, width, integer ? 1 : 4);
   call.weights = op.c[0];
+  call.narrow = op.narrow.empty() ? nullptr : op.narrow.data();
   call.rows = frame.rows * op.groups;
   call.width = width;
   call.columns = columns;
@@ -50,6 +51,10 @@ void linear(const Operation& op, const Frame& frame) {
   epilogue.slope = activation == Activation::kPrelu ? numbers(op.c[4]) : nullptr;
   epilogue.quant = numbers(op.c[3]);
   epilogue.zero = op.f[0];
+  if (!op.code_scale.empty()) {
+    epilogue.code_scale = op.code_scale.data();
+    epilogue.code_bias = op.code_bias.data();
+  }
   epilogue.out = frame.at<float>(op.x[0]);
   epilogue.out_stride = sub_stride(op.x[0], op.groups, columns, 4);
   epilogue.codes = frame.at<std::uint8_t>(op.x[1]);
@@ -259,9 +264,17 @@ std::size_t tile_rows(const Program& program) {
   return std::clamp(fitting, kBlock, kMostTileRows);
 }
 
-void execute(const Program& program, const Kernels& kernels, const Tile& tile, std::size_t rows) {
+void execute(const Program& program, const Kernels& kernels, const Tile& tile, std::size_t rows, std::uint64_t* spent) {
   const Frame frame{kernels, tile, rows};
-  for (const Operation& op : program.operations()) run(op, frame);
+  if (spent == nullptr) {
+    for (const Operation& op : program.operations()) run(op, frame);
+    return;
+  }
+  Stopwatch watch;
+  for (const Operation& op : program.operations()) {
+    run(op, frame);
+    *spent++ += watch.lap();
+  }
 }
 
 }  // namespace rankine::fused

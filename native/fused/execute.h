@@ -1,7 +1,9 @@
 // Runs a program's operations on a tile of rows.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 
 #include "kernels.h"
@@ -34,7 +36,23 @@ class Tile {
 // The rows that a tile of a program should have: whole blocks of the kernels, in about half of a core's L2 cache.
 std::size_t tile_rows(const Program& program);
 
-// All operations on the first `rows` rows of the tile, whose inputs are filled; rows <= tile.capacity().
-void execute(const Program& program, const Kernels& kernels, const Tile& tile, std::size_t rows);
+// All operations on the first `rows` rows of the tile, whose inputs are filled; rows <= tile.capacity().  Adds the
+// nanoseconds of each to `spent`, unless that is nullptr.
+void execute(const Program& program, const Kernels& kernels, const Tile& tile, std::size_t rows,
+             std::uint64_t* spent = nullptr);
+
+// Nanoseconds since the last call; of a clock of its own.
+class Stopwatch {
+ public:
+  std::uint64_t lap() {
+    const auto now = std::chrono::steady_clock::now();
+    const auto passed = std::chrono::duration_cast<std::chrono::nanoseconds>(now - last_);
+    last_ = now;
+    return static_cast<std::uint64_t>(passed.count());
+  }
+
+ private:
+  std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
+};
 
 }  // namespace rankine::fused

@@ -9,11 +9,14 @@ namespace rankine::fused {
 
 // What is done with the sums of a linear layer.  Arrays of one number a column are padded to 16 columns.
 struct Epilogue {
-  const std::int32_t* correction;
+  const std::int32_t* correction;  // what the sums begin with
   const float* scale;
   const float* bias;
   const float* slope;  // PReLU's
   const float* quant;
+  // Where INT8 gives nothing but codes: clamp(round(sum * code_scale[n] + code_bias[n])).  Else nullptr.
+  const float* code_scale;
+  const float* code_bias;
   bool relu;
   float zero;
   // Row r begins at pointer + r * stride elements; nullptr: none.
@@ -34,6 +37,7 @@ struct LinearCall {
   const void* in;
   std::size_t in_stride;
   const void* weights;
+  const float* narrow;  // float32: the weights as (columns, width) where there are few columns, else nullptr
   std::size_t rows;
   std::size_t width;
   std::size_t columns;

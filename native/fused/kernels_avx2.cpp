@@ -21,11 +21,25 @@ struct Avx2 {
   static constexpr std::size_t kVectors = 1;  // sixteen columns are two registers
   template <std::size_t kV>
   static constexpr std::size_t kMostRows = 6;
-  static constexpr std::size_t kMostSums = 6 * kPanel;
 
-  template <std::size_t kRows, std::size_t kV>
-  static void block_float32(const float* in, std::size_t stride, const float* panel, std::size_t panel_columns,
-                            std::size_t width, float* sums) {
+  template <bool kInteger, std::size_t kRows, std::size_t kV>
+  static void block(const LinearCall& call, std::size_t row, std::size_t column, const std::byte* panel,
+                    std::size_t panel_columns) {
+    alignas(32) std::int32_t sums[kRows * kPanel];
+    if constexpr (kInteger)
+      integers<kRows>(static_cast<const std::uint8_t*>(call.in) + row * call.in_stride, call.in_stride,
+                      reinterpret_cast<const std::int8_t*>(panel), panel_columns, (call.width + 3) / 4,
+                      call.epilogue.correction + column, sums);
+    else
+      floats<kRows>(static_cast<const float*>(call.in) + row * call.in_stride, call.in_stride,
+                    reinterpret_cast<const float*>(panel), panel_columns, call.width, reinterpret_cast<float*>(sums));
+    const std::size_t left = call.columns - column;
+    finish_plain<kInteger>(call.epilogue, row, kRows, column, left < kLanes ? left : kLanes, sums);
+  }
+
+  template <std::size_t kRows>
+  static void floats(const float* in, std::size_t stride, const float* panel, std::size_t panel_columns,
+                     std::size_t width, float* sums) {
     __m256 held[kRows][2];
     for (std::size_t r = 0; r < kRows; ++r) held[r][0] = held[r][1] = _mm256_setzero_ps();
     for (std::size_t k = 0; k < width; ++k, panel += panel_columns) {
@@ -44,12 +58,14 @@ struct Avx2 {
   }
 
   // vpmaddubsw would saturate: even and odd bytes are widened to sixteen bits instead, whose products are exact.
-  template <std::size_t kRows, std::size_t kV>
-  static void block_int8(const std::uint8_t* in, std::size_t stride, const std::int8_t* panel,
-                         std::size_t panel_columns, std::size_t depth, std::int32_t* sums) {
+  template <std::size_t kRows>
+  static void integers(const std::uint8_t* in, std::size_t stride, const std::int8_t* panel, std::size_t panel_columns,
+                       std::size_t depth, const std::int32_t* correction, std::int32_t* sums) {
     const __m256i low_bytes = _mm256_set1_epi32(0x00FF00FF);
     __m256i held[kRows][2];
-    for (std::size_t r = 0; r < kRows; ++r) held[r][0] = held[r][1] = _mm256_setzero_si256();
+    for (std::size_t half = 0; half < 2; ++half)
+      for (std::size_t r = 0; r < kRows; ++r)
+        held[r][half] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(correction + half * 8));
     for (std::size_t k = 0; k < depth; ++k, panel += panel_columns * 4) {
       for (std::size_t half = 0; half < 2; ++half) {
         const __m256i weights = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(panel + half * 32));
@@ -69,12 +85,6 @@ struct Avx2 {
     for (std::size_t r = 0; r < kRows; ++r)
       for (std::size_t half = 0; half < 2; ++half)
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums + r * kPanel + half * 8), held[r][half]);
-  }
-
-  template <bool kInteger>
-  static void finish(const Epilogue& epilogue, std::size_t row, std::size_t rows, std::size_t column, std::size_t,
-                     std::size_t left, const void* sums) {
-    finish_plain<kInteger>(epilogue, row, rows, column, left < kLanes ? left : kLanes, sums);
   }
 };
 

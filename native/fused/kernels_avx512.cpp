@@ -31,12 +31,34 @@ struct Avx512 {
   // As many accumulators as the 32 registers hold beside the weights and one broadcast.
   template <std::size_t kV>
   static constexpr std::size_t kMostRows = kV == 4 ? 6 : kV == 3 ? 8 : 12;
-  static constexpr std::size_t kMostSums = 12 * kPanel;
+
+  template <bool kInteger, std::size_t kRows, std::size_t kV>
+  static void block(const LinearCall& call, std::size_t row, std::size_t column, const std::byte* panel,
+                    std::size_t panel_columns) {
+    const std::size_t left = call.columns - column;
+    if constexpr (kInteger) {
+      __m512i held[kRows][kV];
+      integers(static_cast<const std::uint8_t*>(call.in) + row * call.in_stride, call.in_stride, panel, panel_columns,
+               (call.width + 3) / 4, call.epilogue.correction + column, held);
+      if (call.epilogue.code_scale != nullptr) return finish_codes(call.epilogue, row, column, left, held);
+      alignas(64) std::int32_t sums[kRows][kV][kLanes];
+      RANKINE_UNROLL for (std::size_t r = 0; r < kRows; ++r)
+        RANKINE_UNROLL for (std::size_t v = 0; v < kV; ++v) _mm512_store_si512(sums[r][v], held[r][v]);
+      finish<kRows, kV>(call.epilogue, row, column, left, sums[0][0]);
+    } else {
+      __m512 held[kRows][kV];
+      floats(static_cast<const float*>(call.in) + row * call.in_stride, call.in_stride,
+             reinterpret_cast<const float*>(panel), panel_columns, call.width, held);
+      alignas(64) float sums[kRows][kV][kLanes];
+      RANKINE_UNROLL for (std::size_t r = 0; r < kRows; ++r)
+        RANKINE_UNROLL for (std::size_t v = 0; v < kV; ++v) _mm512_store_ps(sums[r][v], held[r][v]);
+      finish<kRows, kV>(call.epilogue, row, column, left, sums[0][0]);
+    }
+  }
 
   template <std::size_t kRows, std::size_t kV>
-  static void block_float32(const float* in, std::size_t stride, const float* panel, std::size_t panel_columns,
-                            std::size_t width, float* sums) {
-    __m512 held[kRows][kV];
+  RANKINE_INLINE static void floats(const float* in, std::size_t stride, const float* panel, std::size_t panel_columns,
+                                    std::size_t width, __m512 (&held)[kRows][kV]) {
     for (std::size_t r = 0; r < kRows; ++r)
       for (std::size_t v = 0; v < kV; ++v) held[r][v] = _mm512_setzero_ps();
     for (std::size_t k = 0; k < width; ++k, panel += panel_columns) {
@@ -47,58 +69,84 @@ struct Avx512 {
         for (std::size_t v = 0; v < kV; ++v) held[r][v] = _mm512_fmadd_ps(value, weights[v], held[r][v]);
       }
     }
-    for (std::size_t r = 0; r < kRows; ++r)
-      for (std::size_t v = 0; v < kV; ++v) _mm512_store_ps(sums + r * kPanel + v * kLanes, held[r][v]);
   }
 
   template <std::size_t kRows, std::size_t kV>
-  static void block_int8(const std::uint8_t* in, std::size_t stride, const std::int8_t* panel,
-                         std::size_t panel_columns, std::size_t depth, std::int32_t* sums) {
-    __m512i held[kRows][kV];
-    for (std::size_t r = 0; r < kRows; ++r)
-      for (std::size_t v = 0; v < kV; ++v) held[r][v] = _mm512_setzero_si512();
+  RANKINE_INLINE static void integers(const std::uint8_t* in, std::size_t stride, const std::byte* panel,
+                                      std::size_t panel_columns, std::size_t depth, const std::int32_t* correction,
+                                      __m512i (&held)[kRows][kV]) {
+    RANKINE_UNROLL for (std::size_t v = 0; v < kV; ++v) {
+      const __m512i first = _mm512_loadu_si512(correction + v * kLanes);
+      RANKINE_UNROLL for (std::size_t r = 0; r < kRows; ++r) held[r][v] = first;
+    }
     for (std::size_t k = 0; k < depth; ++k, panel += panel_columns * 4) {
       __m512i weights[kV];
-      for (std::size_t v = 0; v < kV; ++v) weights[v] = _mm512_loadu_si512(panel + v * 64);
-      for (std::size_t r = 0; r < kRows; ++r) {
+      RANKINE_UNROLL for (std::size_t v = 0; v < kV; ++v) weights[v] = _mm512_loadu_si512(panel + v * 64);
+      RANKINE_UNROLL for (std::size_t r = 0; r < kRows; ++r) {
         std::int32_t four;
         std::memcpy(&four, in + r * stride + k * 4, sizeof four);
         const __m512i codes = _mm512_set1_epi32(four);
-        for (std::size_t v = 0; v < kV; ++v) multiply_add(held[r][v], codes, weights[v]);
+        RANKINE_UNROLL for (std::size_t v = 0; v < kV; ++v) multiply_add(held[r][v], codes, weights[v]);
       }
     }
-    for (std::size_t r = 0; r < kRows; ++r)
-      for (std::size_t v = 0; v < kV; ++v) _mm512_store_si512(sums + r * kPanel + v * kLanes, held[r][v]);
   }
 
-  // Column by column of sixteen, so that what belongs to a column stays in registers.
-  template <bool kInteger>
-  static void finish(const Epilogue& e, std::size_t row, std::size_t rows, std::size_t column, std::size_t vectors,
-                     std::size_t left, const void* sums) {
+  RANKINE_INLINE static __mmask16 mask_of(std::size_t left) {
+    return left >= kLanes ? static_cast<__mmask16>(0xFFFF) : static_cast<__mmask16>((1u << left) - 1);
+  }
+
+  // A mask of no lanes for a sixteen that lies wholly in the padding.
+  RANKINE_INLINE static std::size_t left_of(std::size_t left, std::size_t v) {
+    return left > v * kLanes ? left - v * kLanes : 0;
+  }
+
+  RANKINE_INLINE static void store_codes(std::uint8_t* to, __mmask16 mask, __m512 steps, __m512 lowest, __m512 highest,
+                                         __m512 rounding) {
+    steps = _mm512_min_ps(_mm512_max_ps(steps, lowest), highest);  // NaN becomes the lowest code
+    _mm512_mask_cvtepi32_storeu_epi8(to, mask, _mm512_castps_si512(_mm512_add_ps(steps, rounding)));
+  }
+
+  template <std::size_t kRows, std::size_t kV>
+  RANKINE_INLINE static void finish_codes(const Epilogue& e, std::size_t row, std::size_t column, std::size_t left,
+                                          const __m512i (&held)[kRows][kV]) {
+    const __m512 lowest = _mm512_set1_ps(e.relu ? 0.0f : -e.zero);
+    const __m512 highest = _mm512_set1_ps(255.0f - e.zero);
+    const __m512 rounding = _mm512_set1_ps(kRounding + e.zero);
+    RANKINE_UNROLL for (std::size_t v = 0; v < kV; ++v) {
+      const std::size_t n = column + v * kLanes;
+      const __mmask16 mask = mask_of(left_of(left, v));
+      const __m512 scale = _mm512_loadu_ps(e.code_scale + n);
+      const __m512 bias = _mm512_loadu_ps(e.code_bias + n);
+      RANKINE_UNROLL for (std::size_t r = 0; r < kRows; ++r) {
+        const __m512 steps = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(held[r][v]), scale), bias);
+        store_codes(e.codes + (row + r) * e.codes_stride + n, mask, steps, lowest, highest, rounding);
+      }
+    }
+  }
+
+  RANKINE_INLINE static __m512 scaled(const float* sums, __m512) { return _mm512_load_ps(sums); }
+  RANKINE_INLINE static __m512 scaled(const std::int32_t* sums, __m512 scale) {
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_load_si512(sums)), scale);
+  }
+
+  // Sixteen columns at a time, so that what belongs to a column stays in registers.
+  template <std::size_t kRows, std::size_t kV, class Sum>
+  RANKINE_INLINE static void finish(const Epilogue& e, std::size_t row, std::size_t column, std::size_t left,
+                                    const Sum* sums) {
     const __m512 zeros = _mm512_setzero_ps();
-    const __m512 magic = _mm512_set1_ps(12582912.0f);
     const __m512 lowest = _mm512_set1_ps(-e.zero);
     const __m512 highest = _mm512_set1_ps(255.0f - e.zero);
-    const __m512 zero = _mm512_set1_ps(e.zero);
-    for (std::size_t v = 0; v < vectors; ++v) {
+    const __m512 rounding = _mm512_set1_ps(kRounding + e.zero);
+    for (std::size_t v = 0; v < kV; ++v) {
       const std::size_t n = column + v * kLanes;
-      const std::size_t count = left - v * kLanes;
-      const __mmask16 mask = count >= kLanes ? 0xFFFF : static_cast<__mmask16>((1u << count) - 1);
-      const __m512i correction = kInteger ? _mm512_loadu_si512(e.correction + n) : _mm512_setzero_si512();
-      const __m512 scale = kInteger ? _mm512_loadu_ps(e.scale + n) : zeros;
+      const __mmask16 mask = mask_of(left_of(left, v));
+      const __m512 scale = e.scale ? _mm512_loadu_ps(e.scale + n) : zeros;
       const __m512 bias = e.bias ? _mm512_loadu_ps(e.bias + n) : zeros;
       const __m512 slope = e.slope ? _mm512_loadu_ps(e.slope + n) : zeros;
       const __m512 quant = e.codes ? _mm512_loadu_ps(e.quant + n) : zeros;
-      for (std::size_t r = 0; r < rows; ++r) {
+      for (std::size_t r = 0; r < kRows; ++r) {
         const std::size_t at = row + r;
-        const std::size_t from = r * kPanel + v * kLanes;
-        __m512 value;
-        if constexpr (kInteger) {
-          const __m512i sum = _mm512_load_si512(static_cast<const std::int32_t*>(sums) + from);
-          value = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(sum, correction)), scale);
-        } else {
-          value = _mm512_load_ps(static_cast<const float*>(sums) + from);
-        }
+        __m512 value = scaled(sums + (r * kV + v) * kLanes, scale);
         if (e.bias) value = _mm512_add_ps(value, bias);
         if (e.addend) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, e.addend + at * e.addend_stride + n));
         if (e.relu) value = _mm512_mask_mov_ps(value, _mm512_cmp_ps_mask(value, zeros, _CMP_LT_OQ), zeros);
@@ -106,12 +154,8 @@ struct Avx512 {
         if (e.factor) value = _mm512_mul_ps(value, _mm512_maskz_loadu_ps(mask, e.factor + at * e.factor_stride + n));
         if (e.added) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, e.added + at * e.added_stride + n));
         if (e.out) _mm512_mask_storeu_ps(e.out + at * e.out_stride + n, mask, value);
-        if (e.codes) {
-          __m512 steps = _mm512_mul_ps(value, quant);
-          steps = _mm512_min_ps(_mm512_max_ps(steps, lowest), highest);  // NaN becomes the lowest code
-          steps = _mm512_add_ps(_mm512_sub_ps(_mm512_add_ps(steps, magic), magic), zero);
-          _mm512_mask_cvtepi32_storeu_epi8(e.codes + at * e.codes_stride + n, mask, _mm512_cvttps_epi32(steps));
-        }
+        if (e.codes)
+          store_codes(e.codes + at * e.codes_stride + n, mask, _mm512_mul_ps(value, quant), lowest, highest, rounding);
       }
     }
   }

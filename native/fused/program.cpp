@@ -11,6 +11,7 @@ namespace {
 constexpr std::uint64_t kMostRecords = 65'536;
 constexpr std::uint64_t kWidest = std::uint64_t{1} << 24;     // elements of a row
 constexpr std::uint64_t kMostRowBytes = std::uint64_t{1} << 28;  // of an arena
+constexpr std::size_t kNarrow = 4;  // columns up to which a layer is products of rows
 constexpr std::uint64_t kNoLimit = ~std::uint64_t{0};
 
 [[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument(what); }
@@ -208,6 +209,34 @@ class Reader {
     if (made.x[1].given) made.c[3] = constant(record.c[3], padded, 4, "linear: steps");
     if (static_cast<Activation>(record.kind) == Activation::kPrelu)
       made.c[4] = constant(record.c[4], padded, 4, "linear: slopes");
+    if (integer)
+      prepare_codes(made, padded);
+    else if (columns <= kNarrow)
+      prepare_narrow(made, padded);
+  }
+
+  // Where a layer gives codes only, its scales and its steps are one factor, and so are its biases.
+  static void prepare_codes(Operation& made, std::size_t padded) {
+    const bool plain = static_cast<Activation>(made.kind) != Activation::kPrelu && !made.x[0].given &&
+                       !made.x[3].given && !made.x[4].given && !made.x[5].given;
+    if (!plain) return;
+    const auto* scale = reinterpret_cast<const float*>(made.c[5]);
+    const auto* bias = reinterpret_cast<const float*>(made.c[1]);
+    const auto* quant = reinterpret_cast<const float*>(made.c[3]);
+    made.code_scale.resize(padded);
+    made.code_bias.resize(padded);
+    for (std::size_t n = 0; n < padded; ++n) {
+      made.code_scale[n] = scale[n] * quant[n];
+      made.code_bias[n] = bias == nullptr ? 0.0f : bias[n] * quant[n];
+    }
+  }
+
+  static void prepare_narrow(Operation& made, std::size_t padded) {
+    const std::size_t width = made.d[0], columns = made.d[1];
+    const auto* weights = reinterpret_cast<const float*>(made.c[0]);
+    made.narrow.resize(width * columns);
+    for (std::size_t n = 0; n < columns; ++n)
+      for (std::size_t k = 0; k < width; ++k) made.narrow[n * width + k] = weights[k * padded + n];
   }
 
   // Of element by element operations: kOperands inputs, in a loop as short as their strides allow.

@@ -37,6 +37,10 @@ struct Operation {
   const std::byte* c[6];
   float f[4];
   std::vector<Dimension> loop;  // of kUnary, kBinary and kCopyUint8, outermost first
+  // Of linear layers, made when the program is read: see Epilogue and LinearCall.
+  std::vector<float> code_scale;
+  std::vector<float> code_bias;
+  std::vector<float> narrow;
 };
 
 struct Input {

@@ -104,7 +104,12 @@ void Runner::give(std::unique_ptr<Lane> lane) const {
   free_.push_back(std::move(lane));
 }
 
-Outcome Runner::run(const Column* request_columns, std::size_t requests, const Batch& batch, float* out) const {
+Outcome Runner::run(const Column* request_columns, std::size_t requests, const Batch& batch, float* out,
+                    Profile* profile) const {
+  if (profile != nullptr) {
+    profile->request.assign(request_.program ? request_.sources.size() + request_.program->operations().size() : 0, 0);
+    profile->candidate.assign(candidate_.sources.size() + candidate_.program->operations().size(), 0);
+  }
   auto lane = take();
   Batch rows = batch;
   Outcome outcome;
@@ -114,18 +119,19 @@ Outcome Runner::run(const Column* request_columns, std::size_t requests, const B
     const Batch each{requests, nullptr, nullptr, request_columns, nullptr, 0, 0};
     for (std::size_t first = 0; first < requests && outcome.row < 0; first += kRequestTile)
       outcome = run_part(request_, lane->request_tile.front(), lane->numbers, lane->scratch, each, first,
-                         std::min(kRequestTile, requests - first), lane->shared.data() + first * width);
+                         std::min(kRequestTile, requests - first), lane->shared.data() + first * width,
+                         profile ? profile->request.data() : nullptr);
     outcome.in_request = true;
     rows.shared = lane->shared.data();
     rows.requests = requests;
     rows.shared_width = width;
   }
-  if (outcome.row < 0) outcome = run_rows(*lane, rows, out);
+  if (outcome.row < 0) outcome = run_rows(*lane, rows, out, profile);
   give(std::move(lane));
   return outcome;
 }
 
-Outcome Runner::run_rows(Lane& lane, const Batch& batch, float* out) const {
+Outcome Runner::run_rows(Lane& lane, const Batch& batch, float* out, Profile* profile) const {
   const std::size_t tasks = candidate_.program->tasks();
   const std::size_t tiles = (batch.rows + tile_rows_ - 1) / tile_rows_;
   std::atomic<std::size_t> next{0};
@@ -136,14 +142,15 @@ Outcome Runner::run_rows(Lane& lane, const Batch& batch, float* out) const {
       const std::size_t first = tile * tile_rows_;
       const std::size_t rows = std::min(tile_rows_, batch.rows - first);
       const Outcome found =
-          run_part(candidate_, own.tile, own.numbers, own.scratch, batch, first, rows, out + first * tasks);
+          run_part(candidate_, own.tile, own.numbers, own.scratch, batch, first, rows, out + first * tasks,
+                   profile ? profile->candidate.data() : nullptr);
       if (found.row < 0) continue;
       const std::lock_guard lock(failing);
       if (first_failure.row < 0 || found.row < first_failure.row) first_failure = found;
       next = tiles;
     }
   };
-  if (pool_ == nullptr || tiles < 2) {
+  if (pool_ == nullptr || tiles < 2 || profile != nullptr) {
     work(lane);
     return first_failure;
   }
@@ -159,17 +166,20 @@ Outcome Runner::run_rows(Lane& lane, const Batch& batch, float* out) const {
 }
 
 Outcome Runner::run_part(const Part& part, Tile& tile, std::vector<std::int32_t>& numbers, std::vector<float>& scratch,
-                         const Batch& batch, std::size_t first, std::size_t rows, float* out) const {
+                         const Batch& batch, std::size_t first, std::size_t rows, float* out,
+                         std::uint64_t* spent) const {
   const Program& program = *part.program;
   std::iota(numbers.begin(), numbers.begin() + static_cast<std::ptrdiff_t>(rows), static_cast<std::int32_t>(first));
+  Stopwatch watch;
   for (std::size_t i = 0; i < part.sources.size(); ++i) {
     const Source& source = part.sources[i];
     const Input& input = program.inputs()[source.input];
     const std::int64_t bad = fill(source, batch, first, rows, input, tile.at<std::byte>(input.slot, rows),
                                   numbers.data(), scratch.data());
     if (bad >= 0) return {false, i, bad + static_cast<std::int64_t>(first)};
+    if (spent != nullptr) *spent++ += watch.lap();
   }
-  execute(program, kernels_, tile, rows);
+  execute(program, kernels_, tile, rows, spent);
   const float* logits = tile.at<float>(program.out(), rows);
   const std::size_t tasks = program.tasks();
   for (std::size_t r = 0; r < rows; ++r) std::copy_n(logits + r * (program.out().stride / 4), tasks, out + r * tasks);

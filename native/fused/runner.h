@@ -27,6 +27,12 @@ struct Outcome {
   std::int64_t row = -1;     // of the requests or of the batch; -1: all is well
 };
 
+// Nanoseconds of a call: of each source and then of each operation, of the request's part and of the candidate's.
+struct Profile {
+  std::vector<std::uint64_t> request;
+  std::vector<std::uint64_t> candidate;
+};
+
 // Threads that wait for work.  The one that calls works too.
 class Pool {
  public:
@@ -69,7 +75,8 @@ class Runner {
 
   // out: (rows, tasks).  `requests`: how many there are in request_columns; `shared` is given instead where the
   // candidate's sources read what was computed elsewhere.  Arrays have been held to their sources (misfit).
-  Outcome run(const Column* request_columns, std::size_t requests, const Batch& batch, float* out) const;
+  Outcome run(const Column* request_columns, std::size_t requests, const Batch& batch, float* out,
+              Profile* profile = nullptr) const;
 
  private:
   struct Lane;
@@ -77,8 +84,8 @@ class Runner {
   std::unique_ptr<Lane> take() const;
   void give(std::unique_ptr<Lane> lane) const;
   Outcome run_part(const Part& part, Tile& tile, std::vector<std::int32_t>& numbers, std::vector<float>& scratch,
-                   const Batch& batch, std::size_t first, std::size_t rows, float* out) const;
-  Outcome run_rows(Lane& lane, const Batch& batch, float* out) const;
+                   const Batch& batch, std::size_t first, std::size_t rows, float* out, std::uint64_t* spent) const;
+  Outcome run_rows(Lane& lane, const Batch& batch, float* out, Profile* profile) const;
 
   Part request_;
   Part candidate_;
