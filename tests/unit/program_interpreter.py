@@ -36,6 +36,7 @@ class _Tile:
         size = program.arena_bytes_per_row * rows + 64
         self._arena = np.full(size, 0xFF, np.uint8)  # NaN as float32: nobody may count on zeros
         self._constants = program.constants
+        self._seen: list[tuple[Operand, np.ndarray]] = []
 
     def run(self, inputs: Sequence[np.ndarray]) -> np.ndarray:
         assert len(inputs) == len(self._program.inputs)
@@ -44,7 +45,9 @@ class _Tile:
             assert values.dtype == _DTYPES[slot.element]
             self.view(Operand(slot.buffer, slot.offset), (slot.width,), (1,))[:] = values
         for operation in self._program.operations:
+            self._seen = []
             _EXECUTE[operation.code](self, operation)
+            self._check_apart(operation)
         return self.flat(self._program.output, self._program.tasks).copy()
 
     def view(self, operand: Operand, dims: Sequence[int], strides: Sequence[int]) -> np.ndarray:
@@ -62,7 +65,21 @@ class _Tile:
         length = self._rows * buffer.stride * dtype.itemsize
         own = self._arena[start : start + length].view(dtype)
         steps = [stride * dtype.itemsize for stride in (buffer.stride, *strides)]
-        return np.lib.stride_tricks.as_strided(own[operand.offset :], (self._rows, *dims), steps)
+        found = np.lib.stride_tricks.as_strided(own[operand.offset :], (self._rows, *dims), steps)
+        self._seen.append((operand, found))
+        return found
+
+    def _check_apart(self, operation: Operation) -> None:
+        """No operation reads what it writes, but element by element where it lies."""
+        written = [view for operand, view in self._seen if operand in operation.operands[:2]]
+        in_place = operation.code in (Code.UNARY, Code.BINARY)
+        for target in written:
+            for operand, view in self._seen:
+                same = operand in operation.operands[:2] and view.strides == target.strides
+                same = same and view.dtype == target.dtype and view.ctypes.data == target.ctypes.data
+                if view is target or (same and (in_place or operand not in operation.operands[2:])):
+                    continue
+                assert not np.shares_memory(target, view, max_work=10**6), operation
 
     def flat(self, operand: Operand, size: int) -> np.ndarray:
         return self.view(operand, (size,), (1,))

@@ -60,6 +60,7 @@ LINEAR = {"w": (8, 6), "b": (6,)}
         "a = Add(g, y) e = PRelu(a, c) f = Mul(e, y) logits = Add(f, y)",
         "a = Add(g, y) logits = Add(a, y)",
         "a = Mul(g, c) e = Add(a, c) f = Add(e, y) logits = Relu(f)",
+        "a = Add(g, y) e = Add(a, y) logits = Add(e, c)",
     ],
 )
 def test_layer_takes_what_follows_it_when_the_order_allows(after: str) -> None:
@@ -248,6 +249,47 @@ def test_concatenation_of_neighbors_is_a_view_when_they_lie_together() -> None:
     body = "c = Concat<axis = 1>(x, y, z) d = Concat<axis = 1>(y, z) e = Gemm(c, v) f = Gemm(d, w) logits = Add(e, f)"
     program = _operations(body, {"x": 5, "y": 3, "z": 5}, {"v": (13, 3), "w": (8, 3)})
     assert codes_of(program) == {Code.LINEAR_F32: 2}
+
+
+def test_one_copy_fills_a_concatenation_when_features_give_a_part_each() -> None:
+    """Embeddings of four columns with a weight behind each: the embeddings side by side, and the sum of weights."""
+    cut = " ".join(
+        f"e{name} = Slice({name}, zero, four, one) s{name} = Slice({name}, four, end, one)" for name in "xyz"
+    )
+    body = (
+        f"{cut} e = Concat<axis = 1>(ex, ey, ez) s = Concat<axis = 1>(sx, sy, sz) "
+        "t = ReduceSum(s, one) g = Gemm(e, v) logits = Add(g, t)"
+    )
+    weights: Weights = {"zero": sizes(0), "four": sizes(4), "one": sizes(1), "end": sizes(99), "v": (12, 1)}
+    program = _operations(body, dict.fromkeys("xyz", 5), weights)
+    assert codes_of(program) == {Code.REDUCE: 1, Code.LINEAR_F32: 1, Code.UNARY: 1}
+    assert [slot.offset for slot in program.inputs] == [0, 5, 10]
+
+
+def test_copies_are_made_one_by_one_when_one_reads_what_the_other_writes() -> None:
+    body = "t = Tanh(y) c = Concat<axis = 1>(x, t, z) g = Gather<axis = 1>(c, i) logits = Concat<axis = 1>(t, c, g)"
+    program = _operations(body, {"x": 3, "y": 1, "z": 3}, {"i": sizes(3)})
+    assert copies_in(program) == 2
+
+
+def test_heads_of_attention_are_views_when_they_are_cut_and_joined() -> None:
+    """AutoInt: split into heads, stacked, multiplied and put side by side again."""
+    body = (
+        "v = Reshape(x, three) q = MatMul(v, w) q0, q1 = Split<axis = 2>(q, halves) u0 = Unsqueeze(q0, one) "
+        "u1 = Unsqueeze(q1, one) u = Concat<axis = 1>(u0, u1) t = Transpose<perm = [0, 1, 3, 2]>(u) "
+        "m = MatMul(u, t) p = Softmax<axis = -1>(m) o = MatMul(p, u) o0, o1 = Split<axis = 1>(o, ones) "
+        "r0 = Squeeze(o0, one) r1 = Squeeze(o1, one) j = Concat<axis = 2>(r0, r1) logits = Reshape(j, flat)"
+    )
+    weights: Weights = {
+        "three": sizes(-1, 3, 4),
+        "w": (4, 4),
+        "halves": sizes(2, 2),
+        "one": sizes(1),
+        "ones": sizes(1, 1),
+        "flat": sizes(-1, 12),
+    }
+    program = _operations(body, {"x": 12}, weights)
+    assert codes_of(program) == {Code.LINEAR_F32: 1, Code.MATMUL: 2, Code.SOFTMAX: 1}
 
 
 def test_pieces_are_computed_apart_from_each_other_when_vectors_are_joined() -> None:

@@ -1,4 +1,5 @@
-"""Copies that need not be made: a buffer that is copied as a whole is computed right where the copy would lie."""
+"""Copies that need not be made: a buffer that is copied as a whole is computed right where the copy would lie, or the
+copy is not made and who would read it reads what it would be a copy of."""
 
 from __future__ import annotations
 
@@ -6,8 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
+from rankine.compilation.fused.merge_copies import merge_copies
 from rankine.compilation.fused.steps import Draft, Step, fits
-from rankine.compilation.fused.views import Storage, View, coalesced
+from rankine.compilation.fused.views import Storage, View, coalesced, row_major
 
 __all__ = ["coalesce"]
 
@@ -20,11 +22,11 @@ def coalesce(draft: Draft) -> None:
 
     Buffers are written once, element by element, so it never matters when the copy would have been made.
     """
-    for step in _copies(draft):
-        _fill_in_place(draft, step)
-    _merge(draft)
-    for step in _copies(draft):
-        _read_in_place(draft, step)
+    _fill_in_place(draft)
+    _lay_side_by_side(draft)
+    merge_copies(draft)
+    _fill_in_place(draft)
+    _read_in_place(draft)
 
 
 def _copies(draft: Draft) -> list[Step]:
@@ -36,51 +38,87 @@ def _width(step: Step) -> int:
     return base.width if isinstance(base, Storage) else 0
 
 
-def _fill_in_place(draft: Draft, step: Step) -> None:
-    """All of a buffer is copied into a part of another: it becomes that part."""
-    source, target = step.views[2], step.target
-    if not isinstance(source.base, Storage) or source.base is target.base or source.size != source.base.width:
+def _fill_in_place(draft: Draft) -> None:
+    """Of what is copied as a whole into a part of another buffer: it becomes that part."""
+    for step in _copies(draft):
+        source, target = step.views[2], step.target
+        if isinstance(source.base, Storage) and source.is_flat and source.size == source.base.width:
+            _drop(draft, step, source, target)
+
+
+def _read_in_place(draft: Draft) -> None:
+    """Of a buffer that is nothing but a copy: who reads it reads what it is a copy of."""
+    for step in _copies(draft):
+        if step.target.is_whole and isinstance(step.views[2].base, Storage):
+            _drop(draft, step, step.target, step.views[2])
+
+
+def _drop(draft: Draft, copy: Step, own: View, other: View) -> None:
+    """Drop a copy between all of a buffer and a part of another: all that uses the buffer uses that part."""
+    if own.base is other.base or not isinstance(own.base, Storage):
         return
-    dims, (target_strides, _) = coalesced([target, source])
-    if not source.is_flat or len(dims) > 2 or target_strides[-1:] not in ((1,), ()):
-        return
-    inner = dims[-1] if dims else 1
-    outer = target_strides[0] if len(dims) == 2 else 0
-    _move(draft, step, source.base, lambda view: _embedded(view, target, inner, outer))
+    dims, (_, strides) = coalesced([own, other])
+    part = View(other.base, other.offset, dims, strides)
+    if _move(draft, own.base, lambda view: _within(view, part)):
+        draft.steps.remove(copy)
 
 
-def _read_in_place(draft: Draft, step: Step) -> None:
-    """All of a buffer is a copy of a part of another that lies in one piece: who reads it reads that part."""
-    source, target = step.views[2], step.target
-    if not isinstance(source.base, Storage) or not isinstance(target.base, Storage) or source.base is target.base:
-        return
-    if target.is_whole and source.is_flat:
-        _move(
-            draft, step, target.base, lambda view: replace(view, base=source.base, offset=view.offset + source.offset)
-        )
+def _lay_side_by_side(draft: Draft) -> None:
+    """Inputs of one width that are copied one after the other lie side by side: then one copy does it."""
+    apart = {view.base: name for name, view in draft.inputs.items() if view.is_whole}
+    run: list[Step] = []
+    for step in [*draft.steps, None]:
+        if step is not None and step.is_copy and step.views[2].base in apart and (not run or _alike(run[-1], step)):
+            run.append(step)
+            continue
+        together = list(dict.fromkeys(copy.views[2].base for copy in run))
+        if len(together) > 1:
+            for base in together:
+                del apart[base]
+            _join(draft, [base for base in together if isinstance(base, Storage)])
+        run = []
 
 
-def _move(draft: Draft, copy: Step, base: Storage, move: _Move) -> None:
-    """Move all that reads or writes ``base``, and drop the copy; nothing where somebody cannot read it there."""
+def _alike(first: Step, second: Step) -> bool:
+    """Whether both copy the same part of buffers of one width to the same buffer."""
+    one, other = first.views[2], second.views[2]
+    if not isinstance(one.base, Storage) or not isinstance(other.base, Storage):
+        return False
+    same = (one.offset, one.size, one.base.width) == (other.offset, other.size, other.base.width)
+    return same and first.target.base is second.target.base
+
+
+def _join(draft: Draft, bases: list[Storage]) -> None:
+    together = Storage(bases[0].element, sum(base.width for base in bases))
+    start = 0
+    for base in bases:
+        part = View(together, start, (base.width,), (1,))
+        _move(draft, base, lambda view, part=part: _within(view, part))  # type: ignore[misc]
+        start += base.width
+
+
+def _move(draft: Draft, base: Storage, move: _Move) -> bool:
+    """Move all that reads or writes ``base``; nothing where somebody cannot read or write it there."""
 
     def moved(view: View) -> View | None:
         return move(view) if view.base is base else view
 
-    others = [step for step in draft.steps if step is not copy and any(v.base is base for v in step.views.values())]
     found: list[tuple[Step, dict[int, View]]] = []
-    for step in others:
-        views = _all({slot: moved(view) for slot, view in step.views.items()}.items())
+    for step in draft.steps:
+        if all(view.base is not base for view in step.views.values()):
+            continue
+        views = _all((slot, moved(view)) for slot, view in step.views.items())
         if views is None or not fits(step.code, step.groups, views):
-            return
+            return False
         found.append((step, views))
     inputs = _all((name, moved(view)) for name, view in draft.inputs.items())
     output = moved(draft.output)
     if inputs is None or output is None or not all(view.is_flat for view in (*inputs.values(), output)):
-        return
+        return False
     for step, views in found:
         step.views = views
     draft.inputs, draft.output = inputs, output
-    draft.steps.remove(copy)
+    return True
 
 
 def _all(views: Iterable[tuple[_Key, View | None]]) -> dict[_Key, View] | None:
@@ -89,44 +127,25 @@ def _all(views: Iterable[tuple[_Key, View | None]]) -> dict[_Key, View] | None:
     return kept if len(kept) == len(found) else None
 
 
-def _embedded(view: View, target: View, inner: int, outer: int) -> View | None:
-    """A view of a buffer whose runs of ``inner`` elements now lie ``outer`` apart, from the start of ``target``; None
-    where it reads over the end of a run."""
-    reach = view.offset % inner
+def _within(view: View, part: View) -> View | None:
+    """A view of a buffer, all of which now lies where ``part`` is, with the dimensions of ``part``; None where an axis
+    of the view would run along several of those."""
+    units = row_major(part.dims)
+    start, rest, reach = part.offset, view.offset, []
+    for unit, stride in zip(units, part.strides, strict=True):
+        reach.append(rest // unit)
+        start += rest // unit * stride
+        rest %= unit
     strides = []
     for dim, stride in zip(view.dims, view.strides, strict=True):
-        if dim == 1 or stride % inner == 0:
-            strides.append(stride // inner * outer if dim > 1 else 0)
-        else:
-            reach += (dim - 1) * stride
-            strides.append(stride)
-    if reach >= inner:
-        return None
-    start = target.offset + view.offset // inner * outer + view.offset % inner
-    return View(target.base, start, view.dims, tuple(strides))
-
-
-def _merge(draft: Draft) -> None:
-    """Copies of neighbors to neighbors, right after each other, are one."""
-    merged: list[Step] = []
-    for step in draft.steps:
-        joined = _joined(merged[-1], step) if merged else None
-        if joined is None:
-            merged.append(step)
-        else:
-            merged[-1] = joined
-    draft.steps = merged
-
-
-def _joined(first: Step, second: Step) -> Step | None:
-    if not (first.is_copy and second.is_copy):
-        return None
-    views = {}
-    for slot, view in first.views.items():
-        other = second.views.get(slot)
-        if other is None or other.base is not view.base or not (view.is_flat and other.is_flat):
+        if dim == 1 or stride == 0:
+            strides.append(0)
+            continue
+        axis = next((at for at, unit in enumerate(units) if stride % unit == 0 and unit <= stride), None)
+        if axis is None:
             return None
-        if other.offset != view.offset + view.size or not isinstance(view.base, Storage):
-            return None
-        views[slot] = View(view.base, view.offset, (view.size + other.size,), (1,))
-    return replace(first, views=views)
+        reach[axis] += stride // units[axis] * (dim - 1)
+        strides.append(stride // units[axis] * part.strides[axis])
+    if any(last >= dim for last, dim in zip(reach, part.dims, strict=True)):
+        return None
+    return replace(view, base=part.base, offset=start, strides=tuple(strides))

@@ -89,7 +89,8 @@ def _with_constant(step: Step, kind: Binary, columns: np.ndarray, *, first: bool
     """A constant for each column: of the bias, of the slopes, or of the weights themselves."""
     if kind is Binary.PRELU and first and _linear_so_far(step, but=(_ADDEND,)):
         return replace(step, kind=_PRELU, arrays={**step.arrays, _SLOPE: columns})
-    if not _linear_so_far(step):
+    is_sum = kind in (Binary.ADD, Binary.SUB)
+    if not _linear_so_far(step, but=(_ADDEND, _ADDED) if is_sum else ()):
         return None
     bias = step.arrays.get(_BIAS, np.zeros(len(columns), np.float32))
     if kind is Binary.ADD or (kind is Binary.SUB and first):

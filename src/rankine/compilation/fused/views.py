@@ -42,6 +42,11 @@ class View:
         return math.prod(self.dims)
 
     @property
+    def last(self) -> int:
+        """The last element of the row that it reaches."""
+        return self.offset + sum((dim - 1) * stride for dim, stride in zip(self.dims, self.strides, strict=True))
+
+    @property
     def is_flat(self) -> bool:
         """Whether its elements lie one after the other, in their order."""
         return all(dim == 1 or stride == near for dim, stride, near in self._with(row_major(self.dims)))
