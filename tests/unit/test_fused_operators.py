@@ -242,12 +242,14 @@ PRODUCTS = {
 }
 
 
-def _all() -> list[object]:
-    parts = (SINGLE, PAIRS, LOGIC, MOVES, ALONG, PRODUCTS)
-    return [pytest.param(case, id=name) for part in parts for name, case in part.items()]
+OPERATORS = [
+    pytest.param(case, id=name)
+    for part in (SINGLE, PAIRS, LOGIC, MOVES, ALONG, PRODUCTS)
+    for name, case in part.items()
+]
 
 
-@pytest.mark.parametrize("case", _all())
+@pytest.mark.parametrize("case", OPERATORS)
 def test_program_computes_what_the_reference_does_when_it_has_one_operator(case: Case) -> None:
     proved(graph_of(case.body, case.widths, case.weights))
 

@@ -50,7 +50,7 @@ CASES = {
     ),
     "activations as s8": Refused(
         "q = QuantizeLinear(x, c, z) logits = DequantizeLinear(q, c, z)",
-        "QuantizeLinear 'q': it rounds to int8",
+        "QuantizeLinear 'q': it does not round to uint8",
         {"c": np.float32(0.1), "z": np.int8(0)},
     ),
     "activations by column": Refused(

@@ -17,6 +17,8 @@ __all__ = ["Builder"]
 
 _LARGEST_INNER = 32_768
 """Products of u8 and s8 that surely fit into an int32, with the correction for the zero point beside them."""
+_WIDEST = 2**24
+"""Elements that a row of a buffer may have."""
 
 
 class _Key(NamedTuple):
@@ -217,8 +219,8 @@ def _linear_i8(target: View, source: View, groups: int, codes: Codes, rounded: R
 
 
 def _new(dims: Sequence[int], element: Element = Element.F32) -> View:
-    if 0 in dims:
-        raise Unsupported(f"it has no elements, {tuple(dims)}")
+    if not 0 < math.prod(dims) <= _WIDEST:
+        raise Unsupported(f"a row of {tuple(dims)} elements is empty or too wide")
     return whole_view(Storage(element, math.prod(dims)), dims)
 
 

@@ -15,7 +15,7 @@ from rankine.compilation.fused.steps import Draft
 from rankine.compilation.fused.values import Codes, Unsupported, Value
 from rankine.compilation.fused.views import Constants, Storage, View, constant_view, whole_view
 from rankine.errors import EngineError
-from rankine.models.rewrite.graph import numbered, reads
+from rankine.models.rewrite.graph import failures, numbered, reads
 
 __all__ = ["Drafting"]
 
@@ -51,7 +51,9 @@ class Drafting:
             self._input(value)
         for node in self._graph.nodes:
             self._node(node)
-        name = self._graph.outputs[0]
+        if len(self._graph.outputs) != 1:
+            raise EngineError("the native engine gives one output", got=", ".join(self._graph.outputs))
+        (name,) = self._graph.outputs
         if reasons := self._roots(name):
             raise EngineError(
                 "the native engine cannot run the graph",
@@ -82,7 +84,7 @@ class Drafting:
         try:
             call = self._call(node, facts, missing)
             outputs = LOWERINGS[node.op_type](call)
-        except Unsupported as reason:
+        except (Unsupported, *failures) as reason:  # a graph that fits no rule is another engine's, not an accident
             told = "" if missing else f"{node.op_type} '{node.name or node.output[0]}': {reason}"
             self.reasons.update(dict.fromkeys(node.output, told))
             return

@@ -9,7 +9,7 @@ import numpy as np
 
 from rankine.compilation.fused.operators.call import Call, normalized_axis
 from rankine.compilation.fused.program import Binary, Reduction, Unary
-from rankine.compilation.fused.values import Value
+from rankine.compilation.fused.values import Unsupported, Value
 from rankine.compilation.fused.views import View, constant_view
 
 __all__ = ["lowerings"]
@@ -25,12 +25,17 @@ _REDUCTIONS = {
     "ReduceSumSquare": Reduction.SUM_SQUARE,
 }
 
+_KEEPING = (Reduction.SUM, Reduction.MEAN, Reduction.MAX, Reduction.MIN, Reduction.PROD)
+"""Reductions that give an element itself where there is only one."""
+
 
 def _reducing(kind: Reduction) -> Callable[[Call], list[Value]]:
     def lower(call: Call) -> list[Value]:
         view = call.view()
         axes = call.axes(1, len(view.dims))
-        if not axes:  # else it would mix rows
+        if not axes:  # no reduction is made; the proof of the rows has seen to that
+            if kind not in _KEEPING or call.node.op_type == "ReduceL1":
+                raise Unsupported("what it does without axes differs from version to version")
             return [call.value()]
         view = call.build.unary(Unary.ABS, view) if call.node.op_type == "ReduceL1" else view
         return [Value(call.build.shaped(_reduced(call, kind, view, axes), call.dims[0]))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from onnx import TensorProto
 
 from rankine.compilation.fused.operators.call import Call
 from rankine.compilation.fused.values import Codes, RoundedWeight, Unsupported, Value
@@ -15,12 +16,17 @@ __all__ = ["lowerings"]
 
 def _quantize(call: Call) -> list[Value]:
     step, zero = _scale(call)
-    if np.dtype(call.dtypes[0]) != np.dtype(np.uint8):
-        raise Unsupported(f"it rounds to {np.dtype(call.dtypes[0])}; activations have to be uint8")
+    if np.dtype(call.dtypes[0]) != np.dtype(np.uint8) or call.attribute("output_dtype", 0) not in (
+        0,
+        TensorProto.UINT8,
+    ):
+        raise Unsupported("it does not round to uint8, as activations have to be")
     return [Value(codes=Codes(call.build.quantize(call.view(), step, zero)))]
 
 
 def _dequantize(call: Call) -> list[Value]:
+    if call.attribute("output_dtype", 0) not in (0, TensorProto.FLOAT):
+        raise Unsupported("it does not give float32")
     if 0 in call.constants:
         return [_weight(call)]
     codes = call.value().codes
@@ -43,8 +49,8 @@ def _scale(call: Call) -> tuple[float, int]:
 def _weight(call: Call) -> Value:
     """A constant: its numbers, and its codes where they are s8 and symmetric."""
     codes, scale, zero = (call.constant(position) for position in (0, 1, 2))
-    if codes is None or scale is None or call.attribute("block_size", 0):
-        raise Unsupported("its scales differ within a column")
+    if codes is None or scale is None or call.attribute("block_size", 0) or scale.dtype != np.float32:
+        raise Unsupported("its scales differ within a column, or are no float32")
     axis = call.attribute("axis", 1) % max(codes.ndim, 1)
     shape = [-1 if at == axis else 1 for at in range(codes.ndim)]
     scales = scale.reshape(shape) if scale.size > 1 else scale.reshape(())
