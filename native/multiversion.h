@@ -13,11 +13,13 @@
 #define RANKINE_INLINE_LAMBDA __attribute__((always_inline))
 #define RANKINE_RESTRICT __restrict__
 #define RANKINE_PREFETCH(address) __builtin_prefetch(address)
+#define RANKINE_PREFETCH_FAR(address) __builtin_prefetch(address, 0, 2)  // into the second cache
 #else
 #define RANKINE_INLINE inline
 #define RANKINE_INLINE_LAMBDA
 #define RANKINE_RESTRICT
 #define RANKINE_PREFETCH(address) static_cast<void>(address)
+#define RANKINE_PREFETCH_FAR(address) static_cast<void>(address)
 #endif
 
 #if defined(__GNUC__) && !defined(__clang__)

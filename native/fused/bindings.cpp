@@ -93,10 +93,12 @@ Source source_of(nb::tuple given) {
   source.rounded = !given[11].is_none();
   if (source.rounded) {
     const auto rounding = nb::cast<nb::tuple>(given[11]);
-    source.floor = nb::cast<float>(rounding[0]);
-    source.step = nb::cast<float>(rounding[1]);
-    source.zero = nb::cast<float>(rounding[2]);
-    if (!(source.step > 0) || !(source.zero >= 0 && source.zero <= 255)) fail("rounding: is out of range");
+    const auto step = nb::cast<float>(rounding[0]);
+    source.quant = 1.0f / step;
+    source.zero = nb::cast<float>(rounding[1]);
+    source.lowest = nb::cast<float>(rounding[2]);
+    const auto code = [](float value) { return value >= 0 && value <= 255; };
+    if (!(step > 0) || !code(source.zero) || !code(source.lowest)) fail("rounding: is out of range");
   }
   return source;
 }

@@ -16,6 +16,7 @@ struct Frame {
   const Kernels& kernels;
   const Tile& tile;
   std::size_t rows;
+  Ahead* ahead;
 
   template <class T>
   T* at(const Slot& slot) const {
@@ -42,6 +43,7 @@ void linear(const Operation& op, const Frame& frame) {
   call.rows = frame.rows * op.groups;
   call.width = width;
   call.columns = columns;
+  call.ahead = frame.ahead;
   Epilogue& epilogue = call.epilogue;
   epilogue.correction = reinterpret_cast<const std::int32_t*>(op.c[2]);
   epilogue.scale = numbers(op.c[5]);
@@ -264,8 +266,9 @@ std::size_t tile_rows(const Program& program) {
   return std::clamp(fitting, kBlock, kMostTileRows);
 }
 
-void execute(const Program& program, const Kernels& kernels, const Tile& tile, std::size_t rows, std::uint64_t* spent) {
-  const Frame frame{kernels, tile, rows};
+void execute(const Program& program, const Kernels& kernels, const Tile& tile, std::size_t rows, Ahead* ahead,
+             std::uint64_t* spent) {
+  const Frame frame{kernels, tile, rows, ahead};
   if (spent == nullptr) {
     for (const Operation& op : program.operations()) run(op, frame);
     return;

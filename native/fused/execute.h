@@ -36,10 +36,10 @@ class Tile {
 // The rows that a tile of a program should have: whole blocks of the kernels, in about half of a core's L2 cache.
 std::size_t tile_rows(const Program& program);
 
-// All operations on the first `rows` rows of the tile, whose inputs are filled; rows <= tile.capacity().  Adds the
-// nanoseconds of each to `spent`, unless that is nullptr.
-void execute(const Program& program, const Kernels& kernels, const Tile& tile, std::size_t rows,
-             std::uint64_t* spent = nullptr);
+// All operations on the first `rows` rows of the tile, whose inputs are filled; rows <= tile.capacity().  Layers fetch
+// what lies `ahead`, and the nanoseconds of each operation are added to `spent`; either may be nullptr.
+void execute(const Program& program, const Kernels& kernels, const Tile& tile, std::size_t rows, Ahead* ahead,
+             std::uint64_t* spent);
 
 // Nanoseconds since the last call; of a clock of its own.
 class Stopwatch {

@@ -32,6 +32,16 @@ struct Epilogue {
   std::size_t added_stride;
 };
 
+// Rows of memory that are needed soon, of `lines` cache lines each.  A layer fetches some after each block, so that they
+// come while it computes: all at once would wait for memory, as a core has some twenty lines under way at most.
+struct Ahead {
+  const char* const* rows;
+  std::size_t count;
+  std::size_t lines;
+  std::size_t row;  // the next one
+  std::size_t line;
+};
+
 // rows x width times the packed weights of width x columns (format.h); in: rows begin in_stride elements apart.
 struct LinearCall {
   const void* in;
@@ -41,6 +51,7 @@ struct LinearCall {
   std::size_t rows;
   std::size_t width;
   std::size_t columns;
+  Ahead* ahead;  // or nullptr
   Epilogue epilogue;
 };
 
@@ -54,6 +65,18 @@ struct MatmulCall {
   float* scratch;
 };
 
+enum class Cells { kNone, kFloat32, kFloat16, kUint8, kInt32 };
+
+// Columns of one stored row: value[i] = cells[i] (kUint8: times scale plus bias) + added[i], if that is given.
+struct StoredRow {
+  Cells kind;
+  const void* cells;
+  float scale;
+  float bias;
+  const float* added;
+  std::size_t columns;
+};
+
 struct Kernels {
   const char* name;
   void (*linear_float32)(const LinearCall&);
@@ -64,6 +87,9 @@ struct Kernels {
                    std::size_t columns, std::uint8_t* codes, std::size_t codes_stride);
   void (*dequantize)(const std::uint8_t* codes, std::size_t stride, float zero, float step, std::size_t rows,
                      std::size_t columns, float* values, std::size_t values_stride);
+  void (*stored)(const StoredRow& row, float* out);
+  // codes[i] = clamp(round(value[i] * quant) + zero, lowest, 255)
+  void (*stored_codes)(const StoredRow& row, float quant, float zero, float lowest, std::uint8_t* codes);
   // out[i] = kind(a[i * stride]); the strides are 0 or more.
   void (*unary)(int kind, const float* a, std::size_t a_stride, float f0, float f1, float* out, std::size_t out_stride,
                 std::size_t count);

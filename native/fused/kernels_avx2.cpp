@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "../half.h"
 #include "../multiversion.h"
 #include "format.h"
 
@@ -91,8 +92,8 @@ struct Avx2 {
 }  // namespace
 
 const Kernels* avx2_kernels() {
-  static const Kernels kernels{"avx2",   linear<Avx2, false>, linear<Avx2, true>, matmul<Avx2>, quantize, dequantize,
-                               unary,    binary,              reduce,             dot,          softmax};
+  static const Kernels kernels{"avx2", linear<Avx2, false>, linear<Avx2, true>, matmul<Avx2>, quantize, dequantize,
+                               stored, stored_codes, unary, binary, reduce, dot, softmax};
   return &kernels;
 }
 

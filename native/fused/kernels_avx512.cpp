@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "../half.h"
 #include "../multiversion.h"
 #include "format.h"
 
@@ -91,6 +92,50 @@ struct Avx512 {
     }
   }
 
+  // Sixteen cells of a stored row from `i` on.
+  template <Cells kKind>
+  RANKINE_INLINE static __m512 stored_at(const StoredRow& row, std::size_t i, __mmask16 mask) {
+    __m512 value;
+    if constexpr (kKind == Cells::kFloat32) {
+      value = _mm512_maskz_loadu_ps(mask, static_cast<const float*>(row.cells) + i);
+    } else if constexpr (kKind == Cells::kFloat16) {
+      value = _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, static_cast<const std::uint16_t*>(row.cells) + i));
+    } else {
+      const __m128i cells = _mm_maskz_loadu_epi8(mask, static_cast<const std::uint8_t*>(row.cells) + i);
+      value = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(cells)), _mm512_set1_ps(row.scale));
+      value = _mm512_add_ps(value, _mm512_set1_ps(row.bias));
+    }
+    return row.added == nullptr ? value : _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, row.added + i));
+  }
+
+  template <class Use>
+  RANKINE_INLINE static void each_sixteen(const StoredRow& row, Use use) {
+    const auto with = [&]<Cells kKind>() RANKINE_INLINE_LAMBDA {
+      std::size_t i = 0;
+      for (; i + kLanes <= row.columns; i += kLanes) use(i, 0xFFFF, stored_at<kKind>(row, i, 0xFFFF));
+      if (i < row.columns) use(i, mask_of(row.columns - i), stored_at<kKind>(row, i, mask_of(row.columns - i)));
+    };
+    if (row.kind == Cells::kFloat32) return with.template operator()<Cells::kFloat32>();
+    if (row.kind == Cells::kFloat16) return with.template operator()<Cells::kFloat16>();
+    with.template operator()<Cells::kUint8>();
+  }
+
+  static void stored(const StoredRow& row, float* out) {
+    each_sixteen(row, [=](std::size_t i, __mmask16 mask, __m512 value) RANKINE_INLINE_LAMBDA {
+      _mm512_mask_storeu_ps(out + i, mask, value);
+    });
+  }
+
+  static void stored_codes(const StoredRow& row, float quant, float zero, float lowest, std::uint8_t* codes) {
+    const __m512 factor = _mm512_set1_ps(quant);
+    const __m512 low = _mm512_set1_ps(lowest - zero);
+    const __m512 high = _mm512_set1_ps(255.0f - zero);
+    const __m512 rounding = _mm512_set1_ps(kRounding + zero);
+    each_sixteen(row, [=](std::size_t i, __mmask16 mask, __m512 value) RANKINE_INLINE_LAMBDA {
+      store_codes(codes + i, mask, _mm512_mul_ps(value, factor), low, high, rounding);
+    });
+  }
+
   RANKINE_INLINE static __mmask16 mask_of(std::size_t left) {
     return left >= kLanes ? static_cast<__mmask16>(0xFFFF) : static_cast<__mmask16>((1u << left) - 1);
   }
@@ -164,9 +209,8 @@ struct Avx512 {
 }  // namespace
 
 const Kernels* avx512_kernels() {
-  static const Kernels kernels{"avx512",   linear<Avx512, false>, linear<Avx512, true>, matmul<Avx512>,
-                               quantize,   dequantize,            unary,                binary,
-                               reduce,     dot,                   softmax};
+  static const Kernels kernels{"avx512", linear<Avx512, false>, linear<Avx512, true>, matmul<Avx512>, quantize, dequantize,
+                               Avx512::stored, Avx512::stored_codes, unary, binary, reduce, dot, softmax};
   return &kernels;
 }
 

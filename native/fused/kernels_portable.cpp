@@ -3,6 +3,7 @@
 #include <cmath>
 #include <type_traits>
 
+#include "../half.h"
 #include "../multiversion.h"
 #include "format.h"
 #include "kernels.h"
@@ -64,9 +65,8 @@ struct Portable {
 }  // namespace
 
 const Kernels& portable_kernels() {
-  static const Kernels kernels{"portable", linear<Portable, false>, linear<Portable, true>, matmul<Portable>,
-                               quantize,   dequantize,              unary,                  binary,
-                               reduce,     dot,                     softmax};
+  static const Kernels kernels{"portable", linear<Portable, false>, linear<Portable, true>, matmul<Portable>, quantize, dequantize,
+                               stored, stored_codes, unary, binary, reduce, dot, softmax};
   return kernels;
 }
 

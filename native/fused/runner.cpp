@@ -8,12 +8,25 @@
 namespace rankine::fused {
 namespace {
 
+constexpr std::size_t kLine = 64;  // bytes of a cache line
 constexpr std::size_t kRequestTile = 16;  // rows: mostly there is one request
 
 std::size_t widest(const Part& part) {
   std::size_t found = 1;
   for (const Source& source : part.sources) found = std::max(found, source.width);
   return found;
+}
+
+// The array of stored values from which most columns are gathered.
+std::size_t main_array(const Part& part) {
+  std::vector<std::size_t> columns;
+  for (const Source& source : part.sources) {
+    if (source.origin != Origin::kStored || source.side != Side::kItem) continue;
+    if (columns.size() <= source.values) columns.resize(source.values + 1);
+    columns[source.values] += source.width;
+  }
+  const auto most = std::max_element(columns.begin(), columns.end());
+  return most == columns.end() ? kNoArray : static_cast<std::size_t>(most - columns.begin());
 }
 
 }  // namespace
@@ -30,6 +43,8 @@ struct Runner::Lane {
   std::vector<std::int32_t> numbers;
   std::vector<float> scratch;
   std::vector<float> shared;
+  std::vector<const char*> rows_ahead;
+  Ahead ahead{};
 };
 
 Pool::Pool(std::size_t threads) {
@@ -81,7 +96,7 @@ void Pool::wait_for_work() {
 Runner::Runner(Part request, Part candidate, const Kernels& kernels, std::size_t rows, std::size_t threads)
     : request_(std::move(request)), candidate_(std::move(candidate)), kernels_(kernels),
       tile_rows_(rows != 0 ? rows : rankine::fused::tile_rows(*candidate_.program)),
-      scratch_(std::max(widest(request_), widest(candidate_))) {
+      scratch_(std::max(widest(request_), widest(candidate_))), stored_(main_array(candidate_)) {
   if (threads > 1) pool_ = std::make_unique<Pool>(threads - 1);
 }
 
@@ -113,12 +128,13 @@ Outcome Runner::run(const Column* request_columns, std::size_t requests, const B
   auto lane = take();
   Batch rows = batch;
   Outcome outcome;
+  look_ahead(*lane, batch, 0);
   if (request_.program != nullptr) {
     const std::size_t width = request_.program->tasks();
     if (lane->shared.size() < requests * width) lane->shared.resize(requests * width);
     const Batch each{requests, nullptr, nullptr, request_columns, nullptr, 0, 0};
     for (std::size_t first = 0; first < requests && outcome.row < 0; first += kRequestTile)
-      outcome = run_part(request_, lane->request_tile.front(), lane->numbers, lane->scratch, each, first,
+      outcome = run_part(request_, lane->request_tile.front(), *lane, each, first,
                          std::min(kRequestTile, requests - first), lane->shared.data() + first * width,
                          profile ? profile->request.data() : nullptr);
     outcome.in_request = true;
@@ -141,9 +157,9 @@ Outcome Runner::run_rows(Lane& lane, const Batch& batch, float* out, Profile* pr
     for (std::size_t tile = next++; tile < tiles; tile = next++) {
       const std::size_t first = tile * tile_rows_;
       const std::size_t rows = std::min(tile_rows_, batch.rows - first);
-      const Outcome found =
-          run_part(candidate_, own.tile, own.numbers, own.scratch, batch, first, rows, out + first * tasks,
-                   profile ? profile->candidate.data() : nullptr);
+      look_ahead(own, batch, first + tile_rows_);
+      const Outcome found = run_part(candidate_, own.tile, own, batch, first, rows, out + first * tasks,
+                                     profile ? profile->candidate.data() : nullptr);
       if (found.row < 0) continue;
       const std::lock_guard lock(failing);
       if (first_failure.row < 0 || found.row < first_failure.row) first_failure = found;
@@ -165,21 +181,30 @@ Outcome Runner::run_rows(Lane& lane, const Batch& batch, float* out, Profile* pr
   return first_failure;
 }
 
-Outcome Runner::run_part(const Part& part, Tile& tile, std::vector<std::int32_t>& numbers, std::vector<float>& scratch,
-                         const Batch& batch, std::size_t first, std::size_t rows, float* out,
-                         std::uint64_t* spent) const {
+void Runner::look_ahead(Lane& lane, const Batch& batch, std::size_t first) const {
+  lane.rows_ahead.clear();
+  lane.ahead = {};
+  if (stored_ == kNoArray || first >= batch.rows) return;
+  const std::size_t rows = std::min(tile_rows_, batch.rows - first);
+  const std::size_t bytes = rows_read(batch.columns[stored_], batch.item_index, first, rows, lane.rows_ahead);
+  lane.ahead = {lane.rows_ahead.data(), lane.rows_ahead.size(), bytes / kLine + 1, 0, 0};
+}
+
+Outcome Runner::run_part(const Part& part, const Tile& tile, Lane& lane, const Batch& batch, std::size_t first,
+                         std::size_t rows, float* out, std::uint64_t* spent) const {
+  std::vector<std::int32_t>& numbers = lane.numbers;
   const Program& program = *part.program;
   std::iota(numbers.begin(), numbers.begin() + static_cast<std::ptrdiff_t>(rows), static_cast<std::int32_t>(first));
   Stopwatch watch;
   for (std::size_t i = 0; i < part.sources.size(); ++i) {
     const Source& source = part.sources[i];
     const Input& input = program.inputs()[source.input];
-    const std::int64_t bad = fill(source, batch, first, rows, input, tile.at<std::byte>(input.slot, rows),
-                                  numbers.data(), scratch.data());
+    const std::int64_t bad = fill(source, kernels_, batch, first, rows, input,
+                                  tile.at<std::byte>(input.slot, rows), numbers.data(), lane.scratch.data());
     if (bad >= 0) return {false, i, bad + static_cast<std::int64_t>(first)};
     if (spent != nullptr) *spent++ += watch.lap();
   }
-  execute(program, kernels_, tile, rows, spent);
+  execute(program, kernels_, tile, rows, &lane.ahead, spent);
   const float* logits = tile.at<float>(program.out(), rows);
   const std::size_t tasks = program.tasks();
   for (std::size_t r = 0; r < rows; ++r) std::copy_n(logits + r * (program.out().stride / 4), tasks, out + r * tasks);

@@ -20,6 +20,8 @@ struct Part {
   std::vector<Source> sources;
 };
 
+constexpr std::size_t kNoArray = static_cast<std::size_t>(-1);
+
 // What a call could not do: the source whose array does not fit, or the row that is out of range in it.
 struct Outcome {
   bool in_request = false;   // which part's source
@@ -83,8 +85,10 @@ class Runner {
 
   std::unique_ptr<Lane> take() const;
   void give(std::unique_ptr<Lane> lane) const;
-  Outcome run_part(const Part& part, Tile& tile, std::vector<std::int32_t>& numbers, std::vector<float>& scratch,
-                   const Batch& batch, std::size_t first, std::size_t rows, float* out, std::uint64_t* spent) const;
+  Outcome run_part(const Part& part, const Tile& tile, Lane& lane, const Batch& batch, std::size_t first,
+                   std::size_t rows, float* out, std::uint64_t* spent) const;
+  // Lets the layers that run next fetch what is stored of the items of these rows.
+  void look_ahead(Lane& lane, const Batch& batch, std::size_t first) const;
   Outcome run_rows(Lane& lane, const Batch& batch, float* out, Profile* profile) const;
 
   Part request_;
@@ -92,6 +96,7 @@ class Runner {
   const Kernels& kernels_;
   std::size_t tile_rows_;
   std::size_t scratch_;
+  std::size_t stored_;  // number of the widest array of what is stored of items; kNoArray: there is none
   mutable std::mutex mutex_;
   mutable std::vector<std::unique_ptr<Lane>> free_;
   std::unique_ptr<Pool> pool_;

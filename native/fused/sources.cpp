@@ -7,7 +7,7 @@ namespace {
 
 const std::int32_t* index_of(const Source& source, const Batch& batch, std::size_t first, const std::int32_t* numbers) {
   switch (source.side) {
-    case Side::kRequest: return batch.request_index + first;
+    case Side::kRequest: return batch.request_index == nullptr ? numbers : batch.request_index + first;
     case Side::kItem: return batch.item_index + first;
     default: return numbers;
   }
@@ -30,17 +30,43 @@ std::int64_t look_up(const Source& source, const Column& column, const Target& t
   return with(rows);
 }
 
-template <class Use>
-std::int64_t with_stored(const Column& column, Use use) {
-  switch (column.kind) {
-    case Cells::kUint8:
-      return use(Int8Rows{static_cast<const std::uint8_t*>(column.cells), column.scale, column.bias, column.count,
-                          column.dim});
-    case Cells::kFloat16:
-      return use(HalfRows{static_cast<const Half*>(column.cells), nullptr, nullptr, column.count, column.dim});
-    default:
-      return use(FloatRows{static_cast<const float*>(column.cells), nullptr, nullptr, column.count, column.dim});
+std::size_t cell_bytes(Cells kind) { return kind == Cells::kFloat32 ? 4 : kind == Cells::kFloat16 ? 2 : 1; }
+
+// Rows of an item or, where the source is of the request, of what is shared; each with what is added to it.
+std::int64_t gather(const Source& source, const Kernels& kernels, const Batch& batch, std::size_t first, std::size_t rows,
+                    const std::int32_t* index, std::size_t stride, std::byte* cells) {
+  Column from;
+  if (source.side == Side::kRequest) {
+    from.kind = Cells::kFloat32;
+    from.cells = batch.shared;
+    from.count = batch.requests;
+    from.dim = batch.shared_width;
+  } else {
+    from = batch.columns[source.values];
   }
+  const std::size_t cell = cell_bytes(from.kind);
+  const auto* start = static_cast<const std::byte*>(from.cells) + source.start * cell;
+  StoredRow row{from.kind, nullptr, 1.0f, 0.0f, nullptr, source.width};
+  for (std::size_t r = 0; r < rows; ++r) {
+    if (outside(index[r], from.count)) return static_cast<std::int64_t>(r);
+    const auto at = static_cast<std::size_t>(index[r]);
+    row.cells = start + at * from.dim * cell;
+    if (from.kind == Cells::kUint8) {
+      row.scale = from.scale[at];
+      row.bias = from.bias[at];
+    }
+    if (source.added) {
+      const std::int32_t request = batch.request_index[first + r];
+      if (outside(request, batch.requests)) return static_cast<std::int64_t>(r);
+      row.added = batch.shared + static_cast<std::size_t>(request) * batch.shared_width + source.added_start;
+    }
+    const std::size_t to = r * stride + source.column;
+    if (source.rounded)
+      kernels.stored_codes(row, source.quant, source.zero, source.lowest, reinterpret_cast<std::uint8_t*>(cells) + to);
+    else
+      kernels.stored(row, reinterpret_cast<float*>(cells) + to);
+  }
+  return -1;
 }
 
 }  // namespace
@@ -64,27 +90,25 @@ const char* misfit(const Source& source, const Column& column) {
   return "is of an unknown origin";
 }
 
-std::int64_t fill(const Source& source, const Batch& batch, std::size_t first, std::size_t rows, const Input& input,
-                  std::byte* cells, const std::int32_t* numbers, float* scratch) {
+std::int64_t fill(const Source& source, const Kernels& kernels, const Batch& batch, std::size_t first, std::size_t rows,
+                  const Input& input, std::byte* cells, const std::int32_t* numbers, float* scratch) {
   const std::int32_t* index = index_of(source, batch, first, numbers);
   const std::size_t stride = input.slot.stride / (input.type == Type::kFloat32 ? sizeof(float) : 1);
+  if (source.origin == Origin::kStored) return gather(source, kernels, batch, first, rows, index, stride, cells);
   const Target target{index, rows, reinterpret_cast<float*>(cells), stride, source.column};
-  if (source.origin == Origin::kDense) {
-    const Column& column = batch.columns[source.values];
+  const Column& column = batch.columns[source.values];
+  if (source.origin == Origin::kDense)
     return gather_dense({static_cast<const float*>(column.cells), nullptr, nullptr, column.count, column.dim}, target);
-  }
-  if (source.origin != Origin::kStored) return look_up(source, batch.columns[source.values], target, scratch);
-  Addend addend{};
-  if (source.added)
-    addend = {batch.shared, batch.requests, batch.shared_width, source.added_start, batch.request_index + first};
-  const auto gather = [&](const auto& stored) {
-    if (!source.rounded) return gather_slice(stored, source.start, source.width, addend, target);
-    const RoundedTarget codes{index, rows, reinterpret_cast<std::uint8_t*>(cells), stride, source.column, source.floor,
-                              source.step, source.zero};
-    return gather_rounded(stored, source.start, source.width, addend, codes, scratch);
-  };
-  if (source.side == Side::kRequest) return gather(FloatRows{batch.shared, nullptr, nullptr, batch.requests, batch.shared_width});
-  return with_stored(batch.columns[source.values], gather);
+  return look_up(source, column, target, scratch);
+}
+
+std::size_t rows_read(const Column& column, const std::int32_t* index, std::size_t first, std::size_t rows,
+                      std::vector<const char*>& found) {
+  const std::size_t bytes = column.dim * cell_bytes(column.kind);
+  for (std::size_t r = first; r < first + rows; ++r)
+    if (!outside(index[r], column.count))
+      found.push_back(static_cast<const char*>(column.cells) + static_cast<std::size_t>(index[r]) * bytes);
+  return bytes;
 }
 
 }  // namespace rankine::fused

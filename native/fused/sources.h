@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "../gather.h"
 #include "../lookup.h"
 #include "../rows.h"
 #include "execute.h"
@@ -31,10 +30,8 @@ struct Source {
   bool added;                  // whether the request's row is added, from added_start on
   std::size_t added_start;
   bool rounded;                // into an input of bytes
-  float floor, step, zero;
+  float quant, zero, lowest;   // codes a unit, the code of zero, and the lowest
 };
-
-enum class Cells { kNone, kFloat32, kFloat16, kUint8, kInt32 };
 
 // An array that a call gives.  Ids: cells (count,); lists of ids: with offsets; rows of numbers: cells (count, dim).
 struct Column {
@@ -51,7 +48,7 @@ struct Column {
 
 struct Batch {
   std::size_t rows;
-  const std::int32_t* request_index;
+  const std::int32_t* request_index;  // nullptr: the rows are the requests
   const std::int32_t* item_index;
   const Column* columns;
   const float* shared;  // what is computed once a request: (requests, shared_width)
@@ -64,7 +61,12 @@ const char* misfit(const Source& source, const Column& column);
 
 // Writes the source's columns of rows [first, first + rows) of the batch; the first row, counted from `first`, with an
 // index or an id out of range, else -1.  numbers: first, first + 1, ...; scratch: as many floats as the source is wide.
-std::int64_t fill(const Source& source, const Batch& batch, std::size_t first, std::size_t rows, const Input& input,
-                  std::byte* cells, const std::int32_t* numbers, float* scratch);
+std::int64_t fill(const Source& source, const Kernels& kernels, const Batch& batch, std::size_t first, std::size_t rows,
+                  const Input& input, std::byte* cells, const std::int32_t* numbers, float* scratch);
+
+// Appends where the rows of `column` begin that rows [first, first + rows) of the batch read; those out of range are
+// left out.  The bytes of a row are returned.
+std::size_t rows_read(const Column& column, const std::int32_t* index, std::size_t first, std::size_t rows,
+                      std::vector<const char*>& found);
 
 }  // namespace rankine::fused

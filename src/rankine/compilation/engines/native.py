@@ -54,4 +54,4 @@ def _part(model: Model, folder: Path) -> Part:
     except (OSError, ValueError) as error:
         hint = "The file is damaged, or was built by another version: run `rankine compile` again."
         raise ArtifactError("is no program of the native engine", where=str(path), got=str(error), hint=hint) from None
-    return Part(program, bind_sources(model))
+    return Part(program, bind_sources(model, len(program.inputs)))

@@ -61,14 +61,17 @@ class Sources:
         return bad_index(row, batch, items, requests)
 
 
-def bind_sources(model: Model) -> Sources:
-    """What fills the inputs of a model's program.
+def bind_sources(model: Model, inputs_count: int) -> Sources:
+    """What fills the inputs of a model's program, of which there are as many as the model has, or one of all of them
+    side by side.
 
     Raises:
         EngineError: a feature has no table, or a table has a wrong type or shape.
     """
     features = {source.name: source for source in plan_sources(model.schema, model.tables)}
     inputs = inputs_of(features.values(), model.inputs or None)
+    if inputs_count == 1 < len(inputs):
+        inputs = (_side_by_side(inputs),)
     numbers: dict[str, int] = {}
     arrays: list[Source | str] = []
     native: list[NativeSource] = []
@@ -88,6 +91,15 @@ def bind_sources(model: Model) -> Sources:
         )
         found.append(feature)
     return Sources(native, tuple(found), tuple(arrays))
+
+
+def _side_by_side(inputs: Sequence[GraphInput]) -> GraphInput:
+    pieces: list[Piece] = []
+    start = 0
+    for given in inputs:
+        pieces += [piece.model_copy(update={"column": start + piece.column}) for piece in given.pieces]
+        start += given.width
+    return GraphInput(name=inputs[0].name, pieces=tuple(pieces))
 
 
 def _pieces(inputs: Sequence[GraphInput]) -> Iterator[tuple[int, GraphInput, Piece]]:
@@ -111,7 +123,7 @@ def _looked_up(source: Source, piece: Piece, number: int, array: int) -> NativeS
 
 def _gathered(given: GraphInput, piece: Piece, number: int, array: int) -> NativeSource:
     rounding = given.rounding
-    how = None if rounding is None else (0.0 if rounding.relu else -np.inf, rounding.step, float(rounding.zero))
+    how = None if rounding is None else (rounding.step, float(rounding.zero), rounding.zero if rounding.relu else 0.0)
     place = (number, piece.column, piece.width)
     if piece.item is None:
         return ("stored", "request", 0, None, None, 0, *place, piece.request or 0, None, how)
