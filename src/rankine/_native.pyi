@@ -9,6 +9,8 @@ lookups check every index, offset and value before it is used. They return the p
 -1; after a bad row nothing out of range was read, and ``out`` is partly written. ``out`` must not overlap an input.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -175,3 +177,92 @@ def gather_rounded(
         step: positive.
         zero: from 0 to 255.
     """
+
+class Program:
+    """A program of the native engine, read in place from the bytes of its file (``native/fused/format.h``).
+
+    Everything that the file says is checked here: sizes, offsets, indices.
+
+    Raises:
+        ValueError: it is no program, or a damaged one; says what is wrong.
+    """
+
+    def __init__(self, bytes: NDArray[np.uint8]) -> None: ...
+    @property
+    def inputs(self) -> list[tuple[int, str]]:
+        """Columns and type (``float32`` or ``uint8``) of each input."""
+
+    @property
+    def tasks(self) -> int:
+        """Columns of the output."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Of the arena, for each row of a tile."""
+
+    @property
+    def weight_bytes(self) -> int: ...
+
+class FusedRunner:
+    """One program a row, and one a request before it if there is one; see :mod:`rankine.compilation.fused.runner`.
+
+    A source is a tuple of twelve: origin (``one``, ``bag``, ``sequence``, ``dense``, ``stored``), side (``request``,
+    ``item``, ``pair``), number of the array that it reads, table or None, pooling or None, length of a sequence, input,
+    first column in it, columns, first column of a stored row, first column of the request's row that is added or
+    None, rounding ``(step, zero, lowest code)`` or None.
+
+    An array is int32 ``(n,)`` for ``one``; ``(values, offsets, weights or None)`` for lists; float32 ``(n, width)`` for
+    ``dense``; rows of float32 or float16, or ``(rows, scale, bias)`` of uint8 for ``stored``.
+
+    Raises:
+        ValueError: a source does not fit its program, or the processor does not have the instruction set.
+    """
+
+    def __init__(
+        self,
+        request: Program | None,
+        request_sources: list[Any],
+        candidate: Program,
+        candidate_sources: list[Any],
+        rows: int,
+        threads: int,
+        instruction_set: str,
+    ) -> None: ...
+    def run(
+        self,
+        request_arrays: list[Any],
+        requests: int,
+        arrays: list[Any],
+        request_index: NDArray[np.int32],
+        item_index: NDArray[np.int32],
+        out: NDArray[np.float32],
+    ) -> tuple[bool, int, int] | None:
+        """Write the logits ``(rows, tasks)`` to ``out``.
+
+        Returns:
+            None; or, of the first row with an index or an id out of range: whether it is a request's, the number of
+            the source that found it, and the row.
+        """
+
+    def profile(
+        self,
+        request_arrays: list[Any],
+        requests: int,
+        arrays: list[Any],
+        request_index: NDArray[np.int32],
+        item_index: NDArray[np.int32],
+        out: NDArray[np.float32],
+    ) -> tuple[list[int], list[int]]:
+        """Nanoseconds of each source and then of each operation, of the request's program and of the rows', in one call
+        on one thread."""
+
+    @property
+    def tile_rows(self) -> int: ...
+    @property
+    def instruction_set(self) -> str: ...
+
+def instruction_sets() -> list[str]:
+    """Those that this processor has, the best first: of ``avx512``, ``avx2``, ``portable``."""
+
+def vpdpbusd_peak() -> float | None:
+    """INT8 operations a second of one core on registers alone; None without AVX-512 VNNI. Takes a few milliseconds."""
