@@ -303,6 +303,42 @@ def test_pieces_are_computed_apart_from_each_other_when_vectors_are_joined() -> 
     assert codes_of(program) == {Code.BINARY: 2, Code.LINEAR_F32: 1, Code.UNARY: 1}
 
 
+def test_experts_are_one_layer_when_they_read_the_same() -> None:
+    """MMoE: experts and gates, rounded and not; towers read results of their own."""
+    body = (
+        _round("x", "d")
+        + "".join(_rounded_layer(n, "d", f"h{n}") + f"r{n} = Relu(h{n}) " + _round(f"r{n}", f"e{n}") for n in "ab")
+        + "".join(_rounded_layer(n, f"e{n.lower()}", f"o{n}") for n in "AB")
+        + "g = Gemm(x, w, b) t = Gemm(x, v) s = Softmax(g) j = Concat<axis = 1>(oA, oB, s, t) logits = Gemm(j, u)"
+    )
+    weights = {
+        **ROUNDED,
+        **{key: value for n in "ab" for key, value in _rounded_weights(n, 8, 5).items()},
+        **{key: value for n in "AB" for key, value in _rounded_weights(n, 5, 3).items()},
+        **LINEAR,
+        "v": (8, 2),
+        "u": (14, 1),
+    }
+    program = _operations(body, {"x": 8}, weights, within=1e-4)
+    counts = codes_of(program)
+    assert counts[Code.LINEAR_I8] == 3
+    assert counts[Code.LINEAR_F32] == 2 + 1, "a result that is a part of a concatenation stays where it is"
+
+
+@pytest.mark.parametrize("other", ["r = Sigmoid(g)", "r = Add(g, y)", "r = PRelu(g, c)", "r = Clip(g, nothing)"])
+def test_layers_stay_apart_when_different_things_follow_them(other: str) -> None:
+    body = f"g = Gemm(x, w, b) {other} h = Gemm(x, v) s = Tanh(h) logits = Mul(r, s)"
+    weights = {**LINEAR, "v": (8, 6), "c": (1, 6), "nothing": np.float32(0)}
+    program = _operations(body, {"x": 8, "y": 6}, weights)
+    assert codes_of(program)[Code.LINEAR_F32] == (1 if "Sigmoid" in other else 2)
+
+
+def test_slopes_are_written_out_when_loops_would_be_short() -> None:
+    weights: Weights = {"shape": sizes(-1, 5, 4), "c": (1, 4), "flat": sizes(-1, 20)}
+    program = _operations("v = Reshape(x, shape) p = PRelu(v, c) logits = Reshape(p, flat)", {"x": 20}, weights)
+    assert program.operations[0].dims == (20, 0, 0, 0)
+
+
 def test_results_are_written_over_operands_when_nobody_reads_them_again() -> None:
     body = "a = Sigmoid(x) b = Mul(a, y) c = Tanh(b) d = Exp(c) logits = Sub(y, d)"
     program = _operations(body, {"x": 64, "y": 64}, {})

@@ -3,18 +3,12 @@ copy is not made and who would read it reads what it would be a copy of."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import replace
-from typing import TypeVar
-
 from rankine.compilation.fused.merge_copies import merge_copies
-from rankine.compilation.fused.steps import Draft, Step, fits
-from rankine.compilation.fused.views import Storage, View, coalesced, row_major
+from rankine.compilation.fused.relocate import relocate
+from rankine.compilation.fused.steps import Draft, Step
+from rankine.compilation.fused.views import Storage, View, coalesced
 
 __all__ = ["coalesce"]
-
-_Move = Callable[[View], View | None]
-_Key = TypeVar("_Key")
 
 
 def coalesce(draft: Draft) -> None:
@@ -55,28 +49,29 @@ def _read_in_place(draft: Draft) -> None:
 
 def _drop(draft: Draft, copy: Step, own: View, other: View) -> None:
     """Drop a copy between all of a buffer and a part of another: all that uses the buffer uses that part."""
-    if own.base is other.base or not isinstance(own.base, Storage):
+    if own.base is other.base:
         return
     dims, (_, strides) = coalesced([own, other])
-    part = View(other.base, other.offset, dims, strides)
-    if _move(draft, own.base, lambda view: _within(view, part)):
-        draft.steps.remove(copy)
+    at = draft.steps.index(copy)
+    draft.steps.remove(copy)
+    if not relocate(draft, {own.base: View(other.base, other.offset, dims, strides)}):
+        draft.steps.insert(at, copy)
 
 
 def _lay_side_by_side(draft: Draft) -> None:
     """Inputs of one width that are copied one after the other lie side by side: then one copy does it."""
-    apart = {view.base: name for name, view in draft.inputs.items() if view.is_whole}
+    apart = {view.base for view in draft.inputs.values() if view.is_whole}
     run: list[Step] = []
     for step in [*draft.steps, None]:
-        if step is not None and step.is_copy and step.views[2].base in apart and (not run or _alike(run[-1], step)):
-            run.append(step)
+        copied = step if step is not None and step.is_copy and step.views[2].base in apart else None
+        if copied is not None and (not run or _alike(run[-1], copied)):
+            run.append(copied)
             continue
-        together = list(dict.fromkeys(copy.views[2].base for copy in run))
-        if len(together) > 1:
-            for base in together:
-                del apart[base]
-            _join(draft, [base for base in together if isinstance(base, Storage)])
-        run = []
+        bases = dict.fromkeys(copy.views[2].base for copy in run)
+        if len(bases) > 1:
+            _join(draft, [base for base in bases if isinstance(base, Storage)])
+            apart.difference_update(bases)
+        run = [copied] if copied is not None and copied.views[2].base in apart else []
 
 
 def _alike(first: Step, second: Step) -> bool:
@@ -90,62 +85,5 @@ def _alike(first: Step, second: Step) -> bool:
 
 def _join(draft: Draft, bases: list[Storage]) -> None:
     together = Storage(bases[0].element, sum(base.width for base in bases))
-    start = 0
-    for base in bases:
-        part = View(together, start, (base.width,), (1,))
-        _move(draft, base, lambda view, part=part: _within(view, part))  # type: ignore[misc]
-        start += base.width
-
-
-def _move(draft: Draft, base: Storage, move: _Move) -> bool:
-    """Move all that reads or writes ``base``; nothing where somebody cannot read or write it there."""
-
-    def moved(view: View) -> View | None:
-        return move(view) if view.base is base else view
-
-    found: list[tuple[Step, dict[int, View]]] = []
-    for step in draft.steps:
-        if all(view.base is not base for view in step.views.values()):
-            continue
-        views = _all((slot, moved(view)) for slot, view in step.views.items())
-        if views is None or not fits(step.code, step.groups, views):
-            return False
-        found.append((step, views))
-    inputs = _all((name, moved(view)) for name, view in draft.inputs.items())
-    output = moved(draft.output)
-    if inputs is None or output is None or not all(view.is_flat for view in (*inputs.values(), output)):
-        return False
-    for step, views in found:
-        step.views = views
-    draft.inputs, draft.output = inputs, output
-    return True
-
-
-def _all(views: Iterable[tuple[_Key, View | None]]) -> dict[_Key, View] | None:
-    found = dict(views)
-    kept = {key: view for key, view in found.items() if view is not None}
-    return kept if len(kept) == len(found) else None
-
-
-def _within(view: View, part: View) -> View | None:
-    """A view of a buffer, all of which now lies where ``part`` is, with the dimensions of ``part``; None where an axis
-    of the view would run along several of those."""
-    units = row_major(part.dims)
-    start, rest, reach = part.offset, view.offset, []
-    for unit, stride in zip(units, part.strides, strict=True):
-        reach.append(rest // unit)
-        start += rest // unit * stride
-        rest %= unit
-    strides = []
-    for dim, stride in zip(view.dims, view.strides, strict=True):
-        if dim == 1 or stride == 0:
-            strides.append(0)
-            continue
-        axis = next((at for at, unit in enumerate(units) if stride % unit == 0 and unit <= stride), None)
-        if axis is None:
-            return None
-        reach[axis] += stride // units[axis] * (dim - 1)
-        strides.append(stride // units[axis] * part.strides[axis])
-    if any(last >= dim for last, dim in zip(reach, part.dims, strict=True)):
-        return None
-    return replace(view, base=part.base, offset=start, strides=tuple(strides))
+    width = bases[0].width
+    relocate(draft, {base: View(together, at * width, (width,), (1,)) for at, base in enumerate(bases)})

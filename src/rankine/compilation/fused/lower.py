@@ -10,9 +10,11 @@ from rankine.compilation.fused.emit import emitted
 from rankine.compilation.fused.fuse_linear import fuse_linears
 from rankine.compilation.fused.fuse_rounding import fuse_factors, fuse_rectifiers
 from rankine.compilation.fused.fuse_sums import fuse_sums
+from rankine.compilation.fused.merge_layers import merge_layers
 from rankine.compilation.fused.places import compute_in_place
 from rankine.compilation.fused.prepare import prepared
 from rankine.compilation.fused.program import Program
+from rankine.compilation.fused.spread_constants import spread_constants
 from rankine.errors import EngineError
 from rankine.models.variant import Model
 
@@ -54,5 +56,7 @@ def lower_graph(graph: onnx.ModelProto) -> Program:
     fuse_rectifiers(draft)
     draft.prune()
     coalesce(draft)
+    merge_layers(draft)
+    spread_constants(draft)
     compute_in_place(draft)
     return emitted(draft)
