@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from rankine.compilation.fused import Program, lower_graph
+from rankine.compilation.fused import Program
+from rankine.compilation.fused.lower import lower_graph
 from rankine.compilation.fused.program import Code, Unary
 from unit.binding_graphs import in_float64
 from unit.program_interpreter import run_program

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from rankine.compilation.fused import lower_graph
+from rankine.compilation.fused.lower import lower_graph
 from rankine.compilation.fused.program import Code
 from rankine.compression.quantize import quantize_graph
 from rankine.errors import EngineError

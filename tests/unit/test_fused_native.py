@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from rankine import _native
-from rankine.compilation.fused import lower_graph
+from rankine.compilation.fused.lower import lower_graph
 from rankine.errors import EngineError
 from unit.binding_graphs import random_graph, random_rows
 from unit.fused_graphs import graph_of, rows_for

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
-from rankine.compilation.fused import lower, lower_graph, read_program
+from rankine.compilation.fused import read_program
+from rankine.compilation.fused.lower import lower, lower_graph
 from rankine.errors import EngineError
 from rankine.models.graph_inputs import GraphInput, Piece
 from rankine.models.variant import Model
@@ -70,11 +73,39 @@ def test_lowering_names_the_node_and_the_reason_when_it_refuses(case: Refused) -
 
 
 def test_lowering_tells_of_every_node_when_several_are_refused() -> None:
+    model = graph_of("a = Sin(x) b = Cos(a) c = Cos(x) logits = Add(b, c)", {"x": 6})
     with pytest.raises(EngineError) as refused:
-        lower_graph(graph_of("a = Sin(x) b = Cos(a) c = Cos(x) logits = Add(b, c)", {"x": 6}))
+        lower_graph(model)
     assert "Sin 'a'" in str(refused.value)
     assert "Cos 'c'" in str(refused.value)
     assert "Cos 'b'" not in str(refused.value), "it may be the engine's: what it reads is not"
+    assert [reason.split(":")[0] for reason in sorted(unsupported(model))] == ["Cos 'c'", "Sin 'a'"]
+
+
+def test_nothing_is_unsupported_when_a_graph_can_be_lowered() -> None:
+    assert unsupported(graph_of("logits = Relu(x)", {"x": 6})) == []
+    assert "opset" in unsupported(graph_of("logits = Relu(x)", {"x": 6}, opset=12))[0]
+
+
+def test_lowering_is_refused_when_there_are_several_outputs() -> None:
+    model = graph_of("logits = Relu(x) other = Neg(x)", {"x": 6})
+    model.graph.output.append(onnx.helper.make_tensor_value_info("other", onnx.TensorProto.FLOAT, None))
+    with pytest.raises(EngineError, match="gives one output"):
+        lower_graph(model)
+
+
+def test_lowering_is_refused_when_rows_are_not_the_first_axis() -> None:
+    model = graph_of("logits = Relu(x)", {"x": 6})
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 8
+    with pytest.raises(EngineError, match=r"x: the native engine cannot read this input .* allowed: float32 or uint8"):
+        lower_graph(model)
+
+
+def test_lowering_is_refused_when_a_node_does_not_fit_its_operator() -> None:
+    model = graph_of("logits = Concat<axis = 1>(x, x)", {"x": 6})
+    del model.graph.node[0].attribute[:]
+    with pytest.raises(EngineError, match="Concat 'logits'"):
+        lower_graph(model)
 
 
 def test_lowering_minds_no_operator_when_no_row_runs_through_it() -> None:
@@ -93,20 +124,16 @@ def test_lowering_is_refused_when_the_output_depends_on_no_input() -> None:
         lower_graph(graph_of(body, {"x": 6}, weights))
 
 
-def test_lowering_is_refused_when_the_model_has_other_inputs(tmp_path: object) -> None:
-    import onnx
-
+def test_lowering_is_refused_when_the_model_has_other_inputs(tmp_path: Path) -> None:
     own = network("dcn_v2")
-    path = f"{tmp_path}/graph.onnx"
+    path = tmp_path / "graph.onnx"
     onnx.save(own.graph, path)
-    from pathlib import Path
-
     with pytest.raises(EngineError, match="reads other inputs than the model says"):
-        lower(Model("other", schema_of(ITEM, PRICE), Path(path), own.tables))
+        lower(Model("other", schema_of(ITEM, PRICE), path, own.tables))
     given = (GraphInput(name="cat", pieces=(Piece(column=0, width=4, item="0"),)),)
     with pytest.raises(EngineError, match="allowed: cat"):
-        lower(Model("other", own.schema, Path(path), own.tables, inputs=given))
-    assert lower(Model("own", own.schema, Path(path), own.tables)).tasks == 1
+        lower(Model("other", own.schema, path, own.tables, inputs=given))
+    assert lower(Model("own", own.schema, path, own.tables)).tasks == 1
 
 
 @pytest.mark.parametrize("contents", [b"", b"RKNPROG1", b"x" * 200])
