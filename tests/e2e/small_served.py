@@ -108,13 +108,13 @@ def write_small_catalog(artifact: Path) -> Catalog:
     return write_catalog(catalog_beside(artifact), SCHEMA, np.asarray(shuffled["item"]), shuffled)
 
 
-def write_small_artifact(path: Path) -> Artifact:
+def write_small_artifact(path: Path, engine: str = ENGINE) -> Artifact:
     """The small model, not certified."""
-    return write_untrained(path, "small", transforms(), encoded_batch(200, 1))
+    return write_untrained(path, "small", transforms(), encoded_batch(200, 1), engine)
 
 
-def write_untrained(path: Path, name: str, fitted: Transforms, verify_batch: Batch) -> Artifact:
-    """An untrained DCN-v2 over a schema, compiled for ONNX Runtime, not certified."""
+def write_untrained(path: Path, name: str, fitted: Transforms, verify_batch: Batch, engine: str = ENGINE) -> Artifact:
+    """An untrained DCN-v2 over a schema, compiled for one engine, not certified."""
     import torch
 
     from rankine.compilation.compile import compile_artifact
@@ -132,7 +132,7 @@ def write_untrained(path: Path, name: str, fitted: Transforms, verify_batch: Bat
     network = network_of(model.eval())
     put_network(draft, network, name=BASELINE, parent=None, steps=(), validation_auc=0.5, details={})
     trained = draft.commit(path.parent / f"{path.name}.trained")
-    return compile_artifact(trained, engines=[ENGINE], verify_batch=verify_batch, out=path)
+    return compile_artifact(trained, engines=[engine], verify_batch=verify_batch, out=path)
 
 
 def certify_small(artifact: Artifact, path: Path, *, passed: bool = True) -> Artifact:

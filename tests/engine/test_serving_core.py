@@ -34,7 +34,7 @@ from rankine.serving.model import open_model
 from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.work import join
 
-config = ServeConfig(artifact=Path(sys.argv[1]), engine="onnxruntime", allow_uncertified=True)
+config = ServeConfig(artifact=Path(sys.argv[1]), engine=sys.argv[2], allow_uncertified=True)
 model = open_model(config)
 [body] = example_bodies(model, count=1, candidates=7, seed=0, max_candidates=10)
 protocol = RankProtocol(model, max_candidates=10)
@@ -45,14 +45,15 @@ print(json.dumps(out[:, 0].tolist()))
 """
 
 
-def test_serving_opens_and_scores_when_training_libraries_are_not_installed(tmp_path: Path) -> None:
-    installed_engine("onnxruntime")
+@pytest.mark.parametrize("engine", ["native", "onnxruntime"])
+def test_serving_opens_and_scores_when_training_libraries_are_not_installed(engine: str, tmp_path: Path) -> None:
+    installed_engine(engine)
     write_small_catalog(tmp_path / "small")
-    write_small_artifact(tmp_path / "small")
+    write_small_artifact(tmp_path / "small", engine)
     source = Path(__file__).resolve().parents[2] / "src"
     paths = [str(source), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, str(tmp_path / "small")],
+        [sys.executable, "-c", _PROGRAM, str(tmp_path / "small"), engine],
         capture_output=True,
         text=True,
         check=False,
