@@ -37,6 +37,7 @@ struct Avx512 {
   static void block(const LinearCall& call, std::size_t row, std::size_t column, const std::byte* panel,
                     std::size_t panel_columns) {
     const std::size_t left = call.columns - column;
+    prefetch_operands<kRows, kV>(call.epilogue, row, column);
     if constexpr (kInteger) {
       __m512i held[kRows][kV];
       integers(static_cast<const std::uint8_t*>(call.in) + row * call.in_stride, call.in_stride, panel, panel_columns,
@@ -55,6 +56,20 @@ struct Avx512 {
         RANKINE_UNROLL for (std::size_t v = 0; v < kV; ++v) _mm512_store_ps(sums[r][v], held[r][v]);
       finish<kRows, kV>(call.epilogue, row, column, left, sums[0][0]);
     }
+  }
+
+  // What the epilogue reads and writes, into the first cache while the sums are computed.
+  template <std::size_t kRows, std::size_t kV>
+  RANKINE_INLINE static void prefetch_operands(const Epilogue& e, std::size_t row, std::size_t column) {
+    const auto rows = [=](const float* first, std::size_t stride) RANKINE_INLINE_LAMBDA {
+      if (first == nullptr) return;
+      for (std::size_t r = 0; r < kRows; ++r)
+        for (std::size_t v = 0; v < kV; ++v) RANKINE_PREFETCH(first + (row + r) * stride + column + v * kLanes);
+    };
+    rows(e.addend, e.addend_stride);
+    rows(e.factor, e.factor_stride);
+    rows(e.added, e.added_stride);
+    rows(e.out, e.out_stride);
   }
 
   template <std::size_t kRows, std::size_t kV>
