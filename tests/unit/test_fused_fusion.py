@@ -266,6 +266,15 @@ def test_one_copy_fills_a_concatenation_when_features_give_a_part_each() -> None
     assert [slot.offset for slot in program.inputs] == [0, 5, 10]
 
 
+def test_runs_of_neighbors_are_copied_when_they_are_long() -> None:
+    """DLRM: the products below the diagonal."""
+    row, column = np.tril_indices(20, -1)
+    weights: Weights = {"below": row * 20 + column, "few": np.arange(0, 40, 3) % 37, "v": (204, 1)}
+    body = "a = Gather<axis = 1>(x, below) b = Gather<axis = 1>(x, few) c = Concat<axis = 1>(a, b) logits = Gemm(c, v)"
+    program = _operations(body, {"x": 400}, weights)
+    assert codes_of(program) == {Code.UNARY: 19, Code.TAKE: 1, Code.LINEAR_F32: 1}
+
+
 def test_copies_are_made_one_by_one_when_one_reads_what_the_other_writes() -> None:
     body = "t = Tanh(y) c = Concat<axis = 1>(x, t, z) g = Gather<axis = 1>(c, i) logits = Concat<axis = 1>(t, c, g)"
     program = _operations(body, {"x": 3, "y": 1, "z": 3}, {"i": sizes(3)})

@@ -109,6 +109,7 @@ MOVES = {
     "Split": Case("a, b = Split<axis = 1>(x, parts) logits = Concat<axis = 1>(b, a)", weights={"parts": sizes(5, 7)}),
     "Gather": Case("logits = Gather<axis = 1>(x, i)", weights={"i": sizes(3, 1, 1, 7, -1)}),
     "Gather in steps": Case("logits = Gather<axis = 1>(x, i)", weights={"i": sizes(1, 4, 7)}),
+    "Gather in runs": Case("logits = Gather<axis = 1>(x, i)", {"x": 32}, {"i": sizes(*range(9, 20), *range(1, 9))}),
     "Gather the same": Case("logits = Gather<axis = 1>(x, i)", weights={"i": sizes(4, 4, 4)}),
     "Gather one": Case(f"{VECTORS} logits = Gather<axis = 1>(v, i)", weights=SHAPE | {"i": np.int64(2)}),
     "Gather of vectors": Case(

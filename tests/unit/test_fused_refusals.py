@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from rankine.compilation.fused import read_program
-from rankine.compilation.fused.lower import lower, lower_graph
+from rankine.compilation.fused.lower import lower, lower_graph, unsupported
 from rankine.errors import EngineError
 from rankine.models.graph_inputs import GraphInput, Piece
 from rankine.models.variant import Model

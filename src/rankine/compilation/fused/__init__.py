@@ -7,4 +7,4 @@ from __future__ import annotations
 
 from rankine.compilation.fused.program import Program, read_program, write_program
 
-__all__ = ["Program", "read_program", "unsupported", "write_program"]
+__all__ = ["Program", "read_program", "write_program"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 
@@ -17,9 +19,25 @@ from rankine.compilation.fused.views import Constants, Storage, View, constant_v
 from rankine.errors import EngineError
 from rankine.models.rewrite.graph import failures, numbered, reads
 
-__all__ = ["Drafting"]
+__all__ = ["Drafting", "Refused"]
 
 _INPUTS = {np.dtype(np.float32): Element.F32, np.dtype(np.uint8): Element.U8}
+
+
+class Refused(EngineError):
+    """Nodes that a graph's output depends on have no lowering.
+
+    Attributes:
+        reasons: of each, its operator, its name and why.
+    """
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        self.reasons = tuple(reasons)
+        super().__init__(
+            "the native engine cannot run the graph",
+            got="; ".join(reasons),
+            hint="Another engine runs it: `rankine doctor` lists those that are installed.",
+        )
 
 
 class Drafting:
@@ -28,8 +46,6 @@ class Drafting:
     What cannot be lowered is remembered and matters only where the output depends on it: exporters compute sizes with
     operators that no row ever runs through.
 
-    Attributes:
-        reasons: why nodes cannot be lowered, by what they compute.
     """
 
     def __init__(self, prepared: Prepared) -> None:
@@ -39,13 +55,14 @@ class Drafting:
         self._constants: dict[str, np.ndarray] = dict(self._graph.constants)
         self._values: dict[str, Value] = {}
         self._inputs: dict[str, View] = {}
-        self.reasons: dict[str, str] = {}
+        self._reasons: dict[str, str] = {}
 
     def draft(self) -> Draft:
         """The steps of the graph.
 
         Raises:
-            EngineError: a node that the output depends on has no lowering; tells of all such nodes.
+            Refused: nodes that the output depends on have no lowering; tells of all such nodes.
+            EngineError: an input or the output is not as models have them.
         """
         for value in self._graph.inputs:
             self._input(value)
@@ -55,11 +72,7 @@ class Drafting:
             raise EngineError("the native engine gives one output", got=", ".join(self._graph.outputs))
         (name,) = self._graph.outputs
         if reasons := self._roots(name):
-            raise EngineError(
-                "the native engine cannot run the graph",
-                got="; ".join(reasons),
-                hint="Another engine runs it: `rankine doctor` lists those that are installed.",
-            )
+            raise Refused(reasons)
         return Draft(self._build.steps, self._inputs, self._output(name))
 
     def _input(self, value: onnx.ValueInfoProto) -> None:
@@ -80,13 +93,13 @@ class Drafting:
         facts = [self._facts[name] for name in node.output if name]
         if all(fact.content is not None for fact in facts):
             return  # sizes, which no row runs through
-        missing = [name for name in node.input if name in self.reasons]
+        missing = [name for name in node.input if name in self._reasons]
         try:
             call = self._call(node, facts, missing)
             outputs = LOWERINGS[node.op_type](call)
         except (Unsupported, *failures) as reason:  # a graph that fits no rule is another engine's, not an accident
             told = "" if missing else f"{node.op_type} '{node.name or node.output[0]}': {reason}"
-            self.reasons.update(dict.fromkeys(node.output, told))
+            self._reasons.update(dict.fromkeys(node.output, told))
             return
         for name, value, fact in zip(node.output, outputs, facts, strict=False):
             self._values[name] = value
@@ -138,17 +151,17 @@ class Drafting:
 
     def _roots(self, name: str) -> list[str]:
         """Why a value cannot be computed: the reasons of the first nodes on each way to it."""
-        if name not in self.reasons:
+        if name not in self._reasons:
             return []
         producers = self._graph.producers()
         waiting, seen, found = [name], {name}, []
         while waiting:
             current = waiting.pop()
-            if reason := self.reasons.get(current):
+            if reason := self._reasons.get(current):
                 found.append(reason)
                 continue
             for read in reads(producers[current]):
-                if read in self.reasons and read not in seen:
+                if read in self._reasons and read not in seen:
                     seen.add(read)
                     waiting.append(read)
         return list(dict.fromkeys(found)) or [f"'{name}' cannot be computed ({numbered(seen)})"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 
 from rankine.compilation.fused.coalesce import coalesce
-from rankine.compilation.fused.drafting import Drafting
+from rankine.compilation.fused.drafting import Drafting, Refused
 from rankine.compilation.fused.emit import emitted
 from rankine.compilation.fused.fuse_linear import fuse_linears
 from rankine.compilation.fused.fuse_rounding import fuse_factors, fuse_rectifiers
@@ -18,7 +18,7 @@ from rankine.compilation.fused.spread_constants import spread_constants
 from rankine.errors import EngineError
 from rankine.models.variant import Model
 
-__all__ = ["lower", "lower_graph"]
+__all__ = ["lower", "lower_graph", "unsupported"]
 
 
 def lower(model: Model) -> Program:
@@ -39,6 +39,18 @@ def lower(model: Model) -> Program:
             allowed=", ".join(expected),
         )
     return lower_graph(graph)
+
+
+def unsupported(graph: onnx.ModelProto) -> list[str]:
+    """Why the engine cannot run a graph: each node that stands in the way, with its operator and the reason; nothing
+    where it can."""
+    try:
+        Drafting(prepared(graph)).draft()
+    except Refused as refused:
+        return list(refused.reasons)
+    except EngineError as error:
+        return [str(error)]
+    return []
 
 
 def lower_graph(graph: onnx.ModelProto) -> Program:

@@ -12,6 +12,9 @@ from rankine.compilation.fused.views import View, constant_view
 
 __all__ = ["lowerings"]
 
+_LONG_RUN = 8
+"""Elements: where neighbors are taken together in longer runs, copying the runs beats taking each by itself."""
+
 
 def _reshape(call: Call) -> list[Value]:
     return [call.value().moved(lambda view: call.build.shaped(view, call.dims[0]))]
@@ -85,6 +88,10 @@ def _taken(call: Call, value: Value, axis: int, places: np.ndarray) -> Value:
     step = int(places[1] - places[0]) if len(places) > 1 else 1
     if step >= 0 and (np.diff(places) == step).all():
         return value.moved(_slicer(axis, int(places[0]), len(places), step))
+    runs = np.split(places, np.flatnonzero(np.diff(places) != 1) + 1)
+    if len(places) >= _LONG_RUN * len(runs):
+        cuts = [_slicer(axis, int(run[0]), len(run)) for run in runs]
+        return value.moved(lambda view: call.build.joined([cut(view) for cut in cuts], axis))
     if value.codes is not None:  # no operation takes bytes: they are joined piece by piece where there are few
         value = Value(call.build.numbers(value))
     return value.moved(lambda view: call.build.take(view, axis, places))
