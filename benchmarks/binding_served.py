@@ -36,7 +36,7 @@ from rankine.environment import environment
 from rankine.planning.optimize import verification_rows
 
 RESULTS = Path(__file__).resolve().parent / "results" / "binding-served"
-ENGINES = ("onnxruntime", "openvino")
+ENGINES = ("native", "onnxruntime", "openvino")
 CANDIDATES, BODIES = 512, 64
 ROUNDS, CALLS, WARM_UP = 60, 20, 5
 """A server gets its requests of a round one after the other, as in production: the first ones find its code and data
