@@ -164,6 +164,18 @@ def test_numbers_are_written_beside_codes_when_both_are_read() -> None:
     assert ABSENT not in {operand.buffer for operand in program.operations[0].operands[:2]}
 
 
+def test_part_of_a_result_is_rounded_apart_when_the_rest_is_not() -> None:
+    body = (
+        "g = Gemm(x, w, b) i, j = Split<axis = 1>(g, parts) "
+        + _round("i", "d")
+        + _rounded_layer("l", "d", "h")
+        + "logits = Concat<axis = 1>(h, j)"
+    )
+    weights = {**LINEAR, **ROUNDED, "parts": sizes(4, 2), **_rounded_weights("l", 4, 3)}
+    program = _operations(body, {"x": 8}, weights)
+    assert codes_of(program)[Code.QUANTIZE] == 1
+
+
 def test_codes_are_made_numbers_when_numbers_are_read() -> None:
     body = (
         _round("x", "d")

@@ -111,8 +111,10 @@ def _round(draft: Draft, step: Step, result: View, readers: list[Step]) -> bool:
     for reader in readers:
         if reader.code is not Code.QUANTIZE or reader.views[2].base is not result.base:
             continue
+        if not reader.views[2].is_whole or not reader.views[1].is_whole:
+            continue
         quant = reader.arrays[_QUANT].reshape(-1, _width(step))
-        if not reader.views[2].is_whole or not reader.views[1].is_whole or (quant != quant[0]).any():
+        if (quant != quant[0]).any():
             continue
         step.views = {**step.views, 1: reader.views[1]}
         step.arrays = {**step.arrays, _QUANT: quant[0].copy()}

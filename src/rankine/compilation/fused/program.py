@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
@@ -203,7 +203,7 @@ class Program:
     operations: tuple[Operation, ...]
     output: Operand
     tasks: int
-    constants: bytes
+    constants: bytes = field(repr=False)
 
     @property
     def arena_bytes_per_row(self) -> int:
