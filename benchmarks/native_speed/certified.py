@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,13 +15,15 @@ from families_quality import FAMILIES, open_data
 
 from native_speed.options import Options
 from native_speed.race import Disturbance, Runnable, race, timings_of, turns_of
-from native_speed.record import CRITEO, EAGER, MOVIELENS, Failure, Section, Side, Timing
+from native_speed.record import CRITEO, EAGER, FROM_NATIVE_CODE, MOVIELENS, Failure, Section, Side, Timing
 from native_speed.shapes import REQUESTS, draw_from
 from native_speed.sides import Opened, engines
 from rankine.artifact import Artifact
 from rankine.certification.plan import deciding, task_certificates
 from rankine.compilation.compile import build_names, compile_artifact, is_split, open_parts, open_runner, runs_in_parts
 from rankine.compilation.fastest import task_count
+from rankine.compilation.fused.runner import FusedRunner
+from rankine.compilation.split_runner import SplitRunner
 from rankine.environment import environment
 from rankine.events import Event, Failed, Finished
 from rankine.models.columns import Batch, take
@@ -58,6 +61,7 @@ def run_certified(options: Options) -> Section | None:
                 for side in _sides(built, variant):
                     opened.add(side, partial(open_runner, built, variant, side.engine, split=side.form == "parts"))
                 opened.failures += _not_built(built, variant, name, told)
+            facts[name] |= _from_native_code(opened, rows, task_count(artifact))
             timings += _race(built, opened, rows, options.turns)
             failures += opened.failures
             opened.close()
@@ -120,6 +124,20 @@ def _not_built(artifact: Artifact, variant: str, model: str, told: Mapping[str, 
             yield Failure(model=model, side=side, error=text)
         elif is_split(artifact, variant) and not runs_in_parts(artifact, variant, engine):
             yield Failure(model=model, side=_in_parts(artifact, side), error=text)
+
+
+def _from_native_code(opened: Opened, batch: Batch, tasks: int) -> dict[str, float]:
+    """Microseconds of a call of one row without Python: median of many, by the side's words."""
+    first = batch.select(slice(0, 1))
+    found: dict[str, float] = {}
+    for side, runner in opened.runners.items():
+        native = runner.candidate if isinstance(runner, SplitRunner) else runner
+        if not isinstance(native, FusedRunner):
+            continue
+        one = replace(first, item=runner.complete(take(first.item, first.item_index)), item_index=np.zeros(1, np.int32))
+        out = np.empty((1, tasks), np.float32)
+        found[f"{FROM_NATIVE_CODE}{side.label}"] = 1e6 * float(np.median(native.timed(one, out, 2_000)))
+    return found
 
 
 def _race(artifact: Artifact, opened: Opened, batch: Batch, turns: int) -> list[Timing]:

@@ -254,12 +254,22 @@ class PyRunner {
     return nb::make_tuple(nb::cast(profile.request), nb::cast(profile.candidate));
   }
 
+  // Nanoseconds of `repeats` calls one after the other, without Python between them.
+  nb::object timed(nb::handle request_arrays, std::int64_t requests, nb::handle arrays, nb::handle request_index,
+                   nb::handle item_index, nb::handle out, std::int64_t repeats) const {
+    if (repeats < 1 || repeats > 1'000'000) fail("repeats: must be from 1 to 1000000");
+    std::vector<std::uint64_t> spent(static_cast<std::size_t>(repeats));
+    run_with(request_arrays, requests, arrays, request_index, item_index, out, nullptr, &spent);
+    return nb::cast(spent);
+  }
+
   std::size_t tile_rows() const { return runner_->tile_rows(); }
   const char* instruction_set() const { return runner_->kernels().name; }
 
  private:
   nb::object run_with(nb::handle request_arrays, std::int64_t requests, nb::handle arrays, nb::handle request_index,
-                      nb::handle item_index, nb::handle out, Profile* profile) const {
+                      nb::handle item_index, nb::handle out, Profile* profile,
+                      std::vector<std::uint64_t>* spent = nullptr) const {
     const Columns early(runner_->request().sources, request_arrays_, request_arrays, "request");
     const Columns late(runner_->candidate().sources, arrays_, arrays, "candidate");
     const Array logits(out, "out", {Dtype::kFloat32}, 2, true);
@@ -275,7 +285,18 @@ class PyRunner {
     Outcome outcome;
     {
       nb::gil_scoped_release released;
-      outcome = runner_->run(early.data(), static_cast<std::size_t>(requests), batch, logits.data<float>(), profile);
+      const auto call = [&] {
+        return runner_->run(early.data(), static_cast<std::size_t>(requests), batch, logits.data<float>(), profile);
+      };
+      if (spent == nullptr) {
+        outcome = call();
+      } else {
+        Stopwatch watch;
+        for (std::uint64_t& one : *spent) {
+          outcome = call();
+          one = watch.lap();
+        }
+      }
     }
     if (outcome.row < 0) return nb::none();
     return nb::make_tuple(outcome.in_request, outcome.source, outcome.row);
@@ -335,6 +356,8 @@ void add_engine(nb::module_& module) {
            "out"_a)
       .def("profile", &PyRunner::profile, "request_arrays"_a, "requests"_a, "arrays"_a, "request_index"_a,
            "item_index"_a, "out"_a)
+      .def("timed", &PyRunner::timed, "request_arrays"_a, "requests"_a, "arrays"_a, "request_index"_a, "item_index"_a,
+           "out"_a, "repeats"_a)
       .def_prop_ro("tile_rows", &PyRunner::tile_rows)
       .def_prop_ro("instruction_set", &PyRunner::instruction_set);
   module.def("instruction_sets", &instruction_sets);

@@ -256,6 +256,18 @@ class FusedRunner:
         """Nanoseconds of each source and then of each operation, of the request's program and of the rows', in one call
         on one thread."""
 
+    def timed(
+        self,
+        request_arrays: list[Any],
+        requests: int,
+        arrays: list[Any],
+        request_index: NDArray[np.int32],
+        item_index: NDArray[np.int32],
+        out: NDArray[np.float32],
+        repeats: int,
+    ) -> list[int]:
+        """Nanoseconds of each of ``repeats`` calls, as a caller in C++ has them: nothing of Python in between."""
+
     @property
     def tile_rows(self) -> int: ...
     @property

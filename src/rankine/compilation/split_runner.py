@@ -40,6 +40,11 @@ class SplitRunner:
         self._catalog, self._request, self._candidate = catalog, request, candidate
         self._names = frozenset(stored_column(value.name) for value in models.stored)
 
+    @property
+    def candidate(self) -> Runner:
+        """Of the candidate's part; where an engine runs both in one call, of the request's too."""
+        return self._candidate
+
     def run(self, batch: Batch, out: np.ndarray) -> None:
         """See :meth:`rankine.compilation.engine.Runner.run`.
 

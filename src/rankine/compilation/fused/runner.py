@@ -11,7 +11,7 @@ from rankine import _native
 from rankine.compilation.fused.sources import Sources
 from rankine.compilation.host_runner import check_out
 from rankine.errors import BadRequest, EngineError
-from rankine.models.columns import Batch, Columns, row_count, take
+from rankine.models.columns import Batch, Columns, take
 
 __all__ = ["FusedRunner", "Part"]
 
@@ -45,7 +45,6 @@ class FusedRunner:
         tile_rows: int = 0,
     ) -> None:
         self._request, self._candidate, self._tasks = request, candidate, candidate.program.tasks
-        self._early_features = () if request is None else request.sources.arrays
         try:
             self._native: _native.FusedRunner | None = _native.FusedRunner(
                 None if request is None else request.program,
@@ -68,8 +67,7 @@ class FusedRunner:
         if batch.rows == 0:
             return
         batch, requests = self._used(batch)
-        early = [] if self._request is None else self._request.sources.arrays_of(batch)
-        late = self._candidate.sources.arrays_of(batch)
+        early, late = self._arrays(batch)
         try:
             bad = native.run(early, requests, late, batch.request_index, batch.item_index, out)
         except (TypeError, ValueError) as error:
@@ -81,6 +79,20 @@ class FusedRunner:
         if bad is not None:
             raise self._error(bad, batch, requests)
 
+    def timed(self, batch: Batch, out: np.ndarray, repeats: int) -> np.ndarray:
+        """Seconds ``(repeats,)`` of calls one after the other, as a caller in C++ has them.
+
+        Raises:
+            EngineError: the runner is closed.
+        """
+        if self._native is None:
+            raise EngineError("the runner is closed", hint="Open the artifact's runner again.")
+        self.run(batch, out)  # which checks the batch
+        batch, requests = self._used(batch)
+        early, late = self._arrays(batch)
+        spent = self._native.timed(early, requests, late, batch.request_index, batch.item_index, out, repeats)
+        return np.array(spent) * 1e-9
+
     def complete(self, items: Columns) -> Columns:
         return items
 
@@ -88,12 +100,15 @@ class FusedRunner:
         """Free what the engine holds; calls under way keep it until they end."""
         self._native = None
 
+    def _arrays(self, batch: Batch) -> tuple[list[object], list[object]]:
+        early = [] if self._request is None else self._request.sources.arrays_of(batch)
+        return early, self._candidate.sources.arrays_of(batch)
+
     def _used(self, batch: Batch) -> tuple[Batch, int]:
         """The batch and its number of requests; of more requests than rows, those that it uses."""
         if self._request is None:
             return batch, 0
-        columns = {source.name: source.values(batch) for source in self._early_features if not isinstance(source, str)}
-        requests = row_count(columns)
+        requests = self._request.sources.rows(batch)
         if requests <= batch.rows:
             return batch, requests
         used, index = np.unique(batch.request_index, return_inverse=True)

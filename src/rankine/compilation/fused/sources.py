@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from rankine import _native
 from rankine.compilation.gather import bad_index, stored_array
 from rankine.compilation.lookup import inputs_of, native_table
 from rankine.errors import BadRequest
-from rankine.models.columns import Batch, Ragged
+from rankine.models.columns import Batch, Column, Ragged
 from rankine.models.graph_inputs import REQUEST_COLUMN, GraphInput, Piece, stored_column
 from rankine.models.lookup_plan import Source, bad_row, plan_sources
 from rankine.models.variant import Model
@@ -23,19 +22,25 @@ NativeSource = tuple[str, str, int, "_native.Table | None", "str | None", int, i
 of the request's that is added, rounding; see ``native/fused/sources.h``."""
 
 
-@dataclass(frozen=True, slots=True)
+_SIDES = {"request": 0, "item": 1, "pair": 2}
+_STORED = _SIDES["item"]
+
+
 class Sources:
     """The sources of one program.
 
-    Attributes:
+    Args:
         native: for the engine, in its order.
         features: of each, the feature that it looks up; None where it gathers what was computed before.
         arrays: what a call gives, by number: a feature, or the name of a value stored of an item.
     """
 
-    native: list[NativeSource]
-    features: tuple[Source | None, ...]
-    arrays: tuple[Source | str, ...]
+    def __init__(
+        self, native: list[NativeSource], features: tuple[Source | None, ...], arrays: tuple[Source | str, ...]
+    ) -> None:
+        self.native, self.features, self.arrays = native, features, arrays
+        self._keys = tuple((_STORED, one) if isinstance(one, str) else (_SIDES[one.side], one.name) for one in arrays)
+        self._stored = tuple(number for number, one in enumerate(arrays) if isinstance(one, str))
 
     def arrays_of(self, batch: Batch) -> list[object]:
         """The arrays that a call on ``batch`` gives.
@@ -44,7 +49,25 @@ class Sources:
             BadRequest: the batch lacks a feature.
             EngineError: it lacks what is stored of an item.
         """
-        return [_stored(batch, one) if isinstance(one, str) else _column(batch, one) for one in self.arrays]
+        sides = (batch.request, batch.item, batch.pair)
+        try:
+            found: list[object] = [sides[side][name] for side, name in self._keys]
+        except KeyError:
+            return [_stored(batch, one) if isinstance(one, str) else _column(one.values(batch)) for one in self.arrays]
+        for number in self._stored:
+            found[number] = _stored(batch, self._keys[number][1])
+        return [_column(one) if isinstance(one, Ragged) else one for one in found]
+
+    def rows(self, batch: Batch) -> int:
+        """Rows of the first column that is read.
+
+        Raises:
+            BadRequest: the batch lacks it.
+        """
+        for one in self.arrays:
+            if not isinstance(one, str):
+                return len(one.values(batch))
+        return 0
 
     def error(self, number: int, row: int, batch: Batch, requests: int) -> BadRequest:
         """The error for a row of which the source ``number`` found an index or an id out of range.
@@ -130,8 +153,7 @@ def _gathered(given: GraphInput, piece: Piece, number: int, array: int) -> Nativ
     return ("stored", "item", array, None, None, 0, *place, piece.item_start, piece.request, how)
 
 
-def _column(batch: Batch, source: Source) -> object:
-    column = source.values(batch)
+def _column(column: Column) -> object:
     return (column.values, column.offsets, column.weights) if isinstance(column, Ragged) else column
 
 
