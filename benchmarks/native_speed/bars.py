@@ -134,7 +134,7 @@ def _certified(result: NativeLatency, model: str, most: float) -> Bar:
 
 
 def _from_native_code(result: NativeLatency) -> Bar:
-    name = f"a call of one row from C++, {MOVIELENS}, the fastest variant certified at {CERTIFIED_MARGIN:g}, in parts, warm"
+    name = f"a call of one row from C++, {MOVIELENS}, the same variant in parts, warm"
     bar = Bar(name, f"at most {NATIVE_CODE_US:g} µs")
     chosen = _fastest_certified(result, MOVIELENS, 512, "warm")
     facts = _facts(result, "certified", MOVIELENS)

@@ -29,7 +29,8 @@ namespace {
 // A program and the memory that it is read from.
 class PyProgram {
  public:
-  explicit PyProgram(nb::handle bytes) : bytes_(std::make_shared<const Array>(bytes, "bytes", std::initializer_list<Dtype>{Dtype::kUint8}, 1)) {
+  explicit PyProgram(nb::handle contents)
+      : bytes_(std::make_shared<const Array>(contents, "contents", std::initializer_list<Dtype>{Dtype::kUint8}, 1)) {
     try {
       program_ = std::make_unique<const Program>(bytes_->data<const std::byte>(), bytes_->size(0));
     } catch (const std::invalid_argument& error) {
@@ -343,7 +344,7 @@ nb::object peak() {
 void add_engine(nb::module_& module) {
   using namespace nb::literals;
   nb::class_<PyProgram>(module, "Program", nb::is_final())
-      .def(nb::init<nb::handle>(), "bytes"_a)
+      .def(nb::init<nb::handle>(), "contents"_a)
       .def_prop_ro("inputs", &PyProgram::inputs)
       .def_prop_ro("tasks", [](const PyProgram& self) { return self.program().tasks(); })
       .def_prop_ro("row_bytes", [](const PyProgram& self) { return self.program().row_bytes(); })

@@ -179,7 +179,7 @@ def gather_rounded(
     """
 
 class Program:
-    """A program of the native engine, read in place from the bytes of its file (``native/fused/format.h``).
+    """A program of the native engine, read in place from the contents of its file (``native/fused/format.h``).
 
     Everything that the file says is checked here: sizes, offsets, indices.
 
@@ -187,7 +187,7 @@ class Program:
         ValueError: it is no program, or a damaged one; says what is wrong.
     """
 
-    def __init__(self, bytes: NDArray[np.uint8]) -> None: ...
+    def __init__(self, contents: NDArray[np.uint8]) -> None: ...
     @property
     def inputs(self) -> list[tuple[int, str]]:
         """Columns and type (``float32`` or ``uint8``) of each input."""

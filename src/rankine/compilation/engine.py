@@ -114,4 +114,4 @@ class PartsEngine(Engine, Protocol):
     def open_parts(
         self, request: Model, request_folder: Path, candidate: Model, folder: Path, *, device: str, threads: int
     ) -> Runner:
-        """Open what :meth:`Engine.build` wrote for the two parts: the runner reads a batch's request features itself."""
+        """Open what :meth:`Engine.build` wrote for two parts: the runner reads a batch's request features itself."""
