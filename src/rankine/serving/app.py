@@ -19,6 +19,7 @@ from rankine.serving.bodies import BodyUnread, ClientGone, Receive, decompress, 
 from rankine.serving.config import ServeConfig
 from rankine.serving.heads import PRESENCE
 from rankine.serving.http import MethodNotAllowed, Reply, Request, UnsupportedMedia, error_reply
+from rankine.serving.load_report import load_headers
 from rankine.serving.logs import LOGGER
 from rankine.serving.metrics import ServerMetrics
 from rankine.serving.model import ServedModel
@@ -158,6 +159,7 @@ class App:
             (b"content-type", reply.content_type),
             (b"content-length", b"%d" % len(reply.body)),
             (b"x-request-id", request.id.encode()),
+            *load_headers(self.pool, request.headers),
             *reply.headers,
         ]
         if self.leaving:

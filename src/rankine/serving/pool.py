@@ -112,6 +112,12 @@ class Pool:
         return self._queued_rows
 
     @property
+    def predicted_wait_s(self) -> float:
+        """How long a request that came now would wait for the start of its batch; 0 where nothing was measured yet."""
+        rows_per_s = self._rows_per_s * len(self._threads)
+        return self._queued_rows / rows_per_s if rows_per_s > 0 else 0.0
+
+    @property
     def alive(self) -> bool:
         """Whether there is a worker to answer what is queued."""
         return any(thread.is_alive() for thread in self._threads)
