@@ -102,7 +102,17 @@ def test_page_tells_a_single_row_in_microseconds_when_the_variant_is_the_fastest
     ]
     facts = {"MovieLens-1M": {"margin_fast": 0.001, "margin_slow": 0.001}}
     found = result(page, "certified", [{"model": "MovieLens-1M", **one} for one in timings], facts=facts)
-    assert line(page.render(found), "in parts, warm").endswith("| 26.0 µs (25.0-30.0) | **no** |")
+    assert line(page.render(found), "from Python, MovieLens-1M, the same variant in parts, warm").endswith(
+        "| 26.0 µs (25.0-30.0) | **no** |"
+    )
+
+
+def test_page_tells_a_call_without_python_when_it_was_timed(page: ModuleType) -> None:
+    side = native(form="parts", storage="float32", variant="fast")
+    fact = "native_code_us: fast native int8, parts in float32"
+    facts = {"MovieLens-1M": {"margin_fast": 0.001, fact: 15.04}}
+    found = result(page, "certified", [{"model": "MovieLens-1M", "side": side}], facts=facts)
+    assert line(page.render(found), "one row from C++").endswith("| 15.0 µs | **no** |")
 
 
 def test_page_names_the_slowest_family_when_fp32_counts(page: ModuleType) -> None:

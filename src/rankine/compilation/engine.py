@@ -31,6 +31,7 @@ class Capabilities(Frozen):
         static_buckets: whether it needs fixed row counts.
         needs_checkpoint: whether it runs the trained PyTorch module instead of the exported graph.
         oracle: whether it is what the others are compared with: exact, slow, never served from.
+        own: whether it is Rankine's, so that it is no peer to be compared with.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Capabilities(Frozen):
     static_buckets: bool = False
     needs_checkpoint: bool = False
     oracle: bool = False
+    own: bool = False
 
 
 class Target(Frozen):

@@ -37,7 +37,7 @@ def contestants(artifact: Artifact, bench: EngineBench) -> dict[Role, Contestant
     """The three that are served and put under load.
 
     ``baseline`` is the trained module itself, in the engine that needs its checkpoint; ``bare_engine`` the fastest
-    engine on the baseline or its plain INT8 form, the whole graph; ``best`` what the plan serves, in parts where there
+    engine that is not ours on the baseline or its plain INT8 form, the whole graph; ``best`` what the plan serves, in parts where there
     are any, or the fastest compressed variant where no certificate passed (then it is marked as not certified).
 
     Raises:
@@ -45,9 +45,8 @@ def contestants(artifact: Artifact, bench: EngineBench) -> dict[Role, Contestant
     """
     whole = [t for t in bench.timings if t.form == "whole"]
     eager = [t for t in whole if t.variant == BASELINE and load_engine(t.engine).capabilities().needs_checkpoint]
-    uncompressed = [
-        t for t in whole if _is_uncompressed(artifact, t.variant) and t.engine not in {e.engine for e in eager}
-    ]
+    peers = [t for t in whole if _is_peer(t.engine)]
+    uncompressed = [t for t in peers if _is_uncompressed(artifact, t.variant)]
     plan = _compressed_plan(artifact)
     compressed = [t for t in bench.served if not _is_uncompressed(artifact, t.variant)]
     best = [t for t in compressed if plan is None or (t.variant, t.engine) == (plan.variant, plan.engine)]
@@ -64,6 +63,12 @@ def contestant(artifact: Artifact, timing: EngineTiming) -> Contestant:
     variant, engine, form = timing.variant, timing.engine, timing.form
     choice = choose(artifact, variant=variant, engine=engine, split=form == "parts", allow_uncertified=True)
     return Contestant(variant, engine, form, choice.certified)
+
+
+def _is_peer(engine: str) -> bool:
+    """Whether it is what a user would take who has not us."""
+    capabilities = load_engine(engine).capabilities()
+    return not capabilities.needs_checkpoint and not capabilities.own
 
 
 def _is_uncompressed(artifact: Artifact, variant: str) -> bool:

@@ -25,7 +25,7 @@ class Native:
     """The engine; see :class:`rankine.compilation.engine.Engine`."""
 
     def capabilities(self) -> Capabilities:
-        return Capabilities(name="native", version=__version__, lookups=True)
+        return Capabilities(name="native", version=__version__, lookups=True, own=True)
 
     def build(self, model: Model, target: Target, folder: Path) -> None:
         from rankine.compilation.fused.lower import lower
