@@ -57,7 +57,10 @@ struct Portable {
         for (std::size_t n = 0; n < kLanes; ++n) {
           const std::uint8_t* codes = in + r * stride + k * 4;
           const std::int8_t* weights = panel + (k * panel_columns + n) * 4;
-          sums[r][n] += codes[0] * weights[0] + codes[1] * weights[1] + codes[2] * weights[2] + codes[3] * weights[3];
+          const std::int32_t four =
+              codes[0] * weights[0] + codes[1] * weights[1] + codes[2] * weights[2] + codes[3] * weights[3];
+          // Unsigned: what does not fit wraps, as the vector instructions do; for signed ones it is undefined.
+          sums[r][n] = static_cast<std::int32_t>(static_cast<std::uint32_t>(sums[r][n]) + static_cast<std::uint32_t>(four));
         }
   }
 };
