@@ -59,7 +59,11 @@ def oip_models(model: ServedModel, *, max_candidates: int) -> dict[str, OipModel
 
 
 class OipModel:
-    """One of the two forms: its metadata, and inference requests to work and back."""
+    """One of the two forms: its metadata, and inference requests to work and back.
+
+    Attributes:
+        limits: most elements of each input, by name.
+    """
 
     def __init__(self, model: ServedModel, form: Literal["flat", "rank"], *, max_candidates: int) -> None:
         self._model = model
@@ -69,7 +73,7 @@ class OipModel:
         schema, tasks = model.schema, model.schema.task_names
         self._scorer = Scorer(schema)
         self._inputs = [spec for feature in schema.features for spec in self._input_specs(feature)]
-        self._limits = {name: limit for feature in schema.features for name, limit in self._limits_of(feature)}
+        self.limits = {name: limit for feature in schema.features for name, limit in self._limits_of(feature)}
         id_type = "INT64" if schema.item_id_dtype == "int64" else "BYTES"
         self._outputs = [
             {"name": "scores", "datatype": "FP32", "shape": [-1]},
@@ -78,7 +82,7 @@ class OipModel:
         if len(tasks) > 1:
             self._outputs += [{"name": f"scores.{task}", "datatype": "FP32", "shape": [-1]} for task in tasks]
         if form == "rank":
-            self._limits[_IDS] = max_candidates + _SLACK
+            self.limits[_IDS] = max_candidates + _SLACK
             self._inputs.insert(0, {"name": _IDS, "datatype": id_type, "shape": [-1]})
             self._outputs.insert(0, {"name": _IDS, "datatype": id_type, "shape": [-1]})
 
@@ -99,11 +103,25 @@ class OipModel:
             BadRequest: names the tensor that is wrong.
             PayloadTooLarge: too many rows.
         """
-        body, tensors = decode_infer(raw, header_bytes, self._limits)
+        body, tensors = decode_infer(raw, header_bytes, self.limits)
+        return self.accept(body, tensors, binary=header_bytes is not None, arrived_s=arrived_s, deadline_s=deadline_s)
+
+    def accept(
+        self, body: InferBody, tensors: Mapping[str, Tensor], *, binary: bool, arrived_s: float, deadline_s: float
+    ) -> Inference:
+        """Check and encode a request that is parsed.
+
+        Args:
+            tensors: the inputs of ``body``, each no larger than :attr:`limits` say.
+            binary: outputs are in binary, where the request does not say.
+
+        Raises:
+            BadRequest, PayloadTooLarge: as :meth:`prepare`.
+        """
         for feature in self._model.schema.features:
             if isinstance(feature, RaggedFeature):
                 refuse_incomplete(feature, tensors)
-        outputs = self._wanted(body, binary=header_bytes is not None)
+        outputs = self._wanted(body, binary=binary)
         request_id = None if body.id is UNSET else str(body.id)
         if self._form == "flat":
             work = self._flat(tensors, arrived_s, deadline_s)
@@ -113,6 +131,17 @@ class OipModel:
 
     def reply(self, inference: Inference, outcome: Outcome) -> tuple[bytes, int | None]:
         """The reply's body, and the length of its JSON part where binary tensors follow.
+
+        Raises:
+            BadRequest: the ranking has no finite value for a row.
+        """
+        head: dict[str, Any] = {"model_name": self.name, "model_version": self._model.version}
+        if inference.request_id is not None:
+            head["id"] = inference.request_id
+        return encode_outputs(head, self.outputs(inference, outcome))
+
+    def outputs(self, inference: Inference, outcome: Outcome) -> list[tuple[OutputSpec, str, np.ndarray | list[str]]]:
+        """The outputs that are wanted: spec, datatype and values of each (a list of strings for BYTES).
 
         Raises:
             BadRequest: the ranking has no finite value for a row.
@@ -129,10 +158,7 @@ class OipModel:
             values[_IDS] = ("BYTES", best) if is_text else ("INT64", np.array(best, np.int64))
         values |= {"scores": ("FP32", scores.ranking), "logits": ("FP32", logits if scores.tasks else logits[:, 0])}
         values |= {f"scores.{task}": ("FP32", of_task) for task, of_task in scores.tasks.items()}
-        head: dict[str, Any] = {"model_name": self.name, "model_version": self._model.version}
-        if inference.request_id is not None:
-            head["id"] = inference.request_id
-        return encode_outputs(head, [(spec, *values[spec.name]) for spec in inference.outputs])
+        return [(spec, *values[spec.name]) for spec in inference.outputs]
 
     def _flat(self, tensors: Mapping[str, Tensor], arrived_s: float, deadline_s: float) -> Work:
         schema = self._model.schema

@@ -19,7 +19,16 @@ from rankine.errors import BadRequest, PayloadTooLarge, did_you_mean
 from rankine.serving.inputs import MAX_STRING_CHARS
 from rankine.serving.protocols.json_keys import count_keys, refuse_duplicate_keys
 
-__all__ = ["InferBody", "OutputSpec", "Tensor", "decode_infer", "encode_outputs"]
+__all__ = [
+    "InferBody",
+    "InputTensor",
+    "OutputSpec",
+    "Tensor",
+    "TensorReader",
+    "as_binary",
+    "decode_infer",
+    "encode_outputs",
+]
 
 DTYPES: Mapping[str, str] = {
     "BOOL": "?", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8", "INT8": "i1", "INT16": "<i2",
@@ -36,7 +45,9 @@ _JSON_TYPES: Mapping[str | None, set[type]] = {None: {str}, "b": {bool}, "f": {i
 """Python types of JSON values by NumPy kind (None: strings); integers otherwise."""
 
 
-class _Input(msgspec.Struct, forbid_unknown_fields=True):
+class InputTensor(msgspec.Struct, forbid_unknown_fields=True):
+    """An input as a client describes it, and its values if those are JSON."""
+
     name: str
     shape: Annotated[list[_Size], Meta(max_length=_MAX_DEPTH)]
     datatype: str
@@ -52,7 +63,7 @@ class _Output(msgspec.Struct, forbid_unknown_fields=True):
 class InferBody(msgspec.Struct, forbid_unknown_fields=True):
     """The JSON part of an inference request."""
 
-    inputs: list[_Input]
+    inputs: list[InputTensor]
     id: str | UnsetType = UNSET
     outputs: list[_Output] | UnsetType = UNSET
     parameters: dict[str, Any] | UnsetType = UNSET
@@ -76,6 +87,57 @@ class OutputSpec:
     binary: bool
 
 
+class TensorReader:
+    """The tensors of one request, each checked before its values are decoded.
+
+    Args:
+        limits: most elements of each tensor that may be given, by name. A few bytes can announce millions of elements,
+            so that their number is checked before any is decoded.
+
+    Attributes:
+        tensors: what was read so far, by name.
+    """
+
+    def __init__(self, limits: Mapping[str, int]) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self._limits = limits
+        self._decoded = 0
+
+    def check(self, given: InputTensor, *, one_by_one: bool) -> None:
+        """Whether a tensor may be given, and is not too large.
+
+        Args:
+            one_by_one: its values are decoded one by one, as all but numbers in binary are.
+
+        Raises:
+            BadRequest: it is unknown, or was given already.
+            PayloadTooLarge: it has more elements than its limit, or all tensors together take too long to decode.
+        """
+        _check_size(given, self._limits)
+        if given.name in self.tensors:
+            raise BadRequest("the input is given twice", where=given.name)
+        self._decoded += math.prod(given.shape) if one_by_one else 0
+        if self._decoded > _MAX_DECODED:
+            hint = "Send numbers as binary tensors."
+            raise PayloadTooLarge("too many values in JSON and BYTES", where=given.name, got=self._decoded, hint=hint)
+
+    def add_binary(self, given: InputTensor, raw: bytes) -> None:
+        """Read a tensor from the binary extension's form, checked for whether it may be."""
+        self.check(given, one_by_one=given.datatype == "BYTES")
+        self.tensors[given.name] = _from_binary(given, raw)
+
+    def add_json(self, given: InputTensor) -> None:
+        """Read a tensor from its JSON, checked for whether it may be."""
+        self.check(given, one_by_one=True)
+        self.tensors[given.name] = _from_json(given)
+
+    def add_values(self, given: InputTensor, values: Sequence[Any]) -> None:
+        """Take a tensor's values, of Python's type of its datatype; checked for whether it may be."""
+        self.check(given, one_by_one=True)
+        _refuse_more(given, len(values))
+        self.tensors[given.name] = _from_values(given, values)
+
+
 _decoder = msgspec.json.Decoder(InferBody)
 
 
@@ -86,8 +148,7 @@ def decode_infer(
 
     Args:
         raw: the body: JSON, followed by binary tensors where ``header_bytes`` (the length of the JSON) is given.
-        limits: most elements of each tensor that may be given, by name. A few bytes can announce millions of elements,
-            so that their number is checked before any is decoded.
+        limits: most elements of each tensor, see :class:`TensorReader`.
 
     Raises:
         BadRequest: names what is malformed.
@@ -98,32 +159,24 @@ def decode_infer(
         raise BadRequest("is longer than the body", where=where, got=header_bytes, allowed=f"at most {len(raw)}")
     head = raw if header_bytes is None else raw[:header_bytes]
     body = _decode_head(head)
-    tensors: dict[str, Tensor] = {}
+    reader = TensorReader(limits)
     position = len(head)
-    decoded = 0
     for given in body.inputs:
-        _check_size(given, limits)
-        if given.name in tensors:
-            raise BadRequest("the input is given twice", where=given.name)
         size = None if given.parameters is UNSET else given.parameters.get("binary_data_size")
-        decoded += math.prod(given.shape) if size is None or given.datatype == "BYTES" else 0
-        if decoded > _MAX_DECODED:
-            hint = "Send numbers as binary tensors."
-            raise PayloadTooLarge("too many values in JSON and BYTES", where=given.name, got=decoded, hint=hint)
         if size is None:
-            tensors[given.name] = _from_json(given)
+            reader.add_json(given)
             continue
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(raw) - position:
             allowed = f"0..{len(raw) - position}, the bytes that are left in the body"
             raise BadRequest("has a wrong binary_data_size", where=given.name, got=repr(size), allowed=allowed)
-        tensors[given.name] = _from_binary(given, raw[position : position + size])
+        reader.add_binary(given, raw[position : position + size])
         position += size
     if position != len(raw):
         raise BadRequest("bytes are left over after the last tensor", where="body", got=len(raw) - position)
     # Data that became a tensor is flat or nested lists of scalars: there are no keys in it.
     data = [memoryview(given.data) for given in body.inputs if given.data is not UNSET]
     refuse_duplicate_keys(head, _keys_of(body), outside=data)
-    return body, tensors
+    return body, reader.tensors
 
 
 def encode_outputs(
@@ -141,7 +194,7 @@ def encode_outputs(
         shape = [len(values)] if isinstance(values, list) else list(values.shape)
         field: dict[str, Any] = {"name": spec.name, "datatype": datatype, "shape": shape}
         if spec.binary:
-            chunk = _to_binary(datatype, values)
+            chunk = as_binary(datatype, values)
             chunks.append(chunk)
             field["parameters"] = {"binary_data_size": len(chunk)}
         else:
@@ -163,7 +216,7 @@ def _decode_head(head: bytes) -> InferBody:
 
 def _keys_of(body: InferBody) -> int:
     """Keys of all objects in the JSON, each counted once an object."""
-    structs: list[InferBody | _Input | _Output] = [body, *body.inputs]
+    structs: list[InferBody | InputTensor | _Output] = [body, *body.inputs]
     structs += [] if body.outputs is UNSET else body.outputs
     keys = 0
     for struct in structs:
@@ -172,7 +225,7 @@ def _keys_of(body: InferBody) -> int:
     return keys
 
 
-def _check_size(given: _Input, limits: Mapping[str, int]) -> None:
+def _check_size(given: InputTensor, limits: Mapping[str, int]) -> None:
     limit = limits.get(given.name)
     if limit is None:
         raise BadRequest("unknown input", where=given.name, hint=did_you_mean(given.name, limits))
@@ -181,12 +234,12 @@ def _check_size(given: _Input, limits: Mapping[str, int]) -> None:
         raise PayloadTooLarge("too many values", where=given.name, got=count, allowed=f"at most {limit}")
 
 
-def _refuse_more(given: _Input, count: int) -> None:
+def _refuse_more(given: InputTensor, count: int) -> None:
     if count > math.prod(given.shape):
         raise _not_filled(given, "more values")
 
 
-def _from_json(given: _Input) -> Tensor:
+def _from_json(given: InputTensor) -> Tensor:
     if given.data is UNSET:
         raise BadRequest("has no data", where=given.name, hint="Give 'data', or 'binary_data_size' in 'parameters'.")
     raw = bytes(given.data)
@@ -199,24 +252,29 @@ def _from_json(given: _Input) -> Tensor:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"not valid JSON: {error}", where=given.name) from None
     flat = _flatten(data, given.name)
-    kinds = set(map(type, flat))
     dtype = _dtype_of(given)
-    number = None if dtype is None else np.dtype(dtype).kind
-    allowed = _JSON_TYPES.get(number, {int})
+    kinds = set(map(type, flat))
+    allowed = _JSON_TYPES.get(None if dtype is None else np.dtype(dtype).kind, {int})
     if kinds - allowed:
         got = ", ".join(sorted(kind.__name__ for kind in kinds - allowed))
         raise BadRequest("holds values of the wrong type", where=given.name, got=got, allowed=given.datatype)
+    return _from_values(given, flat)
+
+
+def _from_values(given: InputTensor, flat: Sequence[Any]) -> Tensor:
+    """A tensor from values of the right type."""
+    dtype = _dtype_of(given)
     if dtype is None:
         return _tensor(given, _strings(flat, given.name))
     try:
-        values = np.array(flat, np.float64 if number == "f" else object)
+        values = np.array(flat, np.float64 if np.dtype(dtype).kind == "f" else object)
         with np.errstate(over="ignore"):
             return _tensor(given, values.astype(dtype))
     except OverflowError:
         raise BadRequest("a value is out of the type's range", where=given.name, allowed=given.datatype) from None
 
 
-def _from_binary(given: _Input, raw: bytes) -> Tensor:
+def _from_binary(given: InputTensor, raw: bytes) -> Tensor:
     dtype = _dtype_of(given)
     if dtype is None:
         return _tensor(given, _strings(_split_bytes(given, raw), given.name))
@@ -225,17 +283,17 @@ def _from_binary(given: _Input, raw: bytes) -> Tensor:
     return _tensor(given, np.frombuffer(raw, dtype))
 
 
-def _tensor(given: _Input, values: np.ndarray) -> Tensor:
+def _tensor(given: InputTensor, values: np.ndarray) -> Tensor:
     if math.prod(given.shape) != len(values):
         raise _not_filled(given, f"{len(values)} values")
     return Tensor(given.name, given.datatype, tuple(given.shape), values)
 
 
-def _not_filled(given: _Input, found: str) -> BadRequest:
+def _not_filled(given: InputTensor, found: str) -> BadRequest:
     return BadRequest("data does not fill the shape", where=given.name, got=f"shape {given.shape}, but {found}")
 
 
-def _dtype_of(given: _Input) -> str | None:
+def _dtype_of(given: InputTensor) -> str | None:
     """NumPy's name of the datatype; None for BYTES."""
     if given.datatype == "BYTES":
         return None
@@ -259,7 +317,7 @@ def _flatten(data: Any, where: str) -> list[Any]:
     raise BadRequest("data must be a list, flat or evenly nested", where=where)
 
 
-def _split_bytes(given: _Input, raw: bytes) -> list[bytes]:
+def _split_bytes(given: InputTensor, raw: bytes) -> list[bytes]:
     """Elements of a BYTES tensor: each is preceded by its length, 4 bytes little-endian."""
     count = math.prod(given.shape)
     if count * _LENGTH_BYTES > len(raw):
@@ -291,7 +349,8 @@ def _strings(values: Sequence[str | bytes], where: str) -> np.ndarray:
     return texts
 
 
-def _to_binary(datatype: str, values: np.ndarray | list[str]) -> bytes:
+def as_binary(datatype: str, values: np.ndarray | list[str]) -> bytes:
+    """Values in the form of the binary tensor extension."""
     if isinstance(values, list):
         encoded = [value.encode() for value in values]
         return b"".join(len(value).to_bytes(4, "little") + value for value in encoded)
