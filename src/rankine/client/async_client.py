@@ -1,0 +1,123 @@
+"""The asynchronous client."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from random import Random
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote, urlsplit
+
+from rankine.client.body import Candidates, encode_body, header_value
+from rankine.client.call import Call
+from rankine.client.dispatch import Dispatcher
+from rankine.client.reply import RankReply
+from rankine.client.settings import ClientSettings
+from rankine.errors import UsageError
+
+__all__ = ["AsyncClient"]
+
+
+class AsyncClient:
+    """Ranks over several servers from one event loop; use as an asynchronous context manager, or close it.
+
+    Args:
+        servers: their URLs, such as ``http://10.0.0.1:8080``; all serve the same model.
+        settings: see :class:`~rankine.client.settings.ClientSettings`.
+        ssl_context: for ``https`` URLs: a private authority, or a certificate of the client's own.
+
+    Raises:
+        UsageError: there is no server, one is given twice, or one is no URL; or aiohttp is not installed.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[str],
+        settings: ClientSettings | None = None,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        from rankine.client.transport import Transport  # aiohttp is imported by who makes a client, not by who imports
+
+        self._settings = settings or ClientSettings()
+        self._transport = Transport(self._settings, ssl_context)
+        self._dispatcher = Dispatcher(_urls(servers), self._settings, self._transport, Random())
+        model = self._settings.model
+        self._path = f"/v1/models/{quote(model, safe='')}/rank" if model else "/v1/rank"
+        self._closed = False
+
+    async def rank(
+        self,
+        request: Mapping[str, Any],
+        candidates: Candidates,
+        *,
+        top_k: int | None = None,
+        deadline_s: float | None = None,
+        session: str | None = None,
+        tenant: str | None = None,
+        prior: Sequence[float] | None = None,
+        timings: bool = False,
+    ) -> RankReply:
+        """Rank ``candidates`` for one ``request``.
+
+        Args:
+            request: the request features by name.
+            candidates: item ids; or ``{"ids": [...], "features": {...}}``, with one value a candidate and feature.
+            top_k: how many to return; all if None.
+            deadline_s: from now; the settings' own if None. The servers are told what remains of it.
+            session: requests of one session go to one server as long as that is well.
+            tenant: on whose account it is.
+            prior: one score a candidate, from retrieval.
+            timings: ask for the server's own account of its time.
+
+        Raises:
+            UsageError: an argument cannot be sent, or the client is closed.
+            BadRequest: a server refused the request, and says where it is wrong.
+            DeadlineExceeded, RequestRefused, ServerUnreachable: see :meth:`~rankine.client.dispatch.Dispatcher.send`.
+        """
+        if self._closed:
+            raise UsageError("the client is closed")
+        begin_s = monotonic()
+        time_s = self._settings.deadline_s if deadline_s is None else deadline_s
+        if not (isfinite(time_s) and time_s > 0):
+            raise UsageError("must be a time from now", where="deadline_s", got=time_s, allowed="seconds above 0")
+        body, rows = encode_body(request, candidates, top_k=top_k, prior=prior, timings=timings)
+        headers = {"x-rankine-candidates": str(rows)}
+        if session is not None:
+            headers["x-rankine-session"] = header_value("session", session)
+        if tenant is not None:
+            headers["x-rankine-tenant"] = header_value("tenant", tenant)
+        allowance_s = self._settings.network_allowance_s
+        call = Call(self._path, body, rows, headers, session, begin_s, begin_s + time_s, allowance_s)
+        return await self._dispatcher.send(call)
+
+    async def close(self) -> None:
+        """Close all connections; requests that are under way fail."""
+        self._closed = True
+        await self._dispatcher.close()
+        await self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def _urls(servers: Sequence[str]) -> list[str]:
+    if isinstance(servers, str):
+        raise UsageError("must be a list of URLs", where="servers", got=servers, hint=f"Write ['{servers}'].")
+    urls = [server.rstrip("/") for server in servers]
+    if not urls:
+        raise UsageError("there is no server", where="servers", allowed="at least one URL")
+    for at, url in enumerate(urls):
+        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+            raise UsageError("is no URL of a server", where=f"servers[{at}]", got=url, allowed="http://host:port")
+        if url in urls[:at]:
+            raise UsageError("is given twice", where=f"servers[{at}]", got=url)
+    return urls
