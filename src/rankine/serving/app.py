@@ -27,13 +27,13 @@ from rankine.serving.pool import Pool, QueueRefused
 from rankine.serving.routes import Route, Routes
 from rankine.serving.work import Outcome, Work
 
-__all__ = ["App"]
+__all__ = ["CLIENT_GONE", "App"]
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 T = TypeVar("T")
 _INLINE_BYTES = 32 << 10
 _SMALL_REPLY_ROWS = 2_000
-_CLIENT_GONE = 499
+CLIENT_GONE = 499
 """Status under which requests are counted whose client left; nothing is sent (as nginx has it)."""
 
 
@@ -71,7 +71,7 @@ class App:
         headers = dict(scope["headers"])
         presence = scope.get("extensions", {}).get(PRESENCE)
         request = Request(
-            self._request_id(headers),
+            self.request_id(headers),
             scope["method"],
             scope["path"],
             scope["query_string"],
@@ -80,20 +80,10 @@ class App:
             presence,
         )
         label, reply = await self._answer(request, receive)
-        status = _CLIENT_GONE if reply is None else reply.status
+        status = CLIENT_GONE if reply is None else reply.status
         if reply is not None:
             await self._send(request, reply, send)
-        self.metrics.answered(label, status, perf_counter() - arrived_s)
-        if self.config.log_requests:
-            fields = {
-                "request_id": request.id,
-                "method": request.method,
-                "path": request.path,
-                "status": status,
-                "ms": round(1000 * (perf_counter() - arrived_s), 3),
-            }
-            fields |= {key: headers[name].decode("latin-1") for key, name in _LOGGED.items() if name in headers}
-            LOGGER.info("request", extra={"fields": fields})
+        self.finish(request, label, status)
 
     @property
     def ready(self) -> bool:
@@ -123,14 +113,44 @@ class App:
             raise UnsupportedMedia("unknown media type", where="header content-type", got=got, allowed=allowed)
         encoding = encoding_of(request.headers)
         body = await read_body(request.headers, receive, self.config.max_body_bytes)
-        if encoding == "identity" and len(body) <= _INLINE_BYTES:
-            return prepare(body)
+        if encoding == "identity":
+            return await self.decode(len(body), lambda: prepare(body))
         most = self.config.max_decompressed_bytes
         return await self.in_thread(lambda: prepare(decompress(body, encoding, most)))
+
+    async def decode(self, size_bytes: int, prepare: Callable[[], T]) -> T:
+        """``prepare``, which reads so many bytes, called here if it is quick, else in a thread."""
+        return prepare() if size_bytes <= _INLINE_BYTES else await self.in_thread(prepare)
 
     async def render(self, rows: int, encode: Callable[[], T]) -> T:
         """``encode`` called here if it is quick, else in a thread."""
         return encode() if rows <= _SMALL_REPLY_ROWS else await self.in_thread(encode)
+
+    def finish(self, request: Request, label: str, status: int) -> None:
+        """Count a request that is over, and log it where that is asked for; ``status`` as HTTP has it."""
+        seconds = perf_counter() - request.arrived_s
+        self.metrics.answered(label, status, seconds)
+        if self.config.log_requests:
+            fields = {
+                "request_id": request.id,
+                "method": request.method,
+                "path": request.path,
+                "status": status,
+                "ms": round(1000 * seconds, 3),
+            }
+            given = request.headers
+            fields |= {key: given[name].decode("latin-1") for key, name in _LOGGED.items() if name in given}
+            LOGGER.info("request", extra={"fields": fields})
+
+    def explain(self, request: Request, error: Exception) -> RankineError:
+        """What a client is told of an error; what it need not know is in the log."""
+        if not isinstance(error, RankineError):  # one request must not end the server; the log has it whole
+            fields = {"request_id": request.id, "path": request.path}
+            LOGGER.error("internal error", exc_info=error, extra={"fields": fields})
+            return RankineError("internal error", hint="The server's log has the details under this request id.")
+        if error.http_status >= 500 and not isinstance(error, CapacityExceeded | DeadlineExceeded):
+            LOGGER.warning("request failed", extra={"fields": {"request_id": request.id, "error": str(error)}})
+        return error
 
     def close(self) -> None:
         self._threads.shutdown(wait=True)
@@ -145,14 +165,9 @@ class App:
             return label, await route.handle(request, receive)
         except ClientGone:
             return label, None
-        except RankineError as error:
-            if error.http_status >= 500 and not isinstance(error, CapacityExceeded | DeadlineExceeded):
-                LOGGER.warning("request failed", extra={"fields": {"request_id": request.id, "error": str(error)}})
-            return label, error_reply(error, request.id, plain=protocol == "oip", headers=_headers_of(error))
-        except Exception:  # noqa: BLE001  one request must not end the server; the log has it whole
-            LOGGER.exception("internal error", extra={"fields": {"request_id": request.id, "path": request.path}})
-            hidden = RankineError("internal error", hint="The server's log has the details under this request id.")
-            return label, error_reply(hidden, request.id, plain=protocol == "oip")
+        except Exception as error:  # noqa: BLE001  explained, and logged where it is our own
+            told = self.explain(request, error)
+            return label, error_reply(told, request.id, plain=protocol == "oip", headers=_headers_of(told))
 
     async def _send(self, request: Request, reply: Reply, send: Send) -> None:
         headers = [
@@ -167,7 +182,7 @@ class App:
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
 
-    def _request_id(self, headers: Mapping[bytes, bytes]) -> str:
+    def request_id(self, headers: Mapping[bytes, bytes]) -> str:
         """The client's ``x-request-id`` where it is a short plain word, else one of our own."""
         given = headers.get(b"x-request-id", b"")
         if 0 < len(given) <= 128 and given.isascii() and given.decode("ascii").isprintable():
