@@ -8,7 +8,7 @@ namespace {
 
 constexpr std::size_t kAlignment = 64;
 constexpr std::size_t kBlock = 24;  // rows: whole blocks of every kernel
-constexpr std::size_t kArenaBytes = 384 << 10;
+constexpr std::size_t kArenaBytes = 704 << 10;
 constexpr std::size_t kMostTileRows = 480;
 
 // What one operation needs of where it runs.
