@@ -33,7 +33,7 @@ class Tile {
   std::size_t capacity_;
 };
 
-// The rows that a tile of a program should have: whole blocks of the kernels, in about two thirds of a megabyte of second cache.
+// The rows that a tile of a program should have: whole blocks of the kernels, whose values fit the second cache.
 std::size_t tile_rows(const Program& program);
 
 // All operations on the first `rows` rows of the tile, whose inputs are filled; rows <= tile.capacity().  Layers fetch
