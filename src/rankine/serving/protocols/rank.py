@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec import UNSET
 
 from rankine.errors import BadRequest, PayloadTooLarge
 from rankine.models.columns import Columns
 from rankine.serving.inputs import ids_array
 from rankine.serving.items import Items
 from rankine.serving.model import ServedModel, generation_of
-from rankine.serving.protocols.rank_body import BodyDecoder
+from rankine.serving.protocols.rank_body import BodyDecoder, RankBody
 from rankine.serving.protocols.rank_encode import Given, RequestEncoder, encode_given
 from rankine.serving.scores import Scorer
 from rankine.serving.work import Outcome, Work
@@ -59,25 +59,40 @@ class RankProtocol:
             BadRequest: names the field that is wrong.
             PayloadTooLarge: too many candidates.
         """
-        begin = perf_counter()
-        body, given, features = self._decoder.decode(raw)
-        ids: list[Any] = body.candidates.ids
+        begin_s = perf_counter()
+        return self.accept(
+            self._decoder.decode(raw), arrived_s=arrived_s, deadline_s=deadline_s, announced=announced, begin_s=begin_s
+        )
+
+    def accept(
+        self, body: RankBody, *, arrived_s: float, deadline_s: float, announced: int | None, begin_s: float
+    ) -> Ranking:
+        """Check and encode a body that is parsed, which began at ``begin_s``.
+
+        Raises:
+            BadRequest, PayloadTooLarge: as :meth:`prepare`.
+        """
+        ids, features = body.ids, body.features
         rows = self._check_count(len(ids), announced)
-        if body.candidates.prior is not UNSET:
-            _check_length(body.candidates.prior, rows, "candidates.prior")
+        if body.prior is not None:
+            _check_length(body.prior, rows, "candidates.prior")
         for name, values in features.items():
             _check_length(values, rows, f"candidates.features.{name}")
-        request = self._request.encode(given)
+        request = self._request.encode(body.request)
         pair = encode_given(self._model.transforms, self._schema.row_features, features, rows, "candidates.features")
         known = ids_array(ids, self._schema.item_id_dtype, "candidates.ids")
         held = self._model.items  # once: the catalog may move on while this request is prepared
         items, item_index = self._items(held, ids, known, features)
         work = Work(request, pair, items, np.zeros(rows, np.int32), item_index, 1, arrived_s, deadline_s)
-        top_k = rows if body.top_k is UNSET else min(int(body.top_k), rows)
-        return Ranking(work, ids, generation_of(held), top_k, body.timings is True, perf_counter() - begin)
+        top_k = rows if body.top_k is None else min(body.top_k, rows)
+        return Ranking(work, ids, generation_of(held), top_k, body.timings, perf_counter() - begin_s)
 
     def reply(self, ranking: Ranking, outcome: Outcome, request_id: str) -> bytes:
-        """The JSON reply: ``top_k`` ids and scores, best first; with several tasks also the scores of each.
+        """The JSON reply; see :meth:`answer`."""
+        return self._encode_reply(self.answer(ranking, outcome, request_id))
+
+    def answer(self, ranking: Ranking, outcome: Outcome, request_id: str) -> dict[str, Any]:
+        """The reply's fields: ``top_k`` ids and scores, best first; with several tasks also the scores of each.
 
         Raises:
             BadRequest: the ranking has no finite value for a candidate.
@@ -104,7 +119,7 @@ class RankProtocol:
                 "batch_requests": outcome.batch_requests,
                 "reason": outcome.reason,
             }
-        return self._encode_reply(reply)
+        return reply
 
     def _check_count(self, rows: int, announced: int | None) -> int:
         where = "candidates.ids"
@@ -132,7 +147,7 @@ class RankProtocol:
         return items, np.arange(len(ids), dtype=np.int32)
 
 
-def _check_length(values: list[Any], rows: int, where: str) -> None:
+def _check_length(values: Sequence[Any], rows: int, where: str) -> None:
     if len(values) != rows:
         allowed = f"{rows}, as there are ids"
         raise BadRequest("must have one value a candidate", where=where, got=len(values), allowed=allowed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
@@ -15,11 +16,32 @@ from rankine.serving.inputs import INT64, TEXT, WeightedList, type_of
 from rankine.serving.protocols.json_keys import refuse_duplicate_keys
 from rankine.serving.protocols.rank_encode import Given
 
-__all__ = ["BodyDecoder"]
+__all__ = ["BodyDecoder", "RankBody"]
 
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
 _LIST = frozenset((list,))
 _FIELD = re.compile(r"field `(?P<name>[^`]*)`")
+
+
+@dataclass(frozen=True, slots=True)
+class RankBody:
+    """What a client asks to be ranked, in whichever protocol it came.
+
+    Attributes:
+        ids: of the items, int or str as the schema says.
+        request: values of request features by name, of those that were given.
+        features: a value for each candidate, of row and item features by name, of those that were given.
+        prior: scores from retrieval, one a candidate.
+        top_k: how many are wanted; all if None.
+        timings: the reply tells what took how long.
+    """
+
+    ids: list[Any]
+    request: Given
+    features: Given
+    prior: Sequence[float] | None = None
+    top_k: int | None = None
+    timings: bool = False
 
 
 class BodyDecoder:
@@ -60,8 +82,8 @@ class BodyDecoder:
             "candidates.features": self._row_names,
         }
 
-    def decode(self, raw: bytes) -> tuple[Any, Given, Given]:
-        """The decoded body, and the request's and the candidates' features that were given.
+    def decode(self, raw: bytes) -> RankBody:
+        """The body of JSON text.
 
         Raises:
             BadRequest: not JSON, a key is unknown, missing or given twice, or a value has the wrong type.
@@ -82,7 +104,12 @@ class BodyDecoder:
             keys += _weighted_keys(features.get(name, ()))
         if raw.count(b":") != keys:  # a key came twice, or a string holds a colon; that takes a look
             refuse_duplicate_keys(raw, keys)
-        return body, request, features
+        return RankBody(
+            chosen.ids, request, features,
+            None if chosen.prior is UNSET else chosen.prior,
+            None if body.top_k is UNSET else int(body.top_k),
+            body.timings is True,
+        )  # fmt: skip
 
     def _as_bad_request(self, text: str) -> BadRequest:
         """msgspec's finding as our error: same facts, with the field's full path and a suggestion."""
