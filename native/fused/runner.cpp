@@ -36,6 +36,7 @@ struct Runner::Lane {
       : tile(*runner.candidate_.program, runner.tile_rows_), numbers(std::max(runner.tile_rows_, kRequestTile)),
         scratch(runner.scratch_) {
     if (runner.request_.program != nullptr) request_tile.emplace_back(*runner.request_.program, kRequestTile);
+    rows_ahead.reserve(runner.tile_rows_);
   }
 
   Tile tile;
@@ -171,13 +172,14 @@ Outcome Runner::run_rows(Lane& lane, const Batch& batch, float* out, Profile* pr
     return first_failure;
   }
   const std::thread::id caller = std::this_thread::get_id();
-  pool_->run([&] {
+  const auto share = [&] {
     if (std::this_thread::get_id() == caller) return work(lane);
     if (next.load() >= tiles) return;
     auto own = take();
     work(*own);
     give(std::move(own));
-  });
+  };
+  pool_->run(std::cref(share));  // a function of a reference needs no memory of its own
   return first_failure;
 }
 

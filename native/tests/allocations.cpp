@@ -30,7 +30,7 @@ void* guarded(std::size_t size) {
   for (Made& one : made) {
     if (one.array != nullptr) continue;
     auto* memory = new (one.memory) Guarded(size);
-    return one.array = memory->bytes(size, Side::kEnd);
+    return one.array = memory->bytes(size, Edge::kEnd);
   }
   throw std::bad_alloc();
 }

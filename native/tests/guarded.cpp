@@ -26,9 +26,9 @@ Guarded::Guarded(std::size_t most_bytes)
 
 Guarded::~Guarded() { munmap(memory_ - page_bytes(), size_ + 2 * page_bytes()); }
 
-std::byte* Guarded::bytes(std::size_t count, Side side) const {
+std::byte* Guarded::bytes(std::size_t count, Edge edge) const {
   if (count > size_) throw std::bad_alloc();
-  return side == Side::kStart ? memory_ : memory_ + size_ - count;
+  return edge == Edge::kStart ? memory_ : memory_ + size_ - count;
 }
 
 }  // namespace rankine::tests

@@ -8,8 +8,8 @@
 namespace rankine::tests {
 
 // Where in its memory an array lies: right behind the first forbidden page, or right before the second.
-enum class Side { kStart, kEnd };
-constexpr Side kSides[] = {Side::kStart, Side::kEnd};
+enum class Edge { kStart, kEnd };
+constexpr Edge kEdges[] = {Edge::kStart, Edge::kEnd};
 
 class Guarded {
  public:
@@ -18,17 +18,17 @@ class Guarded {
   Guarded(const Guarded&) = delete;
   Guarded& operator=(const Guarded&) = delete;
 
-  std::byte* bytes(std::size_t count, Side side) const;
+  std::byte* bytes(std::size_t count, Edge edge) const;
 
   // An array of so many elements that is uninitialized; the one before is gone.
   template <class T>
-  T* place(std::size_t count, Side side) const {
-    return reinterpret_cast<T*>(bytes(count * sizeof(T), side));
+  T* place(std::size_t count, Edge edge) const {
+    return reinterpret_cast<T*>(bytes(count * sizeof(T), edge));
   }
 
   template <class T>
-  T* copy(const T* from, std::size_t count, Side side) const {
-    T* to = place<T>(count, side);
+  T* copy(const T* from, std::size_t count, Edge edge) const {
+    T* to = place<T>(count, edge);
     if (count != 0) std::memcpy(to, from, count * sizeof(T));
     return to;
   }

@@ -86,11 +86,11 @@ TEST(unary_kernels_equal_double_precision_when_counts_and_strides_vary) {
       for (std::size_t step : {0, 1, 3})
         for (std::size_t out_step : {1, 2}) {
           Random random(static_cast<std::uint32_t>(kind * 977 + count));
-          const Side side = kSides[count % 2];
+          const Edge edge = kEdges[count % 2];
           const auto given = numbers(random, extent(count, step));
-          const float* a = from.copy(given.data(), given.size(), side);
+          const float* a = from.copy(given.data(), given.size(), edge);
           for (const Kernels* kernels : all_kernels()) {
-            float* out = to.place<float>(extent(count, out_step), side);
+            float* out = to.place<float>(extent(count, out_step), edge);
             kernels->unary(kind, a, step, 0.25f, 0.75f, out, out_step, count);
             for (std::size_t i = 0; i < count; ++i) {
               const double expected = kUnaries[kind](a[i * step], 0.25f, 0.75f);
@@ -108,13 +108,13 @@ TEST(binary_kernels_equal_double_precision_when_counts_and_strides_vary) {
       for (std::size_t a_step : {0, 1, 2})
         for (std::size_t b_step : {0, 1, 3}) {
           Random random(static_cast<std::uint32_t>(kind * 977 + count));
-          const Side side = kSides[count % 2];
+          const Edge edge = kEdges[count % 2];
           const auto first = numbers(random, extent(count, a_step)), second = numbers(random, extent(count, b_step));
-          const float* a = left.copy(first.data(), first.size(), side);
-          const float* b = right.copy(second.data(), second.size(), side);
+          const float* a = left.copy(first.data(), first.size(), edge);
+          const float* b = right.copy(second.data(), second.size(), edge);
           for (const Kernels* kernels : all_kernels()) {
             const std::size_t out_step = a_step == 2 ? 2 : 1;
-            float* out = to.place<float>(extent(count, out_step), side);
+            float* out = to.place<float>(extent(count, out_step), edge);
             kernels->binary(kind, a, a_step, b, b_step, out, out_step, count);
             for (std::size_t i = 0; i < count; ++i) {
               const double expected = kBinaries[kind](a[i * a_step], b[i * b_step]);
@@ -150,7 +150,7 @@ TEST(reductions_equal_double_precision_when_counts_and_strides_vary) {
     for (std::size_t stride : {0, 1, 3}) {
       Random random(static_cast<std::uint32_t>(count));
       const auto given = random.floats(extent(count, stride), -1.5f, 1.5f);
-      const float* a = from.copy(given.data(), given.size(), kSides[count % 2]);
+      const float* a = from.copy(given.data(), given.size(), kEdges[count % 2]);
       double sum = 0, squares = 0, product = 1, largest = a[0], smallest = a[0];
       for (std::size_t i = 0; i < count; ++i) {
         const double value = a[i * stride];
@@ -176,7 +176,7 @@ TEST(softmax_equals_double_precision_when_counts_vary) {
     for (bool logarithm : {false, true})
       for (const Kernels* kernels : all_kernels()) {
         const auto given = Random(static_cast<std::uint32_t>(count)).floats(count, -30, 30);
-        float* values = memory.copy(given.data(), count, kSides[count % 2]);
+        float* values = memory.copy(given.data(), count, kEdges[count % 2]);
         kernels->softmax(values, count, logarithm);
         double total = 0;
         for (float value : given) total += std::exp(static_cast<double>(value));
@@ -191,21 +191,21 @@ TEST(roundings_are_equal_to_the_bit_when_numbers_are_any) {
   constexpr std::size_t kRows = 3, kGap = 2;
   const Guarded from(kMostBytes), factors(kMostBytes), to(kMostBytes), back(kMostBytes);
   for (std::size_t columns = 1; columns <= 130; ++columns)
-    for (Side side : kSides) {
+    for (Edge edge : kEdges) {
       Random random(static_cast<std::uint32_t>(columns));
       const std::size_t stride = columns + kGap, count = (kRows - 1) * stride + columns;
       auto given = random.floats(count, -4, 4);
       given[random.below(count)] = std::numeric_limits<float>::quiet_NaN();
       given[random.below(count)] = 1e30f;
       const auto steps = random.floats(round_up(columns, kLanes), 1, 90);
-      const float* values = from.copy(given.data(), count, side);
-      const float* quant = factors.copy(steps.data(), steps.size(), side);
+      const float* values = from.copy(given.data(), count, edge);
+      const float* quant = factors.copy(steps.data(), steps.size(), edge);
       const float zero = static_cast<float>(random.below(256));
       for (const Kernels* kernels : all_kernels()) {
-        std::uint8_t* codes = to.place<std::uint8_t>(count, side);
+        std::uint8_t* codes = to.place<std::uint8_t>(count, edge);
         std::fill(codes, codes + count, 77);
         kernels->quantize(values, stride, quant, zero, kRows, columns, codes, stride);
-        float* floats = back.place<float>(count, side);
+        float* floats = back.place<float>(count, edge);
         kernels->dequantize(codes, stride, zero, 0.5f, kRows, columns, floats, stride);
         for (std::size_t i = 0; i < count; ++i) {
           const std::size_t n = i % stride;

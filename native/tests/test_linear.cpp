@@ -61,12 +61,12 @@ struct Operand {
   const float* values = nullptr;
   std::size_t stride = 0;
 
-  void fill(Random& random, Rowwise form, const Shape& shape, Side side) {
+  void fill(Random& random, Rowwise form, const Shape& shape, Edge edge) {
     values = nullptr;
     if (form == Rowwise::kNone) return;
     stride = form == Rowwise::kEachRow ? shape.columns + kGap : 0;
     const std::size_t count = (shape.rows - 1) * stride + shape.columns;
-    values = memory.copy(random.floats(count, -1.5f, 1.5f).data(), count, side);
+    values = memory.copy(random.floats(count, -1.5f, 1.5f).data(), count, edge);
   }
   float at(std::size_t row, std::size_t n) const { return values[row * stride + n]; }
 };
@@ -84,13 +84,13 @@ class Layer {
   using In = std::conditional_t<kInteger, std::uint8_t, float>;
   using Weight = std::conditional_t<kInteger, std::int8_t, float>;
 
-  void check(const Shape& shape, const Combination& combination, Side side, std::uint32_t seed) {
+  void check(const Shape& shape, const Combination& combination, Edge edge, std::uint32_t seed) {
     shape_ = shape;
     given_ = combination;
-    prepare(side, seed);
+    prepare(edge, seed);
     for (const Kernels* kernels : all_kernels()) {
-      call_.epilogue.out = given_.out ? fresh(out_, kUntouched, side) : nullptr;
-      call_.epilogue.codes = given_.codes ? fresh(codes_, kUntouchedCode, side) : nullptr;
+      call_.epilogue.out = given_.out ? fresh(out_, kUntouched, edge) : nullptr;
+      call_.epilogue.codes = given_.codes ? fresh(codes_, kUntouchedCode, edge) : nullptr;
       (kInteger ? kernels->linear_int8 : kernels->linear_float32)(call_);
       compare(kernels->name);
     }
@@ -98,27 +98,27 @@ class Layer {
 
  private:
   template <class T>
-  T* fresh(const Guarded& memory, T value, Side side) const {
+  T* fresh(const Guarded& memory, T value, Edge edge) const {
     const std::size_t count = (shape_.rows - 1) * (shape_.columns + kGap) + shape_.columns;
-    T* found = memory.place<T>(count, side);
+    T* found = memory.place<T>(count, edge);
     std::fill(found, found + count, value);
     return found;
   }
 
   template <class T>
-  const T* of_columns(const Guarded& memory, const std::vector<T>& values, Side side) const {
+  const T* of_columns(const Guarded& memory, const std::vector<T>& values, Edge edge) const {
     std::vector<T> padded(values);
     padded.resize(round_up(shape_.columns, kLanes));
-    return memory.copy(padded.data(), padded.size(), side);
+    return memory.copy(padded.data(), padded.size(), edge);
   }
 
-  void prepare(Side side, std::uint32_t seed) {
+  void prepare(Edge edge, std::uint32_t seed) {
     Random random(seed);
     const std::size_t width = shape_.width, columns = shape_.columns;
     stride_ = width + kGap;
     // Integers are read in fours: up to three beyond the last row.
     const std::size_t count = (shape_.rows - 1) * stride_ + (kInteger ? round_up(width, 4) : width);
-    In* in = in_memory_.place<In>(count, side);
+    In* in = in_memory_.place<In>(count, edge);
     for (std::size_t i = 0; i < count; ++i) in[i] = kInteger ? In(random.below(256)) : In(random.between(-1, 1));
     in_ = in;
     weights_.resize(width * columns);
@@ -128,24 +128,24 @@ class Layer {
     call_ = {};
     call_.in = in_;
     call_.in_stride = stride_;
-    call_.weights = packed_memory_.copy(panels.data(), panels.size(), side);
+    call_.weights = packed_memory_.copy(panels.data(), panels.size(), edge);
     call_.rows = shape_.rows;
     call_.width = width;
     call_.columns = columns;
-    prepare_narrow(side);
-    prepare_epilogue(random, side);
+    prepare_narrow(edge);
+    prepare_epilogue(random, edge);
   }
 
   // What the loader makes of few columns.
-  void prepare_narrow(Side side) {
+  void prepare_narrow(Edge edge) {
     if (kInteger || shape_.columns > 4) return;
     std::vector<float> turned;
     for (std::size_t n = 0; n < shape_.columns; ++n)
       for (std::size_t k = 0; k < shape_.width; ++k) turned.push_back(weights_[k * shape_.columns + n]);
-    call_.narrow = narrow_memory_.copy(turned.data(), turned.size(), side);
+    call_.narrow = narrow_memory_.copy(turned.data(), turned.size(), edge);
   }
 
-  void prepare_epilogue(Random& random, Side side) {
+  void prepare_epilogue(Random& random, Edge edge) {
     const std::size_t columns = shape_.columns;
     Epilogue& e = call_.epilogue;
     zero_ = static_cast<float>(random.below(256));
@@ -155,33 +155,33 @@ class Layer {
     quant_ = random.floats(columns, 5, 120);
     correction_.resize(columns);
     for (std::int32_t& value : correction_) value = static_cast<std::int32_t>(random.next() >> 12) - (1 << 19);
-    if (kInteger) e.correction = of_columns(correction_memory_, correction_, side);
-    if (kInteger) e.scale = of_columns(scale_memory_, scale_, side);
-    if (given_.bias) e.bias = of_columns(bias_memory_, bias_, side);
+    if (kInteger) e.correction = of_columns(correction_memory_, correction_, edge);
+    if (kInteger) e.scale = of_columns(scale_memory_, scale_, edge);
+    if (given_.bias) e.bias = of_columns(bias_memory_, bias_, edge);
     e.relu = given_.activation == Activation::kRelu;
-    if (given_.activation == Activation::kPrelu) e.slope = of_columns(slope_memory_, slope_, side);
-    if (given_.codes) e.quant = of_columns(quant_memory_, quant_, side);
+    if (given_.activation == Activation::kPrelu) e.slope = of_columns(slope_memory_, slope_, edge);
+    if (given_.codes) e.quant = of_columns(quant_memory_, quant_, edge);
     e.zero = zero_;
-    addend_.fill(random, given_.addend, shape_, side);
-    factor_.fill(random, given_.factor, shape_, side);
-    added_.fill(random, given_.added, shape_, side);
+    addend_.fill(random, given_.addend, shape_, edge);
+    factor_.fill(random, given_.factor, shape_, edge);
+    added_.fill(random, given_.added, shape_, edge);
     e.addend = addend_.values, e.addend_stride = addend_.stride;
     e.factor = factor_.values, e.factor_stride = factor_.stride;
     e.added = added_.values, e.added_stride = added_.stride;
     e.out_stride = e.codes_stride = columns + kGap;
-    if (kInteger && given_.codes_only()) prepare_codes(side);
+    if (kInteger && given_.codes_only()) prepare_codes(edge);
   }
 
   // What the loader makes of a layer that gives nothing but codes.
-  void prepare_codes(Side side) {
+  void prepare_codes(Edge edge) {
     code_scale_.resize(shape_.columns);
     code_bias_.resize(shape_.columns);
     for (std::size_t n = 0; n < shape_.columns; ++n) {
       code_scale_[n] = scale_[n] * quant_[n];
       code_bias_[n] = given_.bias ? bias_[n] * quant_[n] : 0.0f;
     }
-    call_.epilogue.code_scale = of_columns(code_scale_memory_, code_scale_, side);
-    call_.epilogue.code_bias = of_columns(code_bias_memory_, code_bias_, side);
+    call_.epilogue.code_scale = of_columns(code_scale_memory_, code_scale_, edge);
+    call_.epilogue.code_bias = of_columns(code_bias_memory_, code_bias_, edge);
   }
 
   void compare(const char* name) const {
@@ -278,7 +278,7 @@ void check_shapes() {
   for (std::size_t rows = 1; rows <= 25; ++rows)
     for (std::size_t columns = 1; columns <= 130; ++columns, ++turn)
       layer->check({rows, kWidths[turn % std::size(kWidths)], columns}, combinations[turn * 7 % combinations.size()],
-                   kSides[(turn / 2 + columns) % 2], turn);
+                   kEdges[(turn / 2 + columns) % 2], turn);
 }
 
 template <bool kInteger>
@@ -287,7 +287,7 @@ void check_combinations() {
   std::uint32_t turn = 1;
   for (const Combination& combination : all_combinations())
     for (const Shape& shape : {Shape{1, 9, 1}, Shape{7, 6, 3}, Shape{6, 5, 37}, Shape{13, 3, 64}, Shape{2, 7, 79}})
-      for (Side side : kSides) layer->check(shape, combination, side, ++turn);
+      for (Edge edge : kEdges) layer->check(shape, combination, edge, ++turn);
 }
 
 }  // namespace

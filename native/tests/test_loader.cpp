@@ -47,7 +47,7 @@ struct Tally {
 
 // Loads the file and, where it is small, runs it; constants and tile end at forbidden pages.
 void load_and_run(const std::vector<std::byte>& bytes, const Guarded& memory, Tally& tally) {
-  const std::byte* file = memory.copy(bytes.data(), bytes.size(), Side::kEnd);
+  const std::byte* file = memory.copy(bytes.data(), bytes.size(), Edge::kEnd);
   std::unique_ptr<const Program> program;
   try {
     program = std::make_unique<const Program>(file, bytes.size());
@@ -183,7 +183,7 @@ TEST(programs_are_refused_when_cut_at_any_byte_or_longer) {
     const auto bytes = file.bytes();
     const Guarded memory(bytes.size());
     for (std::size_t size = 0; size < bytes.size(); ++size)
-      CHECK(!refusal(memory.copy(bytes.data(), size, Side::kEnd), size).empty(), file.name << " of " << size << " bytes");
+      CHECK(!refusal(memory.copy(bytes.data(), size, Edge::kEnd), size).empty(), file.name << " of " << size << " bytes");
     auto longer = bytes;
     longer.push_back(std::byte{0});
     CHECK(!refusal(longer.data(), longer.size()).empty(), file.name << " with a byte more");

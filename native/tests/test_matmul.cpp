@@ -35,15 +35,15 @@ TEST(matmul_equals_double_precision_when_shapes_and_strides_vary) {
       for (std::size_t n : {1, 4, 5, 16, 50, 64, 65, 130})
         for (int forms = 0; forms < 8; ++forms, ++turn) {
           Random random(turn);
-          const Side side = kSides[turn / 8 % 2];
+          const Edge edge = kEdges[turn / 8 % 2];
           const Strides a = strides_of(forms & 1, m, k), b = strides_of(forms >> 1 & 1, k, n), o = strides_of(forms >> 2, m, n);
           const auto first = random.floats(a.extent(m, k), -1, 1), second = random.floats(b.extent(k, n), -1, 1);
-          const float* x = left.copy(first.data(), first.size(), side);
-          const float* y = right.copy(second.data(), second.size(), side);
+          const float* x = left.copy(first.data(), first.size(), edge);
+          const float* y = right.copy(second.data(), second.size(), edge);
           for (const Kernels* kernels : all_kernels()) {
-            float* out = to.place<float>(o.extent(m, n), side);
+            float* out = to.place<float>(o.extent(m, n), edge);
             std::fill(out, out + o.extent(m, n), 99.0f);
-            float* scratch = work.place<float>((kPanel + 16) * k, side);
+            float* scratch = work.place<float>((kPanel + 16) * k, edge);
             kernels->matmul({x, y, out, m, k, n, a.row, a.column, b.row, b.column, o.row, o.column, scratch});
             for (std::size_t i = 0; i < m; ++i)
               for (std::size_t j = 0; j < n; ++j) {

@@ -29,7 +29,7 @@ TEST(programs_give_the_same_on_every_instruction_set_and_touch_nothing_else) {
   for (const ProgramFile& file : example_programs()) {
     const auto bytes = file.bytes();
     const Guarded memory(bytes.size());
-    const fused::Program program(memory.copy(bytes.data(), bytes.size(), Side::kEnd), bytes.size());
+    const fused::Program program(memory.copy(bytes.data(), bytes.size(), Edge::kEnd), bytes.size());
     for (std::size_t rows = 1; rows <= 25; ++rows) {
       const GuardedArrays guarded;
       const auto expected = run_tile(program, fused::portable_kernels(), rows, 3);

@@ -29,10 +29,10 @@ struct Cell {
       bytes.push_back(static_cast<std::uint8_t>(random.below(256)));
     }
   }
-  const void* place(const Guarded& memory, Cells kind, Side side) const {
-    if (kind == Cells::kFloat32) return memory.copy(floats.data(), floats.size(), side);
-    if (kind == Cells::kFloat16) return memory.copy(halves.data(), halves.size(), side);
-    return memory.copy(bytes.data(), bytes.size(), side);
+  const void* place(const Guarded& memory, Cells kind, Edge edge) const {
+    if (kind == Cells::kFloat32) return memory.copy(floats.data(), floats.size(), edge);
+    if (kind == Cells::kFloat16) return memory.copy(halves.data(), halves.size(), edge);
+    return memory.copy(bytes.data(), bytes.size(), edge);
   }
   float value(Cells kind, std::size_t i, float scale, float bias) const {
     if (kind == Cells::kFloat32) return floats[i];
@@ -48,17 +48,17 @@ TEST(stored_rows_are_equal_to_the_bit_when_kinds_and_columns_vary) {
   for (Cells kind : kKinds)
     for (bool added : {false, true})
       for (std::size_t columns = 1; columns <= 130; ++columns)
-        for (Side side : kSides) {
+        for (Edge edge : kEdges) {
           Random random(static_cast<std::uint32_t>(columns));
           const Cell cells(random, columns);
           const auto other = random.floats(columns, -1, 1);
-          const StoredRow row{kind, cells.place(from, kind, side), 0.02f, -2.5f,
-                              added ? sums.copy(other.data(), columns, side) : nullptr, columns};
+          const StoredRow row{kind, cells.place(from, kind, edge), 0.02f, -2.5f,
+                              added ? sums.copy(other.data(), columns, edge) : nullptr, columns};
           const float zero = static_cast<float>(random.below(256)), quant = random.between(10, 60);
           const float lowest = columns % 3 == 0 ? zero : 0.0f;  // of a ReLU, or of none
           for (const Kernels* kernels : all_kernels()) {
-            float* out = to.place<float>(columns, side);
-            std::uint8_t* codes = rounded.place<std::uint8_t>(columns, side);
+            float* out = to.place<float>(columns, edge);
+            std::uint8_t* codes = rounded.place<std::uint8_t>(columns, edge);
             kernels->stored(row, out);
             kernels->stored_codes(row, quant, zero, lowest, codes);
             for (std::size_t i = 0; i < columns; ++i) {
