@@ -10,7 +10,9 @@ namespace {
 
 constexpr std::uint64_t kMostRecords = 65'536;
 constexpr std::uint64_t kWidest = std::uint64_t{1} << 24;     // elements of a row
-constexpr std::uint64_t kMostRowBytes = std::uint64_t{1} << 28;  // of an arena
+constexpr std::uint64_t kMostRowBytes = std::uint64_t{1} << 24;  // of an arena: a tile of 24 rows takes 400 MB
+constexpr std::uint64_t kMostScratch = std::uint64_t{1} << 26;   // floats
+constexpr std::uint64_t kMostSteps = std::uint64_t{1} << 36;     // of an operation, for a row: some seconds
 constexpr std::size_t kNarrow = 4;  // columns up to which a layer is products of rows
 constexpr std::uint64_t kNoLimit = ~std::uint64_t{0};
 
@@ -99,6 +101,7 @@ class Reader {
       made.s2[i] = record.s2[i];
       made.f[i] = record.f[i];
     }
+    steps_within(record);
     switch (made.code) {
       case Code::kLinearFloat32:
       case Code::kLinearInt8: linear(record, made); break;
@@ -136,6 +139,15 @@ class Reader {
 
   static void columns_within(std::uint64_t columns) {
     if (columns == 0 || columns > kWidest) refuse("a number of columns is out of range");
+  }
+
+  // Strides of zero let a loop of any length stay within its memory: it would not end.
+  static void steps_within(const OperationRecord& record) {
+    std::uint64_t steps = std::max<std::uint32_t>(record.groups, 1);
+    for (const std::uint32_t size : record.d) {
+      if (size > kMostSteps / steps) refuse("an operation takes too many steps");
+      steps *= std::max<std::uint32_t>(size, 1);
+    }
   }
 
   static void require_kind(bool known) {
@@ -332,6 +344,7 @@ class Reader {
     made.x[2] = read(record.x[2], extent(record.s1, m, k), "matmul: left");
     made.x[3] = read(record.x[3], extent(record.s2, k, n), "matmul: right");
     scratch_ = std::max<std::uint64_t>(scratch_, (kPanel + 16) * k);
+    if (scratch_ > kMostScratch) refuse("matmul: takes too much memory");
   }
 
   const std::vector<BufferRecord>& buffers_;
