@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,9 @@ def test_rank_sends_body_and_headers_when_all_arguments_are_given() -> None:
     async def test() -> None:
         async with TestServer() as server, AsyncClient([server.url + "/"], CALM) as client:
             candidates = {"ids": np.array([5, 6]), "features": {"slot": np.array([0, 1])}}
+            request = {"user": np.int64(7), "age": np.array([1.5])}
             reply = await client.rank(
-                {"user": np.int64(7), "age": np.array([1.5])}, candidates, top_k=1, deadline_s=5, session="s", tenant="t",
+                request, candidates, top_k=1, deadline_s=5, session="s", tenant="t",
                 prior=np.array([0.5, 0.25]), timings=True,
             )  # fmt: skip
             [received] = server.received
@@ -77,7 +79,7 @@ def test_deadline_is_what_remains_less_the_allowance_when_a_request_is_sent_agai
             told = [float(received.headers["x-rankine-deadline-ms"]) for received in one.received]
             assert len(told) == settings.max_attempts
             assert told[0] <= 6000
-            assert all(later <= earlier - 100 for earlier, later in zip(told, told[1:], strict=False))
+            assert all(later <= earlier - 100 for earlier, later in pairwise(told))
 
     run(test())
 

@@ -44,9 +44,9 @@ def test_rank_answers_every_thread_when_many_share_a_client() -> None:
 
 
 def test_rank_raises_deadline_when_the_server_is_silent() -> None:
-    with served(TestServer(lambda number: Behavior(delay_s=30))) as server, Client([server.url]) as client:
-        with pytest.raises(DeadlineExceeded):
-            client.rank({}, IDS, deadline_s=0.1)
+    silent = TestServer(lambda number: Behavior(delay_s=30))
+    with served(silent), Client([silent.url]) as client, pytest.raises(DeadlineExceeded):
+        client.rank({}, IDS, deadline_s=0.1)
 
 
 def test_rank_ends_when_another_thread_closes_the_client() -> None:

@@ -1,0 +1,116 @@
+"""The client library against real servers: it keeps every request when one of two is killed, and finds the idle one."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from e2e.serve_process import ServerProcess, start_server
+from e2e.small_served import REQUEST, pair_features, rank_body
+from rankine.client import AsyncClient, Client, ClientSettings
+from rankine.client.servers import predicted_wait_of
+from rankine.errors import BadRequest
+from rankine.serving import ServeConfig
+
+pytestmark = pytest.mark.e2e
+
+CANDIDATES: dict[str, Any] = {"ids": [1000, 1001, 1002, 1003, 1004], "features": pair_features(5)}
+PATIENT = ClientSettings(deadline_s=30)
+
+
+@contextmanager
+def started(config: ServeConfig) -> Iterator[ServerProcess]:
+    """A server of this test alone, ended with it if it still runs."""
+    server = start_server(config)
+    try:
+        yield server
+    finally:
+        server.process.kill()
+        server.wait()
+
+
+def test_rank_gives_what_the_server_answers_when_asked_both_ways(server: ServerProcess) -> None:
+    plain = server.ask("POST", "/v1/rank", rank_body(5, top_k=3)).json
+
+    async def ask() -> Any:
+        async with AsyncClient([server.url], PATIENT) as client:
+            return await client.rank(REQUEST, CANDIDATES, top_k=3, timings=True, prior=[0.5] * 5)
+
+    with Client([server.url], PATIENT) as client:
+        replies = [client.rank(REQUEST, CANDIDATES, top_k=3, timings=True), asyncio.run(ask())]
+    for reply in replies:
+        told = {"ids": reply.ids, "artifact": reply.artifact, "variant": reply.variant, "engine": reply.engine}
+        assert told == {name: plain[name] for name in told}
+        assert reply.scores == pytest.approx(plain["scores"], rel=1e-6)
+        assert reply.generation == plain["generation"]
+        assert reply.timings["run_ms"] > 0
+
+
+def test_error_names_the_field_when_the_server_refuses_it(server: ServerProcess) -> None:
+    with Client([server.url], PATIENT) as client, pytest.raises(BadRequest, match="unknown field") as caught:
+        client.rank({**REQUEST, "usr": 7}, CANDIDATES)
+    assert (caught.value.where, caught.value.hint) == ("request.usr", "Did you mean 'user'?")
+
+
+def test_every_reply_tells_the_load_when_a_server_answers(server: ServerProcess) -> None:
+    asked = {"endpoint-load-metrics-format": "json"}
+    for answer in (server.ask("POST", "/v1/rank", rank_body(), asked), server.ask("GET", "/nowhere", None, asked)):
+        assert predicted_wait_of(answer.headers) is not None
+        assert int(answer.headers["x-rankine-queued-rows"]) >= 0
+        assert answer.headers["endpoint-load-metrics"].startswith('JSON {"named_metrics":{"predicted_wait_ms":')
+
+
+def test_requests_go_to_the_idle_server_when_others_flood_the_first(server: ServerProcess, config: ServeConfig) -> None:
+    body = rank_body(2000)
+    stop = threading.Event()
+
+    def flood() -> None:
+        while not stop.is_set():
+            assert server.ask("POST", "/v1/rank", body).status in (200, 503)
+
+    with (
+        started(config) as idle,
+        Client([server.url, idle.url], PATIENT) as client,
+        ThreadPoolExecutor(8) as floods,
+    ):
+        flooding = [floods.submit(flood) for _ in range(8)]
+        try:
+            answered = Counter(client.rank(REQUEST, CANDIDATES).server for _ in range(100))
+        finally:
+            stop.set()
+        for one in flooding:
+            one.result(60)
+    assert answered[idle.url] > 75
+
+
+def test_no_request_is_lost_when_one_of_two_servers_is_killed_and_comes_back(config: ServeConfig) -> None:
+    settings = ClientSettings(deadline_s=30, eject_s=0.1)
+    with started(config) as one, started(config) as two, Client([one.url, two.url], settings) as client:
+        lock, answered = threading.Lock(), Counter[str]()
+
+        def ask_many() -> None:
+            for _ in range(200):
+                reply = client.rank(REQUEST, CANDIDATES)
+                assert len(reply.ids) == 5
+                with lock:
+                    answered[reply.server] += 1
+                    if answered.total() == 200:
+                        one.process.kill()
+
+        with ThreadPoolExecutor(4) as threads:
+            for asking in [threads.submit(ask_many) for _ in range(4)]:
+                asking.result(120)
+        assert answered.total() == 800
+        assert answered[two.url] >= 590  # of 600, less what was answered but not yet counted when the other was killed
+        assert answered[one.url] > 0
+        one.process.wait(30)
+        with started(config.model_copy(update={"port": one.port})):
+            while client.rank(REQUEST, CANDIDATES).server != one.url:
+                pass
