@@ -1,11 +1,29 @@
-"""Whether a request is let into the queue: it is bounded in rows, because rows are what takes time."""
+"""Whether a request is let in: only if it, and everybody who was let in before, will be answered in time.
+
+The order of the questions is that of their cost. What the server cannot do is told at once, with the time after which
+to try again, and never after work was spent on it.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-__all__ = ["Admission", "admit"]
+from rankine.policy.backlog import Backlog, Fit
+from rankine.policy.batching import Limits, Waiting
+from rankine.policy.cost import CostModel
+from rankine.policy.fairness import FairShares, TokenBucket
+from rankine.policy.gradient import GradientLimit
+from rankine.policy.lanes import Lane
+from rankine.policy.reason import Reason
+
+__all__ = ["Admission", "Gates", "admit"]
+
+W = TypeVar("W", bound=Waiting)
+
+_LEAST_RETRY_S, _MOST_RETRY_S = 0.005, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,32 +31,144 @@ class Admission:
     """The decision on one request.
 
     Attributes:
-        admitted: whether it may queue.
-        retry_after_s: whole seconds after which to try again; 0 where it was admitted.
-        reason: a sentence for the client.
+        status: 0 where it was admitted; 429 over its quota or share, 503 no capacity now, 504 could not even be done
+            in time by an idle server.
+        retry_after_s: when to try again; 0 where it was admitted or trying again is of no use.
+        finish_s: when it is predicted to be done, where that was looked at; infinity otherwise.
+        reason: of the decision; ``text`` says it to the client.
     """
 
     admitted: bool
-    retry_after_s: int
-    reason: str
+    status: int
+    retry_after_s: float
+    finish_s: float
+    reason: Reason
+    text: str
 
 
-_ADMITTED = Admission(True, 0, "admitted")
+@dataclass(slots=True)
+class Gates(Generic[W]):
+    """What stands between a request and the queue; all of it is state of one front end.
+
+    Attributes:
+        quotas: requests per second by tenant; no limit for tenants that are not in it.
+        shares: of computing time among tenants, where they compete; None: first come, first served.
+        concurrency: a limit that knows nothing of models, in case the predictions are wrong; None: none.
+        probed_s: when a request was last let in against the prediction.
+    """
+
+    backlog: Backlog[W]
+    cost: CostModel
+    limits: Limits
+    quotas: Mapping[str, TokenBucket] | None = None
+    shares: FairShares | None = None
+    concurrency: GradientLimit | None = None
+    probed_s: float = -math.inf
 
 
-def admit(rows: int, *, queued_rows: int, max_queue_rows: int, rows_per_s: float, draining: bool) -> Admission:
-    """Decide on a request of ``rows`` rows.
+def admit(
+    gates: Gates[W],
+    work: W,
+    now_s: float,
+    lanes: Sequence[Lane],
+    *,
+    in_flight: int,
+    tenant: str = "",
+    below_top: int = 0,
+    rung: int | None = None,
+    draining: bool = False,
+    commit: bool = True,
+) -> Admission:
+    """Decide on ``work`` and, where it is admitted, queue it.
 
     Args:
-        queued_rows: rows that wait now.
-        max_queue_rows: the bound; a request that finds the queue empty is let in whatever its size.
-        rows_per_s: what the server computes lately (0 where unknown): gives the time until there is room again.
+        lanes: when each worker is free.
+        in_flight: requests that wait or run.
+        below_top: priorities between this request's and the highest; each leaves some time to those above it.
+        rung: of the ladder, that the request's session keeps to.
         draining: the server is going away and takes nothing new.
+        commit: False asks only, for instance when the head of a request is there and its body is not: nothing changes.
     """
     if draining:
-        return Admission(False, 1, "the server is shutting down and takes no new requests")
-    if queued_rows == 0 or queued_rows + rows <= max_queue_rows:
-        return _ADMITTED
-    wait_s = queued_rows / rows_per_s if rows_per_s > 0 else 1.0
-    reason = f"the queue is full: {queued_rows} rows wait, at most {max_queue_rows} may"
-    return Admission(False, min(60, max(1, math.ceil(wait_s))), reason)
+        return _no(503, 1.0, Reason.DRAINING, "the server is shutting down and takes no new requests")
+    if work.deadline_s <= now_s:
+        return _no(504, 0.0, Reason.EXPIRED, "the deadline had passed when the request came")
+    return _limited(gates, work, now_s, in_flight, tenant) or _fitted(
+        gates, work, now_s, lanes, in_flight, tenant, below_top, rung, commit
+    )
+
+
+def _limited(gates: Gates[W], work: W, now_s: float, in_flight: int, tenant: str) -> Admission | None:
+    """A refusal by a limit that needs no prediction."""
+    quota = gates.quotas.get(tenant) if gates.quotas else None
+    if quota is not None and not quota.has(1.0, now_s):
+        return _no(429, quota.wait_s(1.0, now_s), Reason.QUOTA, "the tenant's quota of requests is used up")
+    if gates.concurrency is not None and in_flight >= gates.concurrency.limit:
+        text = f"{in_flight} requests are in flight, at most {int(gates.concurrency.limit)} may be"
+        return _no(503, gates.backlog.work_s, Reason.CONCURRENCY, text)
+    queued, most = gates.backlog.rows, gates.limits.max_queue_rows
+    if queued and queued + work.rows > most:
+        text = f"the queue is full: {queued} rows wait, at most {most} may"
+        return _no(503, gates.backlog.work_s, Reason.QUEUE_FULL, text)
+    return None
+
+
+def _fitted(
+    gates: Gates[W],
+    work: W,
+    now_s: float,
+    lanes: Sequence[Lane],
+    in_flight: int,
+    tenant: str,
+    below_top: int,
+    rung: int | None,
+    commit: bool,
+) -> Admission:
+    """Admitted where the plan has room and the tenant a claim on it."""
+    work_s = gates.cost.mean_s(work.rows, work.requests)
+    shares = gates.shares
+    if shares is not None and not shares.may(tenant, work_s, now_s, waiting_s=gates.backlog.work_s):
+        text = "others wait and the tenant has used its share"
+        return _no(429, shares.wait_s(tenant, work_s, now_s), Reason.FAIR_SHARE, text)
+    margin_s = _margin_s(gates) + below_top * gates.limits.headroom_s
+    fit = gates.backlog.offer(work, lanes, margin_s=margin_s, rung=rung, commit=commit)
+    reason = Reason.ADMITTED
+    if not fit.fits:
+        if in_flight or now_s < gates.probed_s + gates.limits.probe_s:
+            return _too_late(gates, work, now_s, fit, work_s)
+        reason = Reason.PROBE
+        if commit:
+            gates.probed_s = now_s
+            gates.backlog.push(work, lanes, rung=rung, keep=True)
+    if commit:
+        _charge(gates, tenant, work_s, now_s)
+    return Admission(True, 0, 0.0, fit.finish_s, reason, "admitted")
+
+
+def _charge(gates: Gates[W], tenant: str, work_s: float, now_s: float) -> None:
+    if gates.quotas and tenant in gates.quotas:
+        gates.quotas[tenant].take(1.0, now_s)
+    if gates.shares is not None:
+        gates.shares.charge(tenant, work_s, now_s)
+
+
+def _margin_s(gates: Gates[W]) -> float:
+    """Time kept for the unforeseen: how much longer than on the whole an efficient batch may take.
+
+    One batch, whatever the queue's length: of many, the slow ones and the fast ones even out.
+    """
+    return (gates.cost.tail_ratio - 1.0) * gates.cost.mean_s(gates.backlog.shape.target_rows)
+
+
+def _too_late(gates: Gates[W], work: W, now_s: float, fit: Fit, work_s: float) -> Admission:
+    if fit.reason is Reason.TOO_LATE and now_s + work_s > work.deadline_s:
+        text = f"it takes about {1000 * work_s:.1f} ms, which is more than its deadline leaves"
+        return _no(504, 0.0, Reason.TOO_LATE, text, fit.finish_s)
+    who = "it" if fit.reason is Reason.TOO_LATE else "another request"
+    text = f"{who} would be late: the queue holds {1000 * gates.backlog.work_s:.1f} ms of work"
+    return _no(503, fit.lacks_s, fit.reason, text, fit.finish_s)
+
+
+def _no(status: int, retry_after_s: float, reason: Reason, text: str, finish_s: float = math.inf) -> Admission:
+    retry_s = min(_MOST_RETRY_S, max(_LEAST_RETRY_S, retry_after_s)) if retry_after_s else 0.0
+    return Admission(False, status, retry_s, finish_s, reason, text)

@@ -1,0 +1,411 @@
+"""The queue, kept as the batches it will run in: whether one more request fits is then a question of arithmetic.
+
+What waits is in the order in which it is due, already divided into batches as
+:func:`~rankine.policy.batching.form_batch` would. A new request changes the batch it falls into and perhaps a few after
+it; as soon as a batch ends where one ended before, all later ones stay as they are and only start at another time. So
+10,000 waiting requests cost a few sums.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right, insort
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from operator import sub
+from typing import Generic, TypeVar
+
+from rankine.policy.batching import Entry, FormedBatch, Forming, Limits, Piece, Shape, Waiting
+from rankine.policy.cost import CostModel
+from rankine.policy.lanes import Lane, finishes, schedule
+from rankine.policy.reason import Reason
+
+__all__ = ["Backlog", "Decision", "Fit", "Slice"]
+
+W = TypeVar("W", bound=Waiting)
+
+_REFIT_EVERY = 16
+"""Batches after which sizes follow what the cost model has learned."""
+_DRIFT = 1.05
+"""The plan is made anew where times have changed by more."""
+_ROUNDING_S = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Slice(Generic[W]):
+    """Rows ``first_row .. first_row + rows`` of a request; the request is done when all of its slices are."""
+
+    work: W
+    first_row: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decision(Generic[W]):
+    """What to do with the queue now.
+
+    Attributes:
+        slices: the next batch, in the order of its rows; empty where nothing is left to run.
+        expired: requests whose deadline has passed, and ``hopeless`` ones that cannot be done by it: they have left
+            the queue, and what runs of them already is of no use.
+        rows, requests: of the batch.
+        predicted_s: mean time of the batch.
+        rung: that a session of the batch keeps to; None where the ladder may choose.
+        reason: why no further request is in the batch; ``text`` says it in words.
+    """
+
+    slices: tuple[Slice[W], ...]
+    expired: tuple[W, ...]
+    hopeless: tuple[W, ...]
+    rows: int
+    requests: int
+    predicted_s: float
+    rung: int | None
+    reason: Reason
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Whether a request fits into the plan.
+
+    Attributes:
+        fits: it, and everything that waits, is predicted to be on time; what was late before does not count.
+        finish_s: when it is predicted to be done.
+        lacks_s: by how much the tightest of all misses its time; not positive where everything is on time.
+        reason: ``ADMITTED``, ``TOO_LATE`` (itself) or ``OTHERS_LATE``.
+    """
+
+    fits: bool
+    finish_s: float
+    lacks_s: float
+    reason: Reason
+
+
+class Backlog(Generic[W]):
+    """Requests that wait, in the order in which they are due, and in the batches in which they will run.
+
+    Not thread-safe: whoever shares it holds a lock.
+
+    Args:
+        cost: of the variant that is expected to run them; the fastest one that may, where there is a ladder.
+    """
+
+    def __init__(self, cost: CostModel, limits: Limits) -> None:
+        self._cost, self._limits = cost, limits
+        self._fit()
+        self._batches: list[FormedBatch[W]] = []
+        # By batch, beside it: sums and comparisons over them are what admission does, and they should cost nothing.
+        self._keys: list[tuple[float, int]] = []
+        self._durations_s: list[float] = []
+        self._dues_s: list[float] = []
+        self._entries: dict[int, Entry[W]] = {}
+        self._rows = 0
+        self._number = 0
+
+    def __len__(self) -> int:
+        """Requests that wait, those included of which a part runs."""
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[W]:
+        """Requests in the order in which they are due."""
+        return (entry.work for entry in sorted(self._entries.values(), key=lambda entry: entry.key))
+
+    @property
+    def rows(self) -> int:
+        """Rows that wait."""
+        return self._rows
+
+    @property
+    def work_s(self) -> float:
+        """Predicted time of one worker for all that waits."""
+        return math.fsum(self._durations_s)
+
+    @property
+    def shape(self) -> Shape:
+        """Sizes of batches as they follow from the cost model."""
+        return self._shape
+
+    @property
+    def planned(self) -> Sequence[FormedBatch[W]]:
+        """The batches in which everything would run now."""
+        return self._batches
+
+    def slack_s(self, lanes: Sequence[Lane], factor: float = 1.0) -> float:
+        """How much later everything could start with nobody late; negative where somebody will be, infinite if empty.
+
+        Args:
+            factor: times of batches over those of the backlog's own cost model: another rung of the ladder.
+        """
+        if not self._batches:
+            return math.inf
+        durations_s = self._durations_s if factor == 1.0 else [factor * each for each in self._durations_s]
+        slacks_s: Iterator[float] = map(sub, self._dues_s, finishes(durations_s, lanes))
+        return min(slacks_s)
+
+    def offer(
+        self, work: W, lanes: Sequence[Lane], *, margin_s: float = 0.0, rung: int | None = None, commit: bool = True
+    ) -> Fit:
+        """Let ``work`` in if nobody gets late by it.
+
+        Args:
+            lanes: when each worker is free.
+            margin_s: how much before its due time everything must be done.
+            commit: False only asks.
+        """
+        return self._insert(work, lanes, margin_s=margin_s, rung=rung, force=False, commit=commit)
+
+    def push(self, work: W, lanes: Sequence[Lane], *, rung: int | None = None, keep: bool = False) -> Fit:
+        """Let ``work`` in whatever comes of it.
+
+        Args:
+            keep: it runs also where it is predicted to be late.
+        """
+        fit = self._insert(work, lanes, margin_s=0.0, rung=rung, force=True, commit=True)
+        self._entries[id(work)].keep = keep
+        return fit
+
+    def remove(self, work: W, now_s: float) -> bool:
+        """Take a cancelled request out; False where it does not wait (any more)."""
+        entry = self._entries.get(id(work))
+        if entry is None:
+            return False
+        self._drop({id(entry)}, *self._span(entry), now_s)
+        return True
+
+    def recost(self, cost: CostModel, now_s: float) -> None:
+        """Plan everything anew with another cost model."""
+        self._cost = cost
+        self._fit()
+        self._replan(now_s)
+
+    def take(self, now_s: float, at: int = 0) -> Decision[W]:
+        """Remove a batch, to start now, and what is too late.
+
+        Args:
+            at: which of :attr:`planned`; another than the first where several devices share the queue.
+        """
+        if self._cost.observed >= self._fitted_at + _REFIT_EVERY:
+            self._follow(now_s)
+        expired: list[W] = []
+        hopeless: list[W] = []
+        while self._batches:
+            batch = self._batches[0]
+            if now_s + batch.duration_s <= batch.due_s:
+                break
+            late = [piece.entry for piece in batch.pieces if self._misses(piece, now_s)]
+            if not late:  # together they are late for the first of them: fewer may not be
+                self._refold(0, 1, deque(batch.pieces), (Lane(now_s),))
+                break
+            for entry in late:
+                (expired if entry.work.deadline_s <= now_s else hopeless).append(entry.work)
+            self._drop({id(entry) for entry in late}, 0, max(self._span(entry)[1] for entry in late), now_s)
+        return self._pop(0 if expired or hopeless else at, tuple(expired), tuple(hopeless))
+
+    def _misses(self, piece: Piece[W], now_s: float) -> bool:
+        deadline_s = piece.entry.work.deadline_s
+        if deadline_s <= now_s:
+            return True
+        return not piece.entry.keep and now_s + self._cost.mean_s(piece.rows) > deadline_s + _ROUNDING_S
+
+    def _pop(self, at: int, expired: tuple[W, ...], hopeless: tuple[W, ...]) -> Decision[W]:
+        if not self._batches:
+            text = "nothing to run"
+            return Decision((), expired, hopeless, 0, 0, 0.0, None, Reason.IDLE, text)
+        at = min(at, len(self._batches) - 1)
+        batch = self._batches[at]
+        waited = len(self._entries)
+        self._splice(at, at + 1, [])
+        self._rows -= batch.rows
+        for piece in batch.pieces:
+            piece.entry.waiting_rows -= piece.rows
+            if not piece.entry.waiting_rows:
+                del self._entries[id(piece.entry.work)]
+        slices = tuple(Slice(piece.entry.work, piece.first_row, piece.rows) for piece in batch.pieces)
+        text = _words(batch, waited, self._shape)
+        return Decision(
+            slices, expired, hopeless, batch.rows, batch.requests, batch.duration_s, batch.rung, batch.reason, text
+        )
+
+    def _insert(
+        self, work: W, lanes: Sequence[Lane], *, margin_s: float, rung: int | None, force: bool, commit: bool
+    ) -> Fit:
+        due_s = min(work.deadline_s, work.arrived_s + self._limits.max_wait_s)
+        entry = Entry(work, due_s, self._number, work.rows, rung)
+        piece = Piece(entry, 0, work.rows)
+        first = max(0, bisect_right(self._keys, entry.key) - 1)
+        after = min(first + 1, len(self._batches))
+        joined = self._joined(first, piece, lanes) if self._batches else None
+        if joined is not None:
+            formed = [joined]
+        else:
+            pieces = list(self._batches[first].pieces) if self._batches else []
+            insort(pieces, piece, key=_key)
+            formed, after = self._fold(deque(pieces), after, self._lanes_at(first, lanes))
+        fit = self._judge(entry, formed, first, after, lanes, margin_s)
+        if commit and (fit.fits or force):
+            self._number += 1
+            self._entries[id(work)] = entry
+            self._rows += work.rows
+            self._splice(first, after, formed)
+        return fit
+
+    def _joined(self, at: int, piece: Piece[W], lanes: Sequence[Lane]) -> FormedBatch[W] | None:
+        """Batch ``at`` with one more piece, where it stays below the size at which it would end; the usual case."""
+        batch = self._batches[at]
+        rows = batch.rows + piece.rows
+        rung = piece.entry.rung
+        if rows > self._shape.target_rows or (rung is not None and rung != batch.rung):
+            return None
+        requests = batch.requests + piece.entry.work.requests
+        duration_s = self._cost.mean_s(rows, requests)
+        due_s = min(batch.due_s, piece.entry.due_s)
+        start_s = min(lane.free_s for lane in self._lanes_at(at, lanes))
+        alone_s = self._cost.mean_s(piece.rows, piece.entry.work.requests)
+        if start_s + duration_s > due_s or duration_s > batch.duration_s + alone_s:
+            return None
+        pieces = list(batch.pieces)
+        insort(pieces, piece, key=_key)
+        reason = Reason.ALL if batch.reason is Reason.ALONE else batch.reason
+        return FormedBatch(tuple(pieces), rows, requests, duration_s, due_s, batch.rung, reason)
+
+    def _fold(self, carry: deque[Piece[W]], after: int, lanes: Sequence[Lane]) -> tuple[list[FormedBatch[W]], int]:
+        """Batches out of ``carry`` and, as far as the division changes, of the planned ones from ``after`` on.
+
+        Returns:
+            The batches, and the first planned one that stays as it is.
+        """
+        formed: list[FormedBatch[W]] = []
+        while carry:
+            forming = Forming(carry.popleft(), min(lane.free_s for lane in lanes), self._shape, self._cost)
+            if forming.left is not None:
+                carry.appendleft(forming.left)
+            while True:
+                if not carry and after == len(self._batches):
+                    break
+                if not forming.add(carry[0] if carry else self._batches[after].pieces[0]):
+                    break
+                if not carry:  # it joined: its batch is divided anew
+                    carry.extend(self._batches[after].pieces)
+                    after += 1
+                carry.popleft()
+            formed.append(forming.done())
+            lanes = schedule([formed[-1].duration_s], lanes)[1]
+        return formed, after
+
+    def _judge(
+        self,
+        entry: Entry[W],
+        formed: list[FormedBatch[W]],
+        first: int,
+        after: int,
+        lanes: Sequence[Lane],
+        margin_s: float,
+    ) -> Fit:
+        durations_s = [
+            *self._durations_s[:first], *(batch.duration_s for batch in formed), *self._durations_s[after:]
+        ]  # fmt: skip
+        dues_s = [*self._dues_s[:first], *(batch.due_s for batch in formed), *self._dues_s[after:]]
+        ends_s = finishes(durations_s, lanes)
+        own = max(at for at, batch in enumerate(formed) if any(piece.entry is entry for piece in batch.pieces))
+        finish_s = ends_s[first + own]
+        slacks_s = list(map(sub, dues_s, ends_s))
+        lacks_s = margin_s - min(slacks_s)
+        if lacks_s <= 0.0:
+            return Fit(True, finish_s, lacks_s, Reason.ADMITTED)
+        if finish_s + margin_s > entry.due_s:
+            return Fit(False, finish_s, max(lacks_s, finish_s + margin_s - entry.due_s), Reason.TOO_LATE)
+        before_s = map(sub, self._dues_s, finishes(self._durations_s, lanes))
+        late_before = sum(slack_s < margin_s for slack_s in before_s)
+        fits = sum(slack_s < margin_s for slack_s in slacks_s) <= late_before
+        return Fit(fits, finish_s, lacks_s, Reason.ADMITTED if fits else Reason.OTHERS_LATE)
+
+    def _lanes_at(self, batch: int, lanes: Sequence[Lane]) -> Sequence[Lane]:
+        return schedule(self._durations_s[:batch], lanes)[1] if batch else lanes
+
+    def _span(self, entry: Entry[W]) -> tuple[int, int]:
+        """The planned batches ``first .. after`` that hold pieces of ``entry``."""
+        after = bisect_right(self._keys, entry.key)
+        first = after - 1
+        while first > 0 and any(piece.entry is entry for piece in self._batches[first - 1].pieces):
+            first -= 1
+        return first, after
+
+    def _drop(self, entries: set[int], first: int, after: int, now_s: float) -> None:
+        """Remove entries, by identity, of which all pieces are in batches ``first .. after``."""
+        kept: deque[Piece[W]] = deque()
+        for batch in self._batches[first:after]:
+            for piece in batch.pieces:
+                if id(piece.entry) in entries:
+                    self._rows -= piece.rows
+                    self._entries.pop(id(piece.entry.work), None)
+                else:
+                    kept.append(piece)
+        self._refold(first, after, kept, self._lanes_at(first, (Lane(now_s),)))
+
+    def _refold(self, first: int, after: int, pieces: deque[Piece[W]], lanes: Sequence[Lane]) -> None:
+        formed, after = self._fold(pieces, after, lanes)
+        self._splice(first, after, formed)
+
+    def _replan(self, now_s: float) -> None:
+        pieces = deque(_whole(piece for batch in self._batches for piece in batch.pieces))
+        self._refold(0, len(self._batches), pieces, (Lane(now_s),))
+
+    def _follow(self, now_s: float) -> None:
+        """Take over what the cost model has learned; the plan is made anew only where it matters."""
+        before_s, before = self._efficient_s, self._shape
+        self._fit()
+        moved = self._cost.mean_s(before.target_rows) / before_s
+        if not 1 / _DRIFT < moved < _DRIFT or self._shape.most_rows < before.most_rows / _DRIFT:
+            self._replan(now_s)
+
+    def _fit(self) -> None:
+        self._shape = Shape.of(self._cost, self._limits)
+        self._efficient_s = self._cost.mean_s(self._shape.target_rows)
+        self._fitted_at = self._cost.observed
+
+    def _splice(self, first: int, after: int, batches: Sequence[FormedBatch[W]]) -> None:
+        self._batches[first:after] = batches
+        self._keys[first:after] = [_key(batch.pieces[0]) for batch in batches]
+        self._durations_s[first:after] = [batch.duration_s for batch in batches]
+        self._dues_s[first:after] = [batch.due_s for batch in batches]
+
+
+def _key(piece: Piece[W]) -> tuple[float, int]:
+    return piece.entry.key
+
+
+def _whole(pieces: Iterable[Piece[W]]) -> Iterator[Piece[W]]:
+    """Pieces with those of one request that follow each other put together."""
+    held: Piece[W] | None = None
+    for piece in pieces:
+        if held is not None and piece.entry is held.entry:
+            held = replace(held, rows=held.rows + piece.rows)
+            continue
+        if held is not None:
+            yield held
+        held = piece
+    if held is not None:
+        yield held
+
+
+def _words(batch: FormedBatch[W], waited: int, shape: Shape) -> str:
+    taken = len(batch.pieces)
+    match batch.reason:
+        case Reason.ALONE:
+            return "alone: nothing else waits"
+        case Reason.ALL:
+            return f"joined all {waited} that waited"
+        case Reason.EFFICIENT:
+            return f"first {taken} of {waited} by deadline: {shape.target_rows} rows are efficient"
+        case Reason.LARGEST:
+            return f"first {taken} of {waited} by deadline: a batch has at most {shape.most_rows} rows"
+        case Reason.URGENT:
+            return f"first {taken} of {waited} by deadline: with more, the first would be late"
+        case Reason.SPLIT:
+            return f"a part of one request: a batch has at most {shape.most_rows} rows"
+        case Reason.OTHER_RUNG:
+            return f"first {taken} of {waited} by deadline: the session of the next keeps to another variant"
+        case _:
+            return f"first {taken} of {waited} by deadline: the next would gain nothing by joining"

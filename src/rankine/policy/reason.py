@@ -1,0 +1,48 @@
+"""Why a decision was taken: a short code for metrics and traces; the words beside it are for people."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = ["Reason"]
+
+
+class Reason(StrEnum):
+    """One code a rule. A metric has one series for each, so codes are few and never carry figures."""
+
+    # batching: why the batch ends where it ends
+    IDLE = "idle"
+    ALONE = "alone"
+    ALL = "all"
+    EFFICIENT = "efficient"
+    LARGEST = "largest"
+    URGENT = "urgent"
+    NO_GAIN = "no_gain"
+    SPLIT = "split"
+    OTHER_RUNG = "other_rung"
+    # what leaves the queue without an answer
+    EXPIRED = "expired"
+    HOPELESS = "hopeless"
+    STANDING_QUEUE = "standing_queue"
+    # admission
+    ADMITTED = "admitted"
+    PROBE = "probe"
+    DRAINING = "draining"
+    QUEUE_FULL = "queue_full"
+    TOO_LATE = "too_late"
+    OTHERS_LATE = "others_late"
+    QUOTA = "quota"
+    FAIR_SHARE = "fair_share"
+    CONCURRENCY = "concurrency"
+    # ladder
+    STAY = "stay"
+    STEP_DOWN = "step_down"
+    STEP_UP = "step_up"
+    FORCED_DOWN = "forced_down"
+    DWELL = "dwell"
+    SESSION = "session"
+    # placement
+    ONLY = "only"
+    LEAST_FINISH = "least_finish"
+    SPREAD = "spread"
+    LEAVE = "leave"
