@@ -16,7 +16,8 @@ from rankine.client.settings import ClientSettings
 
 __all__ = ["Balancer"]
 
-_NEW_WEIGHT = 0.05
+_FIRST_GUESS_S = 0.005
+"""What a request takes, before any was answered; only its being above zero matters."""
 
 
 class Balancer:
@@ -31,13 +32,6 @@ class Balancer:
         self.servers = tuple(servers)
         self._settings = settings
         self._random = random
-        self._typical_s: float | None = None
-
-    def took(self, server: Server, latency_s: float, now_s: float) -> None:
-        """``server`` answered a request within ``latency_s``."""
-        server.took(latency_s, now_s)
-        old_s = latency_s if self._typical_s is None else self._typical_s
-        self._typical_s = (1 - _NEW_WEIGHT) * old_s + _NEW_WEIGHT * latency_s
 
     def pick(self, now_s: float, *, session: str | None = None, avoid: Collection[Server] = ()) -> Server | None:
         """A server that is neither ejected, paused nor in ``avoid``; None where there is none."""
@@ -57,15 +51,21 @@ class Balancer:
 
     def _better_of_two(self, servers: Sequence[Server], now_s: float) -> Server:
         drawn = self._random.sample(servers, min(2, len(servers)))
-        return min(drawn, key=lambda server: server.expected_s(now_s, self._typical_s))
+        best_s = self._best_s()
+        return min(drawn, key=lambda server: (not server.is_unknown, server.expected_s(now_s, best_s)))
 
     def _of_session(self, servers: Sequence[Server], session: str, now_s: float) -> Server:
         """The session's first server, or its second where that is faster by more than a session's warmth is worth."""
         ordered = sorted(servers, key=lambda server: _weight(session, server.url), reverse=True)
         if len(ordered) == 1:
             return ordered[0]
-        first, second = (server.expected_s(now_s, self._typical_s) for server in ordered[:2])
+        best_s = self._best_s()
+        first, second = (server.expected_s(now_s, best_s) for server in ordered[:2])
         return ordered[1] if first > second + self._settings.spill_s else ordered[0]
+
+    def _best_s(self) -> float:
+        known_s = [server.latency_s for server in self.servers if server.latency_s is not None]
+        return min(known_s, default=_FIRST_GUESS_S)
 
 
 def _weight(session: str, url: str) -> bytes:

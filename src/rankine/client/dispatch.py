@@ -99,14 +99,14 @@ class Dispatcher:
     def _pause_s(self, call: Call) -> float:
         """How long a failed call waits before it is sent again: not at all where another server can take it.
 
-        Else until the first server that asked for a pause wants requests again, or for a random time that doubles.
+        Else until the first server that said when to come back wants it again, or for a random time that doubles.
         """
         now_s = monotonic()
         if self._balancer.pick(now_s, avoid=call.tried) is not None:
             return 0.0
         backoff_s = _FIRST_BACKOFF_S * 2.0 ** (call.attempts - 1) * self._random.uniform(0.5, 1.0)
-        paused = [server.paused_until_s - now_s for server in self.servers if not server.ejected]
-        return max(backoff_s, min(paused, default=0.0))
+        held_s = [server.retry_at_s - now_s for server in self.servers if not server.ejected]
+        return max(backoff_s, min(held_s, default=0.0))
 
     async def _hedged(self, call: Call, server: Server) -> RankReply:
         """One attempt; and if it is slower than most, a second one elsewhere, of which the first answer counts."""
@@ -169,7 +169,7 @@ class Dispatcher:
                 server.failed(now_s, gone=False)
                 raise TryElsewhere(unreadable) from None
             server.told(answer.headers, now_s)
-            self._balancer.took(server, latency_s, now_s)
+            server.took(latency_s, now_s)
             self._latencies.observe(call.rows, latency_s)
             return reply
         error = error_of(answer.status, answer.body, answer.headers, server.url)

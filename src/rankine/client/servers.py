@@ -12,8 +12,8 @@ __all__ = ["Server", "predicted_wait_of"]
 
 _NEW_WEIGHT = 0.2
 """Of a new latency in the moving average."""
-_FIRST_GUESS_S = 0.005
-"""What a request takes, before any was answered; only its being above zero matters."""
+_FORGOTTEN = 10
+"""Half-lives after which nothing is left: servers are then equal, and which one is taken is chance."""
 
 
 @dataclass(slots=True, eq=False)
@@ -25,7 +25,8 @@ class Server:
         outstanding: requests of this client that it has not answered yet.
         ejected: it is left out until a probe is answered, or a request that had no other place to go.
         probe_at_s: when an ejected server is asked for its health.
-        paused_until_s: it has refused a request and said when to come back.
+        retry_at_s: when the request that it refused last may come back.
+        paused_until_s: until then it has no room for others either: it refused several in a row.
     """
 
     url: str
@@ -34,25 +35,37 @@ class Server:
     ejected: bool = False
     probe_at_s: float = 0.0
     probing: bool = False
+    retry_at_s: float = 0.0
     paused_until_s: float = 0.0
     _wait_s: float = 0.0
     _told_at_s: float = 0.0
     _latency_s: float | None = None
     _measured_at_s: float = 0.0
+    _refusals: int = 0
     _failures: int = 0
     _ejections: int = 0
     _well_since_s: float = 0.0
 
-    def expected_s(self, now_s: float, typical_s: float | None) -> float:
+    @property
+    def is_unknown(self) -> bool:
+        """Nothing was asked there yet, as far as this client knows: how fast it is takes a try to find out."""
+        return self._latency_s is None and self.outstanding == 0
+
+    @property
+    def latency_s(self) -> float | None:
+        """What requests took there lately, on average; None before the first answer."""
+        return self._latency_s
+
+    def expected_s(self, now_s: float, best_s: float) -> float:
         """When a request that is sent now would be answered: the wait, what is outstanding, and itself.
 
-        What is known fades with age: the reported wait toward none, the latency toward ``typical_s``, that of all
-        servers. So a server that was slow once is tried again, while one that is silent repels by what it owes.
+        What is known fades with age, the reported wait toward none, the latency toward ``best_s``, that of the fastest
+        server. So one that was slow once is tried again, while one that is silent repels by what it owes.
         """
-        typical_s = _FIRST_GUESS_S if typical_s is None else typical_s
-        own_s = typical_s if self._latency_s is None else self._latency_s
-        service_s = typical_s + (own_s - typical_s) * self._fade(now_s - self._measured_at_s)
-        return self._wait_s * self._fade(now_s - self._told_at_s) + (1 + self.outstanding) * service_s
+        wait_s = self._wait_s * self._fade(now_s - self._told_at_s)
+        own_s = best_s if self._latency_s is None else self._latency_s
+        service_s = best_s + (own_s - best_s) * self._fade(now_s - self._measured_at_s)
+        return wait_s + (1 + self.outstanding) * service_s
 
     def told(self, headers: Mapping[str, str], now_s: float) -> None:
         """It answered something: it is alive, and its reply may hold a load report."""
@@ -65,18 +78,24 @@ class Server:
 
     def took(self, latency_s: float, now_s: float) -> None:
         """It answered a request within ``latency_s``."""
-        old_s = latency_s if self._latency_s is None else self._latency_s
-        self._latency_s = (1 - _NEW_WEIGHT) * old_s + _NEW_WEIGHT * latency_s
-        self._measured_at_s = now_s
+        self._refusals = 0
+        self._average(latency_s, now_s)
 
     def took_longer(self, than_s: float, now_s: float) -> None:
         """A request was taken back after ``than_s`` without an answer."""
         if self._latency_s is None or than_s > self._latency_s:
-            self.took(than_s, now_s)
+            self._average(than_s, now_s)
 
     def refused(self, retry_after_s: float, now_s: float) -> None:
-        """It had no room."""
-        self.paused_until_s = max(self.paused_until_s, now_s + retry_after_s)
+        """It had no room, for this request: one that is smaller, or has more time, may still find some.
+
+        A server that refuses again before it answered anything gets no requests until ``retry_after_s`` is over: since
+        refusals are fast, it would look idle.
+        """
+        self._refusals += 1
+        self.retry_at_s = now_s + min(retry_after_s, self.settings.max_eject_s)
+        if self._refusals > 1:
+            self.paused_until_s = self.retry_at_s
 
     def failed(self, now_s: float, *, gone: bool) -> None:
         """A request failed; ``gone``: nobody listens there any more, so that one failure is enough."""
@@ -94,8 +113,15 @@ class Server:
         self._ejections += 1
         self.ejected, self.probe_at_s = True, now_s + out_s
 
+    def _average(self, latency_s: float, now_s: float) -> None:
+        old_s = latency_s if self._latency_s is None else self._latency_s
+        kept = (1 - _NEW_WEIGHT) * self._fade(now_s - self._measured_at_s)
+        self._latency_s = latency_s + (old_s - latency_s) * kept
+        self._measured_at_s = now_s
+
     def _fade(self, age_s: float) -> float:
-        return math.exp2(-min(64.0, max(0.0, age_s) / self.settings.half_life_s))
+        half_lives = max(0.0, age_s) / self.settings.half_life_s
+        return 0.0 if half_lives > _FORGOTTEN else math.exp2(-half_lives)
 
 
 def predicted_wait_of(headers: Mapping[str, str]) -> float | None:
