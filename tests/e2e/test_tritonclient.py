@@ -13,7 +13,7 @@ from conftest import end_without
 from e2e.history_served import history_body, raw_batch
 from e2e.history_served import items as history_items
 from e2e.serve_process import ServerProcess
-from e2e.small_served import items, rank_body
+from e2e.triton_inputs import ROWS, flat_values, rank_values, ranked
 
 try:
     import tritonclient.http as triton
@@ -21,7 +21,6 @@ except ModuleNotFoundError as error:
     end_without(str(error))
 
 pytestmark = pytest.mark.e2e
-ROWS = 150
 ROWS_OF_HISTORIES = 40
 
 
@@ -38,51 +37,8 @@ def _input(name: str, datatype: str, values: np.ndarray, binary: bool) -> Any:
     return made
 
 
-def _texts(*values: str) -> np.ndarray:
-    return np.array([value.encode() for value in values], np.object_)
-
-
-def _rank_inputs(binary: bool) -> list[Any]:
-    """The tensors of ``rank_body(ROWS)``."""
-    row = np.arange(ROWS)
-    values: list[tuple[str, str, np.ndarray]] = [
-        ("ids", "INT64", 1000 + row),
-        ("user", "INT64", np.array([7])),
-        ("country", "BYTES", _texts("de")),
-        ("city", "BYTES", _texts("Köln")),
-        ("recent.values", "INT64", np.array([1003, 1005])),
-        ("recent.offsets", "INT32", np.array([0, 2], np.int32)),
-        ("age", "FP32", np.array([[33.5, 1]], np.float32)),
-        ("slot", "INT64", row % 10),
-        ("match", "FP32", np.stack([np.full(ROWS, 0.5), 0.25 * (row % 7)], axis=1).astype(np.float32)),
-    ]
+def _inputs(values: list[tuple[str, str, np.ndarray]], binary: bool) -> list[Any]:
     return [_input(name, datatype, array, binary) for name, datatype, array in values]
-
-
-def _flat_inputs(binary: bool) -> list[Any]:
-    """The same rows, with everything about the items given too."""
-    row = np.arange(ROWS)
-    catalog = items()
-    tags: Any = catalog["tags"]
-    tags = tags.take(row)
-    inputs = [
-        _input("user", "INT64", np.full(ROWS, 7), binary),
-        _input("country", "BYTES", _texts(*["de"] * ROWS), binary),
-        _input("city", "BYTES", _texts(*["Köln"] * ROWS), binary),
-        _input("recent.values", "INT64", np.tile([1003, 1005], ROWS), binary),
-        _input("recent.offsets", "INT32", 2 * np.arange(ROWS + 1, dtype=np.int32), binary),
-        _input("age", "FP32", np.tile(np.array([[33.5, 1]], np.float32), (ROWS, 1)), binary),
-        _input("item", "INT64", 1000 + row, binary),
-        _input("tags.values", "BYTES", tags.values.astype(np.object_), binary),
-        _input("tags.offsets", "INT32", tags.offsets, binary),
-        _input("price", "FP32", np.asarray(catalog["price"])[:ROWS], binary),
-    ]
-    return [*inputs, *_rank_inputs(binary)[-2:]]
-
-
-def _ranked(server: ServerProcess) -> dict[int, float]:
-    reply = server.ask("POST", "/v1/rank", rank_body(ROWS)).json
-    return dict(zip(reply["ids"], reply["scores"], strict=True))
 
 
 def test_metadata_and_health_are_read_when_asked(client: Any) -> None:
@@ -105,8 +61,10 @@ def test_rank_form_agrees_with_the_rank_endpoint_when_asked(
     server: ServerProcess, client: Any, binary: bool, named: bool
 ) -> None:
     wanted = [triton.InferRequestedOutput(name, binary_data=binary) for name in ("scores", "ids")] if named else None
-    result = client.infer("small.rank", _rank_inputs(binary), outputs=wanted, request_id="r1", parameters={"top_k": 20})
-    expected = _ranked(server)
+    result = client.infer(
+        "small.rank", _inputs(rank_values(), binary), outputs=wanted, request_id="r1", parameters={"top_k": 20}
+    )
+    expected = ranked(server)
     assert result.as_numpy("ids").tolist() == list(expected)[:20]
     assert result.as_numpy("scores").tolist() == pytest.approx(list(expected.values())[:20], abs=1e-6)
     assert result.get_response()["id"] == "r1"
@@ -118,16 +76,19 @@ def test_flat_form_agrees_with_the_rank_endpoint_when_bodies_are_packed(
     server: ServerProcess, client: Any, binary: bool, packing: str | None
 ) -> None:
     result = client.infer(
-        "small", _flat_inputs(binary), request_compression_algorithm=packing, response_compression_algorithm=packing
+        "small",
+        _inputs(flat_values(), binary),
+        request_compression_algorithm=packing,
+        response_compression_algorithm=packing,
     )
-    expected = _ranked(server)
+    expected = ranked(server)
     scores = dict(zip(range(1000, 1000 + ROWS), result.as_numpy("scores").tolist(), strict=True))
     assert [scores[item] for item in expected] == pytest.approx(list(expected.values()), abs=1e-6)
     assert result.as_numpy("logits").dtype == np.float32
 
 
 def test_error_is_a_text_with_a_status_when_an_input_is_wrong(client: Any) -> None:
-    inputs = _rank_inputs(True)[:-1]
+    inputs = _inputs(rank_values(), True)[:-1]
     with pytest.raises(Exception, match="match: required input is missing") as caught:
         client.infer("small.rank", inputs)
     assert caught.value.status() == "400"

@@ -31,6 +31,9 @@ Examples:
 )
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--grpc-port", type=click.IntRange(0, 65535), help="Serve gRPC too; 0 takes a free one [default: no gRPC]."
+)
 @click.option("--variant", help="Variant to serve [default: the certified plan's].")
 @click.option("--engine", help="Engine to run it on [default: the variant's certified one].")
 @click.option("--device", default="cpu", show_default=True, help="Device of the engine.")
@@ -56,7 +59,7 @@ Examples:
 @click.option("--log-requests", is_flag=True, help="One JSON line on standard error a request.")
 @json_option
 def command(as_json: bool, **options: Any) -> None:
-    """Serve an artifact over HTTP: rank endpoint, Open Inference Protocol v2, metrics, health.
+    """Serve an artifact over HTTP, and gRPC if asked for: rank endpoint, Open Inference Protocol v2, metrics, health.
 
     Stops on SIGTERM or Ctrl-C after every accepted request is answered. Logs are JSON lines on standard error.
     """

@@ -20,6 +20,7 @@ class ServeConfig(Frozen):
         catalog: folder of the catalog; ``<artifact>.catalog`` if None.
         catalog_refresh_s: how often the server looks for a newer generation of the catalog; never if 0.
         host, port: where to listen; port 0 takes a free one, which the ready event names.
+        grpc_port: where gRPC listens, on the same host; 0 takes a free one; no gRPC if None.
         variant, engine: what to serve; what the artifact's plan recommends if None.
         device: of the engine.
         split: serve the variant in parts where it was built so; False: always the whole graph.
@@ -44,6 +45,7 @@ class ServeConfig(Frozen):
     catalog_refresh_s: float = Field(1.0, ge=0, le=86_400)
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
+    grpc_port: int | None = Field(None, ge=0, le=65535)
     variant: str | None = None
     engine: str | None = None
     device: str = "cpu"

@@ -10,7 +10,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -19,6 +19,7 @@ from rankine.events import Emit, Note, ignore, step
 from rankine.serving.app import App
 from rankine.serving.config import ServeConfig
 from rankine.serving.gentle_close import ignore_new_connections
+from rankine.serving.grpc import check_grpc, open_grpc
 from rankine.serving.heads import LimitedProtocol
 from rankine.serving.logs import LOGGER, set_up_logs
 from rankine.serving.metrics import ServerMetrics
@@ -26,6 +27,9 @@ from rankine.serving.model import ServedModel, open_model, warn_of_memory
 from rankine.serving.pool import Pool
 from rankine.serving.refresh import Refresher
 from rankine.serving.warm import warm_works
+
+if TYPE_CHECKING:
+    from rankine.serving.grpc.server import GrpcServer
 
 __all__ = ["serve"]
 
@@ -49,7 +53,8 @@ def serve(config: ServeConfig, emit: Emit = ignore) -> None:
     connections, with ``connection: close`` in their replies; then the server stops listening. Every request that was
     taken is answered before this function returns.
 
-    Emits a ``Note`` of task ``serve`` with figures ``url`` and ``port`` once it answers.
+    Emits a ``Note`` of task ``serve`` with figures ``url`` and ``port``, and ``grpc_port`` where there is gRPC, once
+    it answers.
 
     Raises:
         CertificateRequired, ArtifactError, EngineMissing: see :func:`~rankine.serving.model.open_model`.
@@ -59,6 +64,7 @@ def serve(config: ServeConfig, emit: Emit = ignore) -> None:
         _pin(config.cores)
     with contextlib.ExitStack() as leave:
         listener = leave.enter_context(_bind(config))  # an address that is taken is told before the model is opened
+        check_grpc(config)
         model = open_model(config, emit)
         set_up_logs()
         metrics = ServerMetrics()
@@ -85,12 +91,17 @@ def serve(config: ServeConfig, emit: Emit = ignore) -> None:
 
 
 async def _serve(app: App, listener: socket.socket, emit: Emit) -> None:
+    async with open_grpc(app) as grpc:
+        await _serve_http(app, grpc, listener, emit)
+
+
+async def _serve_http(app: App, grpc: GrpcServer | None, listener: socket.socket, emit: Emit) -> None:
     def on_ready() -> None:
         # What lives now lives until the end: the collector need not look at it again in the middle of a request.
         gc.collect()
         gc.freeze()
         app.open = True
-        _announce(app.model, listener, emit)
+        _announce(app.model, listener, grpc, emit)
 
     server = _Server(app, on_ready)
     draining: set[asyncio.Task[None]] = set()
@@ -100,13 +111,13 @@ async def _serve(app: App, listener: socket.socket, emit: Emit) -> None:
             server.should_exit = server.force_exit = True
             return
         reason = signal.Signals(number).name
-        draining.add(asyncio.get_running_loop().create_task(_drain(app, server, listener, reason)))
+        draining.add(asyncio.get_running_loop().create_task(_drain(app, server, grpc, listener, reason)))
 
     _on_signals(on_signal)
     await server.serve(sockets=[listener])
 
 
-async def _drain(app: App, server: _Server, listener: socket.socket, reason: str) -> None:
+async def _drain(app: App, server: _Server, grpc: GrpcServer | None, listener: socket.socket, reason: str) -> None:
     LOGGER.info("draining", extra={"fields": {"reason": reason}})
     app.open = False
     app.leaving = True
@@ -120,6 +131,8 @@ async def _drain(app: App, server: _Server, listener: socket.socket, reason: str
     end_s = now_s() + _FIRST_REQUEST_S
     while now_s() < end_s and server.has_fresh_connections:
         await asyncio.sleep(_POLL_S)
+    if grpc is not None:
+        await grpc.stop(_LEAVE_S)
     app.pool.drain()
     server.should_exit = True
 
@@ -172,18 +185,17 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def _announce(model: ServedModel, listener: socket.socket, emit: Emit) -> None:
+def _announce(model: ServedModel, listener: socket.socket, grpc: GrpcServer | None, emit: Emit) -> None:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{port}"
     choice = model.choice
-    emit(
-        Note(
-            "serve", f"{model.name} ({choice.variant} on {choice.engine}) answers at {url}", {"url": url, "port": port}
-        )
-    )
-    fields = {"url": url, "model": model.name, "variant": choice.variant, "engine": choice.engine, "pid": os.getpid()}
-    LOGGER.info("ready", extra={"fields": fields})
+    also = {} if grpc is None else {"grpc_port": grpc.port}
+    over_grpc = "" if grpc is None else f", over gRPC at {shown}:{grpc.port}"
+    told = f"{model.name} ({choice.variant} on {choice.engine}) answers at {url}{over_grpc}"
+    emit(Note("serve", told, {"url": url, "port": port, **also}))
+    served = {"model": model.name, "variant": choice.variant, "engine": choice.engine, "pid": os.getpid()}
+    LOGGER.info("ready", extra={"fields": {"url": url, **also, **served}})
     if not choice.certified:
         LOGGER.warning("served without a certificate", extra={"fields": {"variant": choice.variant}})
     warn_of_memory(model)

@@ -17,7 +17,7 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-__all__ = ["INFERENCE", "POOL", "RANKER", "Message", "message_class"]
+__all__ = ["INFERENCE", "RANKER", "Message", "message_class", "read_pool"]
 
 Message = Any
 """A protobuf message: its class is made when this module is imported, so that no type checker knows it."""
@@ -25,7 +25,8 @@ INFERENCE = "inference.GRPCInferenceService"
 RANKER = "rankine.Ranker"
 
 
-def _read_pool() -> descriptor_pool.DescriptorPool:
+def read_pool() -> Any:
+    """A pool of all our messages and services, to which more may be added."""
     raw = files("rankine.serving.grpc").joinpath("protos", "messages.binpb").read_bytes()
     pool = descriptor_pool.DescriptorPool()
     for file in descriptor_pb2.FileDescriptorSet.FromString(raw).file:
@@ -33,9 +34,9 @@ def _read_pool() -> descriptor_pool.DescriptorPool:
     return pool
 
 
-POOL = _read_pool()
+_POOL = read_pool()
 
 
 def message_class(name: str) -> Any:
     """The class of a message by its full name, such as ``inference.ModelInferRequest``."""
-    return message_factory.GetMessageClass(POOL.FindMessageTypeByName(name))
+    return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(name))

@@ -73,7 +73,7 @@ class RankProtocol:
             BadRequest, PayloadTooLarge: as :meth:`prepare`.
         """
         ids, features = body.ids, body.features
-        rows = self._check_count(len(ids), announced)
+        rows = self.check_count(len(ids), announced)
         if body.prior is not None:
             _check_length(body.prior, rows, "candidates.prior")
         for name, values in features.items():
@@ -121,7 +121,13 @@ class RankProtocol:
             }
         return reply
 
-    def _check_count(self, rows: int, announced: int | None) -> int:
+    def check_count(self, rows: int, announced: int | None) -> int:
+        """``rows`` if so many candidates may be ranked.
+
+        Raises:
+            BadRequest: there are none, or not as many as announced.
+            PayloadTooLarge: there are too many.
+        """
         where = "candidates.ids"
         if rows == 0:
             raise BadRequest("there are no candidates", where=where, hint="Give at least one item id.")

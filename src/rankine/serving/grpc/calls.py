@@ -1,0 +1,137 @@
+"""One call: its metadata as a request of the application, its answer or error, and the bookkeeping of both."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from rankine.errors import BadRequest, RankineError
+from rankine.serving.app import CLIENT_GONE
+from rankine.serving.bodies import ClientGone
+from rankine.serving.grpc.messages import Message
+from rankine.serving.grpc.statuses import Metadata, code_of, details_of
+from rankine.serving.http import Request
+from rankine.serving.load_report import load_headers
+from rankine.serving.work import Presence
+
+if TYPE_CHECKING:
+    from rankine.serving.app import App
+
+__all__ = ["Answer", "Calls", "Refusal", "parse"]
+
+Answer = Callable[[Request, bytes], Awaitable[bytes]]
+"""From a request and its message to the reply's, both serialized: so that parsing is ours to limit and to explain."""
+_DEADLINE = b"x-rankine-deadline-ms"
+_LATE = 504
+
+
+class Refusal(RankineError):
+    """How a call ends that has no answer: as HTTP's ``status``."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.http_status = status  # type: ignore[misc]
+
+
+class Calls:
+    """Runs the handlers of calls for an application."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    def unary(self, path: str, label: str, answer: Answer) -> Any:
+        """A handler of calls with one message each way.
+
+        Args:
+            label: under which the calls are counted and timed.
+        """
+
+        async def handle(raw: bytes, context: grpc.aio.ServicerContext) -> bytes:
+            request = self.request(path, context)
+            try:
+                reply = await self.run(request, label, lambda: answer(request, raw), context.time_remaining)
+            except RankineError as error:
+                await self.abort(context, request, error)
+            context.set_trailing_metadata(self._trailers(request))
+            return reply
+
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+    async def run(
+        self,
+        request: Request,
+        label: str,
+        answer: Callable[[], Awaitable[bytes]],
+        remaining_s: Callable[[], float | None],
+    ) -> bytes:
+        """The answer of one request, counted and logged whatever becomes of it.
+
+        Raises:
+            RankineError: as the client is to be told it.
+            CancelledError: the client left, or its deadline passed; what it asked for leaves the queue.
+        """
+        status = 200
+        try:
+            return await answer()
+        except asyncio.CancelledError:
+            left_s = remaining_s()
+            status = CLIENT_GONE if left_s is None or left_s > 0 else _LATE
+            if request.presence is not None:
+                request.presence.gone = True
+            raise
+        except ClientGone:
+            status = CLIENT_GONE
+            raise Refusal("the client is gone", status) from None
+        except Exception as error:  # noqa: BLE001  explained, and logged where it is our own
+            told = self._app.explain(request, error)
+            status = told.http_status
+            raise told from None
+        finally:
+            self._app.finish(request, label, status)
+
+    def request(self, path: str, context: grpc.aio.ServicerContext) -> Request:
+        """A call as a request: metadata are headers, the call's own timeout is the deadline if it is the earlier."""
+        arrived_s = perf_counter()
+        headers = {
+            key.encode("latin-1"): value if isinstance(value, bytes) else value.encode("latin-1", "replace")
+            for key, value in context.invocation_metadata() or ()
+        }
+        remaining_s = context.time_remaining()
+        if remaining_s is not None:
+            headers[_DEADLINE] = _earlier(headers.get(_DEADLINE), b"%.3f" % (1000 * max(remaining_s, 0.0)))
+        return Request(self._app.request_id(headers), "POST", path, b"", headers, arrived_s, Presence())
+
+    async def abort(self, context: grpc.aio.ServicerContext, request: Request, error: RankineError) -> None:
+        """End a call with an error."""
+        trailers = (*self._trailers(request), *details_of(error))
+        await context.abort(code_of(error.http_status), str(error), trailers)
+
+    def _trailers(self, request: Request) -> Metadata:
+        report = load_headers(self._app.pool, request.headers)
+        return (("x-request-id", request.id), *((name.decode(), value.decode()) for name, value in report))
+
+
+def parse(kind: Any, raw: bytes) -> Message:
+    """A message of its serialized form.
+
+    Raises:
+        BadRequest: it is none.
+    """
+    from google.protobuf.message import DecodeError
+
+    try:
+        return kind.FromString(raw)
+    except DecodeError:
+        raise BadRequest("not a message of this kind", where="body", allowed=kind.DESCRIPTOR.full_name) from None
+
+
+def _earlier(given: bytes | None, remaining: bytes) -> bytes:
+    """Of two remaining times in milliseconds the smaller; one that is no number is left for others to refuse."""
+    try:
+        return remaining if given is None or float(remaining) < float(given) else given
+    except ValueError:
+        return given or remaining
