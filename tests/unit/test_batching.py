@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
@@ -17,6 +18,8 @@ from e2e.small_served import rank_body
 from rankine.errors import BadRequest, DeadlineExceeded, EngineError
 from rankine.models.columns import Batch, Columns
 from rankine.policy import admit, form_batch
+from rankine.policy.batching import Limits
+from rankine.policy.reason import Reason
 from rankine.serving import pool as pool_module
 from rankine.serving.bodies import ClientGone
 from rankine.serving.model import ServedModel
@@ -144,8 +147,7 @@ def _pool(model: ServedModel, runner: NumpyRunner, runs: list[BatchRun], *, max_
         runner,
         tasks=1,
         workers=1,
-        max_batch_rows=64,
-        max_queue_rows=max_queue_rows,
+        limits=Limits(max_batch_rows=64, max_queue_rows=max_queue_rows),
         observe=runs.append,
     )
     pool.start()
@@ -160,13 +162,16 @@ async def _wait_until(condition: Callable[[], bool]) -> None:
     pytest.fail("it did not happen within 5 s")
 
 
-async def _queue_behind_a_run(pool: Pool, runner: NumpyRunner, works: list[Work]) -> list[Outcome | BaseException]:
-    """Outcomes of ``works``, all queued while the worker runs the first of them."""
+async def _queue_behind_a_run(
+    pool: Pool, runner: NumpyRunner, works: list[Work], hold_s: float = 0.0
+) -> list[Outcome | BaseException]:
+    """Outcomes of ``works``, all queued while the worker runs the first of them, ``hold_s`` longer."""
     runner.gate.clear()
     tasks = [asyncio.ensure_future(pool.run(works[0]))]
     await _wait_until(lambda: pool.busy and pool.queued_rows == 0)
     tasks += [asyncio.ensure_future(pool.run(work)) for work in works[1:]]
     await _wait_until(lambda: pool.queued_rows == sum(work.rows for work in works[1:]))
+    await asyncio.sleep(hold_s)
     runner.gate.set()
     return await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -207,12 +212,93 @@ def test_pool_answers_deadline_exceeded_when_it_passed_in_the_queue(
 ) -> None:
     runner = NumpyRunner()
     pool = _pool(model, runner, [])
-    works = [make_work(1, 5), make_work(2, 6, deadline_s=perf_counter() - 1)]
-    outcomes = asyncio.run(_queue_behind_a_run(pool, runner, works))
+    works = [make_work(1, 5), make_work(2, 6, deadline_s=perf_counter() + 0.5)]
+    outcomes = asyncio.run(_queue_behind_a_run(pool, runner, works, hold_s=0.6))
     pool.close()
     assert isinstance(outcomes[0], Outcome)
     assert isinstance(outcomes[1], DeadlineExceeded)
     assert len(runner.batches) == 1
+
+
+def test_pool_refuses_at_once_when_the_deadline_has_passed_already(
+    model: ServedModel, make_work: Callable[..., Work]
+) -> None:
+    runner = NumpyRunner()
+    pool = _pool(model, runner, [])
+    with pytest.raises(DeadlineExceeded, match="cannot be met"):
+        asyncio.run(pool.run(make_work(1, 5, deadline_s=perf_counter() - 1)))
+    assert not pool.busy
+    pool.close()
+    assert not runner.batches
+
+
+def test_pool_splits_a_request_and_puts_it_together_when_it_is_larger_than_a_batch(
+    model: ServedModel, make_work: Callable[..., Work]
+) -> None:
+    runner, runs = NumpyRunner(), []
+    pool = _pool(model, runner, runs)
+    work = make_work(1, 150, first=20)
+    outcome = asyncio.run(pool.run(work))
+    pool.close()
+    assert len(runs) >= 3
+    assert max(run.rows for run in runs) <= 64
+    assert sum(run.rows for run in runs) == 150
+    assert np.allclose(outcome.logits, expected_logits(join([work], as_they_are)), atol=1e-6)
+    assert outcome.run_s == pytest.approx(sum(run.run_s for run in runs))
+
+
+def test_pool_answers_a_split_request_once_when_a_part_fails(
+    model: ServedModel, make_work: Callable[..., Work]
+) -> None:
+    runner, runs = NumpyRunner(), []
+    pool = _pool(model, runner, runs)
+    with pytest.raises(BadRequest):
+        asyncio.run(pool.run(make_work(1, 150, slot=POISON)))
+    assert len(asyncio.run(pool.run(make_work(1, 3))).logits) == 3
+    assert not pool.busy
+    assert pool.queued_rows == 0
+    pool.close()
+
+
+def test_pool_lets_urgent_work_go_first_when_it_came_later(model: ServedModel, make_work: Callable[..., Work]) -> None:
+    runner, runs = NumpyRunner(), []
+    pool = _pool(model, runner, runs)
+    works = [make_work(1, 5), make_work(2, 40), make_work(3, 30, deadline_s=perf_counter() + 5)]
+    outcomes = asyncio.run(_queue_behind_a_run(pool, runner, works))
+    pool.close()
+    assert all(isinstance(outcome, Outcome) for outcome in outcomes)
+    assert [run.rows for run in runs][:2] == [5, 30]
+
+
+def test_pool_refuses_what_would_be_late_when_the_queue_is_long(
+    model: ServedModel, make_work: Callable[..., Work]
+) -> None:
+    class Slow(NumpyRunner):
+        def run(self, batch: Batch, out: np.ndarray) -> None:
+            super().run(batch, out)
+            time.sleep(0.1)
+
+    runner, reasons = Slow(), []
+    limits = Limits(max_batch_rows=64, max_queue_rows=1000)
+    observe = lambda run: None  # noqa: E731
+    pool = Pool(runner, tasks=1, workers=1, limits=limits, observe=observe, decided=reasons.append)
+    pool.start([make_work(1, rows) for rows in (1, 64) for _ in range(3)])
+
+    async def scenario() -> list[Outcome | BaseException]:
+        works = [make_work(user, 60) for user in range(1, 6)]
+        tasks = [asyncio.ensure_future(pool.run(work)) for work in works]
+        await _wait_until(lambda: pool.queued_rows >= 200)
+        with pytest.raises(QueueRefused, match="late"):
+            pool.ask(60, arrived_s=perf_counter(), deadline_s=perf_counter() + 0.25)
+        late = pool.run(make_work(9, 60, deadline_s=perf_counter() + 0.25))
+        return await asyncio.gather(*tasks, late, return_exceptions=True)
+
+    outcomes = asyncio.run(scenario())
+    pool.close()
+    assert [type(outcome) for outcome in outcomes] == [*[Outcome] * 5, QueueRefused]
+    assert isinstance(outcomes[-1], QueueRefused)
+    assert 0 < outcomes[-1].retry_after_s < 5
+    assert reasons.count(Reason.TOO_LATE) == 2
 
 
 def test_pool_runs_no_request_when_its_client_left_while_it_waited(
@@ -238,7 +324,8 @@ def test_pool_goes_on_when_its_observer_fails(model: ServedModel, make_work: Cal
         if len(seen) == 1:
             raise ValueError("no room for another figure")
 
-    pool = Pool(NumpyRunner(), tasks=1, workers=1, max_batch_rows=64, max_queue_rows=100, observe=observe)
+    limits = Limits(max_batch_rows=64, max_queue_rows=100)
+    pool = Pool(NumpyRunner(), tasks=1, workers=1, limits=limits, observe=observe)
     pool.start()
     with pytest.raises(EngineError, match="no room"):
         asyncio.run(pool.run(make_work(1, 2)))
@@ -317,8 +404,7 @@ def test_pool_start_raises_when_the_engine_fails_in_the_warm_up(
         NumpyRunner(),
         tasks=1,
         workers=2,
-        max_batch_rows=8,
-        max_queue_rows=8,
+        limits=Limits(max_batch_rows=8, max_queue_rows=8),
         observe=lambda run: None,
     )
     with pytest.raises(BadRequest, match="slot"):

@@ -18,6 +18,7 @@ from e2e.small_served import ITEMS, SCHEMA, items, rank_body, transforms
 from rankine.catalog import CatalogWriter, Preparer
 from rankine.errors import ArtifactError, BadRequest
 from rankine.models.columns import Batch, Column, Columns, Ragged, take
+from rankine.policy.batching import Limits
 from rankine.serving import completion
 from rankine.serving.items import Items, ServedCatalog
 from rankine.serving.model import ServedModel, unknown_item
@@ -335,7 +336,8 @@ def test_workers_warm_up_with_inline_items_when_items_are_in_the_catalog(model: 
 def test_old_generation_is_let_go_when_no_request_holds_it(model: ServedModel, tmp_path: Path) -> None:
     assert model.items is not None
     old = weakref.ref(model.items.view)
-    pool = Pool(model.runner, tasks=1, workers=2, max_batch_rows=64, max_queue_rows=100, observe=lambda run: None)
+    limits = Limits(max_batch_rows=64, max_queue_rows=100)
+    pool = Pool(model.runner, tasks=1, workers=2, limits=limits, observe=lambda run: None)
     pool.start([prepare(model, [1001, 1002]).work])
     model.runner.batches.clear()  # type: ignore[attr-defined]
     upsert(tmp_path, [NEW], 80.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -195,7 +196,7 @@ _LOGGED = {"tenant": b"x-rankine-tenant", "session": b"x-rankine-session"}
 
 def _headers_of(error: RankineError) -> tuple[tuple[bytes, bytes], ...]:
     if isinstance(error, QueueRefused):
-        return ((b"retry-after", b"%d" % error.retry_after_s),)
+        return ((b"retry-after", b"%d" % math.ceil(error.retry_after_s)),)
     if isinstance(error, BodyUnread):
         return ((b"connection", b"close"),)
     if isinstance(error, MethodNotAllowed) and error.allowed:

@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from rankine.config import Frozen
+from rankine.policy.batching import Limits
 
 __all__ = ["ServeConfig"]
 
@@ -31,8 +32,11 @@ class ServeConfig(Frozen):
         max_candidates: most candidates (or flat rows) of one request.
         max_body_bytes: most bytes of a request body as sent.
         max_decompressed_bytes: most bytes of it after decompression.
-        max_batch_rows: requests that wait are joined up to this many rows; one larger request runs alone.
+        max_batch_rows: requests that wait are joined up to this many rows; a larger request is split.
+        max_batch_ms: no batch is predicted to run longer, unless half of the peak rate needs more: an urgent request
+            waits for it.
         max_queue_rows: rows that may wait; above it requests are refused (503).
+        max_wait_ms: how long a request without a deadline may be predicted to take before it is refused.
         default_deadline_ms: for requests that bring none; no deadline if None.
         unknown_item: an id that the catalog does not have is an ``error``, or scored as the out-of-vocabulary ``row``.
         drain_s: after SIGTERM, the server says that it is not ready but takes all requests for this long; give it more
@@ -58,11 +62,23 @@ class ServeConfig(Frozen):
     max_body_bytes: int = Field(16 << 20, ge=1024)
     max_decompressed_bytes: int = Field(16 << 20, ge=1024)
     max_batch_rows: int = Field(2048, ge=1)
+    max_batch_ms: float = Field(20.0, gt=0, le=60_000)
     max_queue_rows: int = Field(65_536, ge=1)
+    max_wait_ms: float = Field(10_000.0, gt=0, le=3_600_000)
     default_deadline_ms: float | None = Field(None, gt=0)
     unknown_item: Literal["error", "row"] = "error"
     drain_s: float = Field(0.5, ge=0, le=600)
     log_requests: bool = False
+
+    @property
+    def limits(self) -> Limits:
+        """What the scheduler is bounded by."""
+        return Limits(
+            max_batch_rows=self.max_batch_rows,
+            max_batch_s=self.max_batch_ms / 1000,
+            max_queue_rows=self.max_queue_rows,
+            max_wait_s=self.max_wait_ms / 1000,
+        )
 
     @model_validator(mode="after")
     def _queue_holds_a_request(self) -> Self:

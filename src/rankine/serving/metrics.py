@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 from rankine import __version__
+from rankine.policy.reason import Reason
 from rankine.serving.items import Items
 from rankine.serving.model import ServedModel
 from rankine.serving.pool import BatchRun
@@ -14,6 +15,7 @@ __all__ = ["METRICS_TYPE", "ServerMetrics"]
 METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _ROWS = (1, 16, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+_RATIOS = (0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2, 4)
 _REQUESTS = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
 
 
@@ -41,6 +43,14 @@ class ServerMetrics:
         self._run = Histogram(
             "rankine_run_seconds", "One batch, joined and run", buckets=_SECONDS, registry=self.registry
         )
+        self._decisions = Counter(
+            "rankine_decisions", "Decisions of the scheduler on requests and batches, by reason", ("reason",),
+            registry=self.registry,
+        )  # fmt: skip
+        self._error = Histogram(
+            "rankine_prediction_error", "Time of a batch over what was predicted", buckets=_RATIOS,
+            registry=self.registry,
+        )  # fmt: skip
         self._generation = Gauge(
             "rankine_catalog_generation", "Generation that new requests are ranked by; 0 without a catalog",
             registry=self.registry,
@@ -80,6 +90,13 @@ class ServerMetrics:
         self._batch_rows.observe(batch.rows)
         self._batch_requests.observe(batch.requests)
         self._run.observe(batch.run_s)
+        self.decided(batch.reason)
+        if batch.predicted_s > 0:
+            self._error.observe(batch.run_s / batch.predicted_s)
+
+    def decided(self, reason: Reason) -> None:
+        """Count why a request was let in, refused or dropped, or why a batch ended where it did."""
+        self._decisions.labels(reason.value).inc()
 
     def render(self, queued_rows: int) -> bytes:
         """The text that Prometheus scrapes."""

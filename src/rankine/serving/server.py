@@ -73,9 +73,9 @@ def serve(config: ServeConfig, emit: Emit = ignore) -> None:
             model.runner,
             tasks=len(model.schema.tasks),
             workers=config.workers,
-            max_batch_rows=config.max_batch_rows,
-            max_queue_rows=config.max_queue_rows,
+            limits=config.limits,
             observe=metrics.ran,
+            decided=metrics.decided,
         )
         app = App(config, model, pool, metrics)
         leave.callback(app.close)

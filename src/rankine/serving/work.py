@@ -35,6 +35,7 @@ class Work:
         arrived_s, deadline_s: on the clock of ``time.perf_counter``.
         future: set on the event loop once there is an :class:`Outcome` or an error.
         presence: tells whether its client is still there; None where that is not known.
+        answered: a worker has settled it; what still runs of it is of no use.
     """
 
     request: Columns
@@ -48,6 +49,7 @@ class Work:
     future: asyncio.Future[Outcome] | None = None
     queued_s: float = 0.0
     presence: Presence | None = None
+    answered: bool = False
 
     @property
     def rows(self) -> int:

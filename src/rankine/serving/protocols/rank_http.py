@@ -33,6 +33,8 @@ def rank_routes(app: App) -> dict[str, Route]:
     async def post_rank(request: Request, receive: Receive) -> Reply:
         deadline_s = deadline_of(request, config.default_deadline_ms)
         announced = candidates_header(request, config.max_candidates)
+        if announced is not None:  # a refusal then needs no body
+            app.pool.ask(announced, arrived_s=request.arrived_s, deadline_s=deadline_s)
         ranking = await app.with_body(
             request,
             receive,
