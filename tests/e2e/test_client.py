@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from conftest import ROOT
 from e2e.serve_process import ServerProcess, start_server
 from e2e.small_served import REQUEST, pair_features, rank_body
 from rankine.client import AsyncClient, Client, ClientSettings
@@ -88,6 +92,14 @@ def test_requests_go_to_the_idle_server_when_others_flood_the_first(server: Serv
         for one in flooding:
             one.result(60)
     assert answered[idle.url] > 75
+
+
+def test_example_is_answered_when_it_is_run(server: ServerProcess) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "client" / "ask.py"), server.url]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    answered = re.fullmatch(rf"{server.url} answered (\d+)\n(failed with 'deadline': \d+\n)?", done.stdout)
+    assert answered is not None, done.stdout
+    assert int(answered[1]) > 0
 
 
 def test_no_request_is_lost_when_one_of_two_servers_is_killed_and_comes_back(config: ServeConfig) -> None:

@@ -262,9 +262,11 @@ HEDGING = ClientSettings(deadline_s=20, hedge_share=0.05, hedge_burst=2, half_li
 
 
 async def warm_up(client: AsyncClient, servers: list[TestServer]) -> None:
-    """Answers enough to know what is slow."""
+    """Answers enough to know what is slow; then some of another size, which bring back the budget of hedges."""
     for _ in range(60):
         await client.rank(REQUEST, IDS)
+    for _ in range(40):
+        await client.rank(REQUEST, IDS * 100)
     for server in servers:
         server.received.clear()
 
