@@ -1,0 +1,12 @@
+"""All servers that are compared, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from serving.peers.fast_api import FAST_API
+from serving.peers.own import OWN
+from serving.peers.peer import Peer
+from serving.peers.window import WINDOW
+
+CONTESTANTS: Mapping[str, Peer] = {peer.name: peer for peer in (OWN, WINDOW, FAST_API)}

@@ -1,0 +1,111 @@
+"""Drives one server: an open loop at a rate, a closed loop of clients, and the search for the rate that it sustains."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import uvloop
+
+from rankine.observation.load import LoadConfig, LoadResult
+from rankine.observation.load.generator import Run, closed_loop, open_loop, pinned, quiet
+from rankine.observation.load.record import summarize
+from serving.client import Client, Message
+from serving.peers.peer import Running
+from serving.queries import Query
+from serving.traffic import Kind, due_times, intensity
+
+WARMUP_S, ESTIMATE_S, ESTIMATE_CLIENTS = 1.0, 1.5, 8
+_DRAIN_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class Drive:
+    """A server under load; the target of :func:`rankine.observation.load.sweep`.
+
+    Attributes:
+        queries: to draw from.
+        traffic: how requests arrive.
+        slo_ms: bound on every answer.
+        cores: of the generator; None leaves it where it is.
+        seed: of arrivals and of the order of queries.
+    """
+
+    running: Running
+    queries: Sequence[Query]
+    traffic: Kind
+    slo_ms: float
+    cores: tuple[int, ...] | None = None
+    seed: int = 0
+
+    def estimate(self) -> float:
+        config = self._config(clients=ESTIMATE_CLIENTS, duration_s=ESTIMATE_S, warmup_s=0.5)
+        return self._record(config, self.closed(config)).achieved_rps
+
+    def offer(self, rate_rps: float, duration_s: float) -> LoadResult:
+        config, run = self.open(rate_rps, duration_s, stop_over_miss_share=0.02)
+        return self._record(config, run)
+
+    def drain(self) -> None:
+        for _ in range(_DRAIN_ATTEMPTS):
+            config = self._config(max_requests=5, duration_s=2.0, warmup_s=0.0)
+            latency = self._record(config, self.closed(config)).latency
+            if latency is not None and latency.max_ms <= self.slo_ms:
+                return
+
+    def open(
+        self, rate_rps: float, duration_s: float, *, stop_over_miss_share: float | None = None
+    ) -> tuple[LoadConfig, Run]:
+        """One open-loop run; ended early where so many requests have missed that it does not matter any more."""
+        config = self._config(rate_rps=rate_rps, duration_s=duration_s, stop_over_miss_share=stop_over_miss_share)
+        shape = intensity(self.traffic, WARMUP_S + duration_s, seed=self.seed)
+        due = due_times(rate_rps, shape, seed=self.seed)
+        return config, self._run(lambda client, sent: open_loop(client, sent, due, config))
+
+    def closed(self, config: LoadConfig) -> Run:
+        """Clients that each wait for their answer."""
+        return self._run(lambda client, sent: closed_loop(client, sent, config))
+
+    def one_client(self, requests: int) -> LoadResult:
+        """One client, one request after the other."""
+        config = self._config(max_requests=requests, duration_s=60.0)
+        return self._record(config, self.closed(config))
+
+    def _run(self, measured: Callable[[Client, Sequence[Message]], Awaitable[Run]]) -> Run:
+        wire = self.running.wire
+        messages = [wire.encode(query) for query in self.queries]
+
+        async def run() -> Run:
+            client = Client(self.running.url, wire.read, deadline_header=wire.deadline_header, bound_ms=self.slo_ms)
+            async with client:
+                with quiet():
+                    return await measured(client, messages)
+
+        with pinned(self.cores), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(run())
+
+    def _config(
+        self,
+        *,
+        duration_s: float,
+        rate_rps: float | None = None,
+        clients: int = 1,
+        warmup_s: float = WARMUP_S,
+        max_requests: int | None = None,
+        stop_over_miss_share: float | None = None,
+    ) -> LoadConfig:
+        return LoadConfig(
+            url=self.running.url,
+            rate_rps=rate_rps,
+            clients=clients,
+            duration_s=duration_s,
+            warmup_s=warmup_s,
+            max_requests=max_requests,
+            slo_ms=self.slo_ms,
+            stop_over_miss_share=stop_over_miss_share,
+            seed=self.seed,
+        )
+
+    def _record(self, config: LoadConfig, run: Run) -> LoadResult:
+        return summarize(config, run, {})

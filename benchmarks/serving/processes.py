@@ -1,0 +1,97 @@
+"""Server processes of peers: started on the cores that they are given, waited for, ended with all their children."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rankine.errors import EngineError
+
+_START_S, _STOP_S, _POLL_S = 120.0, 15.0, 0.25
+_NOTHING: Mapping[str, str] = {}
+BENCHMARKS = Path(__file__).resolve().parent.parent
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on now."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
+
+
+@contextmanager
+def running(
+    command: Sequence[str],
+    *,
+    cores: Sequence[int],
+    port: int,
+    ready: str,
+    folder: Path,
+    environment: Mapping[str, str] = _NOTHING,
+) -> Iterator[None]:
+    """Run ``command`` pinned to ``cores`` while the context is open.
+
+    Args:
+        port: that the server listens on.
+        ready: path that answers 200 as soon as the server can be used.
+        folder: for its log.
+        environment: added to this process's; every library gets one thread.
+
+    Raises:
+        EngineError: the server ended or was not ready in time; carries the last lines of its log.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "server.log"
+    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(BENCHMARKS)}
+    pinned = ["taskset", "-c", ",".join(map(str, cores)), *command]
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            pinned,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **one_thread, **environment},
+            cwd=folder,
+            start_new_session=True,
+        )
+    try:
+        _wait(process, port, ready, log)
+        yield
+    finally:
+        _stop(process)
+
+
+def _wait(process: subprocess.Popen[bytes], port: int, ready: str, log: Path) -> None:
+    until = time.monotonic() + _START_S
+    while time.monotonic() < until and process.poll() is None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+        try:
+            connection.request("GET", ready)
+            if connection.getresponse().status == 200:
+                return
+        except (OSError, http.client.HTTPException):  # it does not listen yet
+            time.sleep(_POLL_S)
+        finally:
+            connection.close()
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:]
+    raise EngineError("the server did not start", where=str(log), got=" ".join(lines) or "no output")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the whole session: servers have workers of their own."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait()

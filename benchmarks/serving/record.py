@@ -1,0 +1,150 @@
+"""What a run of `serving_goodput.py` leaves: one file, a row for each thing measured, the last time that it was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, Field
+
+from rankine.config import Frozen
+from serving.traffic import Kind
+
+Section = Literal["goodput", "overload", "front_end"]
+
+
+class Case(Frozen):
+    """What was measured: one server with one model under one traffic.
+
+    Attributes:
+        server: its name, see `serving/peers`.
+        candidates: distribution of the number of candidates.
+        short_share: of requests with a shorter deadline.
+    """
+
+    server: str
+    model: str
+    traffic: Kind
+    candidates: str
+    short_share: float = 0.0
+
+
+class Attempt(Frozen):
+    """One rate that was tried once."""
+
+    rate_rps: float
+    held: bool
+    why: str
+
+
+class Goodput(Frozen):
+    """The highest rate that a server sustained; None where none held.
+
+    Attributes:
+        confirmed: how often the rate held when it was tried again with other seeds, and how often it was.
+        capped: no rate failed, or the generator was the bottleneck where one did: the limit may lie higher.
+    """
+
+    case: Case
+    slo_ms: float
+    sustainable_rps: float | None
+    goodput_rps: float | None
+    failed_rps: float | None
+    p50_ms: float | None
+    p99_ms: float | None
+    requests: int
+    supports_p99: bool
+    confirmed: tuple[int, int]
+    capped: bool
+    reason: str
+    attempts: tuple[Attempt, ...]
+    settings: Mapping[str, int]
+    created: AwareDatetime
+    environment: Mapping[str, Any]
+
+
+class Overload(Frozen):
+    """A rate that is a multiple of what the server sustained.
+
+    Attributes:
+        goodput_share: of the goodput at the sustainable rate.
+        refused: answered with 429, 503 or 504; ``refusal_p99_ms`` from when they were due.
+        admitted_in_time_share: of the requests that were not refused; what was never answered counts as late.
+        outcomes: number of requests by outcome.
+    """
+
+    case: Case
+    factor: float
+    sustainable_rps: float
+    offered_rps: float
+    goodput_rps: float
+    goodput_share: float
+    requests: int
+    refused: int
+    refusal_p99_ms: float | None
+    admitted_in_time_share: float | None
+    outcomes: Mapping[str, int]
+    generator_bound: bool
+    settings: Mapping[str, int]
+    created: AwareDatetime
+    environment: Mapping[str, Any]
+
+
+class FrontEnd(Frozen):
+    """One client: how much later it has its answer than the engine has the logits.
+
+    Attributes:
+        run_p50_ms: of the engine's call, as the server recorded it of the same requests.
+        added_ms: difference of the medians.
+    """
+
+    case: Case
+    requests: int
+    client_p50_ms: float
+    client_p99_ms: float
+    run_p50_ms: float
+    added_ms: float
+    settings: Mapping[str, int]
+    created: AwareDatetime
+    environment: Mapping[str, Any]
+
+
+class ServingProof(Frozen):
+    """All that was measured.
+
+    Attributes:
+        titles: of the servers.
+        missing: servers that could not be run, and why.
+    """
+
+    schema_version: Literal[1] = 1
+    kind: Literal["serving-proof"] = "serving-proof"
+    titles: Mapping[str, str] = Field(default_factory=dict)
+    goodput: tuple[Goodput, ...] = ()
+    overload: tuple[Overload, ...] = ()
+    front_end: tuple[FrontEnd, ...] = ()
+    missing: Mapping[str, str] = Field(default_factory=dict)
+
+
+Row = Goodput | Overload | FrontEnd
+
+
+def read_result(path: Path) -> ServingProof:
+    """The result file; one without rows where there is none."""
+    if not path.exists():
+        return ServingProof()
+    return ServingProof.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def merged(found: ServingProof, section: Section, row: Row) -> ServingProof:
+    """``found`` with a row of a section, in the place of the one of the same case if there is one."""
+    rows: Sequence[Row] = getattr(found, section)
+    at = next((number for number, one in enumerate(rows) if one.case == row.case), len(rows))
+    return found.model_copy(update={section: (*rows[:at], row, *rows[at + 1 :])})
+
+
+def write_result(path: Path, result: ServingProof) -> None:
+    """Write all of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,177 @@
+"""What is measured of a server that runs: the rate that it sustains, what it does above it, what its front end adds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import numpy as np
+
+from rankine.environment import environment
+from rankine.errors import SloNotMet
+from rankine.events import Emit, ignore
+from rankine.observation.load import LoadConfig, LoadResult, SweepConfig, SweepResult, sweep
+from rankine.observation.load.answer import Answer
+from rankine.observation.load.generator import Run
+from rankine.observation.load.record import summarize
+from rankine.observation.load.sweep import Trial
+from rankine.stats import percentile
+from serving.drive import Drive
+from serving.record import Attempt, Case, FrontEnd, Goodput, Overload
+
+REFUSALS = ("429", "503", "504")
+CONFIRMATIONS = 2
+"""With the trial of the search itself three: a rate counts where it held in two of them."""
+STEP_DOWN = 0.96
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long and how exactly is measured.
+
+    Attributes:
+        min_trial_s, max_trial_s: length of one trial.
+        precision: of the search.
+        overload_s: length of the run above the sustainable rate.
+        requests: of the one client.
+    """
+
+    min_trial_s: float = 10.0
+    max_trial_s: float = 20.0
+    precision: float = 0.04
+    max_trials: int = 16
+    overload_s: float = 20.0
+    requests: int = 3000
+
+
+QUICK = Effort(min_trial_s=3.0, max_trial_s=5.0, precision=0.1, max_trials=8, overload_s=5.0, requests=300)
+
+
+def find_goodput(
+    drive: Drive, case: Case, effort: Effort, settings: Mapping[str, int], *, emit: Emit = ignore
+) -> Goodput:
+    """Search, and then try what was found again with other seeds; step down while it does not hold twice in three."""
+    load = LoadConfig(url=drive.running.url, slo_ms=drive.slo_ms, candidates=case.candidates)
+    config = SweepConfig(
+        load=load,
+        precision=effort.precision,
+        min_trial_s=effort.min_trial_s,
+        max_trial_s=effort.max_trial_s,
+        max_trials=effort.max_trials,
+    )
+    found = sweep(config, emit, target=drive)
+    best, tried, confirmed = _confirm(drive, found, config)
+    latency = best.latency if best else None
+    return Goodput(
+        case=case,
+        slo_ms=drive.slo_ms,
+        sustainable_rps=best.offered_rps if best else None,
+        goodput_rps=best.goodput_rps if best else None,
+        failed_rps=found.failed_rps,
+        p50_ms=latency.p50_ms if latency else None,
+        p99_ms=latency.p99_ms if latency else None,
+        requests=best.requests if best else 0,
+        supports_p99=best.supports_p99 if best else False,
+        confirmed=confirmed,
+        capped=found.failed_rps is None or found.generator_bound,
+        reason=found.reason,
+        attempts=tuple(Attempt(rate_rps=one.rate_rps, held=one.held, why=one.why) for one in (*found.trials, *tried)),
+        settings=settings,
+        created=datetime.now(UTC),
+        environment=environment(),
+    )
+
+
+def _confirm(
+    drive: Drive, found: SweepResult, config: SweepConfig
+) -> tuple[LoadResult | None, Sequence[Trial], tuple[int, int]]:
+    """The best trial at the highest rate that held twice in three, all trials made here, and how often it held."""
+    held = [trial for trial in found.trials if trial.held]
+    if not held:
+        return None, (), (0, 0)
+    highest = max(held, key=lambda trial: trial.rate_rps)
+    rate_rps, results, tried = highest.rate_rps, [highest], list[Trial]()
+    while rate_rps > 0.5 * highest.rate_rps:
+        for number in range(len(results), CONFIRMATIONS + 1):
+            drive.drain()
+            one_trial = config.model_copy(update={"start_rps": rate_rps, "max_trials": 1})
+            trials = sweep(one_trial, target=replace(drive, seed=drive.seed + number)).trials
+            results += trials
+            tried += trials
+        good = [trial for trial in results if trial.held]
+        if len(good) >= 2:
+            best = sorted(good, key=lambda trial: trial.result.latency.p99_ms if trial.result.latency else 0.0)
+            return best[len(best) // 2].result, tried, (len(good), len(results))
+        rate_rps, results = rate_rps * STEP_DOWN, []
+    return None, tried, (0, CONFIRMATIONS + 1)
+
+
+def run_overload(
+    drive: Drive, case: Case, peak: Goodput, factor: float, effort: Effort, settings: Mapping[str, int]
+) -> Overload:
+    """Offer ``factor`` times what the server sustained.
+
+    Raises:
+        SloNotMet: it sustained nothing.
+    """
+    if peak.sustainable_rps is None or peak.goodput_rps is None:
+        raise SloNotMet("no rate held, so there is none to go beyond", where=case.server)
+    drive.drain()
+    config, run = drive.open(factor * peak.sustainable_rps, effort.overload_s)
+    result = summarize(config, run, {})
+    return Overload(
+        case=case,
+        factor=factor,
+        sustainable_rps=peak.sustainable_rps,
+        offered_rps=result.offered_rps or 0.0,
+        goodput_rps=result.goodput_rps or 0.0,
+        goodput_share=(result.goodput_rps or 0.0) / peak.goodput_rps,
+        requests=result.requests,
+        outcomes=result.outcomes,
+        generator_bound=result.generator_bound,
+        settings=settings,
+        created=datetime.now(UTC),
+        environment=environment(),
+        **_refusals(config, run),
+    )
+
+
+def _refusals(config: LoadConfig, run: Run) -> dict[str, float | int | None]:
+    measured = [answer for answer in run.answers if answer.due_s >= config.warmup_s]
+    refused = [answer for answer in measured if answer.outcome in REFUSALS]
+    admitted = run.requests - len(refused)
+    in_time = sum(_is_good(answer, config) for answer in measured)
+    latencies = np.array([answer.latency_ms for answer in refused])
+    return {
+        "refused": len(refused),
+        "refusal_p99_ms": percentile(latencies, 99) if len(refused) else None,
+        "admitted_in_time_share": in_time / admitted if admitted else None,
+    }
+
+
+def _is_good(answer: Answer, config: LoadConfig) -> bool:
+    return answer.correct and answer.latency_ms <= (config.bound_ms or np.inf)
+
+
+def measure_front_end(drive: Drive, case: Case, effort: Effort, settings: Mapping[str, int]) -> FrontEnd:
+    """One client, one request after the other.
+
+    Raises:
+        SloNotMet: nothing was answered correctly, or the server did not tell the engine's time.
+    """
+    drive.drain()
+    result = drive.one_client(effort.requests)
+    if result.latency is None or result.server is None:
+        raise SloNotMet("no correct answer with the engine's time in it", where=case.server, got=str(result.outcomes))
+    return FrontEnd(
+        case=case,
+        requests=result.requests,
+        client_p50_ms=result.latency.p50_ms,
+        client_p99_ms=result.latency.p99_ms,
+        run_p50_ms=result.server.run_p50_ms,
+        added_ms=result.latency.p50_ms - result.server.run_p50_ms,
+        settings=settings,
+        created=datetime.now(UTC),
+        environment=environment(),
+    )

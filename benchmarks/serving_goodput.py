@@ -1,0 +1,197 @@
+"""The proof of elastic serving: Rankine and its peers, the same engine and model behind each, over HTTP.
+
+$ python benchmarks/serving_goodput.py --work FOLDER --compressed WORK/dcn_v2/compressed --peers-python PEERS/bin/python
+
+goodput: the highest rate with p99 and at least 99 % of the answers within 50 ms of when they were due, refusals and
+late answers being misses. overload: twice that. front_end: one client, 500 ids. Servers run on one core, the generator
+on another: both must be quiet. Peers that the interpreter of ``--peers-python`` lacks are skipped and told. A row that
+is measured replaces the one of the same server, model and traffic in the result file; the others stay, so that a part
+can be done again (``--only``, ``--servers``, ``--models``, ``--traffic``). ``--quick`` shows that it works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args
+
+from serving.contestants import CONTESTANTS
+from serving.drive import Drive
+from serving.models import Name, Served, open_served
+from serving.peers.peer import Peer, Place, Settings
+from serving.queries import Mix, draw_queries
+from serving.record import Case, Row, Section, ServingProof, merged, read_result, write_result
+from serving.sections import QUICK, Effort, find_goodput, measure_front_end, run_overload
+from serving.traffic import Kind
+
+from rankine.errors import RankineError, UsageError
+from rankine.events import Event, Progress
+
+OUT = Path(__file__).resolve().parent / "results" / "serving-proof.json"
+FRONT_END_CANDIDATES = "500"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one run of this command does.
+
+    Attributes:
+        settings: of each server, by its name.
+    """
+
+    mix: Mix
+    effort: Effort
+    factor: float
+    server_cores: tuple[int, ...]
+    generator_cores: tuple[int, ...]
+    python: Path
+    settings: dict[str, Settings]
+    seed: int
+
+
+def main() -> None:
+    given = _parser().parse_args()
+    plan = _plan(given)
+    result = read_result(given.out)
+    titles = {**result.titles, **{peer.name: peer.title for peer in CONTESTANTS.values()}}
+    result = result.model_copy(update={"titles": titles})
+    for name in given.models:
+        served = open_served(name, given.work, compressed=given.compressed, data_root=given.data_root)
+        for server in given.servers:
+            reason = CONTESTANTS[server].missing(plan.python)
+            missing = {key: why for key, why in result.missing.items() if key != server}
+            result = result.model_copy(update={"missing": {**missing, server: reason} if reason else missing})
+            if reason is None:
+                for section in given.only:
+                    kinds = given.traffic if section != "front_end" else ["exponential"]
+                    for traffic in kinds:
+                        result = _measure(section, CONTESTANTS[server], served, traffic, plan, result)
+                        write_result(given.out, result)
+            else:
+                print(f"{server}: {reason}", flush=True)
+    write_result(given.out, result)
+
+
+def _measure(
+    section: Section, peer: Peer, served: Served, traffic: Kind, plan: Plan, result: ServingProof
+) -> ServingProof:
+    """``result`` with one more row; as it was where the server failed, which is told."""
+    mix = plan.mix.model_copy(update={"candidates": FRONT_END_CANDIDATES}) if section == "front_end" else plan.mix
+    case = Case(
+        server=peer.name,
+        model=served.name,
+        traffic=traffic,
+        candidates=mix.candidates,
+        short_share=mix.short_share,
+    )
+    settings = {**plan.settings[peer.name], **({"timings": 1} if section == "front_end" and not peer.modules else {})}
+    queries = draw_queries(served.users, served.item_ids, mix, seed=plan.seed)
+    print(f"{section}: {peer.name}, {served.name}, {traffic}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="rankine-serving-") as folder:
+        place = Place(plan.python, plan.server_cores, Path(folder))
+        try:
+            with peer.start(served, place, settings) as running:
+                drive = Drive(running, queries, traffic, mix.deadline_ms, plan.generator_cores, plan.seed)
+                row = _row(section, drive, case, plan, settings, result)
+        except RankineError as error:
+            print(f"  failed: {error}", file=sys.stderr, flush=True)
+            return result
+    return merged(result, section, row)
+
+
+def _row(section: Section, drive: Drive, case: Case, plan: Plan, settings: Settings, result: ServingProof) -> Row:
+    if section == "goodput":
+        found = find_goodput(drive, case, plan.effort, settings, emit=_tell)
+        print(f"  {found.reason}; confirmed {found.confirmed[0]} of {found.confirmed[1]}", flush=True)
+        return found
+    if section == "front_end":
+        added = measure_front_end(drive, case, plan.effort, settings)
+        print(f"  client p50 {added.client_p50_ms:.2f} ms, {added.added_ms:.2f} ms more than the engine", flush=True)
+        return added
+    peak = next((one for one in result.goodput if one.case == case), None)
+    if peak is None:
+        raise UsageError("measure its goodput first", where=f"{case.server}, {case.model}, {case.traffic}")
+    over = run_overload(drive, case, peak, plan.factor, plan.effort, settings)
+    print(f"  {over.goodput_share:.0%} of its goodput at {over.factor:g} times the rate; {over.outcomes}", flush=True)
+    return over
+
+
+def _tell(event: Event) -> None:
+    if isinstance(event, Progress):
+        print(f"  {event.detail}", flush=True)
+
+
+def _plan(given: argparse.Namespace) -> Plan:
+    settings = {name: dict(peer.settings) for name, peer in CONTESTANTS.items()}
+    for name, key, value in given.set:
+        if key not in settings.get(name, {}):
+            allowed = ", ".join(f"{peer}.{one}" for peer, own in settings.items() for one in own)
+            raise UsageError("no such setting", where="--set", got=f"{name}.{key}", allowed=allowed)
+        settings[name][key] = value
+    effort = QUICK if given.quick else Effort()
+    if given.max_trial_s is not None:
+        effort = replace(effort, max_trial_s=given.max_trial_s, min_trial_s=min(effort.min_trial_s, given.max_trial_s))
+    mix = Mix(candidates=given.candidates, short_share=given.short_share)
+    return Plan(
+        mix,
+        effort,
+        given.factor,
+        given.server_cores,
+        given.generator_cores,
+        given.peers_python,
+        dict(settings),
+        given.seed,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder for the models; built there once")
+    parser.add_argument("--compressed", type=Path, help="MovieLens-1M artifact of compression.py, for the small model")
+    parser.add_argument("--data-root", type=Path, default=Path("../shared/data"), help="folder with ml-1m")
+    parser.add_argument("--peers-python", type=Path, default=Path(sys.executable), help="interpreter of the peers")
+    parser.add_argument("--only", type=_names(get_args(Section)), default=get_args(Section), help="sections")
+    parser.add_argument("--servers", type=_names(CONTESTANTS), default=tuple(CONTESTANTS))
+    parser.add_argument("--models", type=_names(get_args(Name)), default=get_args(Name))
+    parser.add_argument("--traffic", type=_names(get_args(Kind)), default=("exponential", "bursts"))
+    parser.add_argument("--candidates", default="mlperf", help="distribution, e.g. mlperf or lognormal:200:0.8:2000")
+    parser.add_argument("--short-share", type=float, default=0.0, help="of requests that have half the usual time")
+    parser.add_argument("--factor", type=float, default=2.0, help="of overload, over the sustainable rate")
+    parser.add_argument("--set", type=_setting, action="append", default=[], help="SERVER.KEY=NUMBER, several times")
+    parser.add_argument("--server-cores", type=_cores, default=(0,))
+    parser.add_argument("--generator-cores", type=_cores, default=(1,))
+    parser.add_argument("--max-trial-s", type=float)
+    parser.add_argument("--quick", action="store_true", help="short trials, for a look")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=OUT)
+    return parser
+
+
+def _names(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    def names(text: str) -> tuple[str, ...]:
+        found = tuple(text.split(","))
+        unknown = [name for name in found if name not in known]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
+        return found
+
+    return names
+
+
+def _cores(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+def _setting(text: str) -> tuple[str, str, int]:
+    """``triton.delay_us=200`` in its parts."""
+    place, _, value = text.partition("=")
+    name, _, key = place.partition(".")
+    return name, key, int(value)
+
+
+if __name__ == "__main__":
+    main()
