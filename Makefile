@@ -15,10 +15,10 @@ BUILD_REQUIREMENTS := scikit-build-core nanobind cmake ninja
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test unit check format constraints clean
+.PHONY: help install demo test unit native-test fuzz check format constraints clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## train, compress, certify, serve and measure in one go, on synthetic data
 	$(BIN)/rankine demo
@@ -28,6 +28,26 @@ test: $(STAMP) ## the whole test suite
 
 unit: $(STAMP) ## the unit tests only: about a minute and a half
 	$(BIN)/python -m pytest tests/unit
+
+# Both build outside of .venv, with sanitizers, and only what has changed.
+CMAKE := $(BIN)/cmake -G Ninja -S . -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja "-DRANKINE_SANITIZE=address;undefined"
+
+native-test: $(STAMP) ## the tests of the C++ code, with AddressSanitizer and UndefinedBehaviorSanitizer
+	$(CMAKE) -B build/native-tests -DRANKINE_TESTS=ON > /dev/null
+	$(BIN)/cmake --build build/native-tests
+	build/native-tests/native/tests/native_tests
+
+FUZZ_SECONDS ?= 60
+
+fuzz: $(STAMP) ## libFuzzer on the native engine's loader, for FUZZ_SECONDS (60); needs clang
+	@command -v clang++ >/dev/null \
+	  || { echo "error: no clang++. On Debian or Ubuntu: apt-get install clang libclang-rt-dev" >&2; exit 1; }
+	CXX=clang++ $(CMAKE) -B build/fuzz -DRANKINE_FUZZ=ON > /dev/null
+	$(BIN)/cmake --build build/fuzz --target fuzz_program write_seeds
+	mkdir -p build/fuzz/seeds build/fuzz/corpus
+	build/fuzz/native/tests/write_seeds build/fuzz/seeds
+	build/fuzz/native/tests/fuzz_program -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=20 -verbosity=0 \
+	  -print_final_stats=1 -artifact_prefix=build/fuzz/ build/fuzz/corpus build/fuzz/seeds
 
 check: $(STAMP) ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
