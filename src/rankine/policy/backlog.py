@@ -1,9 +1,8 @@
 """The queue, kept as the batches it will run in: whether one more request fits is then a question of arithmetic.
 
 What waits is in the order in which it is due, already divided into batches as
-:func:`~rankine.policy.batching.form_batch` would. A new request changes the batch it falls into and perhaps a few after
-it; as soon as a batch ends where one ended before, all later ones stay as they are and only start at another time. So
-10,000 waiting requests cost a few sums.
+:func:`~rankine.policy.batching.form_batch` would. A new request changes the batch it falls into; all later ones stay as
+they are and only start at another time. So 10,000 waiting requests cost a few sums.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import Generic, TypeVar
 
 from rankine.policy.batching import Entry, FormedBatch, Forming, Limits, Piece, Shape, Waiting
 from rankine.policy.cost import CostModel
-from rankine.policy.lanes import Lane, finishes, schedule
+from rankine.policy.lanes import Lane, finishes, lanes_after
 from rankine.policy.reason import Reason
 
 __all__ = ["Backlog", "Decision", "Fit", "Slice"]
@@ -29,6 +28,9 @@ _REFIT_EVERY = 16
 """Batches after which sizes follow what the cost model has learned."""
 _DRIFT = 1.05
 """The plan is made anew where times have changed by more."""
+_FULL = 1.25
+"""A planned batch takes up latecomers to so many times the efficient size, then it is divided: were it held to the very
+size, one more request would push one request out of every later batch into the next."""
 _ROUNDING_S = 1e-9
 
 
@@ -196,11 +198,13 @@ class Backlog(Generic[W]):
                 break
             late = [piece.entry for piece in batch.pieces if self._misses(piece, now_s)]
             if not late:  # together they are late for the first of them: fewer may not be
-                self._refold(0, 1, deque(batch.pieces), (Lane(now_s),))
+                self._refold(0, 1, batch.pieces, (Lane(now_s),))
                 break
             for entry in late:
                 (expired if entry.work.deadline_s <= now_s else hopeless).append(entry.work)
             self._drop({id(entry) for entry in late}, 0, max(self._span(entry)[1] for entry in late), now_s)
+        if at == 0:
+            self._top_up(now_s)
         return self._pop(0 if expired or hopeless else at, tuple(expired), tuple(hopeless))
 
     def _misses(self, piece: Piece[W], now_s: float) -> bool:
@@ -223,27 +227,27 @@ class Backlog(Generic[W]):
             if not piece.entry.waiting_rows:
                 del self._entries[id(piece.entry.work)]
         slices = tuple(Slice(piece.entry.work, piece.first_row, piece.rows) for piece in batch.pieces)
-        text = _words(batch, waited, self._shape)
+        reason = self._why(batch)
+        text = _words(reason, len(batch.pieces), waited, self._shape)
         return Decision(
-            slices, expired, hopeless, batch.rows, batch.requests, batch.duration_s, batch.rung, batch.reason, text
+            slices, expired, hopeless, batch.rows, batch.requests, batch.duration_s, batch.rung, reason, text
         )
+
+    def _why(self, batch: FormedBatch[W]) -> Reason:
+        """Why nothing more is in a batch that has just left; others may have come or gone since it was planned."""
+        if not self._batches and batch.reason is not Reason.SPLIT:
+            return Reason.ALONE if len(batch.pieces) == 1 else Reason.ALL
+        if batch.reason not in (Reason.ALONE, Reason.ALL):
+            return batch.reason
+        return Reason.EFFICIENT if batch.rows >= self._shape.target_rows else Reason.NO_GAIN
 
     def _insert(
         self, work: W, lanes: Sequence[Lane], *, margin_s: float, rung: int | None, force: bool, commit: bool
     ) -> Fit:
         due_s = min(work.deadline_s, work.arrived_s + self._limits.max_wait_s)
         entry = Entry(work, due_s, self._number, work.rows, rung)
-        piece = Piece(entry, 0, work.rows)
-        first = max(0, bisect_right(self._keys, entry.key) - 1)
-        after = min(first + 1, len(self._batches))
-        joined = self._joined(first, piece, lanes) if self._batches else None
-        if joined is not None:
-            formed = [joined]
-        else:
-            pieces = list(self._batches[first].pieces) if self._batches else []
-            insort(pieces, piece, key=_key)
-            formed, after = self._fold(deque(pieces), after, self._lanes_at(first, lanes))
-        fit = self._judge(entry, formed, first, after, lanes, margin_s)
+        first, after, formed, starts = self._placed(Piece(entry, 0, work.rows), lanes)
+        fit = self._judge(entry, formed, first, after, starts, margin_s)
         if commit and (fit.fits or force):
             self._number += 1
             self._entries[id(work)] = entry
@@ -251,48 +255,46 @@ class Backlog(Generic[W]):
             self._splice(first, after, formed)
         return fit
 
-    def _joined(self, at: int, piece: Piece[W], lanes: Sequence[Lane]) -> FormedBatch[W] | None:
-        """Batch ``at`` with one more piece, where it stays below the size at which it would end; the usual case."""
+    def _placed(self, piece: Piece[W], lanes: Sequence[Lane]) -> tuple[int, int, list[FormedBatch[W]], Sequence[Lane]]:
+        """Where a new piece goes.
+
+        Returns:
+            ``first, after``, the batches that take the place of these in the plan, and the lanes as they find them.
+        """
+        if not self._batches:
+            return 0, 0, _fold([piece], lanes, self._shape, self._cost), lanes
+        at = max(0, bisect_right(self._keys, piece.entry.key) - 1)
+        starts = self._lanes_at(at, lanes)
+        joined = self._joined(at, piece, starts)
+        if joined is not None:
+            return at, at + 1, [joined], starts
+        if at + 1 < len(self._batches) and self._batches[at].pieces[-1].entry.key < piece.entry.key:
+            later = self._lanes_at(at + 1, lanes)
+            joined = self._joined(at + 1, piece, later)
+            if joined is not None:
+                return at + 1, at + 2, [joined], later
+        pieces = list(self._batches[at].pieces)
+        insort(pieces, piece, key=_key)
+        return at, at + 1, _fold(pieces, starts, self._shape, self._cost), starts
+
+    def _joined(self, at: int, piece: Piece[W], starts: Sequence[Lane]) -> FormedBatch[W] | None:
+        """Batch ``at`` with one more piece; None where that would make it too large, late or dearer than apart."""
         batch = self._batches[at]
         rows = batch.rows + piece.rows
         rung = piece.entry.rung
-        if rows > self._shape.target_rows or (rung is not None and rung != batch.rung):
+        if rows > self._full_rows or (rung is not None and rung != batch.rung):
             return None
         requests = batch.requests + piece.entry.work.requests
         duration_s = self._cost.mean_s(rows, requests)
         due_s = min(batch.due_s, piece.entry.due_s)
-        start_s = min(lane.free_s for lane in self._lanes_at(at, lanes))
         alone_s = self._cost.mean_s(piece.rows, piece.entry.work.requests)
-        if start_s + duration_s > due_s or duration_s > batch.duration_s + alone_s:
+        late = min(lane.free_s for lane in starts) + duration_s > due_s
+        if late or duration_s > batch.duration_s + alone_s:
             return None
         pieces = list(batch.pieces)
         insort(pieces, piece, key=_key)
         reason = Reason.ALL if batch.reason is Reason.ALONE else batch.reason
         return FormedBatch(tuple(pieces), rows, requests, duration_s, due_s, batch.rung, reason)
-
-    def _fold(self, carry: deque[Piece[W]], after: int, lanes: Sequence[Lane]) -> tuple[list[FormedBatch[W]], int]:
-        """Batches out of ``carry`` and, as far as the division changes, of the planned ones from ``after`` on.
-
-        Returns:
-            The batches, and the first planned one that stays as it is.
-        """
-        formed: list[FormedBatch[W]] = []
-        while carry:
-            forming = Forming(carry.popleft(), min(lane.free_s for lane in lanes), self._shape, self._cost)
-            if forming.left is not None:
-                carry.appendleft(forming.left)
-            while True:
-                if not carry and after == len(self._batches):
-                    break
-                if not forming.add(carry[0] if carry else self._batches[after].pieces[0]):
-                    break
-                if not carry:  # it joined: its batch is divided anew
-                    carry.extend(self._batches[after].pieces)
-                    after += 1
-                carry.popleft()
-            formed.append(forming.done())
-            lanes = schedule([formed[-1].duration_s], lanes)[1]
-        return formed, after
 
     def _judge(
         self,
@@ -300,29 +302,40 @@ class Backlog(Generic[W]):
         formed: list[FormedBatch[W]],
         first: int,
         after: int,
-        lanes: Sequence[Lane],
+        starts: Sequence[Lane],
         margin_s: float,
     ) -> Fit:
-        durations_s = [
-            *self._durations_s[:first], *(batch.duration_s for batch in formed), *self._durations_s[after:]
-        ]  # fmt: skip
-        dues_s = [*self._dues_s[:first], *(batch.due_s for batch in formed), *self._dues_s[after:]]
-        ends_s = finishes(durations_s, lanes)
+        """Whether the plan holds with ``formed`` in the place of its batches ``first .. after``."""
+        durations_s = [batch.duration_s for batch in formed] + self._durations_s[after:]
+        dues_s = [batch.due_s for batch in formed] + self._dues_s[after:]
+        ends_s = finishes(durations_s, starts)
         own = max(at for at, batch in enumerate(formed) if any(piece.entry is entry for piece in batch.pieces))
-        finish_s = ends_s[first + own]
-        slacks_s = list(map(sub, dues_s, ends_s))
+        finish_s = ends_s[own]
+        slacks_s: list[float] = list(map(sub, dues_s, ends_s))
         lacks_s = margin_s - min(slacks_s)
         if lacks_s <= 0.0:
             return Fit(True, finish_s, lacks_s, Reason.ADMITTED)
         if finish_s + margin_s > entry.due_s:
             return Fit(False, finish_s, max(lacks_s, finish_s + margin_s - entry.due_s), Reason.TOO_LATE)
-        before_s = map(sub, self._dues_s, finishes(self._durations_s, lanes))
+        before_s = map(sub, self._dues_s[first:], finishes(self._durations_s[first:], starts))
         late_before = sum(slack_s < margin_s for slack_s in before_s)
         fits = sum(slack_s < margin_s for slack_s in slacks_s) <= late_before
         return Fit(fits, finish_s, lacks_s, Reason.ADMITTED if fits else Reason.OTHERS_LATE)
 
     def _lanes_at(self, batch: int, lanes: Sequence[Lane]) -> Sequence[Lane]:
-        return schedule(self._durations_s[:batch], lanes)[1] if batch else lanes
+        return lanes_after(self._durations_s[:batch], lanes) if batch else lanes
+
+    def _top_up(self, now_s: float) -> None:
+        """Fill the first batch from the second, where it is not yet efficient and the two do not get dearer by it."""
+        while len(self._batches) > 1 and self._batches[0].rows < self._shape.target_rows:
+            first, second = self._batches[:2]
+            formed = _fold([*first.pieces, *second.pieces], (Lane(now_s),), self._shape, self._cost)
+            before_s = first.duration_s + second.duration_s
+            if formed[0].rows <= first.rows or math.fsum(batch.duration_s for batch in formed) > before_s + _ROUNDING_S:
+                return
+            self._splice(0, 2, formed)
+            if len(formed) > 1:
+                return
 
     def _span(self, entry: Entry[W]) -> tuple[int, int]:
         """The planned batches ``first .. after`` that hold pieces of ``entry``."""
@@ -334,7 +347,7 @@ class Backlog(Generic[W]):
 
     def _drop(self, entries: set[int], first: int, after: int, now_s: float) -> None:
         """Remove entries, by identity, of which all pieces are in batches ``first .. after``."""
-        kept: deque[Piece[W]] = deque()
+        kept: list[Piece[W]] = []
         for batch in self._batches[first:after]:
             for piece in batch.pieces:
                 if id(piece.entry) in entries:
@@ -344,12 +357,11 @@ class Backlog(Generic[W]):
                     kept.append(piece)
         self._refold(first, after, kept, self._lanes_at(first, (Lane(now_s),)))
 
-    def _refold(self, first: int, after: int, pieces: deque[Piece[W]], lanes: Sequence[Lane]) -> None:
-        formed, after = self._fold(pieces, after, lanes)
-        self._splice(first, after, formed)
+    def _refold(self, first: int, after: int, pieces: Sequence[Piece[W]], lanes: Sequence[Lane]) -> None:
+        self._splice(first, after, _fold(pieces, lanes, self._shape, self._cost))
 
     def _replan(self, now_s: float) -> None:
-        pieces = deque(_whole(piece for batch in self._batches for piece in batch.pieces))
+        pieces = list(_whole(piece for batch in self._batches for piece in batch.pieces))
         self._refold(0, len(self._batches), pieces, (Lane(now_s),))
 
     def _follow(self, now_s: float) -> None:
@@ -362,6 +374,7 @@ class Backlog(Generic[W]):
 
     def _fit(self) -> None:
         self._shape = Shape.of(self._cost, self._limits)
+        self._full_rows = min(self._shape.most_rows, int(_FULL * self._shape.target_rows))
         self._efficient_s = self._cost.mean_s(self._shape.target_rows)
         self._fitted_at = self._cost.observed
 
@@ -370,6 +383,21 @@ class Backlog(Generic[W]):
         self._keys[first:after] = [_key(batch.pieces[0]) for batch in batches]
         self._durations_s[first:after] = [batch.duration_s for batch in batches]
         self._dues_s[first:after] = [batch.due_s for batch in batches]
+
+
+def _fold(pieces: Sequence[Piece[W]], lanes: Sequence[Lane], shape: Shape, cost: CostModel) -> list[FormedBatch[W]]:
+    """``pieces`` in batches, as :func:`~rankine.policy.batching.form_batch` takes one after the other."""
+    formed: list[FormedBatch[W]] = []
+    left = deque(pieces)
+    while left:
+        forming = Forming(left.popleft(), min(lane.free_s for lane in lanes), shape, cost)
+        if forming.left is not None:
+            left.appendleft(forming.left)
+        while left and forming.add(left[0]):
+            left.popleft()
+        formed.append(forming.done())
+        lanes = lanes_after([formed[-1].duration_s], lanes)
+    return formed
 
 
 def _key(piece: Piece[W]) -> tuple[float, int]:
@@ -390,22 +418,22 @@ def _whole(pieces: Iterable[Piece[W]]) -> Iterator[Piece[W]]:
         yield held
 
 
-def _words(batch: FormedBatch[W], waited: int, shape: Shape) -> str:
-    taken = len(batch.pieces)
-    match batch.reason:
+def _words(reason: Reason, taken: int, waited: int, shape: Shape) -> str:
+    some = f"first {taken} of {waited} by deadline"
+    match reason:
         case Reason.ALONE:
             return "alone: nothing else waits"
         case Reason.ALL:
             return f"joined all {waited} that waited"
         case Reason.EFFICIENT:
-            return f"first {taken} of {waited} by deadline: {shape.target_rows} rows are efficient"
+            return f"{some}: {shape.target_rows} rows are efficient"
         case Reason.LARGEST:
-            return f"first {taken} of {waited} by deadline: a batch has at most {shape.most_rows} rows"
+            return f"{some}: a batch has at most {shape.most_rows} rows"
         case Reason.URGENT:
-            return f"first {taken} of {waited} by deadline: with more, the first would be late"
+            return f"{some}: with more, the first would be late"
         case Reason.SPLIT:
             return f"a part of one request: a batch has at most {shape.most_rows} rows"
         case Reason.OTHER_RUNG:
-            return f"first {taken} of {waited} by deadline: the session of the next keeps to another variant"
+            return f"{some}: the session of the next keeps to another variant"
         case _:
-            return f"first {taken} of {waited} by deadline: the next would gain nothing by joining"
+            return f"{some}: the next would gain nothing by joining"

@@ -35,6 +35,7 @@ class Waiting(Protocol):
 
 
 W = TypeVar("W", bound=Waiting)
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Limits:
     efficiency: float = 0.95
     max_queue_rows: int = 65_536
     max_wait_s: float = 10.0
-    probe_s: float = 1.0
+    probe_s: float = 0.1
     headroom_s: float = 0.005
 
 
@@ -126,7 +127,7 @@ def _rows_at(cost: CostModel, efficiency: float, most_rows: int) -> int:
             gain = 1.0 - wanted * slope_s
             if not before_rows or gain <= 0.0:
                 return rows
-            found = math.ceil(wanted * (before_s - slope_s * before_rows) / gain)
+            found = math.ceil(wanted * (before_s - slope_s * before_rows) / gain - _ROUNDING)
             return max(before_rows + 1, min(rows, found))
         before_rows, before_s = rows, seconds
     return most_rows

@@ -22,6 +22,7 @@ __all__ = ["CostModel", "Prediction"]
 _BOUND = 3.0
 """Errors count up to so many times their usual size."""
 _LEVEL_RATE, _KNOT_RATE, _TERM_RATE = 0.08, 0.08, 0.05
+_TERM_FLOOR = 0.01
 _SPREAD_RATE = 0.05
 _FORGET = 0.998
 """Share of a knot's own correction that outlives a batch: what is not seen again returns to the common level."""
@@ -131,8 +132,10 @@ class CostModel:
         self._level += _LEVEL_RATE * bounded * (0.25 if co_running else 1.0)
         self._bend(rows, _KNOT_RATE * bounded)
         if requests > 1:
+            # Normalized by its share (as in normalized least mean squares), or a small term would never grow.
             share = min(1.0, (requests - 1) * self._term_s / predicted_s)
-            per_request_s = self._per_request_s * math.exp(_TERM_RATE * share * bounded)
+            step = _TERM_RATE * bounded * share / (share * share + _TERM_FLOOR)
+            per_request_s = self._per_request_s * math.exp(step)
             # Joining is never predicted to cost more than what it saves: a call of the fewest rows.
             self._per_request_s = max(1e-9, min(self._profile_s[0], per_request_s))
         self._refresh()

@@ -65,8 +65,8 @@ class Load:
         demand: seconds of work offered per second of capacity, were all of it run on the best rung; what is refused
             counts too.
         wait_s: predicted wait of a request that comes now.
-        slack_s: by the cost of a rung over that of the best one: how much later everything that waits could start
-            with nobody late.
+        slack_s: by :meth:`Ladder.slowdown` of a rung: how much later everything that waits could start with nobody late,
+            if it ran there.
     """
 
     demand: float
@@ -149,6 +149,10 @@ class Ladder:
         """Cost of a rung over that of the best one."""
         return self._costs[at]
 
+    def slowdown(self, at: int) -> float:
+        """Cost of a rung over that of the last one, by which the backlog is planned: nobody is refused sooner."""
+        return self._costs[at] / self._costs[-1]
+
     def choose(self, now_s: float, load: Load) -> RungChoice:
         """The rung for a batch that starts now."""
         self._move_price(now_s, load)
@@ -174,7 +178,7 @@ class Ladder:
     def _needed(self, load: Load) -> int:
         """The best rung at which nobody who waits is late; the floor's where it is none."""
         last = len(self.rungs) - 1
-        return next((at for at in range(last) if load.slack_s(self._costs[at]) >= 0.0), last)
+        return next((at for at in range(last) if load.slack_s(self.slowdown(at)) >= 0.0), last)
 
     def _wanted(self) -> int:
         """The rung of greatest quality less price times cost, the better one of equals."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-__all__ = ["Lane", "finishes", "schedule"]
+__all__ = ["Lane", "finishes", "lanes_after"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +31,23 @@ def finishes(durations_s: Sequence[float], lanes: Sequence[Lane]) -> list[float]
         durations_s: of each batch by the backlog's cost model.
         lanes: one at least.
     """
-    return schedule(durations_s, lanes)[0]
-
-
-def schedule(durations_s: Sequence[float], lanes: Sequence[Lane]) -> tuple[list[float], tuple[Lane, ...]]:
-    """:func:`finishes`, and the lanes as they are after the last of the batches."""
     if len(lanes) == 1:
         lane = lanes[0]
         if lane.slowdown != 1.0:
             durations_s = [duration_s * lane.slowdown for duration_s in durations_s]
-        ends_s = list(accumulate(durations_s, initial=lane.free_s))
-        return ends_s[1:], (Lane(ends_s[-1], lane.slowdown),)
+        return list(accumulate(durations_s, initial=lane.free_s))[1:]
+    return _listed(durations_s, lanes)[0]
+
+
+def lanes_after(durations_s: Sequence[float], lanes: Sequence[Lane]) -> Sequence[Lane]:
+    """The lanes when all of these batches are done."""
+    if len(lanes) == 1:
+        return (Lane(lanes[0].free_s + sum(durations_s) * lanes[0].slowdown, lanes[0].slowdown),)
+    free_s = _listed(durations_s, lanes)[1]
+    return tuple(Lane(free, lane.slowdown) for free, lane in zip(free_s, lanes, strict=True))
+
+
+def _listed(durations_s: Sequence[float], lanes: Sequence[Lane]) -> tuple[list[float], list[float]]:
     free_s = [lane.free_s for lane in lanes]
     slowdowns = [lane.slowdown for lane in lanes]
     ends_s = []
@@ -50,4 +56,4 @@ def schedule(durations_s: Sequence[float], lanes: Sequence[Lane]) -> tuple[list[
         first = min(done_s)
         free_s[done_s.index(first)] = first
         ends_s.append(first)
-    return ends_s, tuple(Lane(free, slowdown) for free, slowdown in zip(free_s, slowdowns, strict=True))
+    return ends_s, free_s
