@@ -11,15 +11,22 @@ import numpy as np
 from e2e.small_served import transforms, write_small_catalog
 from rankine.artifact import Draft
 from rankine.catalog import Catalog
+from rankine.compilation.engine import Runner
 from rankine.errors import BadRequest
 from rankine.models.columns import Batch, Column, Columns, Ragged
 from rankine.models.transforms import Transforms
 from rankine.serving.gate import Choice
 from rankine.serving.items import ServedCatalog
 from rankine.serving.model import ServedModel, unknown_item
+from rankine.serving.rungs import ServedRung
 
 POISON = 9
 """A ``slot`` that the runner refuses, as an engine refuses an index out of range."""
+
+
+def alone(runner: Runner) -> tuple[ServedRung]:
+    """The only rung that is served."""
+    return (ServedRung("baseline", "numpy", runner),)
 
 
 class NumpyRunner:
@@ -102,4 +109,4 @@ def served_by_numpy(
         unknown = unknown_item(fitted) if with_unknown_row else None
         served = ServedCatalog(catalog.artifact.path, fitted, unknown=unknown, complete=as_they_are)
     choice = Choice("baseline", "numpy", None, None, False)
-    return ServedModel(artifact, served, fitted, choice, runner())
+    return ServedModel(artifact, served, fitted, choice, alone(runner()))

@@ -26,7 +26,7 @@ from rankine.serving.model import ServedModel
 from rankine.serving.pool import BatchRun, Pool, QueueRefused
 from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.work import Outcome, Presence, Work, join
-from unit.numpy_served import POISON, NumpyRunner, as_they_are, expected_logits, numpy_model
+from unit.numpy_served import POISON, NumpyRunner, alone, as_they_are, expected_logits, numpy_model
 
 NEVER = float("inf")
 
@@ -144,7 +144,7 @@ def test_join_refers_to_the_catalog_as_it_lies_when_no_item_is_inline(
 
 def _pool(model: ServedModel, runner: NumpyRunner, runs: list[BatchRun], *, max_queue_rows: int = 1000) -> Pool:
     pool = Pool(
-        runner,
+        alone(runner),
         tasks=1,
         workers=1,
         limits=Limits(max_batch_rows=64, max_queue_rows=max_queue_rows),
@@ -281,7 +281,7 @@ def test_pool_refuses_what_would_be_late_when_the_queue_is_long(
     runner, reasons = Slow(), []
     limits = Limits(max_batch_rows=64, max_queue_rows=1000)
     observe = lambda run: None  # noqa: E731
-    pool = Pool(runner, tasks=1, workers=1, limits=limits, observe=observe, decided=reasons.append)
+    pool = Pool(alone(runner), tasks=1, workers=1, limits=limits, observe=observe, decided=reasons.append)
     pool.start([make_work(1, rows) for rows in (1, 64) for _ in range(3)])
 
     async def scenario() -> list[Outcome | BaseException]:
@@ -325,7 +325,7 @@ def test_pool_goes_on_when_its_observer_fails(model: ServedModel, make_work: Cal
             raise ValueError("no room for another figure")
 
     limits = Limits(max_batch_rows=64, max_queue_rows=100)
-    pool = Pool(NumpyRunner(), tasks=1, workers=1, limits=limits, observe=observe)
+    pool = Pool(alone(NumpyRunner()), tasks=1, workers=1, limits=limits, observe=observe)
     pool.start()
     with pytest.raises(EngineError, match="no room"):
         asyncio.run(pool.run(make_work(1, 2)))
@@ -401,7 +401,7 @@ def test_pool_start_raises_when_the_engine_fails_in_the_warm_up(
     model: ServedModel, make_work: Callable[..., Work]
 ) -> None:
     pool = Pool(
-        NumpyRunner(),
+        alone(NumpyRunner()),
         tasks=1,
         workers=2,
         limits=Limits(max_batch_rows=8, max_queue_rows=8),

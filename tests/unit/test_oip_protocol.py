@@ -148,7 +148,9 @@ def test_rank_form_takes_inline_items_when_static_features_are_given(models: dic
 def test_reply_gives_the_best_when_the_form_is_rank(models: dict[str, OipModel]) -> None:
     target = models["small.rank"]
     inference = prepare(target, rank_inputs(3), parameters={"top_k": 2}, id="abc")
-    body, head = target.reply(inference, Outcome(np.array([[1], [3], [2]], np.float32), 0, 0, 3, 1, ""))
+    body, head = target.reply(
+        inference, Outcome(np.array([[1], [3], [2]], np.float32), 0, 0, 3, 1, "", "baseline", "numpy")
+    )
     reply = json.loads(body)
     assert head is None
     assert reply["id"] == "abc"
@@ -161,7 +163,7 @@ def test_reply_mixes_json_and_binary_when_each_output_says_so(models: dict[str, 
     target = models["small.rank"]
     outputs = [{"name": "ids"}, {"name": "logits", "parameters": {"binary_data": True}}]
     inference = prepare(target, rank_inputs(2), outputs=outputs)
-    body, head = target.reply(inference, Outcome(np.array([[1], [3]], np.float32), 0, 0, 2, 1, ""))
+    body, head = target.reply(inference, Outcome(np.array([[1], [3]], np.float32), 0, 0, 2, 1, "", "baseline", "numpy"))
     reply = json.loads(body[:head])
     assert [output["name"] for output in reply["outputs"]] == ["ids", "logits"]
     assert reply["outputs"][0]["data"] == [1001, 1000]

@@ -103,7 +103,9 @@ def test_prepare_scores_the_unknown_row_when_configured(tmp_path_factory: pytest
 
 def test_reply_is_sorted_and_cut_when_top_k_is_given(protocol: RankProtocol) -> None:
     ranking = prepare(protocol, rank_body(4, top_k=2, timings=True))
-    outcome = Outcome(np.array([[0.0], [3.0], [-1.0], [30.0]], np.float32), 0.001, 0.002, 4, 1, "alone")
+    outcome = Outcome(
+        np.array([[0.0], [3.0], [-1.0], [30.0]], np.float32), 0.001, 0.002, 4, 1, "alone", "baseline", "numpy"
+    )
     reply = json.loads(protocol.reply(ranking, outcome, "r-1"))
     assert reply["ids"] == [1003, 1001]
     assert reply["scores"] == pytest.approx([1.0, 1 / (1 + np.exp(-3))])
@@ -113,7 +115,9 @@ def test_reply_is_sorted_and_cut_when_top_k_is_given(protocol: RankProtocol) -> 
 
 def test_reply_has_all_candidates_when_top_k_is_larger(protocol: RankProtocol) -> None:
     ranking = prepare(protocol, rank_body(3, top_k=99))
-    reply = json.loads(protocol.reply(ranking, Outcome(np.zeros((3, 1), np.float32), 0, 0, 3, 1, ""), "r"))
+    reply = json.loads(
+        protocol.reply(ranking, Outcome(np.zeros((3, 1), np.float32), 0, 0, 3, 1, "", "baseline", "numpy"), "r")
+    )
     assert reply["ids"] == [1000, 1001, 1002]
     assert "timings" not in reply
 

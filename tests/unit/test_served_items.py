@@ -337,7 +337,7 @@ def test_old_generation_is_let_go_when_no_request_holds_it(model: ServedModel, t
     assert model.items is not None
     old = weakref.ref(model.items.view)
     limits = Limits(max_batch_rows=64, max_queue_rows=100)
-    pool = Pool(model.runner, tasks=1, workers=2, limits=limits, observe=lambda run: None)
+    pool = Pool(model.rungs, tasks=1, workers=2, limits=limits, observe=lambda run: None)
     pool.start([prepare(model, [1001, 1002]).work])
     model.runner.batches.clear()  # type: ignore[attr-defined]
     upsert(tmp_path, [NEW], 80.0)

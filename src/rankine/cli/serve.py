@@ -18,6 +18,8 @@ Examples:
   curl 'http://127.0.0.1:8080/v1/models'
 """
 
+_FILE = click.Path(path_type=Path)
+
 
 @click.command("serve", epilog=EPILOG)
 @artifact_argument
@@ -34,8 +36,17 @@ Examples:
 @click.option(
     "--grpc-port", type=click.IntRange(0, 65535), help="Serve gRPC too; 0 takes a free one [default: no gRPC]."
 )
+@click.option("--tls-cert", type=_FILE, help="Certificate chain (PEM): serve TLS, over HTTP and gRPC.")
+@click.option("--tls-key", type=_FILE, help="Its key (PEM, not encrypted).")
+@click.option("--tls-client-ca", type=_FILE, help="Clients must show a certificate that one of these (PEM) signed.")
+@click.option("--api-keys", type=_FILE, help="Keys that may ask, one a line; read again when the file changes.")
 @click.option("--variant", help="Variant to serve [default: the certified plan's].")
 @click.option("--engine", help="Engine to run it on [default: the variant's certified one].")
+@click.option(
+    "--floor",
+    type=click.FloatRange(min=0, min_open=True, max=1),
+    help="Under load, step down the artifact's ladder to variants certified within this loss of AUC.",
+)
 @click.option("--device", default="cpu", show_default=True, help="Device of the engine.")
 @click.option("--split/--no-split", default=True, show_default=True, help="Serve in parts what was built in parts.")
 @click.option("--allow-uncertified", is_flag=True, help="Serve without a passed certificate.")
@@ -43,10 +54,16 @@ Examples:
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Engine calls at one time.")
 @cores_option("Cores to run on, e.g. 0,1 [default: all].")
 @click.option("--max-candidates", type=click.IntRange(min=1), default=10_000, show_default=True)
+@click.option("--max-connections", type=click.IntRange(min=1), default=10_000, show_default=True)
+@click.option("--max-read-s", type=float, default=60.0, show_default=True, help="Longest time to send a request.")
 @click.option("--max-body-bytes", type=click.IntRange(min=1024), default=16 << 20, show_default=True)
 @click.option("--max-decompressed-bytes", type=click.IntRange(min=1024), default=16 << 20, show_default=True)
 @click.option("--max-batch-rows", type=click.IntRange(min=1), default=2048, show_default=True)
+@click.option("--max-batch-ms", type=float, default=20.0, show_default=True, help="Longest that a batch may take.")
 @click.option("--max-queue-rows", type=click.IntRange(min=1), default=65_536, show_default=True)
+@click.option(
+    "--max-wait-ms", type=float, default=10_000.0, show_default=True, help="Longest wait of requests without deadline."
+)
 @click.option("--default-deadline-ms", type=float, help="Deadline of requests that bring none.")
 @click.option(
     "--unknown-item",

@@ -26,6 +26,7 @@ from rankine.serving.metrics import ServerMetrics
 from rankine.serving.model import ServedModel
 from rankine.serving.pool import Pool, QueueRefused
 from rankine.serving.routes import Route, Routes
+from rankine.serving.security import OPEN_PATHS, KeyRing, Unauthenticated
 from rankine.serving.work import Outcome, Work
 
 __all__ = ["CLIENT_GONE", "App"]
@@ -58,6 +59,7 @@ class App:
         self.metrics = metrics
         self.open = False
         self.leaving = False
+        self._keys = None if config.api_keys is None else KeyRing(config.api_keys, perf_counter())
         self._routes = Routes(self)
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="rankine-bodies")
         self._watcher = ThreadPoolExecutor(1, thread_name_prefix="rankine-watch")
@@ -99,9 +101,22 @@ class App:
         """The result of ``do``, computed off the event loop and never behind the bodies of requests."""
         return await asyncio.get_running_loop().run_in_executor(self._watcher, do)
 
+    def authenticate(self, request: Request) -> None:
+        """Let a request in, as its key's tenant if the key has one.
+
+        Raises:
+            Unauthenticated: keys are needed, and it brings none that is known.
+        """
+        if self._keys is None or request.path in OPEN_PATHS:
+            return
+        tenant = self._keys.tenant_of(request.headers, request.arrived_s)
+        if tenant is not None:
+            request.headers = {**request.headers, b"x-rankine-tenant": tenant.encode()}
+
     async def run(self, request: Request, work: Work) -> Outcome:
         """Queue the work of a request and wait for its outcome; see :meth:`~rankine.serving.pool.Pool.run`."""
         work.presence = request.presence
+        work.session = request.headers.get(b"x-rankine-session", b"").decode("latin-1")
         return await self.pool.run(work)
 
     async def with_body(
@@ -161,6 +176,7 @@ class App:
         """The label of its route and the reply, None if the client is gone; every error becomes a reply."""
         protocol, label = "oip" if request.path.startswith("/v2") else "http", "http"
         try:
+            self.authenticate(request)
             route: Route = self._routes.find(request)
             protocol, label = route.protocol, route.label
             return label, await route.handle(request, receive)
@@ -197,6 +213,8 @@ _LOGGED = {"tenant": b"x-rankine-tenant", "session": b"x-rankine-session"}
 def _headers_of(error: RankineError) -> tuple[tuple[bytes, bytes], ...]:
     if isinstance(error, QueueRefused):
         return ((b"retry-after", b"%d" % math.ceil(error.retry_after_s)),)
+    if isinstance(error, Unauthenticated):
+        return ((b"www-authenticate", b"Bearer"),)
     if isinstance(error, BodyUnread):
         return ((b"connection", b"close"),)
     if isinstance(error, MethodNotAllowed) and error.allowed:

@@ -22,7 +22,12 @@ class ServeConfig(Frozen):
         catalog_refresh_s: how often the server looks for a newer generation of the catalog; never if 0.
         host, port: where to listen; port 0 takes a free one, which the ready event names.
         grpc_port: where gRPC listens, on the same host; 0 takes a free one; no gRPC if None.
+        tls_cert, tls_key: PEM files of the certificate chain and of its key: both transports then speak TLS only.
+        tls_client_ca: PEM file of who signs clients' certificates, which they must then show (mutual TLS).
+        api_keys: file of the keys that may ask, see :mod:`rankine.serving.security`; if None, everybody may.
         variant, engine: what to serve; what the artifact's plan recommends if None.
+        floor: largest margin, in AUC, of the variants that may answer: under load the server steps down the artifact's
+            ladder so far before it refuses a request. None: it serves one variant.
         device: of the engine.
         split: serve the variant in parts where it was built so; False: always the whole graph.
         allow_uncertified: serve although no passed certificate covers the variant on the engine.
@@ -30,7 +35,9 @@ class ServeConfig(Frozen):
         workers: engine calls at the same time.
         cores: cores that the process may use, by number; all if None.
         max_candidates: most candidates (or flat rows) of one request.
-        max_body_bytes: most bytes of a request body as sent.
+        max_connections: most connections at a time, of each transport.
+        max_read_s: most seconds from the start of a request to its last byte.
+        max_body_bytes: most bytes of a request body as sent; in gRPC of a message, decompressed too.
         max_decompressed_bytes: most bytes of it after decompression.
         max_batch_rows: requests that wait are joined up to this many rows; a larger request is split.
         max_batch_ms: no batch is predicted to run longer, unless half of the peak rate needs more: an urgent request
@@ -50,8 +57,13 @@ class ServeConfig(Frozen):
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
     grpc_port: int | None = Field(None, ge=0, le=65535)
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    api_keys: Path | None = None
     variant: str | None = None
     engine: str | None = None
+    floor: float | None = Field(None, gt=0, le=1)
     device: str = "cpu"
     split: bool = True
     allow_uncertified: bool = False
@@ -59,6 +71,8 @@ class ServeConfig(Frozen):
     workers: int = Field(1, ge=1, le=256)
     cores: tuple[int, ...] | None = None
     max_candidates: int = Field(10_000, ge=1)
+    max_connections: int = Field(10_000, ge=1)
+    max_read_s: float = Field(60.0, gt=0, le=3600)
     max_body_bytes: int = Field(16 << 20, ge=1024)
     max_decompressed_bytes: int = Field(16 << 20, ge=1024)
     max_batch_rows: int = Field(2048, ge=1)
@@ -79,6 +93,20 @@ class ServeConfig(Frozen):
             max_queue_rows=self.max_queue_rows,
             max_wait_s=self.max_wait_ms / 1000,
         )
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key go together")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("tls_client_ca needs tls_cert and tls_key: clients show certificates over TLS only")
+        return self
+
+    @model_validator(mode="after")
+    def _floor_chooses(self) -> Self:
+        if self.floor is not None and (self.variant is not None or self.engine is not None):
+            raise ValueError("floor: the ladder chooses the variant and its engine: give one or the other")
+        return self
 
     @model_validator(mode="after")
     def _queue_holds_a_request(self) -> Self:

@@ -22,18 +22,27 @@ _SILENT_S = 75.0
 """A new connection may stay silent for as long as one that is kept alive between requests."""
 _LINGER_S = 1.0
 """After a refusal, what still comes is read and dropped for so long."""
-_REFUSAL = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_FULL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class LimitedProtocol(HttpToolsProtocol):
     """Answers 431 (RFC 6585) and closes a connection whose request head has more than ``MAX_HEAD_BYTES``.
 
     Whoever calls ``close_if_stalled`` now and then also ends connections that send no whole head, or nothing more of a
-    body, within ``STALL_S`` seconds.
+    body, within ``STALL_S`` seconds, and those whose request is not whole within ``max_read_s``.
+
+    Args:
+        max_connections: of the server; one more is answered by 503 and closed.
     """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, max_connections: int = 10_000, max_read_s: float = 60.0, **options: Any
+    ) -> None:
         super().__init__(*arguments, **options)
+        self._max_connections = max_connections
+        self._max_read_s = max_read_s
+        self._begun_s = 0.0
         self._presence = Presence()
         self._refused = False
         self._in_message = False
@@ -45,6 +54,11 @@ class LimitedProtocol(HttpToolsProtocol):
     def fresh(self) -> bool:
         """Nothing was asked on this connection yet."""
         return self.cycle is None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if len(self.connections) > self._max_connections:
+            self._refuse(_FULL)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._presence.gone = True
@@ -65,7 +79,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["extensions"] = {PRESENCE: self._presence}  # type: ignore[dict-item]
         self._in_message = self._in_head = True
-        self._progress_s = self.loop.time()
+        self._progress_s = self._begun_s = self.loop.time()
 
     def on_headers_complete(self) -> None:
         self._in_head, self._unread_bytes = False, 0
@@ -88,16 +102,17 @@ class LimitedProtocol(HttpToolsProtocol):
     def close_if_stalled(self, now_s: float) -> None:
         """Close the connection if its client has kept it waiting too long; ``now_s`` is on the event loop's clock."""
         if self.flow.read_paused:  # it is the server that does not read
-            self._progress_s = now_s
+            self._progress_s = self._begun_s = now_s
             return
         if not self._in_message and not self.fresh:  # between requests: the server's own timer
             return
-        if now_s - self._progress_s > (STALL_S if self._in_message else _SILENT_S):
+        too_slow = self._in_message and now_s - self._begun_s > self._max_read_s
+        if too_slow or now_s - self._progress_s > (STALL_S if self._in_message else _SILENT_S):
             self.transport.close()
 
-    def _refuse(self) -> None:
+    def _refuse(self, answer: bytes = _TOO_LARGE) -> None:
         if not self._refused:
             self._refused = True
-            self.transport.write(_REFUSAL)
+            self.transport.write(answer)
             # Closing with data unread would reset the connection, and the client might never see the answer.
             self.loop.call_later(_LINGER_S, self.transport.close)

@@ -56,10 +56,19 @@ class ServerMetrics:
             registry=self.registry,
         )  # fmt: skip
         self._items = Gauge("rankine_catalog_items", "Items in that generation", registry=self.registry)
+        self._rungs = Counter(
+            "rankine_variant_requests", "Requests answered by each variant", ("variant",), registry=self.registry
+        )
+        self._debt = Gauge(
+            "rankine_quality_debt", "Certified upper bound of the AUC given up by the variants in use, last minute",
+            registry=self.registry,
+        )  # fmt: skip
+        self._names: tuple[str, ...] = ()
         self._info = Info("rankine_model", "What is served", registry=self.registry)
 
     def describe(self, model: ServedModel) -> None:
         """Publish what is served, once it is known."""
+        self._names = tuple(rung.variant for rung in model.rungs)
         if model.items is not None:
             self.holds(model.items)
         self._info.info(
@@ -91,6 +100,9 @@ class ServerMetrics:
         self._batch_requests.observe(batch.requests)
         self._run.observe(batch.run_s)
         self.decided(batch.reason)
+        if self._names:
+            self._rungs.labels(self._names[batch.rung]).inc(batch.requests)
+        self._debt.set(batch.debt)
         if batch.predicted_s > 0:
             self._error.observe(batch.run_s / batch.predicted_s)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from rankine.catalog import catalog_beside
 from rankine.catalog.derivers import derivers_of, names_in_batches
 from rankine.compilation.compile import open_runner, runs_in_parts
 from rankine.compilation.engine import Runner
-from rankine.errors import ArtifactError, ConfigError
+from rankine.errors import ArtifactError, ConfigError, UsageError
 from rankine.events import Emit, ignore, step
 from rankine.models.columns import Column, Columns, Ragged
 from rankine.models.schema import (
@@ -25,11 +26,14 @@ from rankine.models.schema import (
     SequenceFeature,
 )
 from rankine.models.transforms import OUT_OF_VOCABULARY, Transforms
+from rankine.planning.ladder import LadderStep, read_ladder
+from rankine.serving.completion import Complete
 from rankine.serving.config import ServeConfig
 from rankine.serving.gate import Choice, choose
 from rankine.serving.inputs import default_column
 from rankine.serving.items import Items, ServedCatalog
 from rankine.serving.logs import LOGGER
+from rankine.serving.rungs import ServedRung, VariantRunner, complete_all_of, own_name
 
 __all__ = ["ServedModel", "generation_of", "open_model", "unknown_item", "warn_of_memory"]
 
@@ -39,6 +43,8 @@ class ServedModel:
     """An opened model.
 
     Attributes:
+        choice: the best rung, and by which right it is served.
+        rungs: what may run a request, the best first; one, unless the operator set a floor.
         catalog: None where there is none, which only a model without static item features can do without.
     """
 
@@ -46,7 +52,12 @@ class ServedModel:
     catalog: ServedCatalog | None
     transforms: Transforms
     choice: Choice
-    runner: Runner
+    rungs: tuple[ServedRung, ...]
+
+    @property
+    def runner(self) -> Runner:
+        """Of the best rung."""
+        return self.rungs[0].runner
 
     @property
     def name(self) -> str:
@@ -104,6 +115,49 @@ def open_model(config: ServeConfig, emit: Emit = ignore) -> ServedModel:
         allow_uncertified=config.allow_uncertified,
     )
     transforms = _plain(Transforms.read(artifact))
+    steps = ladder_within(artifact, config.floor) if config.floor is not None else ()
+    choices = [choice] if not steps else [_chosen(artifact, config, one) for one in steps]
+    rungs = tuple(
+        _open_rung(artifact, config, one, steps[at] if steps else None, emit) for at, one in enumerate(choices)
+    )
+    stored: dict[str, str] = {}
+    for one in choices if config.split else ():
+        found = _stored_names(artifact, one)
+        stored |= {name: own_name(one.variant, own) for name, own in found.items()} if len(choices) > 1 else found
+    catalog = _open_catalog(config, transforms, partial(complete_all_of, rungs), stored, emit)
+    return ServedModel(artifact, catalog, transforms, choices[0], rungs)
+
+
+def ladder_within(artifact: Artifact, floor: float) -> tuple[LadderStep, ...]:
+    """Rungs of the artifact's ladder that an operator who accepts a loss of ``floor`` allows, the best first.
+
+    Raises:
+        UsageError: the artifact has no ladder, or none of its rungs is within the floor.
+    """
+    ladder = read_ladder(artifact)
+    hint = "`rankine optimize` with several recipes or --target writes one."
+    if ladder is None:
+        raise UsageError("the artifact has no ladder to step down", where="floor", got=floor, hint=hint)
+    steps = tuple(one for one in ladder.rungs if one.margin <= floor)
+    if not steps:
+        allowed = ", ".join(f"{one.variant} at {one.margin:g}" for one in ladder.rungs) or "none: nothing was certified"
+        raise UsageError("no rung is certified within the floor", where="floor", got=floor, allowed=allowed)
+    return steps
+
+
+def _chosen(artifact: Artifact, config: ServeConfig, one: LadderStep) -> Choice:
+    return choose(
+        artifact,
+        variant=one.variant,
+        engine=one.engine,
+        split=config.split,
+        allow_uncertified=config.allow_uncertified,
+    )
+
+
+def _open_rung(
+    artifact: Artifact, config: ServeConfig, choice: Choice, ladder_step: LadderStep | None, emit: Emit
+) -> ServedRung:
     with step(emit, f"open {choice.variant} on {choice.engine}"):
         runner = open_runner(
             artifact,
@@ -113,9 +167,10 @@ def open_model(config: ServeConfig, emit: Emit = ignore) -> ServedModel:
             threads=config.threads,
             split=config.split,
         )
-    stored = _stored_names(artifact, choice) if config.split else {}
-    catalog = _open_catalog(config, transforms, runner, stored, emit)
-    return ServedModel(artifact, catalog, transforms, choice, runner)
+    if ladder_step is None:
+        return ServedRung(choice.variant, choice.engine, runner)
+    named = VariantRunner(choice.variant, runner)
+    return ServedRung(choice.variant, choice.engine, named, ladder_step.margin, max(0.0, -ladder_step.ci_low))
 
 
 def warn_of_memory(model: ServedModel) -> None:
@@ -128,7 +183,7 @@ def warn_of_memory(model: ServedModel) -> None:
 
 
 def _open_catalog(
-    config: ServeConfig, transforms: Transforms, runner: Runner, stored: Mapping[str, str], emit: Emit
+    config: ServeConfig, transforms: Transforms, complete: Complete, stored: Mapping[str, str], emit: Emit
 ) -> ServedCatalog | None:
     """The catalog that is named, or lies beside the artifact; None where there is none and the model can do without."""
     schema = transforms.schema
@@ -140,9 +195,7 @@ def _open_catalog(
         raise ArtifactError("the artifact's catalog is not there", where=str(path), hint=hint)
     unknown = unknown_item(transforms) if config.unknown_item == "row" else None
     with step(emit, "open the catalog") as advance:
-        catalog = ServedCatalog(
-            path, transforms, unknown=unknown, complete=runner.complete, stored=stored, advance=advance
-        )
+        catalog = ServedCatalog(path, transforms, unknown=unknown, complete=complete, stored=stored, advance=advance)
         advance(len(catalog.items), f"{len(catalog.items)} items")
     return catalog
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -43,6 +42,16 @@ class Assembly:
     """Requests of which some parts have run. Whoever shares it holds a lock."""
 
     _parts: dict[int, _Parts] = field(default_factory=dict)
+    _rungs: dict[int, int] = field(default_factory=dict)
+
+    def begin(self, piece: Slice[Work], rung: int) -> None:
+        """A part of a request is about to run on this rung: all of them will, or its scores would not compare."""
+        if piece.rows < piece.work.rows:
+            self._rungs[id(piece.work)] = rung
+
+    def rung_of(self, work: Work) -> int | None:
+        """The rung on which parts of it ran; None where none did."""
+        return self._rungs.get(id(work))
 
     def add(self, piece: Slice[Work], found: Outcome) -> Outcome | None:
         """The outcome of the whole request, once this was its last part."""
@@ -59,14 +68,10 @@ class Assembly:
         parts.queue_s = min(parts.queue_s, found.queue_s)
         if parts.rows < work.rows:
             return None
-        del self._parts[id(work)]
+        self.forget(work)
         return replace(found, logits=parts.logits, queue_s=parts.queue_s, run_s=parts.run_s)
 
     def forget(self, work: Work) -> None:
         """It was answered otherwise."""
         self._parts.pop(id(work), None)
-
-    @property
-    def open(self) -> Mapping[int, object]:
-        """Requests of which some parts have run and some have not."""
-        return self._parts
+        self._rungs.pop(id(work), None)

@@ -12,26 +12,27 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
-from rankine.compilation.engine import Runner
 from rankine.errors import BadRequest, CapacityExceeded, DeadlineExceeded, EngineError, RankineError
+from rankine.models.columns import Columns
 from rankine.policy.admission import Admission, Gates, admit
 from rankine.policy.backlog import Backlog, Decision, Slice
 from rankine.policy.batching import Limits
-from rankine.policy.cost import CostModel
 from rankine.policy.lanes import Lane
 from rankine.policy.reason import Reason
+from rankine.policy.sessions import SessionRungs
 from rankine.serving.bodies import ClientGone
+from rankine.serving.elastic import Elastic
 from rankine.serving.logs import LOGGER
 from rankine.serving.pieces import Assembly, part_of
+from rankine.serving.rungs import ServedRung, complete_all_of
 from rankine.serving.work import Outcome, Work, join
 
 __all__ = ["BatchRun", "Pool", "QueueRefused"]
 
-_GUESS = ((1, 1e-4), (512, 1e-3))
-"""Seconds of rows where nothing was measured: too little rather than too much, so that nobody is refused by a guess."""
 _TIMED = 3
 """Runs of each size in the warm-up whose median is the first prediction."""
 
@@ -52,6 +53,7 @@ class BatchRun:
     Attributes:
         run_s: from joining it, which completes items given inline, to its logits. ``predicted_s``: what was expected.
         queue_s: the waits of its requests.
+        rung: number of the variant that ran. ``debt``: the quality debt of the last minute.
     """
 
     rows: int
@@ -60,6 +62,8 @@ class BatchRun:
     queue_s: tuple[float, ...]
     predicted_s: float = 0.0
     reason: Reason = Reason.ALONE
+    rung: int = 0
+    debt: float = 0.0
 
 
 Result = tuple[Work, "Outcome | RankineError | ClientGone"]
@@ -86,14 +90,25 @@ class _Worker:
     thread: threading.Thread | None = None
     running: bool = False
     free_s: float = 0.0
-    timed: dict[int, list[float]] = field(default_factory=dict)
+    timed: list[dict[int, list[float]]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A batch on its way: what the policies decided, and the rung that runs it."""
+
+    decision: Decision[Work]
+    rung: int
+    text: str
+    predicted_s: float
+    co_running: int
 
 
 class Pool:
     """A bounded queue and the threads that empty it.
 
     Args:
-        runner: what computes; shared by all workers.
+        rungs: what computes, the best first; shared by all workers. Where there are several, the load decides.
         tasks: columns of the runner's logits.
         workers: number of threads.
         limits: of batches and of the queue.
@@ -103,7 +118,7 @@ class Pool:
 
     def __init__(
         self,
-        runner: Runner,
+        rungs: Sequence[ServedRung],
         *,
         tasks: int,
         workers: int,
@@ -111,11 +126,13 @@ class Pool:
         observe: Observer,
         decided: DecisionObserver | None = None,
     ) -> None:
-        self._runner = runner
+        self._rungs = tuple(rungs)
         self._tasks = tasks
         self._observe = observe
         self._decided = decided or _ignored
-        self._gates = _gates(limits, _GUESS)
+        self._elastic = Elastic(self._rungs, workers)
+        self._gates = self._opened(limits)
+        self._sessions = SessionRungs()
         self._assembly = Assembly()
         self._unanswered = 0
         self._draining = False
@@ -146,10 +163,10 @@ class Pool:
         self._warm = _nothing  # let go of the works, which hold a generation of the catalog
         if failures:
             raise failures[0]
-        profile = [(rows, float(np.median(spent_s))) for rows, spent_s in sorted(self._workers[0].timed.items())]
-        if profile:
+        if warm:
             with self._changed:
-                self._gates = _gates(self._gates.limits, profile)
+                self._elastic = Elastic(self._rungs, len(self._workers), self._workers[0].timed)
+                self._gates = self._opened(self._gates.limits)
 
     @property
     def queued_rows(self) -> int:
@@ -182,8 +199,9 @@ class Pool:
         """
         asked = _Asked(rows, 1, arrived_s, deadline_s)
         with self._changed:
-            # The backlog only plans with it: what it plans with is never taken, as nothing is committed.
-            found = self._admit(asked, commit=False)  # type: ignore[arg-type]
+            found = self._admit(asked, commit=False)
+            if not found.admitted:  # one that is let in counts once its body is there
+                self._elastic.offered(rows, 1, perf_counter())
         if not found.admitted:
             self._decided(found.reason)
             raise _refusal(found)
@@ -222,24 +240,49 @@ class Pool:
         for worker in self._workers:
             if worker.thread is not None and worker.thread.is_alive():
                 worker.thread.join()
-        self._runner.close()
+        for rung in self._rungs:
+            rung.runner.close()
 
-    def _admit(self, work: Work, *, commit: bool) -> Admission:
+    def complete(self, items: Columns) -> Columns:
+        """Columns of items, and beside them what every rung computes of an item ahead of time."""
+        return complete_all_of(self._rungs, items)
+
+    def _opened(self, limits: Limits) -> Gates[Work]:
+        cost = self._elastic.costs[self._elastic.fastest]
+        return Gates(Backlog(cost, limits), cost, limits)
+
+    def _lanes(self, now_s: float) -> list[Lane]:
+        return [Lane(max(now_s, worker.free_s) if worker.running else now_s) for worker in self._workers]
+
+    def _admit(self, work: Work | _Asked, *, commit: bool) -> Admission:
         """The policies' decision; the lock is held."""
         now_s = perf_counter()
-        lanes = [Lane(max(now_s, worker.free_s) if worker.running else now_s) for worker in self._workers]
-        gates = self._gates
-        return admit(gates, work, now_s, lanes, in_flight=self._unanswered, draining=self._draining, commit=commit)
+        session = work.session if isinstance(work, Work) else ""
+        if commit:
+            self._elastic.offered(work.rows, work.requests, now_s)
+        queued: Any = work  # of what is only asked nothing is kept
+        return admit(
+            self._gates,
+            queued,
+            now_s,
+            self._lanes(now_s),
+            in_flight=self._unanswered,
+            rung=self._sessions.rung(session, now_s) if session else None,
+            draining=self._draining,
+            commit=commit,
+        )
 
     def _warm_up(
         self, worker: _Worker, works: Sequence[Work], failures: list[RankineError], done: threading.Semaphore
     ) -> None:
         try:
-            for work in works:
-                begin = perf_counter()
-                self._runner.run(join([work], self._runner.complete), np.empty((work.rows, self._tasks), np.float32))
-                worker.timed.setdefault(work.rows, []).append(perf_counter() - begin)
-            worker.timed = {rows: spent_s[1 : 1 + _TIMED] or spent_s for rows, spent_s in worker.timed.items()}
+            for rung in self._rungs:
+                timed: dict[int, list[float]] = {}
+                for work in works:
+                    begin = perf_counter()
+                    rung.runner.run(join([work], self.complete), np.empty((work.rows, self._tasks), np.float32))
+                    timed.setdefault(work.rows, []).append(perf_counter() - begin)
+                worker.timed.append({rows: spent_s[1 : 1 + _TIMED] or spent_s for rows, spent_s in timed.items()})
         except Exception as error:  # noqa: BLE001  told to whoever starts the pool
             failures.append(_as_error(error))
         finally:
@@ -254,18 +297,17 @@ class Pool:
                 if not len(self._gates.backlog):
                     return
                 taken, results = self._take(worker)
-                co_running = sum(other.running for other in self._workers) - 1
             try:
-                results += self._run(taken, co_running) if taken.slices else []
+                results += self._run(taken) if taken.decision.slices else []
             except Exception as error:  # noqa: BLE001  of an observer: a worker must outlive it, and its batch be answered
                 LOGGER.exception("a batch failed outside of its engine")
-                results += [(piece.work, _as_error(error)) for piece in taken.slices]
+                results += [(piece.work, _as_error(error)) for piece in taken.decision.slices]
             finally:
                 with self._changed:
                     worker.running = False
             self._settle(results)
 
-    def _take(self, worker: _Worker) -> tuple[Decision[Work], list[Result]]:
+    def _take(self, worker: _Worker) -> tuple[_Taken, list[Result]]:
         """The next batch without what nobody waits for, and what is answered without running; the lock is held."""
         now_s = perf_counter()
         decision = self._gates.backlog.take(now_s)
@@ -279,29 +321,55 @@ class Pool:
             results.append((piece.work, ClientGone()))
         if gone:
             decision = _without(decision, gone)
+        rung, text = self._choose(decision, now_s)
+        predicted_s = self._elastic.costs[rung].mean_s(decision.rows, decision.requests) if decision.slices else 0.0
+        co_running = sum(other.running for other in self._workers)
         worker.running = bool(decision.slices)
-        worker.free_s = now_s + decision.predicted_s
-        return decision, results
+        worker.free_s = now_s + predicted_s
+        return _Taken(decision, rung, text, predicted_s, co_running), results
 
-    def _run(self, taken: Decision[Work], co_running: int) -> list[Result]:
+    def _choose(self, decision: Decision[Work], now_s: float) -> tuple[int, str]:
+        """The rung for a batch: of a request of which a part has run it is the same, of a session that of before."""
+        if len(self._rungs) == 1 or not decision.slices:
+            return 0, decision.text
+        begun = [rung for piece in decision.slices if (rung := self._assembly.rung_of(piece.work)) is not None]
+        if begun:
+            rung, text = begun[0], "the rest of a request keeps to its variant"
+        elif decision.rung is not None:
+            rung, text = decision.rung, "its session keeps to it"
+        else:
+            wait_s = now_s - min(piece.work.queued_s for piece in decision.slices)
+            choice = self._elastic.choose(now_s, self._gates.backlog, self._lanes(now_s), wait_s)
+            self._decided(choice.reason)
+            rung, text = int(choice.rung.variant), choice.text
+        for piece in decision.slices:
+            self._assembly.begin(piece, rung)
+            if piece.work.session:
+                self._sessions.saw(piece.work.session, rung, now_s)
+        return rung, f"{decision.text}; {self._rungs[rung].variant}: {text}"
+
+    def _run(self, taken: _Taken) -> list[Result]:
         begin = perf_counter()
-        pieces = taken.slices
+        pieces, rung = taken.decision.slices, self._rungs[taken.rung]
         try:
             works = [part_of(piece) for piece in pieces]
-            batch = join(works, self._runner.complete)
+            batch = join(works, self.complete)
             out = np.empty((batch.rows, self._tasks), np.float32)
-            self._runner.run(batch, out)
+            rung.runner.run(batch, out)
             run_s = perf_counter() - begin  # joining counts: it runs the catalog's part on items given inline
         except Exception as error:  # noqa: BLE001  a worker thread must outlive whatever an engine raises
             if len(pieces) == 1:
                 return [(pieces[0].work, _as_error(error))]
             # One bad request must not spoil the others that happened to be in its batch.
-            return [result for piece in pieces for result in self._run(_alone(taken, piece), co_running)]
+            return [result for piece in pieces for result in self._run(_alone(taken, piece))]
         queue_s = tuple(begin - work.queued_s for work in works)
+        now_s, requests = begin + run_s, taken.decision.requests
         with self._changed:
-            self._gates.cost.observe(batch.rows, taken.requests, co_running, run_s)
-        self._observe(BatchRun(batch.rows, len(works), run_s, queue_s, taken.predicted_s, taken.reason))
-        found = _scatter(works, out, begin, run_s, taken.text)
+            self._elastic.ran(taken.rung, batch.rows, requests, taken.co_running, run_s, now_s)
+            debt = self._elastic.debt.recent(now_s)
+        reason = taken.decision.reason
+        self._observe(BatchRun(batch.rows, len(works), run_s, queue_s, taken.predicted_s, reason, taken.rung, debt))
+        found = _scatter(works, out, begin, run_s, taken.text, rung)
         with self._changed:
             return list(self._assembled(pieces, found))
 
@@ -336,11 +404,6 @@ class Pool:
                 self._unanswered -= len(answered)
 
 
-def _gates(limits: Limits, profile: Iterable[tuple[int, float]]) -> Gates[Work]:
-    cost = CostModel(profile)
-    return Gates(Backlog(cost, limits), cost, limits)
-
-
 def _refusal(found: Admission) -> RankineError:
     if found.status == DeadlineExceeded.http_status:
         return DeadlineExceeded("the deadline cannot be met", got=found.text)
@@ -353,9 +416,9 @@ def _without(decision: Decision[Work], gone: Sequence[Slice[Work]]) -> Decision[
     return replace(decision, slices=kept, rows=rows, requests=sum(piece.work.requests for piece in kept))
 
 
-def _alone(decision: Decision[Work], piece: Slice[Work]) -> Decision[Work]:
-    text = "alone: its batch failed"
-    return replace(decision, slices=(piece,), rows=piece.rows, requests=piece.work.requests, text=text)
+def _alone(taken: _Taken, piece: Slice[Work]) -> _Taken:
+    decision = replace(taken.decision, slices=(piece,), rows=piece.rows, requests=piece.work.requests)
+    return replace(taken, decision=decision, text="alone: its batch failed")
 
 
 def _ignored(reason: Reason) -> None:
@@ -366,7 +429,9 @@ def _nothing(worker: _Worker) -> None:
     """Where there is nothing to warm up with."""
 
 
-def _scatter(works: Sequence[Work], logits: np.ndarray, begin_s: float, run_s: float, reason: str) -> list[Result]:
+def _scatter(
+    works: Sequence[Work], logits: np.ndarray, begin_s: float, run_s: float, reason: str, rung: ServedRung
+) -> list[Result]:
     results: list[Result] = []
     start = 0
     for work in works:
@@ -374,7 +439,8 @@ def _scatter(works: Sequence[Work], logits: np.ndarray, begin_s: float, run_s: f
         start += work.rows
         if np.isfinite(mine).all():
             queue_s = begin_s - work.queued_s
-            results.append((work, Outcome(mine, queue_s, run_s, len(logits), len(works), reason)))
+            ran = Outcome(mine, queue_s, run_s, len(logits), len(works), reason, rung.variant, rung.engine)
+            results.append((work, ran))
         else:
             hint = "A number of the request is too far from what the model was trained on."
             results.append((work, BadRequest("the model has no finite score for this request", hint=hint)))

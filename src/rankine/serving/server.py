@@ -8,8 +8,10 @@ import gc
 import os
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -26,6 +28,7 @@ from rankine.serving.metrics import ServerMetrics
 from rankine.serving.model import ServedModel, open_model, warn_of_memory
 from rankine.serving.pool import Pool
 from rankine.serving.refresh import Refresher
+from rankine.serving.tls import tls_context
 from rankine.serving.warm import warm_works
 
 if TYPE_CHECKING:
@@ -63,6 +66,7 @@ def serve(config: ServeConfig, emit: Emit = ignore) -> None:
     if config.cores is not None:
         _pin(config.cores)
     with contextlib.ExitStack() as leave:
+        tls = tls_context(config)
         listener = leave.enter_context(_bind(config))  # an address that is taken is told before the model is opened
         check_grpc(config)
         model = open_model(config, emit)
@@ -70,7 +74,7 @@ def serve(config: ServeConfig, emit: Emit = ignore) -> None:
         metrics = ServerMetrics()
         metrics.describe(model)
         pool = Pool(
-            model.runner,
+            model.rungs,
             tasks=len(model.schema.tasks),
             workers=config.workers,
             limits=config.limits,
@@ -87,23 +91,25 @@ def serve(config: ServeConfig, emit: Emit = ignore) -> None:
             leave.callback(refresher.close)  # before the pool frees the runner, which completes items
             refresher.start()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(app, listener, emit))
+            runner.run(_serve(app, tls, listener, emit))
 
 
-async def _serve(app: App, listener: socket.socket, emit: Emit) -> None:
+async def _serve(app: App, tls: ssl.SSLContext | None, listener: socket.socket, emit: Emit) -> None:
     async with open_grpc(app) as grpc:
-        await _serve_http(app, grpc, listener, emit)
+        await _serve_http(app, tls, grpc, listener, emit)
 
 
-async def _serve_http(app: App, grpc: GrpcServer | None, listener: socket.socket, emit: Emit) -> None:
+async def _serve_http(
+    app: App, tls: ssl.SSLContext | None, grpc: GrpcServer | None, listener: socket.socket, emit: Emit
+) -> None:
     def on_ready() -> None:
         # What lives now lives until the end: the collector need not look at it again in the middle of a request.
         gc.collect()
         gc.freeze()
         app.open = True
-        _announce(app.model, listener, grpc, emit)
+        _announce(app.model, "http" if tls is None else "https", listener, grpc, emit)
 
-    server = _Server(app, on_ready)
+    server = _Server(app, tls, on_ready)
     draining: set[asyncio.Task[None]] = set()
 
     def on_signal(number: int) -> None:
@@ -140,12 +146,15 @@ async def _drain(app: App, server: _Server, grpc: GrpcServer | None, listener: s
 class _Server(uvicorn.Server):
     """uvicorn in this process, with its signal handling left to us: it would end with the signal, not with status 0."""
 
-    def __init__(self, app: App, on_ready: Callable[[], None]) -> None:
+    def __init__(self, app: App, tls: ssl.SSLContext | None, on_ready: Callable[[], None]) -> None:
         application: Any = app
+        limits = app.config
+        protocol: Any = partial(LimitedProtocol, max_connections=limits.max_connections, max_read_s=limits.max_read_s)
         super().__init__(
             uvicorn.Config(
                 application,
-                http=LimitedProtocol,
+                http=protocol,
+                ssl_context_factory=None if tls is None else lambda config, default: tls,
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -185,10 +194,10 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def _announce(model: ServedModel, listener: socket.socket, grpc: GrpcServer | None, emit: Emit) -> None:
+def _announce(model: ServedModel, scheme: str, listener: socket.socket, grpc: GrpcServer | None, emit: Emit) -> None:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    url = f"http://{shown}:{port}"
+    url = f"{scheme}://{shown}:{port}"
     choice = model.choice
     also = {} if grpc is None else {"grpc_port": grpc.port}
     over_grpc = "" if grpc is None else f", over gRPC at {shown}:{grpc.port}"

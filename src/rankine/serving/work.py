@@ -36,6 +36,7 @@ class Work:
         future: set on the event loop once there is an :class:`Outcome` or an error.
         presence: tells whether its client is still there; None where that is not known.
         answered: a worker has settled it; what still runs of it is of no use.
+        session: that keeps to one variant while the load lets it; empty where there is none.
     """
 
     request: Columns
@@ -50,6 +51,7 @@ class Work:
     queued_s: float = 0.0
     presence: Presence | None = None
     answered: bool = False
+    session: str = ""
 
     @property
     def rows(self) -> int:
@@ -58,7 +60,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of it: ``logits (rows, tasks)`` float32, and how its batch went."""
+    """What came of it: ``logits (rows, tasks)`` float32, how its batch went, and what ran it."""
 
     logits: np.ndarray
     queue_s: float
@@ -66,6 +68,8 @@ class Outcome:
     batch_rows: int
     batch_requests: int
     reason: str
+    variant: str
+    engine: str
 
 
 def join(works: Sequence[Work], complete: Complete) -> Batch:

@@ -46,20 +46,47 @@ class Calls:
     def unary(self, path: str, label: str, answer: Answer) -> Any:
         """A handler of calls with one message each way.
 
+        The message is read by ourselves, as if it were the first of several: so its metadata are looked at before, and
+        a client cannot take for ever to send it. On the wire there is no difference.
+
         Args:
             label: under which the calls are counted and timed.
         """
 
-        async def handle(raw: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        async def handle(messages: object, context: grpc.aio.ServicerContext) -> bytes:
             request = self.request(path, context)
+
+            async def read_and_answer() -> bytes:
+                return await answer(request, await self._read(context))
+
             try:
-                reply = await self.run(request, label, lambda: answer(request, raw), context.time_remaining)
+                reply = await self.run(request, label, read_and_answer, context.time_remaining)
             except RankineError as error:
                 await self.abort(context, request, error)
             context.set_trailing_metadata(self._trailers(request))
             return reply
 
-        return grpc.unary_unary_rpc_method_handler(handle)
+        return grpc.stream_unary_rpc_method_handler(handle)
+
+    async def admit(self, request: Request, context: grpc.aio.ServicerContext) -> None:
+        """Let a call in whose messages are answered one by one; it ends here where it brings no key that is known."""
+        try:
+            self._app.authenticate(request)
+        except RankineError as error:
+            self._app.finish(request, "grpc", error.http_status)
+            await self.abort(context, request, error)
+
+    async def _read(self, context: grpc.aio.ServicerContext) -> bytes:
+        most_s = self._app.config.max_read_s
+        try:
+            async with asyncio.timeout(most_s):
+                raw = await context.read()
+        except TimeoutError:
+            allowed = f"within {most_s:g} s"
+            raise BadRequest("the message did not come in time", where="body", allowed=allowed) from None
+        if raw is grpc.aio.EOF:
+            raise BadRequest("the call has no message", where="body")
+        return bytes(raw)
 
     async def run(
         self,
@@ -76,6 +103,7 @@ class Calls:
         """
         status = 200
         try:
+            self._app.authenticate(request)
             return await answer()
         except asyncio.CancelledError:
             left_s = remaining_s()

@@ -14,13 +14,15 @@ from rankine.serving.grpc.messages import INFERENCE, RANKER
 from rankine.serving.grpc.rank import RankService
 from rankine.serving.grpc.reflection import SERVICES, reflection_method
 from rankine.serving.grpc.stream import InferenceStream
+from rankine.serving.heads import MAX_HEAD_BYTES, STALL_S
+from rankine.serving.tls import grpc_credentials
 
 if TYPE_CHECKING:
     from rankine.serving.app import App
 
 __all__ = ["GrpcServer"]
 
-_MAX_HEAD_BYTES = 64 << 10
+_PING_MS = 60_000
 
 
 class GrpcServer:
@@ -53,7 +55,10 @@ class GrpcServer:
         options = [
             ("grpc.max_receive_message_length", config.max_body_bytes),
             ("grpc.max_send_message_length", -1),
-            ("grpc.max_metadata_size", _MAX_HEAD_BYTES),
+            ("grpc.max_metadata_size", MAX_HEAD_BYTES),
+            ("grpc.max_allowed_incoming_connections", config.max_connections),
+            ("grpc.server_handshake_timeout_ms", round(1000 * STALL_S)),
+            ("grpc.keepalive_time_ms", _PING_MS),  # a client that is gone without a word is found out
             ("grpc.so_reuseport", 0),  # a port that is taken is refused, not shared
         ]
         self._server = grpc.aio.server(options=options)
@@ -65,11 +70,15 @@ class GrpcServer:
         handlers = [
             grpc.method_handlers_generic_handler(INFERENCE, methods),
             grpc.method_handlers_generic_handler(RANKER, rank),
-            *(grpc.method_handlers_generic_handler(name, reflection_method()) for name in SERVICES),
+            *(grpc.method_handlers_generic_handler(name, reflection_method(name, calls)) for name in SERVICES),
         ]
         self._server.add_generic_rpc_handlers(handlers)
         await self._health.start(self._server)
-        self.port = self._server.add_insecure_port(_address(config.host, config.grpc_port or 0))
+        address, credentials = _address(config.host, config.grpc_port or 0), grpc_credentials(config)
+        if credentials is None:
+            self.port = self._server.add_insecure_port(address)
+        else:
+            self.port = self._server.add_secure_port(address, credentials)
         await self._server.start()
 
     async def stop(self, grace_s: float) -> None:

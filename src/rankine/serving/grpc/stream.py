@@ -45,6 +45,8 @@ class InferenceStream:
         self._closing.set()
 
     async def _handle(self, messages: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
+        first = self._calls.request(_PATH, context)
+        await self._calls.admit(first, context)
         pending: _Pending = asyncio.Queue(_AT_ONCE)
         reader = asyncio.create_task(self._read(messages, context, pending))
         try:
@@ -59,7 +61,7 @@ class InferenceStream:
                     left.cancel()
         if self._closing.is_set():
             gone = CapacityExceeded("the server is going away", hint="Open the stream again: another one answers.")
-            await self._calls.abort(context, self._calls.request(_PATH, context), gone)
+            await self._calls.abort(context, first, gone)
 
     async def _read(self, messages: AsyncIterator[bytes], context: grpc.aio.ServicerContext, pending: _Pending) -> None:
         """Put the answer of each message in order, until there are no more or the server goes away."""

@@ -105,8 +105,8 @@ class RankProtocol:
             "request_id": request_id,
             "artifact": self._artifact,
             "generation": ranking.generation,
-            "variant": self._model.choice.variant,
-            "engine": self._model.choice.engine,
+            "variant": outcome.variant,
+            "engine": outcome.engine,
         }
         if scores.tasks:
             reply["tasks"] = {name: values.tolist() for name, values in scores.tasks.items()}

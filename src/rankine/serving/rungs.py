@@ -1,0 +1,69 @@
+"""The variants that a server may run: one, or those of the artifact's ladder within the operator's floor.
+
+They share one catalog. What each stores of an item has its own columns there, under names that begin with the variant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rankine.compilation.engine import Runner
+from rankine.models.columns import Batch, Columns
+
+__all__ = ["ServedRung", "VariantRunner", "complete_all_of", "own_name"]
+
+
+@dataclass(frozen=True, slots=True)
+class ServedRung:
+    """A variant that may be served.
+
+    Attributes:
+        margin: at which it is certified; 0 where that does not matter, as there is no other.
+        loss: certified upper bound of what it gives up in AUC.
+    """
+
+    variant: str
+    engine: str
+    runner: Runner
+    margin: float = 0.0
+    loss: float = 0.0
+
+
+class VariantRunner:
+    """A :class:`~rankine.compilation.engine.Runner` whose columns of items bear the variant's name."""
+
+    def __init__(self, variant: str, runner: Runner) -> None:
+        self._variant, self._runner = variant, runner
+
+    def run(self, batch: Batch, out: np.ndarray) -> None:
+        start = len(own_name(self._variant, ""))
+        own = {name[start:]: column for name, column in batch.item.items() if self._is_own(name)}
+        self._runner.run(replace(batch, item={**batch.item, **own}) if own else batch, out)
+
+    def complete(self, items: Columns) -> Columns:
+        found = self._runner.complete(items)
+        added = {own_name(self._variant, name): column for name, column in found.items() if name not in items}
+        return {**items, **added} if added else items
+
+    def close(self) -> None:
+        self._runner.close()
+
+    def _is_own(self, name: str) -> bool:
+        return name.startswith(own_name(self._variant, ""))
+
+
+def own_name(variant: str, column: str) -> str:
+    """Name of a variant's column where several share the items."""
+    return f"{variant}/{column}"
+
+
+def complete_all_of(rungs: Sequence[ServedRung], items: Columns) -> Columns:
+    """Columns of items, and beside them what every rung computes of an item ahead of time."""
+    added: dict[str, object] = {}
+    for rung in rungs:
+        added |= {name: column for name, column in rung.runner.complete(items).items() if name not in items}
+    found: Mapping[str, object] = {**items, **added} if added else items
+    return found  # type: ignore[return-value]
