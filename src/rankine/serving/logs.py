@@ -11,7 +11,7 @@ import msgspec
 __all__ = ["LOGGER", "set_up_logs"]
 
 LOGGER = logging.getLogger("rankine.serving")
-_LOGGERS = ("rankine", "uvicorn", "uvicorn.error", "asyncio")
+_LOGGERS = ("rankine", "uvicorn", "uvicorn.error", "asyncio", "grpc")
 
 
 class _JsonLines(logging.Formatter):

@@ -5,6 +5,7 @@ Needs the extra ``grpc``; nothing of it is imported unless a port for it is aske
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ def check_grpc(config: ServeConfig) -> None:
     """
     if config.grpc_port is None:
         return
+    # gRPC's core writes lines of its own to the log, of every handshake that failed; it reads this when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         import grpc  # noqa: F401
         import grpc_health  # noqa: F401
