@@ -13,14 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 
 from conftest import ROOT
+from e2e.grpc_served import grpc_address
 from e2e.serve_process import ServerProcess, start_server
 from e2e.small_served import REQUEST, pair_features, rank_body
 from rankine.client import AsyncClient, Client, ClientSettings
 from rankine.client.servers import predicted_wait_of
-from rankine.errors import BadRequest
+from rankine.errors import BadRequest, ModelNotFound
 from rankine.serving import ServeConfig
 
 pytestmark = pytest.mark.e2e
@@ -38,6 +40,17 @@ def started(config: ServeConfig) -> Iterator[ServerProcess]:
     finally:
         server.process.kill()
         server.wait()
+
+
+def url_of(server: ServerProcess, protocol: str) -> str:
+    """Where it listens for a protocol."""
+    return server.url if protocol == "http" else f"grpc://{grpc_address(server)}"
+
+
+@pytest.fixture(scope="module")
+def grpc_server(config: ServeConfig) -> Iterator[ServerProcess]:
+    with started(config.model_copy(update={"grpc_port": 0})) as server:
+        yield server
 
 
 def test_rank_gives_what_the_server_answers_when_asked_both_ways(server: ServerProcess) -> None:
@@ -61,6 +74,37 @@ def test_error_names_the_field_when_the_server_refuses_it(server: ServerProcess)
     with Client([server.url], PATIENT) as client, pytest.raises(BadRequest, match="unknown field") as caught:
         client.rank({**REQUEST, "usr": 7}, CANDIDATES)
     assert (caught.value.where, caught.value.hint) == ("request.usr", "Did you mean 'user'?")
+
+
+def test_rank_gives_what_http_gives_when_asked_over_grpc(grpc_server: ServerProcess) -> None:
+    candidates = {"ids": np.arange(1000, 1005), "features": {"slot": np.arange(5), "match": np.full((5, 2), 0.5)}}
+    calls = [
+        (REQUEST, CANDIDATES),
+        ({**REQUEST, "recent": []}, CANDIDATES),
+        ({**REQUEST, "recent": {"values": [1003, 1005], "weights": [1.0, 0.5]}}, CANDIDATES),
+        ({**REQUEST, "age": np.array([33.5, 1.0])}, candidates),
+    ]
+    urls = [url_of(grpc_server, protocol) for protocol in ("http", "grpc")]
+    with Client(urls[:1], PATIENT) as http, Client(urls[1:], PATIENT) as grpc:
+        for request, some in calls:
+            first, second = (one.rank(request, some, top_k=3, timings=True, tenant="t") for one in (http, grpc))
+            assert second.ids == first.ids
+            assert second.scores == pytest.approx(first.scores, rel=1e-6)
+            for name in ("artifact", "generation", "variant", "engine"):
+                assert getattr(second, name) == getattr(first, name)
+            assert second.timings["run_ms"] > 0
+            assert (second.server, second.attempts) == (urls[1], 1)
+
+
+def test_error_is_the_same_when_told_over_grpc(grpc_server: ServerProcess) -> None:
+    told = []
+    for protocol in ("http", "grpc"):
+        with Client([url_of(grpc_server, protocol)], PATIENT) as client, pytest.raises(BadRequest) as caught:
+            client.rank({**REQUEST, "usr": 7}, CANDIDATES)
+        told.append(caught.value.as_dict())
+    assert told[0] == told[1]
+    with Client([url_of(grpc_server, "grpc")], ClientSettings(model="smal")) as client, pytest.raises(ModelNotFound):
+        client.rank(REQUEST, CANDIDATES)
 
 
 def test_every_reply_tells_the_load_when_a_server_answers(server: ServerProcess) -> None:
@@ -102,27 +146,39 @@ def test_example_is_answered_when_it_is_run(server: ServerProcess) -> None:
     assert int(answered[1]) > 0
 
 
-def test_no_request_is_lost_when_one_of_two_servers_is_killed_and_comes_back(config: ServeConfig) -> None:
-    settings = ClientSettings(deadline_s=30, eject_s=0.1)
-    with started(config) as one, started(config) as two, Client([one.url, two.url], settings) as client:
-        lock, answered = threading.Lock(), Counter[str]()
+def kill_under_load(client: Client, server: ServerProcess) -> Counter[str]:
+    """Which server answered each of 800 requests of four threads; one is killed when 200 are answered."""
+    lock, answered = threading.Lock(), Counter[str]()
 
-        def ask_many() -> None:
-            for _ in range(200):
-                reply = client.rank(REQUEST, CANDIDATES)
-                assert len(reply.ids) == 5
-                with lock:
-                    answered[reply.server] += 1
-                    if answered.total() == 200:
-                        one.process.kill()
+    def ask_many() -> None:
+        for _ in range(200):
+            reply = client.rank(REQUEST, CANDIDATES)
+            assert len(reply.ids) == 5
+            with lock:
+                answered[reply.server] += 1
+                if answered.total() == 200:
+                    server.process.kill()
 
-        with ThreadPoolExecutor(4) as threads:
-            for asking in [threads.submit(ask_many) for _ in range(4)]:
-                asking.result(120)
-        assert answered.total() == 800
-        assert answered[two.url] >= 590  # of 600, less what was answered but not yet counted when the other was killed
-        assert answered[one.url] > 0
-        one.process.wait(30)
-        with started(config.model_copy(update={"port": one.port})):
-            while client.rank(REQUEST, CANDIDATES).server != one.url:
-                pass
+    with ThreadPoolExecutor(4) as threads:
+        for asking in [threads.submit(ask_many) for _ in range(4)]:
+            asking.result(120)
+    return answered
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_no_request_is_lost_when_one_of_two_servers_is_killed_and_comes_back(
+    config: ServeConfig, protocol: str
+) -> None:
+    both = config.model_copy(update={"grpc_port": 0})
+    with started(both) as one, started(both) as two:
+        urls = [url_of(one, protocol), url_of(two, protocol)]
+        with Client(urls, ClientSettings(deadline_s=30, eject_s=0.1)) as client:
+            answered = kill_under_load(client, one)
+            assert answered.total() == 800
+            assert answered[urls[1]] >= 590  # of 600, less what was answered but not counted when the other was killed
+            assert answered[urls[0]] > 0
+            one.process.wait(30)
+            port = int(urls[0].rsplit(":", 1)[1])
+            with started(both.model_copy(update={"port" if protocol == "http" else "grpc_port": port})):
+                while client.rank(REQUEST, CANDIDATES).server != urls[0]:
+                    pass

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from random import Random
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
-from rankine.client.body import Candidates, encode_body, header_value
+from rankine.client.body import Candidates, header_value
 from rankine.client.call import Call
 from rankine.client.dispatch import Dispatcher
 from rankine.client.reply import RankReply
 from rankine.client.settings import ClientSettings
+from rankine.client.wire import Transport
 from rankine.errors import UsageError
 
 __all__ = ["AsyncClient"]
@@ -25,28 +25,24 @@ class AsyncClient:
     """Ranks over several servers from one event loop; use as an asynchronous context manager, or close it.
 
     Args:
-        servers: their URLs, such as ``http://10.0.0.1:8080``; all serve the same model.
+        servers: their URLs, such as ``http://10.0.0.1:8080`` or, over gRPC, ``grpc://10.0.0.1:8081`` (with TLS
+            ``https`` and ``grpcs``); all serve the same model.
         settings: see :class:`~rankine.client.settings.ClientSettings`.
-        ssl_context: for ``https`` URLs: a private authority, or a certificate of the client's own.
 
     Raises:
-        UsageError: there is no server, one is given twice, or one is no URL; or aiohttp is not installed.
+        UsageError: there is no server, one is given twice, one is no URL, or they speak different protocols; or the
+            library for their protocol is not installed.
     """
 
     def __init__(
         self,
         servers: Sequence[str],
         settings: ClientSettings | None = None,
-        *,
-        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        from rankine.client.transport import Transport  # aiohttp is imported by who makes a client, not by who imports
-
         self._settings = settings or ClientSettings()
-        self._transport = Transport(self._settings, ssl_context)
-        self._dispatcher = Dispatcher(_urls(servers), self._settings, self._transport, Random())
-        model = self._settings.model
-        self._path = f"/v1/models/{quote(model, safe='')}/rank" if model else "/v1/rank"
+        urls = _urls(servers)
+        self._transport = _transport(urls, self._settings)
+        self._dispatcher = Dispatcher(urls, self._settings, self._transport, Random())
         self._closed = False
 
     async def rank(
@@ -84,14 +80,14 @@ class AsyncClient:
         time_s = self._settings.deadline_s if deadline_s is None else deadline_s
         if not (isfinite(time_s) and time_s > 0):
             raise UsageError("must be a time from now", where="deadline_s", got=time_s, allowed="seconds above 0")
-        body, rows = encode_body(request, candidates, top_k=top_k, prior=prior, timings=timings)
+        body, rows = self._transport.encode(request, candidates, top_k=top_k, prior=prior, timings=timings)
         headers = {"x-rankine-candidates": str(rows)}
         if session is not None:
             headers["x-rankine-session"] = header_value("session", session)
         if tenant is not None:
             headers["x-rankine-tenant"] = header_value("tenant", tenant)
         allowance_s = self._settings.network_allowance_s
-        call = Call(self._path, body, rows, headers, session, begin_s, begin_s + time_s, allowance_s)
+        call = Call(body, rows, headers, session, begin_s, begin_s + time_s, allowance_s)
         return await self._dispatcher.send(call)
 
     async def close(self) -> None:
@@ -109,6 +105,22 @@ class AsyncClient:
         await self.close()
 
 
+def _transport(urls: Sequence[str], settings: ClientSettings) -> Transport:
+    """The one that speaks the servers' protocol; its library is imported here, by who makes a client."""
+    schemes = {urlsplit(url).scheme for url in urls}
+    if schemes <= {"http", "https"}:
+        from rankine.client.http_transport import HttpTransport
+
+        return HttpTransport(settings)
+    if schemes <= {"grpc", "grpcs"}:
+        from rankine.client.grpc_transport import GrpcTransport
+
+        return GrpcTransport(settings)
+    raise UsageError(
+        "speak different protocols", where="servers", got=", ".join(sorted(schemes)), allowed="one of them"
+    )
+
+
 def _urls(servers: Sequence[str]) -> list[str]:
     if isinstance(servers, str):
         raise UsageError("must be a list of URLs", where="servers", got=servers, hint=f"Write ['{servers}'].")
@@ -116,8 +128,9 @@ def _urls(servers: Sequence[str]) -> list[str]:
     if not urls:
         raise UsageError("there is no server", where="servers", allowed="at least one URL")
     for at, url in enumerate(urls):
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
-            raise UsageError("is no URL of a server", where=f"servers[{at}]", got=url, allowed="http://host:port")
+        if urlsplit(url).scheme not in ("http", "https", "grpc", "grpcs") or not urlsplit(url).netloc:
+            allowed = "http://host:port, https, grpc or grpcs"
+            raise UsageError("is no URL of a server", where=f"servers[{at}]", got=url, allowed=allowed)
         if url in urls[:at]:
             raise UsageError("is given twice", where=f"servers[{at}]", got=url)
     return urls

@@ -25,7 +25,6 @@ class Call:
         tried: servers that it was sent to, one an attempt.
     """
 
-    path: str
     body: bytes
     rows: int
     headers: Mapping[str, str]

@@ -10,20 +10,19 @@ import asyncio
 from collections.abc import Sequence
 from random import Random
 from time import monotonic
-from typing import TYPE_CHECKING
+
+import msgspec
 
 from rankine.client.balance import Balancer
 from rankine.client.budget import Budget
 from rankine.client.call import Call
-from rankine.client.errors import RequestRefused, ServerUnreachable, TryElsewhere, error_of, retry_after_of
+from rankine.client.errors import RequestRefused, ServerUnreachable, TryElsewhere
 from rankine.client.latencies import Latencies
-from rankine.client.reply import RankReply, read_reply
+from rankine.client.reply import RankReply
 from rankine.client.servers import Server
 from rankine.client.settings import ClientSettings
-from rankine.client.wire import Answer, Broken
-
-if TYPE_CHECKING:
-    from rankine.client.transport import Transport
+from rankine.client.wire import Answer, Broken, Transport
+from rankine.errors import RankineError
 
 __all__ = ["Dispatcher"]
 
@@ -141,11 +140,11 @@ class Dispatcher:
         server.outstanding += 1
         begin_s = monotonic()
         try:
-            answer = await self._transport.post(server.url + call.path, call.body, headers)
+            answer = await self._transport.rank(server.url, call.body, headers, call.remaining_s())
         except Broken as broken:
             server.failed(monotonic(), gone=broken.gone)
             raise TryElsewhere(ServerUnreachable(f"no answer: {broken}", where=server.url)) from None
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, TimeoutError):
             self._note_silence(call, server, begin_s)
             raise
         finally:
@@ -161,25 +160,18 @@ class Dispatcher:
             server.failed(now_s, gone=False)
 
     def _judge(self, call: Call, server: Server, answer: Answer, latency_s: float) -> RankReply:
-        now_s = monotonic()
-        if answer.status == 200:
-            try:
-                reply = read_reply(answer.body, server=server.url, attempts=call.attempts, hedged=call.hedged)
-            except ServerUnreachable as unreadable:
-                server.failed(now_s, gone=False)
-                raise TryElsewhere(unreadable) from None
-            server.told(answer.headers, now_s)
-            server.took(latency_s, now_s)
-            self._latencies.observe(call.rows, latency_s)
-            return reply
-        error = error_of(answer.status, answer.body, answer.headers, server.url)
+        now_s, outcome = monotonic(), answer.outcome
         if answer.status in (500, 502):
             server.failed(now_s, gone=False)
         else:
             server.told(answer.headers, now_s)
+        if not isinstance(outcome, RankineError):
+            server.took(latency_s, now_s)
+            self._latencies.observe(call.rows, latency_s)
+            return msgspec.structs.replace(outcome, server=server.url, attempts=call.attempts, hedged=call.hedged)
         if answer.status == 503:
-            server.refused(retry_after_of(answer.headers), now_s)
-        raise TryElsewhere(error) if isinstance(error, RequestRefused | ServerUnreachable) else error
+            server.refused(outcome.retry_after_s if isinstance(outcome, RequestRefused) else 0.0, now_s)
+        raise TryElsewhere(outcome) if answer.status in (502, 503) else outcome
 
     def _start_probes(self, now_s: float) -> None:
         for server in self._balancer.due_for_probe(now_s):
@@ -192,15 +184,15 @@ class Dispatcher:
         """Ask an ejected server whether it takes requests: no user's request is risked on it."""
         try:
             async with asyncio.timeout(self._settings.connect_timeout_s):
-                answer = await self._transport.ready(server.url)
-            if answer.status == 200:
-                server.told(answer.headers, monotonic())
-            else:
-                server.eject(monotonic())
+                ready = await self._transport.ready(server.url)
         except (Broken, TimeoutError):
-            server.eject(monotonic())
+            ready = False
         finally:
             server.probing = False
+        if ready:
+            server.told({}, monotonic())
+        else:
+            server.eject(monotonic())
 
 
 async def _first_answer(attempts: Sequence[Attempt]) -> RankReply:

@@ -10,7 +10,7 @@ import msgspec
 from rankine import errors
 from rankine.errors import BadRequest, CapacityExceeded, DeadlineExceeded, RankineError
 
-__all__ = ["RequestRefused", "ServerUnreachable", "TryElsewhere", "error_of", "retry_after_of"]
+__all__ = ["RequestRefused", "ServerUnreachable", "TryElsewhere", "error_of", "retry_after_of", "told_error"]
 
 
 class ServerUnreachable(RankineError):
@@ -60,21 +60,29 @@ _BY_CODE: Mapping[str, type[RankineError]] = {
 
 
 def error_of(status: int, body: bytes, headers: Mapping[str, str], server: str) -> RankineError:
-    """The error that a reply with a status other than 200 stands for, with a note that names server and request.
+    """The error that an HTTP reply with a status other than 200 stands for.
 
     Args:
         body: JSON as Rankine writes it; anything else (a proxy's page) gives an error by the status alone.
     """
     try:
         read = _DECODER.decode(body)
-        told, request_id = read.error, read.request_id
+        fields = {name: value for name, value in msgspec.structs.asdict(read.error).items() if value}
+        request_id = read.request_id
     except msgspec.MsgspecError:
-        told, request_id = _Told(message=f"the server answered with status {status}"), ""
-    kind = _BY_CODE.get(told.code) or _by_status(status)
-    error = kind(told.message, where=told.where, got=told.got, allowed=told.allowed, hint=told.hint)
+        fields, request_id = {"message": f"the server answered with status {status}"}, ""
+    return told_error(status, fields, server, request_id or headers.get("x-request-id", ""), retry_after_of(headers))
+
+
+def told_error(
+    status: int, fields: Mapping[str, str], server: str, request_id: str, retry_after_s: float
+) -> RankineError:
+    """An error of the class that its ``code``, else its HTTP status, names; with a note of the server and request."""
+    kind = _BY_CODE.get(fields.get("code", "")) or _by_status(status)
+    where, got, allowed, hint = (fields.get(name) for name in ("where", "got", "allowed", "hint"))
+    error = kind(fields.get("message", ""), where=where, got=got, allowed=allowed, hint=hint)
     if isinstance(error, RequestRefused):
-        error.retry_after_s = retry_after_of(headers)
-    request_id = request_id or headers.get("x-request-id", "")
+        error.retry_after_s = retry_after_s
     error.add_note(f"answered by {server}" + (f", request {request_id}" if request_id else ""))
     return error
 

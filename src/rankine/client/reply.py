@@ -44,15 +44,14 @@ class RankReply(msgspec.Struct, frozen=True, kw_only=True):
 _DECODER = msgspec.json.Decoder(RankReply)
 
 
-def read_reply(body: bytes, *, server: str, attempts: int, hedged: bool) -> RankReply:
+def read_reply(body: bytes, server: str) -> RankReply:
     """The reply in the body of an answer with status 200.
 
     Raises:
         ServerUnreachable: the body is no ranking: something that is no Rankine server answered.
     """
     try:
-        read = _DECODER.decode(body)
+        return _DECODER.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         hint = "Is this the address of a Rankine server?"
         raise ServerUnreachable(f"the answer is no ranking: {error}", where=server, hint=hint) from None
-    return msgspec.structs.replace(read, server=server, attempts=attempts, hedged=hedged)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
@@ -21,6 +22,8 @@ class ClientSettings(Frozen):
     Attributes:
         model: name of the model; without one, the servers' default model.
         headers: sent with every request, such as ``authorization``.
+        ca_file: certificates (PEM) of the authorities that servers are trusted by; the system's own if None.
+        certificate_file, key_file: the client's certificate and key (PEM), for servers that ask for one.
         deadline_s: for requests that name none.
         network_allowance_s: what the way to a server and back may take: a server is told that much less than remains.
         connect_timeout_s: after which a server that does not take a connection counts as dead.
@@ -39,6 +42,9 @@ class ClientSettings(Frozen):
 
     model: str | None = None
     headers: Mapping[str, str] = Field(default_factory=dict)
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
     deadline_s: Seconds = 1.0
     network_allowance_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.002
     connect_timeout_s: Seconds = 1.0

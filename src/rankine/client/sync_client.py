@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import ssl
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError
@@ -33,10 +32,8 @@ class Client:
         self,
         servers: Sequence[str],
         settings: ClientSettings | None = None,
-        *,
-        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        self._client = AsyncClient(servers, settings, ssl_context=ssl_context)
+        self._client = AsyncClient(servers, settings)
         self._process = os.getpid()
         self._closing = threading.Lock()
         self._loop = asyncio.new_event_loop()
