@@ -80,7 +80,11 @@ def test_lists_weigh_one_when_others_of_their_column_have_weights(model: ServedM
 def test_reply_ranks_by_the_expression_and_tells_each_task_when_there_are_two(model: ServedModel) -> None:
     ranking = prepare(model, history_body(20, top_k=7))
     logits = expected_logits(join([ranking.work], as_they_are), 2)
-    reply = json.loads(RankProtocol(model, max_candidates=50).reply(ranking, Outcome(logits, 0, 0, 20, 1, "", "baseline", "numpy"), "r"))
+    reply = json.loads(
+        RankProtocol(model, max_candidates=50).reply(
+            ranking, Outcome(logits, 0, 0, 20, 1, "", "baseline", "numpy"), "r"
+        )
+    )
     ctr, cvr = sigmoid(logits[:, 0]), sigmoid(logits[:, 1])
     value = ctr * np.sqrt(cvr)
     order = np.argsort(-value, kind="stable")[:7]

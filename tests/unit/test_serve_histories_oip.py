@@ -62,7 +62,9 @@ def test_replies_of_both_forms_tell_logits_and_tasks_when_there_are_two(model: S
     logits = np.array([[0.0, 1.0], [2.0, -1.0], [1.0, 1.0]], np.float32)
     value = sigmoid(logits[:, 0]) * np.sqrt(sigmoid(logits[:, 1]))
     target = oip_models(model, max_candidates=20)["history.rank"]
-    body, _ = target.reply(infer(target, rank_inputs(3), parameters={"top_k": 2}), Outcome(logits, 0, 0, 3, 1, "", "baseline", "numpy"))
+    body, _ = target.reply(
+        infer(target, rank_inputs(3), parameters={"top_k": 2}), Outcome(logits, 0, 0, 3, 1, "", "baseline", "numpy")
+    )
     outputs = {output["name"]: output for output in json.loads(body)["outputs"]}
     order = np.argsort(-value)[:2]
     assert outputs["ids"]["data"] == (100 + order).tolist()
@@ -72,7 +74,9 @@ def test_replies_of_both_forms_tell_logits_and_tasks_when_there_are_two(model: S
     assert outputs["scores.cvr"]["data"] == pytest.approx(sigmoid(logits[order, 1]).tolist(), rel=1e-6)
     flat = oip_models(model, max_candidates=20)["history"]
     wanted = [{"name": "scores.ctr"}, {"name": "scores"}]
-    body, _ = flat.reply(infer(flat, flat_inputs(3), outputs=wanted), Outcome(logits, 0, 0, 3, 1, "", "baseline", "numpy"))
+    body, _ = flat.reply(
+        infer(flat, flat_inputs(3), outputs=wanted), Outcome(logits, 0, 0, 3, 1, "", "baseline", "numpy")
+    )
     first, second = json.loads(body)["outputs"]
     assert first["data"] == pytest.approx(sigmoid(logits[:, 0]).tolist(), rel=1e-6)
     assert second["data"] == pytest.approx(value.tolist(), rel=1e-6)

@@ -41,7 +41,9 @@ def test_any_id_is_ranked_when_the_model_reads_nothing_of_an_item(plain: ServedM
     ranking = prepare(plain, no_item_body(ids))
     assert ranking.work.item_index.tolist() == [0, 1, 2, 3]
     logits = expected_logits(join([ranking.work], as_they_are))
-    reply = json.loads(RankProtocol(plain, max_candidates=9).reply(ranking, Outcome(logits, 0, 0, 4, 1, "", "baseline", "numpy"), "r"))
+    reply = json.loads(
+        RankProtocol(plain, max_candidates=9).reply(ranking, Outcome(logits, 0, 0, 4, 1, "", "baseline", "numpy"), "r")
+    )
     assert sorted(reply["ids"]) == sorted(ids)
     assert reply["generation"] == 0
     assert "tasks" not in reply
