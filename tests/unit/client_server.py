@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -63,7 +64,8 @@ class TestServer:
 
     __test__ = False
 
-    def __init__(self, behave: Callable[[int], Behavior] | None = None) -> None:
+    def __init__(self, behave: Callable[[int], Behavior] | None = None, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.behave = behave or (lambda number: Behavior())
         self.ready = True
         self.received: list[Received] = []
@@ -76,7 +78,7 @@ class TestServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -89,7 +91,7 @@ class TestServer:
 
     async def start(self) -> None:
         """Listen, on the port of the last time if there was one."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, ssl=self._tls)
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def kill(self) -> None:

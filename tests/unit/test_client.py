@@ -258,6 +258,19 @@ def test_rank_sends_nothing_when_the_deadline_is_within_the_allowance() -> None:
     run(test())
 
 
+def test_rank_ends_when_the_client_is_closed_meanwhile() -> None:
+    async def test() -> None:
+        async with TestServer(lambda number: Behavior(delay_s=30)) as one:
+            client = AsyncClient([one.url], CALM)
+            waiting = asyncio.create_task(client.rank(REQUEST, IDS))
+            await until(lambda: one.received)
+            await client.close()
+            with pytest.raises(UsageError, match="the client is closed"):
+                await waiting
+
+    run(test())
+
+
 HEDGING = ClientSettings(deadline_s=20, hedge_share=0.05, hedge_burst=2, half_life_s=1000.0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -112,6 +113,10 @@ class GrpcTransport:
             trailers = _texts(await call.trailing_metadata())
         except grpc.aio.AioRpcError as failure:
             return self._failed(failure, server)
+        except asyncio.CancelledError:
+            if self._closed:  # by closing its channel, which looks the same
+                raise UsageError("the client is closed") from None
+            raise
         try:
             return Answer(200, trailers, _ranking(self._reply.FromString(raw)))
         except DecodeError:
