@@ -65,6 +65,14 @@ class Gates(Generic[W]):
     concurrency: GradientLimit | None = None
     probed_s: float = -math.inf
 
+    @property
+    def margin_s(self) -> float:
+        """Time kept for the unforeseen: how much longer than on the whole an efficient batch may take.
+
+        One batch, whatever the queue's length: of many, the slow ones and the fast ones even out.
+        """
+        return (self.cost.tail_ratio - 1.0) * self.cost.mean_s(self.backlog.shape.target_rows)
+
 
 def admit(
     gates: Gates[W],
@@ -130,7 +138,7 @@ def _fitted(
     if shares is not None and not shares.may(tenant, work_s, now_s, waiting_s=gates.backlog.work_s):
         text = "others wait and the tenant has used its share"
         return _no(429, shares.wait_s(tenant, work_s, now_s), Reason.FAIR_SHARE, text)
-    margin_s = _margin_s(gates) + below_top * gates.limits.headroom_s
+    margin_s = gates.margin_s + below_top * gates.limits.headroom_s
     fit = gates.backlog.offer(work, lanes, margin_s=margin_s, rung=rung, commit=commit)
     reason = Reason.ADMITTED
     if not fit.fits:
@@ -150,14 +158,6 @@ def _charge(gates: Gates[W], tenant: str, work_s: float, now_s: float) -> None:
         gates.quotas[tenant].take(1.0, now_s)
     if gates.shares is not None:
         gates.shares.charge(tenant, work_s, now_s)
-
-
-def _margin_s(gates: Gates[W]) -> float:
-    """Time kept for the unforeseen: how much longer than on the whole an efficient batch may take.
-
-    One batch, whatever the queue's length: of many, the slow ones and the fast ones even out.
-    """
-    return (gates.cost.tail_ratio - 1.0) * gates.cost.mean_s(gates.backlog.shape.target_rows)
 
 
 def _too_late(gates: Gates[W], work: W, now_s: float, fit: Fit, work_s: float) -> Admission:

@@ -65,8 +65,8 @@ class Load:
         demand: seconds of work offered per second of capacity, were all of it run on the best rung; what is refused
             counts too.
         wait_s: predicted wait of a request that comes now.
-        slack_s: by :meth:`Ladder.slowdown` of a rung: how much later everything that waits could start with nobody late,
-            if it ran there.
+        slack_s: by :meth:`Ladder.slowdown` of a rung: how much later everything that waits could start with nobody
+            late, if it ran there.
     """
 
     demand: float

@@ -1,0 +1,98 @@
+"""What is simulated, and what came of every request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rankine.planning.simulate_traffic import Trace
+from rankine.policy.batching import Limits
+from rankine.policy.ladder import LadderLimits, Rung
+
+__all__ = ["Outcomes", "Setup", "SimulatedDevice"]
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedDevice:
+    """A worker that takes as long as a table says.
+
+    Attributes:
+        profile: pairs (rows, seconds) of one request, on the best rung.
+        per_request_s: what a further request in a batch costs.
+        noise: standard deviation of the logarithm of a batch's time.
+    """
+
+    name: str
+    profile: tuple[tuple[int, float], ...]
+    per_request_s: float = 20e-6
+    noise: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A server.
+
+    Attributes:
+        devices: its workers; the first is what the backlog is planned by.
+        rungs, floor, ladder: the ladder; off without rungs. Costs are relative to the first.
+        front_s: seconds of a request's parsing and answering by which the front end holds up a running batch, where it
+            shares a core with the engine; 0 where it has its own.
+        weights: fair shares by tenant; none if empty.
+        profile_error: factor on the profile that the server starts from.
+        exact: the server knows what batches take: no noise is added and nothing is learned.
+        seed: of the noise.
+    """
+
+    devices: tuple[SimulatedDevice, ...]
+    limits: Limits = field(default_factory=Limits)
+    rungs: tuple[Rung, ...] = ()
+    floor: float = 1.0
+    ladder: LadderLimits = field(default_factory=LadderLimits)
+    front_s: float = 0.0
+    weights: Mapping[str, float] = field(default_factory=dict)
+    profile_error: float = 1.0
+    exact: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What came of a trace; arrays have the shape ``(requests,)``.
+
+    Attributes:
+        status: 200 answered, 429, 503 or 504.
+        finish_s: when it was answered or refused.
+        rung: that answered it, -1 where none did.
+        reasons: how often each decision was taken, by its code.
+        busy_s: of a worker on average.
+        debt: quality debt over all answered requests.
+    """
+
+    trace: Trace
+    status: NDArray[np.int16]
+    finish_s: NDArray[np.float64]
+    rung: NDArray[np.int8]
+    reasons: Mapping[str, int]
+    batches: int
+    batch_rows: int
+    busy_s: float
+    end_s: float
+    debt: float
+
+    @property
+    def latency_s(self) -> NDArray[np.float64]:
+        """From arrival to the answer, refusals included."""
+        return self.finish_s - self.trace.arrived_s
+
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        """Whether there was an answer, in time or not."""
+        return np.asarray(self.status == 200)
+
+    @property
+    def on_time(self) -> NDArray[np.bool_]:
+        """Whether it was answered within its deadline; all others are misses."""
+        return self.answered & (self.latency_s <= self.trace.budget_s + 1e-9)
