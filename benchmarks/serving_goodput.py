@@ -12,8 +12,8 @@ can be done again (``--only``, ``--servers``, ``--models``, ``--traffic``). ``--
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,9 +40,11 @@ class Plan:
     """What one run of this command does.
 
     Attributes:
+        work: folder of the models, and of the logs of servers.
         settings: of each server, by its name.
     """
 
+    work: Path
     mix: Mix
     effort: Effort
     factor: float
@@ -91,15 +93,15 @@ def _measure(
     settings = {**plan.settings[peer.name], **({"timings": 1} if section == "front_end" and not peer.modules else {})}
     queries = draw_queries(served.users, served.item_ids, mix, seed=plan.seed)
     print(f"{section}: {peer.name}, {served.name}, {traffic}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="rankine-serving-") as folder:
-        place = Place(plan.python, plan.server_cores, Path(folder))
-        try:
-            with peer.start(served, place, settings) as running:
-                drive = Drive(running, queries, traffic, mix.deadline_ms, plan.generator_cores, plan.seed)
-                row = _row(section, drive, case, plan, settings, result)
-        except RankineError as error:
-            print(f"  failed: {error}", file=sys.stderr, flush=True)
-            return result
+    folder = plan.work / "servers" / peer.name
+    shutil.rmtree(folder, ignore_errors=True)  # the log of its last run
+    try:
+        with peer.start(served, Place(plan.python, plan.server_cores, folder), settings) as running:
+            drive = Drive(running, queries, traffic, mix.deadline_ms, plan.generator_cores, plan.seed)
+            row = _row(section, drive, case, plan, settings, result)
+    except RankineError as error:
+        print(f"  failed: {error}", file=sys.stderr, flush=True)
+        return result
     return merged(result, section, row)
 
 
@@ -137,6 +139,7 @@ def _plan(given: argparse.Namespace) -> Plan:
         effort = replace(effort, max_trial_s=given.max_trial_s, min_trial_s=min(effort.min_trial_s, given.max_trial_s))
     mix = Mix(candidates=given.candidates, short_share=given.short_share)
     return Plan(
+        given.work,
         mix,
         effort,
         given.factor,
@@ -150,7 +153,9 @@ def _plan(given: argparse.Namespace) -> Plan:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder for the models; built there once")
+    parser.add_argument(
+        "--work", type=_resolved, required=True, help="folder for the models, built there once, and for logs"
+    )
     parser.add_argument("--compressed", type=Path, help="MovieLens-1M artifact of compression.py, for the small model")
     parser.add_argument("--data-root", type=Path, default=Path("../shared/data"), help="folder with ml-1m")
     parser.add_argument("--peers-python", type=Path, default=Path(sys.executable), help="interpreter of the peers")
@@ -180,6 +185,11 @@ def _names(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
         return found
 
     return names
+
+
+def _resolved(text: str) -> Path:
+    """Servers run in folders of their own."""
+    return Path(text).resolve()
 
 
 def _cores(text: str) -> tuple[int, ...]:

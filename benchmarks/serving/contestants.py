@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from serving.peers.fast_api import FAST_API
 from serving.peers.own import OWN
 from serving.peers.peer import Peer
+from serving.peers.triton_server import TRITON
 from serving.peers.window import WINDOW
 
-CONTESTANTS: Mapping[str, Peer] = {peer.name: peer for peer in (OWN, WINDOW, FAST_API)}
+CONTESTANTS: Mapping[str, Peer] = {peer.name: peer for peer in (OWN, WINDOW, TRITON, FAST_API)}

@@ -45,7 +45,7 @@ def running(
         environment: added to this process's; every library gets one thread.
 
     Raises:
-        EngineError: the server ended or was not ready in time; carries the last lines of its log.
+        EngineError: the server ended or was not ready in time; carries the last errors in its log.
     """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "server.log"
@@ -79,8 +79,9 @@ def _wait(process: subprocess.Popen[bytes], port: int, ready: str, log: Path) ->
             time.sleep(_POLL_S)
         finally:
             connection.close()
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:]
-    raise EngineError("the server did not start", where=str(log), got=" ".join(lines) or "no output")
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    told = [line for line in lines if "rror" in line] or lines
+    raise EngineError("the server did not start", where=str(log), got=" ".join(told[-3:]) or "no output")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

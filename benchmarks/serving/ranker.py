@@ -76,8 +76,6 @@ class Ranker:
         self._tasks = len(model.schema.tasks)
         self._decode = msgspec.json.Decoder(RankBody).decode
         self._encode = msgspec.json.Encoder().encode
-        self.request_names = [feature.name for feature in model.schema.request_features]
-        self.dense_names = frozenset(one.name for one in model.schema.request_features if one.kind == "dense")
 
     def prepare(self, request: Mapping[str, Any], ids: Sequence[int], known: np.ndarray, top_k: int) -> Prepared:
         """A request as the engine takes it; ``known`` are the ids, int64 ``(rows,)``.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from rankine.errors import UsageError
 from serving.client import Message, Read
 from serving.queries import Query
 
@@ -82,27 +83,27 @@ def rank_json(path: str, *, own_headers: bool, timings: bool = False) -> Wire:
     return Wire(encode, read_rank, DEADLINE if own_headers else None)
 
 
-def oip_binary(path: str, names: Sequence[str], dense: frozenset[str]) -> Wire:
-    """Binary tensors of the Open Inference Protocol, as Triton server takes them: three inputs and three outputs.
+def oip_binary(path: str, groups: Mapping[str, Sequence[str]]) -> Wire:
+    """Binary tensors of the Open Inference Protocol, as Triton server takes them.
 
     Args:
-        names: of the request features, in the order of the columns; those in ``dense`` travel as float32.
+        groups: names of the request features, by the tensor that they travel in together (:func:`tensor_groups`).
     """
-    numbers = [name for name in names if name in dense]
-    values = [name for name in names if name not in dense]
 
     def encode(query: Query) -> Message:
-        tensors = [("ids", "INT64", query.ids)]
-        tensors += [("dense", "FP32", np.array([query.request[name] for name in numbers], np.float32))]
-        tensors += [("values", "INT64", np.array([query.request[name] for name in values], np.int64))]
-        sent = [(name, kind, array) for name, kind, array in tensors if len(array)]
+        sent = [("ids", "INT64", len(query.ids), query.ids.tobytes())]
+        for tensor, names in groups.items():
+            values = [query.request[name] for name in names]
+            kind, pack = _TENSORS[tensor]
+            raw = pack(values)
+            sent.append((tensor, kind, len(raw) // _BYTES[kind], raw))
         inputs = [
-            {"name": name, "datatype": kind, "shape": [1, len(array)], "parameters": {"binary_data_size": array.nbytes}}
-            for name, kind, array in sent
+            {"name": name, "datatype": kind, "shape": [1, count], "parameters": {"binary_data_size": len(raw)}}
+            for name, kind, count, raw in sent
         ]
-        parameters = {"binary_data_output": True, "timeout": int(query.deadline_ms * 1e3)}
-        start = msgspec.json.encode({"inputs": inputs, "parameters": parameters})
-        payload = start + b"".join(array.tobytes() for _, _, array in sent)
+        parameters = {"timeout": int(query.deadline_ms * 1e3)}
+        start = msgspec.json.encode({"inputs": inputs, "outputs": _OUTPUTS, "parameters": parameters})
+        payload = start + b"".join(raw for *_, raw in sent)
         header = f"inference-header-content-length: {len(start)}"
         head = head_of(path, "application/octet-stream", len(payload), header)
         return Message(payload, len(query.ids), query.top_k, head, query.deadline_ms)
@@ -110,6 +111,36 @@ def oip_binary(path: str, names: Sequence[str], dense: frozenset[str]) -> Wire:
     return Wire(encode, _read_oip)
 
 
+def tensor_groups(request: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Names of request features by the tensor that takes values of their type.
+
+    Raises:
+        UsageError: a feature is a list.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, value in request.items():
+        tensor = {float: "numbers", int: "values", str: "words"}.get(type(value))
+        if tensor is None:
+            allowed = "one number or one text each"
+            raise UsageError("cannot be sent as a tensor", where=name, got=type(value).__name__, allowed=allowed)
+        groups.setdefault(tensor, []).append(name)
+    return groups
+
+
+def split_words(raw: bytes) -> list[str]:
+    """What the tensor of words holds: they are one text, a line each."""
+    return raw.decode().split("\n")
+
+
+_TENSORS: Mapping[str, tuple[str, Callable[[Sequence[Any]], bytes]]] = {
+    "numbers": ("FP32", lambda values: np.array(values, np.float32).tobytes()),
+    "values": ("INT64", lambda values: np.array(values, np.int64).tobytes()),
+    "words": ("UINT8", lambda values: "\n".join(values).encode()),
+}
+
+
+_BYTES = {"FP32": 4, "INT64": 8, "UINT8": 1}
+_OUTPUTS = [{"name": name, "parameters": {"binary_data": True}} for name in ("ids", "scores", "run_ms")]
 _OIP_LENGTH = b"\ninference-header-content-length:"
 
 
