@@ -14,17 +14,19 @@ from rankine.serving.app import CLIENT_GONE
 from rankine.serving.bodies import ClientGone
 from rankine.serving.grpc.messages import Message
 from rankine.serving.grpc.statuses import Metadata, code_of, details_of
-from rankine.serving.http import Request
+from rankine.serving.http import Request, candidates_header, deadline_of
 from rankine.serving.load_report import load_headers
 from rankine.serving.work import Presence
 
 if TYPE_CHECKING:
     from rankine.serving.app import App
 
-__all__ = ["Answer", "Calls", "Refusal", "parse"]
+__all__ = ["Answer", "Calls", "Read", "Refusal", "admit_head", "parse"]
 
-Answer = Callable[[Request, bytes], Awaitable[bytes]]
-"""From a request and its message to the reply's, both serialized: so that parsing is ours to limit and to explain."""
+Read = Callable[[], Awaitable[bytes]]
+"""The message of a request, as it came: parsing is ours to limit and to explain."""
+Answer = Callable[[Request, Read], Awaitable[bytes]]
+"""From a request to the serialized reply. What metadata tell is looked at before the message is read."""
 _DEADLINE = b"x-rankine-deadline-ms"
 _LATE = 504
 
@@ -46,8 +48,8 @@ class Calls:
     def unary(self, path: str, label: str, answer: Answer) -> Any:
         """A handler of calls with one message each way.
 
-        The message is read by ourselves, as if it were the first of several: so its metadata are looked at before, and
-        a client cannot take for ever to send it. On the wire there is no difference.
+        The message is read by ourselves, as if it were the first of several: so a call can be refused before, and a
+        client cannot take for ever to send it. On the wire there is no difference.
 
         Args:
             label: under which the calls are counted and timed.
@@ -56,11 +58,10 @@ class Calls:
         async def handle(messages: object, context: grpc.aio.ServicerContext) -> bytes:
             request = self.request(path, context)
 
-            async def read_and_answer() -> bytes:
-                return await answer(request, await self._read(context))
-
             try:
-                reply = await self.run(request, label, read_and_answer, context.time_remaining)
+                reply = await self.run(
+                    request, label, lambda: answer(request, lambda: self._read(context)), context.time_remaining
+                )
             except RankineError as error:
                 await self.abort(context, request, error)
             context.set_trailing_metadata(self._trailers(request))
@@ -141,6 +142,19 @@ class Calls:
     def _trailers(self, request: Request) -> Metadata:
         report = load_headers(self._app.pool, request.headers)
         return (("x-request-id", request.id), *((name.decode(), value.decode()) for name, value in report))
+
+
+def admit_head(app: App, request: Request) -> tuple[float, int | None]:
+    """What metadata tell: the deadline, and the number of candidates where it is announced.
+
+    Raises:
+        BadRequest, PayloadTooLarge, DeadlineExceeded, QueueRefused: they tell enough to refuse the request.
+    """
+    deadline_s = deadline_of(request, app.config.default_deadline_ms)
+    announced = candidates_header(request, app.config.max_candidates)
+    if announced is not None:
+        app.pool.ask(announced, arrived_s=request.arrived_s, deadline_s=deadline_s)
+    return deadline_s, announced
 
 
 def parse(kind: Any, raw: bytes) -> Message:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from rankine import __version__
 from rankine.errors import ModelNotFound, did_you_mean
-from rankine.serving.grpc.calls import Answer, Calls, parse
+from rankine.serving.grpc.calls import Answer, Calls, Read, admit_head, parse
 from rankine.serving.grpc.infer_messages import body_of, is_raw, response_of, tensors_of
 from rankine.serving.grpc.messages import INFERENCE, Message, message_class
-from rankine.serving.http import Request, candidates_header, deadline_of
+from rankine.serving.http import Request
 from rankine.serving.protocols.oip import Inference, OipModel, oip_models
 from rankine.serving.work import Outcome
 
@@ -62,20 +62,20 @@ class InferenceService:
         handlers["ModelInfer"] = calls.unary(f"/{INFERENCE}/ModelInfer", LABEL, self.infer)
         return handlers
 
-    async def infer(self, request: Request, raw: bytes) -> bytes:
+    async def infer(self, request: Request, read: Read) -> bytes:
         """``ModelInfer``."""
-        response = await self._inferred(request, raw)
+        response = await self._inferred(request, read)
         return bytes(response.SerializeToString())
 
-    async def infer_in_stream(self, request: Request, raw: bytes) -> bytes:
+    async def infer_in_stream(self, request: Request, read: Read) -> bytes:
         """One message of ``ModelStreamInfer``: its reply as that of a stream."""
-        response = await self._inferred(request, raw)
+        response = await self._inferred(request, read)
         return bytes(_StreamResponse(infer_response=response).SerializeToString())
 
-    async def _inferred(self, request: Request, raw: bytes) -> Message:
+    async def _inferred(self, request: Request, read: Read) -> Message:
         app = self._app
-        deadline_s = deadline_of(request, app.config.default_deadline_ms)
-        candidates_header(request, app.config.max_candidates)
+        deadline_s, _ = admit_head(app, request)
+        raw = await read()
         asked = await app.decode(len(raw), lambda: self._prepare(request, raw, deadline_s))
         outcome = await app.run(request, asked.inference.work)
         return await app.render(asked.inference.top_k, lambda: self._reply(asked, outcome))
@@ -137,8 +137,8 @@ def _answer(name: str, fill: Callable[[Message], Awaitable[Message]]) -> Answer:
     """Of a method that needs nothing but its message."""
     kind = message_class(f"inference.{name}Request")
 
-    async def answer(request: Request, raw: bytes) -> bytes:
-        return bytes((await fill(parse(kind, raw))).SerializeToString())
+    async def answer(request: Request, read: Read) -> bytes:
+        return bytes((await fill(parse(kind, await read()))).SerializeToString())
 
     return answer
 

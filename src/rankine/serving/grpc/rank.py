@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from rankine.errors import BadRequest, ModelNotFound, did_you_mean
 from rankine.models.schema import Feature
-from rankine.serving.grpc.calls import Calls, parse
+from rankine.serving.grpc.calls import Calls, Read, admit_head, parse
 from rankine.serving.grpc.messages import RANKER, Message, message_class
 from rankine.serving.grpc.rank_columns import rows_of_column
-from rankine.serving.http import Request, candidates_header, deadline_of
+from rankine.serving.http import Request
 from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.protocols.rank_body import RankBody
 
 if TYPE_CHECKING:
     from rankine.serving.app import App
 
-__all__ = ["RankService"]
+__all__ = ["RankService", "given_columns"]
 
 _LABEL = "rank-grpc"
 _RankRequest = message_class("rankine.RankRequest")
@@ -43,11 +43,11 @@ class RankService:
         """Handlers by the name of the method."""
         return {"Rank": calls.unary(f"/{RANKER}/Rank", _LABEL, self.rank)}
 
-    async def rank(self, request: Request, raw: bytes) -> bytes:
+    async def rank(self, request: Request, read: Read) -> bytes:
         """``Rank``."""
-        app, config = self._app, self._app.config
-        deadline_s = deadline_of(request, config.default_deadline_ms)
-        announced = candidates_header(request, config.max_candidates)
+        app = self._app
+        deadline_s, announced = admit_head(app, request)
+        raw = await read()
         begin_s = perf_counter()
         ranking = await app.decode(
             len(raw),
@@ -72,8 +72,8 @@ class RankService:
         self._rank.check_count(len(ids), None)
         return RankBody(
             ids,
-            _given(message.request, self._request_features, 1, "request"),
-            _given(candidates.features, self._candidate_features, len(ids), "candidates.features"),
+            given_columns(message.request, self._request_features, 1, "request"),
+            given_columns(candidates.features, self._candidate_features, len(ids), "candidates.features"),
             list(candidates.prior) or None,
             message.top_k or None,
             message.timings,
@@ -95,7 +95,9 @@ class RankService:
         return bytes(_RankReply(**fields).SerializeToString())
 
 
-def _given(columns: Mapping[str, Message], features: Mapping[str, Feature], rows: int, where: str) -> dict[str, Any]:
+def given_columns(
+    columns: Mapping[str, Message], features: Mapping[str, Feature], rows: int, where: str
+) -> dict[str, Any]:
     """Values of each feature that was given: of a request the one value, else one for each of ``rows``."""
     given: dict[str, Any] = {}
     for name, column in columns.items():

@@ -83,9 +83,12 @@ class InferenceStream:
         await pending.put(None)
 
     async def _answer(self, request: Request, raw: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        async def read() -> bytes:
+            return raw
+
         try:
             return await self._calls.run(
-                request, LABEL, lambda: self._service.infer_in_stream(request, raw), context.time_remaining
+                request, LABEL, lambda: self._service.infer_in_stream(request, read), context.time_remaining
             )
         except RankineError as error:
             response = _Response(error_message=str(error))
