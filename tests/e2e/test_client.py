@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -144,6 +145,18 @@ def test_example_is_answered_when_it_is_run(server: ServerProcess) -> None:
     answered = re.fullmatch(rf"{server.url} answered (\d+)\n(failed with 'deadline': \d+\n)?", done.stdout)
     assert answered is not None, done.stdout
     assert int(answered[1]) > 0
+
+
+def test_requests_are_answered_when_one_of_two_servers_freezes(config: ServeConfig) -> None:
+    settings = ClientSettings(deadline_s=30, hedge_share=1, hedge_burst=100)
+    with started(config) as one, started(config) as two, Client([one.url, two.url], settings) as client:
+        for _ in range(100):
+            client.rank(REQUEST, CANDIDATES)
+        one.process.send_signal(signal.SIGSTOP)
+        # Sessions have either server as their own: without them a client that waits might never ask the slower one.
+        replies = [client.rank(REQUEST, CANDIDATES, session=f"user-{number}") for number in range(50)]
+    assert {reply.server for reply in replies} == {two.url}
+    assert any(reply.hedged for reply in replies)
 
 
 def kill_under_load(client: Client, server: ServerProcess) -> Counter[str]:

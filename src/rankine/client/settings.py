@@ -30,7 +30,8 @@ class ClientSettings(Frozen):
         max_attempts: sends of one request, the first, retries and hedges together.
         retry_share: retries over requests, at most, in the long run. 0 turns retries off.
         retry_burst: retries that may be saved up, for the moment when a server dies.
-        hedge_share: hedges over requests, at most, in the long run. 0 turns hedging off.
+        hedge_share: hedges over requests, at most, in the long run. 0 turns hedging off. It is above ``1 -
+            hedge_quantile``: else what is slow every day would leave nothing for the day when a server freezes.
         hedge_burst: hedges that may be saved up.
         hedge_quantile: a request is sent a second time when it takes longer than this quantile of those of its size.
         half_life_s: what a server told of its load, and how fast it was, counts half after this time.
@@ -51,8 +52,8 @@ class ClientSettings(Frozen):
     max_attempts: Annotated[int, Field(ge=1)] = 3
     retry_share: Share = 0.1
     retry_burst: Annotated[int, Field(ge=1)] = 10
-    hedge_share: Share = 0.05
-    hedge_burst: Annotated[int, Field(ge=1)] = 5
+    hedge_share: Share = 0.1
+    hedge_burst: Annotated[int, Field(ge=1)] = 10
     hedge_quantile: Annotated[float, Field(gt=0, lt=1)] = 0.95
     half_life_s: Seconds = 0.5
     eject_after: Annotated[int, Field(ge=1)] = 3
