@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter, process_time
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +22,18 @@ from numpy.typing import NDArray
 from rankine.errors import UsageError
 from rankine.observation.load.answer import Answer, Body
 from rankine.observation.load.config import LoadConfig
-from rankine.observation.load.transport import Transport
 
-__all__ = ["Run", "closed_loop", "open_loop", "pinned", "quiet"]
+__all__ = ["Run", "Sender", "closed_loop", "open_loop", "pinned", "quiet"]
+
+Sent = TypeVar("Sent", bound=Body)
+SentBy = TypeVar("SentBy", bound=Body, contravariant=True)
+
+
+class Sender(Protocol[SentBy]):
+    """What takes bodies to a server: the HTTP of this package, or that of another protocol."""
+
+    async def rank(self, body: SentBy, due_s: float, start: float) -> Answer:
+        """Send ``body`` and wait for its answer; times count from ``start`` (a ``perf_counter`` reading)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +93,9 @@ class _Progress:
                 task.cancel()
 
 
-async def open_loop(transport: Transport, bodies: Sequence[Body], due: NDArray[np.float64], config: LoadConfig) -> Run:
+async def open_loop(
+    transport: Sender[Sent], bodies: Sequence[Sent], due: NDArray[np.float64], config: LoadConfig
+) -> Run:
     """Send a request at each of the times ``due`` (seconds from the start, increasing) and wait for all answers."""
     loop = asyncio.get_running_loop()
     share, planned = config.stop_over_miss_share, int((due >= config.warmup_s).sum())
@@ -117,7 +129,7 @@ async def open_loop(transport: Transport, bodies: Sequence[Body], due: NDArray[n
     return Run(progress.answers, progress.requests, max(window_s, 1e-9), cpu_share, stopped)
 
 
-async def closed_loop(transport: Transport, bodies: Sequence[Body], config: LoadConfig) -> Run:
+async def closed_loop(transport: Sender[Sent], bodies: Sequence[Sent], config: LoadConfig) -> Run:
     """``config.clients`` clients, each of which sends its next request as soon as the last is answered."""
     answers: list[Answer] = []
     order = np.random.default_rng(config.seed + 1).permutation(len(bodies))
