@@ -14,16 +14,17 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
 from serving.contestants import CONTESTANTS
-from serving.drive import Drive
-from serving.models import Name, Served, open_served
+from serving.drive import Drive, Reference
+from serving.models import ENGINE, Name, Served, open_served
 from serving.peers.peer import Peer, Place, Settings
 from serving.queries import Mix, draw_queries
+from serving.ranker import Ranker
 from serving.record import Case, Row, Section, ServingProof, merged, read_result, write_result
 from serving.sections import QUICK, Effort, find_goodput, measure_front_end, run_overload
 from serving.traffic import Kind
@@ -63,6 +64,7 @@ def main() -> None:
     result = result.model_copy(update={"titles": titles})
     for name in given.models:
         served = open_served(name, given.work, compressed=given.compressed, data_root=given.data_root)
+        reference = Ranker(served.artifact, served.catalog, served.variant, ENGINE).best
         for server in given.servers:
             reason = CONTESTANTS[server].missing(plan.python)
             missing = {key: why for key, why in result.missing.items() if key != server}
@@ -71,7 +73,7 @@ def main() -> None:
                 for section in given.only:
                     kinds = given.traffic if section != "front_end" else ["exponential"]
                     for traffic in kinds:
-                        result = _measure(section, CONTESTANTS[server], served, traffic, plan, result)
+                        result = _measure(section, CONTESTANTS[server], served, reference, traffic, plan, result)
                         write_result(given.out, result)
             else:
                 print(f"{server}: {reason}", flush=True)
@@ -79,7 +81,13 @@ def main() -> None:
 
 
 def _measure(
-    section: Section, peer: Peer, served: Served, traffic: Kind, plan: Plan, result: ServingProof
+    section: Section,
+    peer: Peer,
+    served: Served,
+    reference: Reference,
+    traffic: Kind,
+    plan: Plan,
+    result: ServingProof,
 ) -> ServingProof:
     """``result`` with one more row; as it was where the server failed, which is told."""
     mix = plan.mix.model_copy(update={"candidates": FRONT_END_CANDIDATES}) if section == "front_end" else plan.mix
@@ -98,6 +106,7 @@ def _measure(
     try:
         with peer.start(served, Place(plan.python, plan.server_cores, folder), settings) as running:
             drive = Drive(running, queries, traffic, mix.deadline_ms, plan.generator_cores, plan.seed)
+            drive.check(reference)
             row = _row(section, drive, case, plan, settings, result)
     except RankineError as error:
         print(f"  failed: {error}", file=sys.stderr, flush=True)
@@ -176,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _names(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+def _names(known: Collection[str]) -> Callable[[str], tuple[str, ...]]:
     def names(text: str) -> tuple[str, ...]:
         found = tuple(text.split(","))
         unknown = [name for name in found if name not in known]

@@ -7,17 +7,26 @@ prepared before the clock starts; only the time that is left is written when a r
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from types import TracebackType
-from typing import Self, cast
+from typing import NamedTuple, Self, cast
 from urllib.parse import urlsplit
 
 from rankine.observation.load.answer import Answer, Body, Timings
 
-Read = Callable[[bytes, bytes, "Message"], tuple[bool, float | None]]
-"""Head and body of a reply with status 200, and what was asked: whether it is right, and the engine's ms if told."""
+
+class Reply(NamedTuple):
+    """What a server answered, best first; ``run_ms`` of the engine, where it was told."""
+
+    ids: Sequence[int]
+    scores: Sequence[float]
+    run_ms: float | None = None
+
+
+Read = Callable[[bytes, bytes], Reply | None]
+"""Head and body of a reply with status 200 to what they say; None where they are no answer."""
 
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = b"\ncontent-length:"
@@ -40,7 +49,7 @@ class Client:
     """Sends messages to one server, never waiting for a connection; use as an asynchronous context manager.
 
     Args:
-        read: judges replies.
+        read: of the server's wire.
         deadline_header: name of the header that takes the time left in milliseconds; None where the server has none.
         bound_ms: an answer that is later than its own shorter deadline has the outcome ``late``; this is the usual one.
         timeout_s: then a client gives up, and closes its connection.
@@ -68,12 +77,9 @@ class Client:
     async def rank(self, body: Message, due_s: float, start: float) -> Answer:
         """Send ``body`` and wait for its answer; times count from ``start`` (a ``perf_counter`` reading)."""
         sent_s = perf_counter() - start
-        head = body.head
-        if self._deadline_header is not None:
-            left_ms = body.deadline_ms - 1e3 * (sent_s - due_s)
-            head += b"\r\n%b: %.1f" % (self._deadline_header, left_ms)
+        left_ms = body.deadline_ms - 1e3 * (sent_s - due_s)
         try:
-            status, reply_head, raw = await self._exchange(head + _HEAD_END + body.payload)
+            status, reply_head, raw = await self._exchange(self._whole(body, left_ms))
         except TimeoutError:
             return Answer(due_s, sent_s, perf_counter() - start, "timeout", False, body.rows)
         except OSError:
@@ -81,10 +87,26 @@ class Client:
         done_s = perf_counter() - start
         if status != 200:
             return Answer(due_s, sent_s, done_s, str(status), False, body.rows)
-        right, run_ms = self._read(reply_head, raw, body)
+        reply = self._read(reply_head, raw)
         if body.deadline_ms < self._bound_ms and 1e3 * (done_s - due_s) > body.deadline_ms:
             return Answer(due_s, sent_s, done_s, "late", False, body.rows)
-        return Answer(due_s, sent_s, done_s, "200", right, body.rows, None if run_ms is None else Timings(run_ms))
+        right = reply is not None and len(reply.ids) == len(reply.scores) == body.expected_ids
+        timings = None if reply is None or reply.run_ms is None else Timings(reply.run_ms)
+        return Answer(due_s, sent_s, done_s, "200", right, body.rows, timings)
+
+    async def reply(self, body: Message) -> Reply | None:
+        """What the server answers to ``body``; None where that is no answer.
+
+        Raises:
+            OSError: the connection failed, or nothing came in time.
+        """
+        status, head, raw = await self._exchange(self._whole(body, body.deadline_ms))
+        return self._read(head, raw) if status == 200 else None
+
+    def _whole(self, body: Message, left_ms: float) -> bytes:
+        if self._deadline_header is None:
+            return body.head + _HEAD_END + body.payload
+        return b"%b\r\n%b: %.1f%b%b" % (body.head, self._deadline_header, left_ms, _HEAD_END, body.payload)
 
     async def _exchange(self, data: bytes) -> tuple[int, bytes, bytes]:
         while self._free:

@@ -5,17 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import uvloop
 
+from rankine.errors import EngineError
 from rankine.observation.load import LoadConfig, LoadResult
 from rankine.observation.load.generator import Run, closed_loop, open_loop, pinned, quiet
 from rankine.observation.load.record import summarize
-from serving.client import Client, Message
+from serving.client import Client, Message, Reply
 from serving.peers.peer import Running
 from serving.queries import Query
 from serving.traffic import Kind, due_times, intensity
 
+T = TypeVar("T")
+Reference = Callable[[Query], Sequence[int]]
+"""The ids that a query is to be answered with."""
+
+CHECKED = 20
 WARMUP_S, ESTIMATE_S, ESTIMATE_CLIENTS = 1.0, 1.5, 8
 _DRAIN_ATTEMPTS = 10
 
@@ -72,11 +79,27 @@ class Drive:
         config = self._config(max_requests=requests, duration_s=60.0)
         return self._record(config, self.closed(config))
 
-    def _run(self, measured: Callable[[Client, Sequence[Message]], Awaitable[Run]]) -> Run:
+    def check(self, reference: Reference) -> None:
+        """Hold the server's answers to the first queries to what the engine answers in this process.
+
+        Raises:
+            EngineError: it ranks otherwise; then its times would mean nothing.
+        """
+
+        async def ask(client: Client, messages: Sequence[Message]) -> list[Reply | None]:
+            return [await client.reply(message) for message in messages[:CHECKED]]
+
+        for query, reply in zip(self.queries, self._run(ask), strict=False):
+            wanted = reference(query)
+            if reply is None or list(reply.ids) != list(wanted):
+                got = "no answer" if reply is None else f"{reply.ids[:5]}..., not {wanted[:5]}..."
+                raise EngineError("the server ranks otherwise", where=self.running.url, got=got)
+
+    def _run(self, measured: Callable[[Client, Sequence[Message]], Awaitable[T]]) -> T:
         wire = self.running.wire
         messages = [wire.encode(query) for query in self.queries]
 
-        async def run() -> Run:
+        async def run() -> T:
             client = Client(self.running.url, wire.read, deadline_header=wire.deadline_header, bound_ms=self.slo_ms)
             async with client:
                 with quiet():

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from families import schema_of
+from families import VALUES, schema_of
 from families_quality import FAMILIES, open_data
 from numpy.typing import NDArray
 
@@ -85,12 +85,12 @@ def open_served(name: Name, work: Path, *, compressed: Path | None, data_root: P
 def _build_big(folder: Path) -> None:
     torch.manual_seed(0)
     schema = schema_of("dcn_v2")
-    tables = {one.name: one.encoding.size for one in schema.features if isinstance(one, CategoricalFeature)}
+    tables = {one.name: VALUES for one in schema.features if isinstance(one, CategoricalFeature)}
     raw = random_batch(schema, tables, ITEMS, seed=2)
     transforms = Transforms.fit(schema, {**raw.request, **raw.item})
     module = build_model(schema, tables, _BIG).eval()
     for table in module.tables.values():
-        torch.nn.init.normal_(table.weight, std=0.3)
+        torch.nn.init.normal_(table.weight, std=0.3)  # type: ignore[arg-type]
     network = network_of(module)
     rows = random_batch(schema, tables, _CALIBRATION_ROWS, seed=1)
     inputs = reference_lookup(schema, network.tables, rows, np.float32)
@@ -142,4 +142,5 @@ def _plain(column: Column) -> list[Any]:
     if values.dtype.kind == "S":
         return [value.decode() for value in values.tolist()]
     values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
-    return values.tolist()
+    plain: list[Any] = values.tolist()
+    return plain

@@ -79,8 +79,9 @@ def draw_queries(
 
 
 def _zipf(count: int, exponent: float) -> NDArray[np.float64]:
-    weights = np.arange(1, count + 1, dtype=np.float64) ** -exponent
-    return weights / weights.sum()
+    weights: NDArray[np.float64] = np.arange(1, count + 1, dtype=np.float64) ** -exponent
+    weights /= weights.sum()
+    return weights
 
 
 def _distinct(

@@ -21,6 +21,7 @@ from rankine.serving.config import ServeConfig
 from rankine.serving.model import open_model
 from rankine.serving.protocols.rank_encode import RequestEncoder
 from rankine.serving.scores import Scorer
+from serving.queries import Query
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,11 @@ class Ranker:
             order, scores = self._scorer.best(own, one.top_k)
             found.append(Ranked(order, scores.ranking, run_ms))
         return found
+
+    def best(self, query: Query) -> list[int]:
+        """The ids that a query is to be answered with."""
+        one = self.prepare(query.request, query.ids.tolist(), query.ids, query.top_k)
+        return [one.ids[at] for at in self.run([one])[0].order.tolist()]
 
     def reply_json(self, one: Prepared, ranked: Ranked) -> bytes:
         """The reply to a rank body."""

@@ -75,13 +75,14 @@ def due_times(rate_rps: float, shape: Intensity, *, seed: int) -> Floats:
         # One gap after the other from one stream, so that a higher rate only continues what a lower one began with.
         more = np.cumsum(generator.exponential(1.0, 1024))
         unit = np.concatenate([unit, more + (unit[-1] if len(unit) else 0.0)])
-    return np.interp(unit[unit < expected] / rate_rps, integral_s, shape.edges_s)
+    due_s: Floats = np.interp(unit[unit < expected] / rate_rps, integral_s, shape.edges_s)
+    return due_s
 
 
 def _bursts(duration_s: float, generator: np.random.Generator) -> tuple[Floats, Floats]:
     """Calm and burst in turn, each for an exponential time, beginning with calm."""
     calm_mean_s = BURST_MEAN_S * (1 - BURST_SHARE) / BURST_SHARE
-    edges_s, levels = [0.0], []
+    edges_s, levels = [0.0], list[float]()
     while edges_s[-1] < duration_s:
         bursting = len(levels) % 2 == 1
         levels.append(BURST_FACTOR if bursting else 1.0)

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from rankine.errors import UsageError
-from serving.client import Message, Read
+from serving.client import Message, Read, Reply
 from serving.queries import Query
 
 DEADLINE = b"x-rankine-deadline-ms"
@@ -22,7 +22,7 @@ class Wire:
 
     Attributes:
         encode: a query to what is sent.
-        read: judges a reply; see :data:`serving.client.Read`.
+        read: a reply to what it says; see :data:`serving.client.Read`.
         deadline_header: that takes the time left; None where the server knows of no deadlines.
     """
 
@@ -47,23 +47,22 @@ class _Timings(msgspec.Struct):
     run_ms: float
 
 
-class _Reply(msgspec.Struct):
+class _JsonReply(msgspec.Struct):
     ids: list[int]
     scores: list[float]
     timings: _Timings | None = None
 
 
-_reply = msgspec.json.Decoder(_Reply)
+_json_reply = msgspec.json.Decoder(_JsonReply)
 
 
-def read_rank(head: bytes, raw: bytes, asked: Message) -> tuple[bool, float | None]:
-    """A JSON rank reply: as many ids and scores as were asked for."""
+def read_rank(head: bytes, raw: bytes) -> Reply | None:
+    """A JSON rank reply."""
     try:
-        reply = _reply.decode(raw)
+        reply = _json_reply.decode(raw)
     except msgspec.MsgspecError:
-        return False, None
-    run_ms = None if reply.timings is None else reply.timings.run_ms
-    return len(reply.ids) == len(reply.scores) == asked.expected_ids, run_ms
+        return None
+    return Reply(reply.ids, reply.scores, None if reply.timings is None else reply.timings.run_ms)
 
 
 def rank_json(path: str, *, own_headers: bool, timings: bool = False) -> Wire:
@@ -83,6 +82,20 @@ def rank_json(path: str, *, own_headers: bool, timings: bool = False) -> Wire:
     return Wire(encode, read_rank, DEADLINE if own_headers else None)
 
 
+def rank_lists(path: str) -> Wire:
+    """JSON as BentoML takes it: a batch of one rank body, and of one reply."""
+
+    def encode(query: Query) -> Message:
+        payload = msgspec.json.encode({"queries": [rank_values(query, timings=False)]})
+        head = head_of(path, "application/json", len(payload))
+        return Message(payload, len(query.ids), query.top_k, head, query.deadline_ms)
+
+    def read(head: bytes, raw: bytes) -> Reply | None:
+        return read_rank(head, raw[1:-1])
+
+    return Wire(encode, read)
+
+
 def oip_binary(path: str, groups: Mapping[str, Sequence[str]]) -> Wire:
     """Binary tensors of the Open Inference Protocol, as Triton server takes them.
 
@@ -96,7 +109,7 @@ def oip_binary(path: str, groups: Mapping[str, Sequence[str]]) -> Wire:
             values = [query.request[name] for name in names]
             kind, pack = _TENSORS[tensor]
             raw = pack(values)
-            sent.append((tensor, kind, len(raw) // _BYTES[kind], raw))
+            sent.append((tensor, kind, len(raw) // _DTYPES[kind].itemsize, raw))
         inputs = [
             {"name": name, "datatype": kind, "shape": [1, count], "parameters": {"binary_data_size": len(raw)}}
             for name, kind, count, raw in sent
@@ -139,26 +152,25 @@ _TENSORS: Mapping[str, tuple[str, Callable[[Sequence[Any]], bytes]]] = {
 }
 
 
-_BYTES = {"FP32": 4, "INT64": 8, "UINT8": 1}
+_DTYPES: Mapping[str, np.dtype[Any]] = {
+    "FP32": np.dtype(np.float32),
+    "INT64": np.dtype(np.int64),
+    "UINT8": np.dtype(np.uint8),
+}
 _OUTPUTS = [{"name": name, "parameters": {"binary_data": True}} for name in ("ids", "scores", "run_ms")]
 _OIP_LENGTH = b"\ninference-header-content-length:"
 
 
-def _read_oip(head: bytes, raw: bytes, asked: Message) -> tuple[bool, float | None]:
-    """As many bytes of ids (INT64), scores (FP32) and of the engine's time (FP32) as were asked for."""
+def _read_oip(head: bytes, raw: bytes) -> Reply | None:
+    """Binary outputs, one after the other behind the JSON that names them."""
     low = head.lower()
     at = low.find(_OIP_LENGTH)
     if at < 0:
-        return False, None
+        return None
     start = int(low[at + len(_OIP_LENGTH) : low.find(b"\r", at)])
-    outputs = {one["name"]: one for one in msgspec.json.decode(raw[:start])["outputs"]}
-    wanted = {"ids": 8 * asked.expected_ids, "scores": 4 * asked.expected_ids, "run_ms": 4}
-    sizes = {name: one["parameters"]["binary_data_size"] for name, one in outputs.items()}
-    if sizes != wanted:
-        return False, None
-    at = start
-    for name in outputs:
-        if name == "run_ms":
-            return True, float(np.frombuffer(raw, np.float32, 1, at)[0])
-        at += sizes[name]
-    return False, None
+    found: dict[str, list[Any]] = {}
+    for output in msgspec.json.decode(raw[:start])["outputs"]:
+        end = start + output["parameters"]["binary_data_size"]
+        found[output["name"]] = np.frombuffer(raw[start:end], _DTYPES[output["datatype"]]).tolist()
+        start = end
+    return Reply(found["ids"], found["scores"], *found["run_ms"])
