@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from rankine.errors import BadRequest, RankineError
+from rankine.errors import BadRequest, CapacityExceeded, RankineError
 from rankine.serving.app import CLIENT_GONE
 from rankine.serving.bodies import ClientGone
 from rankine.serving.grpc.messages import Message
@@ -40,10 +40,15 @@ class Refusal(RankineError):
 
 
 class Calls:
-    """Runs the handlers of calls for an application."""
+    """Runs the handlers of calls for an application.
+
+    Attributes:
+        closing: new calls are refused.
+    """
 
     def __init__(self, app: App) -> None:
         self._app = app
+        self.closing = False
 
     def unary(self, path: str, label: str, answer: Answer) -> Any:
         """A handler of calls with one message each way.
@@ -104,6 +109,8 @@ class Calls:
         """
         status = 200
         try:
+            if self.closing:
+                raise CapacityExceeded("the server is going away", hint="Another one answers.")
             self._app.authenticate(request)
             return await answer()
         except asyncio.CancelledError:

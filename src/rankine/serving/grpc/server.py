@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["GrpcServer"]
 
 _PING_MS = 60_000
+_REFUSE_S = 0.2
+"""Before the listener is closed: for clients to hear that they should go elsewhere."""
 
 
 class GrpcServer:
@@ -35,7 +38,9 @@ class GrpcServer:
     def __init__(self, app: App) -> None:
         self._app = app
         self._health = Health(lambda: app.ready)
-        self._stream: InferenceStream | None = None
+        self._calls = Calls(app)
+        self._inference = InferenceService(app)
+        self._stream = InferenceStream(self._inference, self._calls)
         self._server: Any = None
         self.port = 0
 
@@ -62,10 +67,8 @@ class GrpcServer:
             ("grpc.so_reuseport", 0),  # a port that is taken is refused, not shared
         ]
         self._server = grpc.aio.server(options=options)
-        calls = Calls(app)
-        inference = InferenceService(app)
-        self._stream = InferenceStream(inference, calls)
-        methods = inference.handlers(calls) | {"ModelStreamInfer": self._stream.handler()}
+        calls = self._calls
+        methods = self._inference.handlers(calls) | {"ModelStreamInfer": self._stream.handler()}
         rank = RankService(app).handlers(calls)
         handlers = [
             grpc.method_handlers_generic_handler(INFERENCE, methods),
@@ -83,9 +86,12 @@ class GrpcServer:
 
     async def stop(self, grace_s: float) -> None:
         """Take nothing new; what was taken is answered, if it is within ``grace_s``."""
-        if self._stream is not None:
+        if not self._calls.closing:
+            self._calls.closing = True
             self._stream.close()
-        await self._health.stop()
+            await self._health.stop()
+            # gRPC cancels calls that came and that nobody has looked at yet; a client that is refused asks no more.
+            await asyncio.sleep(_REFUSE_S)
         await self._server.stop(grace_s)
 
 
