@@ -144,7 +144,7 @@ void where(const Operation& op, const Frame& frame) {
 
 void take(const Operation& op, const Frame& frame) {
   const std::size_t outer = op.d[0], count = op.d[1], inner = op.d[2], axis = op.d[3];
-  const auto* index = reinterpret_cast<const std::int32_t*>(op.c[0]);
+  const std::int32_t* const index = op.indices.data();
   float* const out = frame.at<float>(op.x[0]);
   const float* const in = frame.at<float>(op.x[2]);
   for (std::size_t r = 0; r < frame.rows; ++r) {

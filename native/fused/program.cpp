@@ -12,7 +12,7 @@ constexpr std::uint64_t kMostRecords = 65'536;
 constexpr std::uint64_t kWidest = std::uint64_t{1} << 24;     // elements of a row
 constexpr std::uint64_t kMostRowBytes = std::uint64_t{1} << 24;  // of an arena: a tile of 24 rows takes 400 MB
 constexpr std::uint64_t kMostScratch = std::uint64_t{1} << 26;   // floats
-constexpr std::uint64_t kMostSteps = std::uint64_t{1} << 36;     // of an operation, for a row: some seconds
+constexpr std::uint64_t kMostSteps = std::uint64_t{1} << 32;     // of an operation, for a row: about a second
 constexpr std::size_t kNarrow = 4;  // columns up to which a layer is products of rows
 constexpr std::uint64_t kNoLimit = ~std::uint64_t{0};
 
@@ -150,6 +150,11 @@ class Reader {
     }
   }
 
+  // The elements of an output are distinct: with what an extent may be, that bounds the loops over them.
+  static void require_distinct(std::uint64_t elements, std::uint64_t extent, const char* what) {
+    if (elements > extent) refuse(std::string(what) + ": writes an element twice");
+  }
+
   static void require_kind(bool known) {
     if (!known) refuse("an operation is of an unknown kind");
   }
@@ -263,6 +268,7 @@ class Reader {
                           {made.d[3], strides[o][3]}});
     const int out = type == Type::kUint8 ? 1 : 0;
     made.x[out] = in_buffer(record.x[out], type, extents[0], "elements: output");
+    require_distinct(made.d[0] * made.d[1] * made.d[2] * made.d[3], extents[0], "elements");
     for (int o = 1; o <= kOperands; ++o)
       made.x[o + 1] = type == Type::kUint8 ? in_buffer(record.x[o + 1], type, extents[o], "elements: input")
                                            : read(record.x[o + 1], extents[o], "elements: input");
@@ -306,12 +312,11 @@ class Reader {
     made.x[0] = in_buffer(record.x[0], Type::kFloat32, reach({{outer, count * inner}, {count, inner}, {inner, 1}}),
                           "take: output");
     made.x[2] = read(record.x[2], reach({{outer, axis * inner}, {axis, inner}, {inner, 1}}), "take: input");
-    made.c[0] = constant(record.c[0], count, 4, "take: indices");
-    for (std::uint64_t i = 0; i < count; ++i) {
-      std::int32_t index;
-      std::memcpy(&index, made.c[0] + i * 4, sizeof index);
+    const std::byte* from = constant(record.c[0], count, sizeof(std::int32_t), "take: indices");
+    made.indices.resize(count);
+    std::memcpy(made.indices.data(), from, count * sizeof(std::int32_t));
+    for (const std::int32_t index : made.indices)
       if (index < 0 || static_cast<std::uint64_t>(index) >= axis) refuse("take: an index is out of range");
-    }
   }
 
   void reduce(const OperationRecord& record, Operation& made) const {

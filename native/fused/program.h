@@ -37,6 +37,7 @@ struct Operation {
   const std::byte* c[6];
   float f[4];
   std::vector<Dimension> loop;  // of kUnary, kBinary and kCopyUint8, outermost first
+  std::vector<std::int32_t> indices;  // of kTake: a copy, as a mapped file may change after it was checked
   // Of linear layers, made when the program is read: see Epilogue and LinearCall.
   std::vector<float> code_scale;
   std::vector<float> code_bias;

@@ -137,6 +137,7 @@ const Lie kLies[] = {
     {"int8 layers", [](ProgramFile& f) { f.operations[1].d[0] = 10; }, "reaches past its row"},
     {"unary", [](ProgramFile& f) { f.operations[0].kind = 19; }, "unknown kind"},
     {"unary", [](ProgramFile& f) { f.operations[0].d[3] = 1u << 25; }, "past"},
+    {"unary", [](ProgramFile& f) { f.operations[0].d[2] = 2; }, "an element twice"},
     {"unary", [](ProgramFile& f) { f.operations[18].s0[0] = 5; }, "reaches past its row"},
     {"binary", [](ProgramFile& f) { f.operations[0].s1[1] = 0xFFFFFFFF; }, "reaches past its row"},
     {"reductions", [](ProgramFile& f) { f.operations[0].d[1] = 4; }, "reaches past its row"},
