@@ -10,6 +10,7 @@ from typing import ClassVar
 import msgspec
 
 from rankine.errors import BadRequest, DeadlineExceeded, PayloadTooLarge, RankineError
+from rankine.serving.spans import Marks
 from rankine.serving.work import Presence
 
 __all__ = [
@@ -54,7 +55,8 @@ class UnsupportedMedia(BadRequest):
 class Request:
     """One HTTP request; header names are lower case. ``arrived_s`` is on the clock of ``time.perf_counter``.
 
-    ``presence`` tells whether the client is still there, where the HTTP server says so.
+    ``presence`` tells whether the client is still there, where the HTTP server says so; ``marks`` is set once the
+    request has run.
     """
 
     id: str
@@ -64,6 +66,7 @@ class Request:
     headers: Mapping[bytes, bytes]
     arrived_s: float
     presence: Presence | None = None
+    marks: Marks | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from rankine.serving.grpc.messages import Message
 from rankine.serving.grpc.statuses import Metadata, code_of, details_of
 from rankine.serving.http import Request, candidates_header, deadline_of
 from rankine.serving.load_report import load_headers
+from rankine.serving.trace import trace_of
 from rankine.serving.work import Presence
 
 if TYPE_CHECKING:
@@ -148,7 +149,9 @@ class Calls:
 
     def _trailers(self, request: Request) -> Metadata:
         report = load_headers(self._app.pool, request.headers)
-        return (("x-request-id", request.id), *((name.decode(), value.decode()) for name, value in report))
+        trace = trace_of(request.headers)
+        told = () if trace is None else (("traceparent", trace.header),)
+        return (("x-request-id", request.id), *told, *((name.decode(), value.decode()) for name, value in report))
 
 
 def admit_head(app: App, request: Request) -> tuple[float, int | None]:
