@@ -29,6 +29,7 @@ class Reason(StrEnum):
     PROBE = "probe"
     DRAINING = "draining"
     QUEUE_FULL = "queue_full"
+    FRONT_END = "front_end"
     TOO_LATE = "too_late"
     OTHERS_LATE = "others_late"
     QUOTA = "quota"

@@ -16,10 +16,20 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 from rankine.errors import CapacityExceeded, DeadlineExceeded, RankineError
+from rankine.policy.reason import Reason
 from rankine.serving.bodies import BodyUnread, ClientGone, Receive, decompress, encoding_of, read_body
 from rankine.serving.config import ServeConfig
-from rankine.serving.heads import PRESENCE
-from rankine.serving.http import MethodNotAllowed, Reply, Request, UnsupportedMedia, error_reply
+from rankine.serving.heads import PRESENCE, WAITED
+from rankine.serving.http import (
+    MethodNotAllowed,
+    Reply,
+    Request,
+    UnsupportedMedia,
+    candidates_header,
+    deadline_of,
+    error_reply,
+)
+from rankine.serving.lag import LoopLag
 from rankine.serving.load_report import load_headers
 from rankine.serving.logs import LOGGER
 from rankine.serving.metrics import ServerMetrics
@@ -27,6 +37,8 @@ from rankine.serving.model import ServedModel
 from rankine.serving.pool import Pool, QueueRefused
 from rankine.serving.routes import Route, Routes
 from rankine.serving.security import OPEN_PATHS, KeyRing, Unauthenticated
+from rankine.serving.spans import Marks, open_spans
+from rankine.serving.trace import trace_of
 from rankine.serving.work import Outcome, Work
 
 __all__ = ["CLIENT_GONE", "App"]
@@ -59,7 +71,9 @@ class App:
         self.metrics = metrics
         self.open = False
         self.leaving = False
+        self.lag = LoopLag()
         self._keys = None if config.api_keys is None else KeyRing(config.api_keys, perf_counter())
+        self._spans = open_spans()
         self._routes = Routes(self)
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="rankine-bodies")
         self._watcher = ThreadPoolExecutor(1, thread_name_prefix="rankine-watch")
@@ -70,9 +84,10 @@ class App:
         """ASGI 3 entry point; the server speaks HTTP only."""
         if scope["type"] != "http":
             return
-        arrived_s = perf_counter()
+        extensions = scope.get("extensions", {})
+        arrived_s = perf_counter() - extensions.get(WAITED, 0.0)
         headers = dict(scope["headers"])
-        presence = scope.get("extensions", {}).get(PRESENCE)
+        presence = extensions.get(PRESENCE)
         request = Request(
             self.request_id(headers),
             scope["method"],
@@ -92,6 +107,28 @@ class App:
     def ready(self) -> bool:
         """What ``/v2/health/ready`` says: open, and with a worker to answer."""
         return self.open and self.pool.alive
+
+    def admit_head(self, request: Request) -> tuple[float, int | None]:
+        """What headers tell: the deadline, and the number of candidates where it is announced.
+
+        A request that cannot be in time is refused before its body costs anything. It was due since its first bytes
+        came in, and will be answered about one turn of the event loop later.
+
+        Raises:
+            BadRequest, PayloadTooLarge, DeadlineExceeded, QueueRefused: they tell enough to refuse the request.
+        """
+        deadline_s = deadline_of(request, self.config.default_deadline_ms)
+        announced = candidates_header(request, self.config.max_candidates)
+        lag_s, now_s = self.lag.seconds, perf_counter()
+        waited_s = now_s - request.arrived_s
+        if now_s + lag_s > min(deadline_s, request.arrived_s + self.config.max_wait_ms / 1000):
+            self.metrics.decided(Reason.FRONT_END)
+            behind_s = waited_s + lag_s
+            text = f"the server is {1000 * behind_s:.0f} ms behind with its requests"
+            raise QueueRefused(text, behind_s, Reason.FRONT_END)
+        if announced is not None:
+            self.pool.ask(announced, arrived_s=request.arrived_s, deadline_s=deadline_s)
+        return deadline_s, announced
 
     async def in_thread(self, do: Callable[[], T]) -> T:
         """The result of ``do``, computed off the event loop."""
@@ -117,7 +154,10 @@ class App:
         """Queue the work of a request and wait for its outcome; see :meth:`~rankine.serving.pool.Pool.run`."""
         work.presence = request.presence
         work.session = request.headers.get(b"x-rankine-session", b"").decode("latin-1")
-        return await self.pool.run(work)
+        ready_s = perf_counter()
+        outcome = await self.pool.run(work)
+        request.marks = Marks(ready_s, outcome.queue_s, outcome.run_s, perf_counter())
+        return outcome
 
     async def with_body(
         self, request: Request, receive: Receive, media: tuple[bytes, ...], prepare: Callable[[bytes], T]
@@ -146,6 +186,10 @@ class App:
         """Count a request that is over, and log it where that is asked for; ``status`` as HTTP has it."""
         seconds = perf_counter() - request.arrived_s
         self.metrics.answered(label, status, seconds)
+        trace = trace_of(request.headers)
+        if self._spans is not None and label in _TRACED:
+            attributes = {"rankine.request_id": request.id, "url.path": request.path, "rankine.status": status}
+            self._spans.record(f"{request.method} {request.path}", request.arrived_s, request.marks, trace, attributes)
         if self.config.log_requests:
             fields = {
                 "request_id": request.id,
@@ -156,6 +200,8 @@ class App:
             }
             given = request.headers
             fields |= {key: given[name].decode("latin-1") for key, name in _LOGGED.items() if name in given}
+            if trace is not None:
+                fields |= {"trace_id": trace.trace_id, "span_id": trace.span_id}
             LOGGER.info("request", extra={"fields": fields})
 
     def explain(self, request: Request, error: Exception) -> RankineError:
@@ -171,6 +217,8 @@ class App:
     def close(self) -> None:
         self._threads.shutdown(wait=True)
         self._watcher.shutdown(wait=True)
+        if self._spans is not None:
+            self._spans.close()
 
     async def _answer(self, request: Request, receive: Receive) -> tuple[str, Reply | None]:
         """The label of its route and the reply, None if the client is gone; every error becomes a reply."""
@@ -194,6 +242,9 @@ class App:
             *load_headers(self.pool, request.headers),
             *reply.headers,
         ]
+        trace = trace_of(request.headers)
+        if trace is not None:
+            headers.append((b"traceparent", trace.header.encode()))
         if self.leaving:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
@@ -207,6 +258,8 @@ class App:
         return f"{self._prefix}-{next(self._numbers):x}"
 
 
+_TRACED = ("rank", "oip", "rank-grpc", "oip-grpc")
+"""Labels of requests that are worth a span: not probes, nor what a person looks at."""
 _LOGGED = {"tenant": b"x-rankine-tenant", "session": b"x-rankine-session"}
 
 

@@ -69,8 +69,7 @@ class Elastic:
     def choose(self, now_s: float, backlog: Backlog[Work], lanes: Sequence[Lane], wait_s: float) -> RungChoice:
         """The rung for a batch that starts now."""
         self._fade(now_s)
-        last = self.ladder.factor(len(self.ladder.rungs) - 1)
-        load = Load(self._demand_s / self._workers, wait_s, lambda factor: backlog.slack_s(lanes, factor / last))
+        load = Load(self._demand_s / self._workers, wait_s, lambda slowdown: backlog.slack_s(lanes, slowdown))
         return self.ladder.choose(now_s, load)
 
     def ran(self, number: int, rows: int, requests: int, co_running: int, seconds: float, now_s: float) -> None:

@@ -2,19 +2,26 @@
 
 A connection's ``Presence`` is handed to the application in each request's scope, as ASGI extension
 ``rankine.presence``: so a request whose client left can be dropped from the queue, without a task that listens for it.
+Extension ``rankine.waited`` tells for how many seconds its first bytes have lain in the kernel: under overload requests
+wait there, in sockets and in connections that nobody has accepted yet, long before anybody could look at a clock.
 """
 
 from __future__ import annotations
 
+import socket
+import struct
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from rankine.serving.work import Presence
 
-__all__ = ["MAX_HEAD_BYTES", "PRESENCE", "STALL_S", "LimitedProtocol"]
+__all__ = ["MAX_HEAD_BYTES", "PRESENCE", "STALL_S", "WAITED", "LimitedProtocol"]
 
-PRESENCE = "rankine.presence"
+PRESENCE, WAITED = "rankine.presence", "rankine.waited"
+_TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)  # Linux has it
+_INFO_BYTES, _LAST_RECEIVED_AT = 104, 52
+"""Of the kernel's ``struct tcp_info``: ``tcpi_last_data_recv``, milliseconds since data came in."""
 MAX_HEAD_BYTES = 64 << 10
 _LINE_BYTES = len(b": \r\n")
 STALL_S = 20.0
@@ -77,7 +84,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {PRESENCE: self._presence}  # type: ignore[dict-item]
+        self.scope["extensions"] = {PRESENCE: self._presence, WAITED: self._waited_s()}  # type: ignore[dict-item]
         self._in_message = self._in_head = True
         self._progress_s = self._begun_s = self.loop.time()
 
@@ -109,6 +116,20 @@ class LimitedProtocol(HttpToolsProtocol):
         too_slow = self._in_message and now_s - self._begun_s > self._max_read_s
         if too_slow or now_s - self._progress_s > (STALL_S if self._in_message else _SILENT_S):
             self.transport.close()
+
+    def _waited_s(self) -> float:
+        """How long what came last has lain in the kernel; 0 where it does not tell."""
+        connection = self.transport.get_extra_info("socket")
+        if _TCP_INFO is None or connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
+            return 0.0
+        try:
+            info = connection.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _INFO_BYTES)
+        except OSError:  # closed meanwhile
+            return 0.0
+        if len(info) < _LAST_RECEIVED_AT + 4:
+            return 0.0
+        waited_ms: int = struct.unpack_from("=I", info, _LAST_RECEIVED_AT)[0]
+        return waited_ms / 1000
 
     def _refuse(self, answer: bytes = _TOO_LARGE) -> None:
         if not self._refused:

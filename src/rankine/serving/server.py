@@ -107,6 +107,7 @@ async def _serve_http(
         gc.collect()
         gc.freeze()
         app.open = True
+        app.lag.start()
         _announce(app.model, "http" if tls is None else "https", listener, grpc, emit)
 
     server = _Server(app, tls, on_ready)

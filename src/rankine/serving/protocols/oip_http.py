@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rankine import __version__
 from rankine.errors import BadRequest
 from rankine.serving.bodies import Receive, compress
-from rankine.serving.http import JSON, Header, Reply, Request, candidates_header, deadline_of, json_reply
+from rankine.serving.http import JSON, Header, Reply, Request, json_reply
 from rankine.serving.protocols.oip import OipModel, oip_models
 from rankine.serving.routes import Route
 
@@ -57,11 +57,8 @@ def _metadata_route(model: OipModel) -> Route:
 
 
 def _infer_route(app: App, model: OipModel) -> Route:
-    config = app.config
-
     async def post_infer(request: Request, receive: Receive) -> Reply:
-        deadline_s = deadline_of(request, config.default_deadline_ms)
-        candidates_header(request, config.max_candidates)
+        deadline_s, _ = app.admit_head(request)
         header_bytes = _header_length(request)
         inference = await app.with_body(
             request,

@@ -9,7 +9,7 @@ from rankine.errors import BadRequest, did_you_mean
 from rankine.serving.bodies import Receive
 from rankine.serving.describe import describe_items, describe_model
 from rankine.serving.examples import example_bodies
-from rankine.serving.http import JSON, Reply, Request, candidates_header, deadline_of, json_reply
+from rankine.serving.http import JSON, Reply, Request, json_reply
 from rankine.serving.metrics import METRICS_TYPE
 from rankine.serving.page import HTML, home_page
 from rankine.serving.protocols.rank import RankProtocol
@@ -31,10 +31,7 @@ def rank_routes(app: App) -> dict[str, Route]:
     description = describe_model(model, config)
 
     async def post_rank(request: Request, receive: Receive) -> Reply:
-        deadline_s = deadline_of(request, config.default_deadline_ms)
-        announced = candidates_header(request, config.max_candidates)
-        if announced is not None:  # a refusal then needs no body
-            app.pool.ask(announced, arrived_s=request.arrived_s, deadline_s=deadline_s)
+        deadline_s, announced = app.admit_head(request)
         ranking = await app.with_body(
             request,
             receive,

@@ -1,0 +1,39 @@
+"""How long one turn of the event loop takes: about what a request still has before it that is handled now.
+
+Under overload a turn takes as long as all requests that are ready. A timer that fires late tells how long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+
+__all__ = ["LoopLag"]
+
+_EVERY_S = 0.005
+_UNNOTICED_S = 0.002
+"""Timers are that late on an idle machine too."""
+
+
+class LoopLag:
+    """The delay of the running event loop; zero until :meth:`start`."""
+
+    def __init__(self) -> None:
+        self._late_s = 0.0
+        self._due_s = float("inf")
+
+    def start(self) -> None:
+        """Begin to watch the running loop, until it ends."""
+        self._watch(asyncio.get_running_loop())
+
+    @property
+    def seconds(self) -> float:
+        """How long a turn takes now, about; 0 where it is next to nothing."""
+        late_s = max(self._late_s, perf_counter() - self._due_s)
+        return late_s if late_s > _UNNOTICED_S else 0.0
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        now_s = perf_counter()
+        self._late_s = max(0.0, now_s - self._due_s)
+        self._due_s = now_s + _EVERY_S
+        loop.call_later(_EVERY_S, self._watch, loop)
