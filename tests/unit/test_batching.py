@@ -1,23 +1,19 @@
-"""The batching and admission policies, joining work into batches, and the pool that follows them."""
+"""Joining work into batches, and the pool that runs them."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import perf_counter
 
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from e2e.small_served import rank_body
 from rankine.errors import BadRequest, DeadlineExceeded, EngineError
 from rankine.models.columns import Batch, Columns
-from rankine.policy import admit, form_batch
 from rankine.policy.batching import Limits
 from rankine.policy.reason import Reason
 from rankine.serving import pool as pool_module
@@ -29,72 +25,6 @@ from rankine.serving.work import Outcome, Presence, Work, join
 from unit.numpy_served import POISON, NumpyRunner, alone, as_they_are, expected_logits, numpy_model
 
 NEVER = float("inf")
-
-
-@dataclass(frozen=True)
-class Entry:
-    rows: int
-    deadline_s: float = NEVER
-    arrived_s: float = 0.0
-
-
-def test_form_batch_takes_all_when_they_fit() -> None:
-    decision = form_batch([Entry(100), Entry(200, arrived_s=1)], 5.0, 512)
-    assert decision.taken == (0, 1)
-    assert decision.reason == "joined all 2 that waited"
-
-
-def test_form_batch_takes_the_earliest_deadline_first_when_not_all_fit() -> None:
-    queue = [Entry(300), Entry(300, deadline_s=9), Entry(200, deadline_s=8), Entry(10, arrived_s=-1)]
-    decision = form_batch(queue, 5.0, 512)
-    assert decision.taken == (2, 1, 3)
-
-
-def test_form_batch_lets_no_small_request_overtake_when_the_next_does_not_fit() -> None:
-    decision = form_batch([Entry(400, 6), Entry(400, 7), Entry(1, 8)], 5.0, 512)
-    assert decision.taken == (0,)
-    assert "at most 512 rows" in decision.reason
-
-
-def test_form_batch_runs_a_request_alone_when_it_is_larger_than_a_batch() -> None:
-    assert form_batch([Entry(5000), Entry(1, arrived_s=1)], 5.0, 512).taken == (0,)
-
-
-@pytest.mark.parametrize("others", [0, 1])
-def test_form_batch_drops_a_request_when_its_deadline_has_passed(others: int) -> None:
-    decision = form_batch([Entry(10, deadline_s=5.0), *[Entry(3)] * others], 5.0, 512)
-    assert decision.expired == (0,)
-    assert decision.taken == tuple(range(1, 1 + others))
-
-
-@given(
-    st.lists(st.builds(Entry, st.integers(1, 900), st.floats(0, 10) | st.just(NEVER), st.floats(0, 5)), max_size=12),
-    st.integers(1, 1000),
-)
-def test_form_batch_is_work_conserving_and_bounded_when_queue_is_any(queue: list[Entry], max_rows: int) -> None:
-    decision = form_batch(queue, 5.0, max_rows)
-    taken = [queue[at] for at in decision.taken]
-    alive = [entry for entry in queue if entry.deadline_s > 5.0]
-    assert bool(taken) == bool(alive)
-    assert sum(entry.rows for entry in taken) <= max_rows or len(taken) == 1
-    assert len(decision.expired) == len(queue) - len(alive)
-    assert not set(decision.taken) & set(decision.expired)
-    left = [queue[at].deadline_s for at in range(len(queue)) if at not in {*decision.taken, *decision.expired}]
-    assert not left or not taken or max(entry.deadline_s for entry in taken) <= min(left)
-
-
-def test_admit_refuses_with_the_time_to_wait_when_the_queue_is_full() -> None:
-    decision = admit(200, queued_rows=900, max_queue_rows=1000, rows_per_s=300, draining=False)
-    assert not decision.admitted
-    assert decision.retry_after_s == 3
-
-
-def test_admit_takes_any_size_when_nothing_waits() -> None:
-    assert admit(5000, queued_rows=0, max_queue_rows=1000, rows_per_s=0, draining=False).admitted
-
-
-def test_admit_refuses_when_draining() -> None:
-    assert not admit(1, queued_rows=0, max_queue_rows=1000, rows_per_s=0, draining=True).admitted
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ def _ask(gates: Gates[Ask], request: Ask, now_s: float = 0.0, in_flight: int = 1
     costs(),
     st.integers(64, 2048),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_nobody_admitted_misses_its_deadline_when_the_cost_model_is_right(
     arrivals: list[tuple[float, int, float]], guess: CostModel, most: int
 ) -> None:
@@ -191,7 +191,7 @@ def test_fair_shares_protect_who_stays_below_his_when_another_floods() -> None:
 
 
 @given(st.floats(0.2, 5.0))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_fair_shares_follow_weights_when_all_ask_for_too_much(weight: float) -> None:
     done = _compete({"a": weight}, {"a": 900.0, "b": 900.0})
     assert done["a"] / done["b"] == pytest.approx(weight, rel=0.15)

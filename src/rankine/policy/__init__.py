@@ -1,5 +1,30 @@
-"""Pure decisions, no I/O: cost model, batching, admission, ladder, placement."""
+"""Pure decisions, no I/O and no clocks: cost model, batching, admission, ladder, placement.
 
-from rankine.policy.by_rows import Admission, Decision, Waiting, admit, form_batch
+The server and the simulator call the same functions. Each decision carries a :class:`~rankine.policy.reason.Reason`.
+"""
 
-__all__ = ["Admission", "Decision", "Waiting", "admit", "form_batch"]
+from rankine.policy.admission import Admission, Gates, admit
+from rankine.policy.backlog import Backlog, Decision, Slice
+from rankine.policy.batching import Limits, Waiting, form_batch
+from rankine.policy.cost import CostModel, Prediction
+from rankine.policy.ladder import Ladder, Rung
+from rankine.policy.placement import place
+from rankine.policy.reason import Reason
+
+__all__ = [
+    "Admission",
+    "Backlog",
+    "CostModel",
+    "Decision",
+    "Gates",
+    "Ladder",
+    "Limits",
+    "Prediction",
+    "Reason",
+    "Rung",
+    "Slice",
+    "Waiting",
+    "admit",
+    "form_batch",
+    "place",
+]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from rankine.policy.backlog import Backlog, Fit
@@ -17,6 +17,7 @@ from rankine.policy.cost import CostModel
 from rankine.policy.fairness import FairShares, TokenBucket
 from rankine.policy.gradient import GradientLimit
 from rankine.policy.lanes import Lane
+from rankine.policy.margin import Margin
 from rankine.policy.reason import Reason
 
 __all__ = ["Admission", "Gates", "admit"]
@@ -54,6 +55,7 @@ class Gates(Generic[W]):
         quotas: requests per second by tenant; no limit for tenants that are not in it.
         shares: of computing time among tenants, where they compete; None: first come, first served.
         concurrency: a limit that knows nothing of models, in case the predictions are wrong; None: none.
+        margin: learned from :meth:`answered`.
         probed_s: when a request was last let in against the prediction.
     """
 
@@ -63,11 +65,21 @@ class Gates(Generic[W]):
     quotas: Mapping[str, TokenBucket] | None = None
     shares: FairShares | None = None
     concurrency: GradientLimit | None = None
+    margin: Margin = field(default_factory=Margin)
     probed_s: float = -math.inf
 
     @property
     def margin_s(self) -> float:
-        """Time kept for the unforeseen: how much longer than on the whole an efficient batch may take.
+        """Time by which everything must be predicted to be done before its deadline."""
+        return self.margin.seconds(self._usual_s)
+
+    def answered(self, late: bool) -> None:
+        """Learn from an admitted request that was answered, or dropped since it was (or would have been) late."""
+        self.margin.observe(late, self._usual_s)
+
+    @property
+    def _usual_s(self) -> float:
+        """How much longer than on the whole an efficient batch may take.
 
         One batch, whatever the queue's length: of many, the slow ones and the fast ones even out.
         """

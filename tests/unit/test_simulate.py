@@ -1,0 +1,185 @@
+"""The simulator: its traffic, that queues are bounded below capacity, and what overload leaves of the goodput."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rankine.errors import SloNotMet, UsageError
+from rankine.planning.simulate import Slo, simulate, sustainable_rate
+from rankine.planning.simulate_server import OracleServer, SimulatedServer
+from rankine.planning.simulate_setup import Setup, SimulatedDevice
+from rankine.planning.simulate_traffic import Traffic, draw_trace
+from rankine.policy.batching import Limits
+from rankine.policy.ladder import Rung
+
+PROFILE = ((1, 0.0006), (64, 0.0019), (512, 0.0108), (2048, 0.0415))
+ONE = Setup((SimulatedDevice("one", PROFILE),))
+CAPACITY_RPS = 1 / (0.02 * 0.27)
+"""About: 20 us a row and 270 rows a request."""
+
+
+def _traffic(rate_rps: float, duration_s: float = 15.0, seed: int = 3) -> Traffic:
+    return Traffic(rate_rps=rate_rps, duration_s=duration_s, seed=seed)
+
+
+def test_trace_is_the_same_when_drawn_again_and_another_when_the_seed_is() -> None:
+    first, again, other = (draw_trace(_traffic(200.0, seed=seed)) for seed in (1, 1, 2))
+    assert np.array_equal(first.arrived_s, again.arrived_s)
+    assert np.array_equal(first.rows, again.rows)
+    assert len(first) != len(other) or not np.array_equal(first.arrived_s, other.arrived_s)
+
+
+@pytest.mark.parametrize("arrivals", ["exponential", "bursts", "day"])
+def test_trace_has_the_mean_rate_when_arrivals_are_of_any_kind(arrivals: str) -> None:
+    trace = draw_trace(Traffic(rate_rps=100, duration_s=2000, arrivals=arrivals, seed=5))  # type: ignore[arg-type]
+    assert len(trace) / 2000 == pytest.approx(100, rel=0.08)
+    assert (np.diff(trace.arrived_s) >= 0).all()
+    assert 0 <= trace.arrived_s[0] <= trace.arrived_s[-1] < 2000
+
+
+def test_bursts_come_at_five_times_the_calm_rate_when_they_come() -> None:
+    trace = draw_trace(Traffic(rate_rps=140, duration_s=4000, arrivals="bursts", burst_s=6.0, seed=1))
+    by_second = np.bincount(trace.arrived_s.astype(int), minlength=4000)
+    assert np.median(by_second) == pytest.approx(100, rel=0.05)
+    assert np.median(by_second[by_second > 300]) == pytest.approx(500, rel=0.05)
+    assert (by_second > 300).mean() == pytest.approx(0.1, abs=0.03)
+
+
+def test_candidates_are_those_of_mlperf_when_not_said_otherwise() -> None:
+    rows = draw_trace(_traffic(1000.0)).rows
+    assert rows.mean() == pytest.approx(270, rel=0.02)
+    assert set(np.unique(rows)) == {100, 200, 300, 400, 500, 600, 700}
+    heavy = draw_trace(Traffic(rate_rps=1000, duration_s=15, candidates="lognormal")).rows
+    assert np.median(heavy) == pytest.approx(150, rel=0.05)
+    assert (heavy > 500).mean() == pytest.approx(0.1, abs=0.01)
+    assert set(draw_trace(Traffic(rate_rps=100, duration_s=1, candidates=7)).rows) == {7}
+
+
+def test_short_deadlines_have_their_share_when_asked_for() -> None:
+    trace = draw_trace(Traffic(rate_rps=1000, duration_s=15, short_share=0.3, short_deadline_ms=20))
+    assert (trace.budget_s == 0.02).mean() == pytest.approx(0.3, abs=0.02)
+
+
+def test_simulate_refuses_when_no_request_comes() -> None:
+    with pytest.raises(UsageError, match="duration_s"):
+        simulate(Traffic(rate_rps=1e-6, duration_s=1.0), ONE)
+
+
+@given(st.floats(0.1, 0.6), st.integers(0, 1000), st.sampled_from([0.0, 0.3]))
+@settings(max_examples=12, deadline=None)
+def test_queue_is_bounded_and_hardly_anybody_misses_when_utilization_is_below_one(
+    load: float, seed: int, noise: float
+) -> None:
+    device = SimulatedDevice("one", PROFILE, noise=noise)
+    traffic = _traffic(load * CAPACITY_RPS, 10.0, seed).model_copy(update={"deadline_ms": 1000.0})
+    found = simulate(traffic, Setup((device,)))
+    assert found.missed == 0.0
+    assert found.p99_ms is not None
+    assert found.p99_ms < 300
+    assert found.utilization < 0.95
+
+
+def test_every_request_ends_once_when_the_server_is_overloaded() -> None:
+    trace = draw_trace(_traffic(3 * CAPACITY_RPS))
+    outcomes = SimulatedServer(trace, ONE).run()
+    assert set(np.unique(outcomes.status)) <= {200, 429, 503, 504}
+    assert np.isfinite(outcomes.finish_s).all()
+    assert (outcomes.latency_s >= 0).all()
+    assert (outcomes.rung[outcomes.answered] == 0).all()
+
+
+@pytest.mark.parametrize("arrivals", ["exponential", "bursts"])
+def test_goodput_stays_at_its_peak_when_twice_the_sustainable_rate_is_offered(arrivals: str) -> None:
+    traffic = Traffic(rate_rps=60, duration_s=12, arrivals=arrivals, burst_s=0.3, seed=4)  # type: ignore[arg-type]
+    rate_rps, at_best = sustainable_rate(traffic, ONE, Slo(), precision=0.05)
+    found = simulate(traffic.model_copy(update={"rate_rps": 2 * rate_rps}), ONE)
+    assert found.goodput_rps >= 0.9 * at_best.goodput_rps
+    assert found.admitted_on_time >= 0.985
+    assert found.missed > 0.01
+
+
+def test_sustainable_rate_holds_and_a_higher_one_does_not_when_found() -> None:
+    rate_rps, found = sustainable_rate(_traffic(50.0), ONE, Slo(), precision=0.03)
+    assert found.meets(Slo())
+    assert not simulate(_traffic(1.3 * rate_rps), ONE).meets(Slo())
+    assert rate_rps < CAPACITY_RPS
+
+
+def test_sustainable_rate_says_so_when_no_rate_holds() -> None:
+    with pytest.raises(SloNotMet, match="no offered rate"):
+        sustainable_rate(_traffic(100.0), ONE, Slo(p99_ms=1.0))
+
+
+def test_oracle_is_ahead_when_both_see_the_same_overload() -> None:
+    traffic = _traffic(1.2 * CAPACITY_RPS)
+    server, oracle = simulate(traffic, ONE), simulate(traffic, ONE, oracle=True)
+    assert 0.85 * oracle.goodput_rps < server.goodput_rps < oracle.goodput_rps
+    outcomes = OracleServer(draw_trace(traffic), ONE).run()
+    assert outcomes.on_time[outcomes.answered].all()
+
+
+def test_server_learns_when_the_profile_is_wrong_by_far() -> None:
+    traffic = _traffic(0.6 * CAPACITY_RPS, 30.0)
+    right = simulate(traffic, ONE)
+    for error in (0.3, 3.0):
+        wrong = simulate(traffic, replace(ONE, profile_error=error))
+        assert wrong.goodput_rps >= 0.95 * right.goodput_rps
+
+
+def test_nobody_is_shed_when_the_ladder_may_step_down() -> None:
+    rungs = (Rung("fine", 0.0005, 0.0004, 1.0), Rung("lean", 0.001, 0.0008, 0.6), Rung("thin", 0.002, 0.0016, 0.4))
+    traffic = _traffic(1.0 * CAPACITY_RPS, 20.0)
+    plain, bending = simulate(traffic, ONE), simulate(traffic, replace(ONE, rungs=rungs, floor=0.002))
+    assert plain.missed > 0.05
+    assert bending.missed <= 0.01
+    assert 0.0004 < bending.quality_debt <= 0.0016
+    assert sum(bending.rungs) == pytest.approx(1.0)
+    capped = simulate(traffic, replace(ONE, rungs=rungs, floor=0.001))
+    assert capped.quality_debt <= 0.0008
+    assert len(capped.rungs) <= 2
+
+
+def test_quality_is_back_within_5_s_when_the_load_falls() -> None:
+    rungs = (Rung("fine", 0.0005, 0.0004, 1.0), Rung("thin", 0.002, 0.0016, 0.4))
+    trace = draw_trace(_traffic(1.3 * CAPACITY_RPS, 30.0))
+    calm = (trace.arrived_s < 10) | (np.arange(len(trace)) % 4 == 0)
+    trace = replace(trace, **{name: getattr(trace, name)[calm] for name in ("arrived_s", "rows", "budget_s", "tenant")})
+    outcomes = SimulatedServer(trace, replace(ONE, rungs=rungs, floor=0.002)).run()
+    assert (outcomes.rung[trace.arrived_s < 10] == 1).mean() > 0.2
+    assert (outcomes.rung[trace.arrived_s >= 15] == 0).all()
+
+
+def test_a_slow_device_adds_to_the_goodput_when_it_helps_a_fast_one() -> None:
+    slow = SimulatedDevice("slow", tuple((rows, 3 * seconds) for rows, seconds in PROFILE))
+    for rate, gain in ((0.3, 1.0), (1.4, 1.15)):
+        traffic = _traffic(rate * CAPACITY_RPS)
+        alone, both = simulate(traffic, ONE), simulate(traffic, replace(ONE, devices=(*ONE.devices, slow)))
+        assert both.goodput_rps >= gain * alone.goodput_rps
+
+
+def test_a_modest_tenant_keeps_its_share_when_another_floods() -> None:
+    traffic = _traffic(3 * CAPACITY_RPS).model_copy(update={"tenants": {"modest": 0.1, "greedy": 0.9}})
+    trace = draw_trace(traffic)
+    missed = {}
+    for name, setup in (("equal", ONE), ("fair", replace(ONE, weights={"modest": 1.0, "greedy": 1.0}))):
+        on_time = SimulatedServer(trace, setup).run().on_time
+        missed[name] = 1 - on_time[trace.tenant == 0].mean()
+    assert missed["equal"] > 0.4
+    assert missed["fair"] < 0.5 * missed["equal"]
+
+
+def test_front_end_costs_capacity_when_it_shares_the_core() -> None:
+    traffic = _traffic(0.9 * CAPACITY_RPS)
+    apart, shared = simulate(traffic, ONE), simulate(traffic, replace(ONE, front_s=0.001))
+    assert shared.goodput_rps < apart.goodput_rps
+
+
+def test_requests_without_room_are_refused_when_the_queue_is_short() -> None:
+    found = simulate(_traffic(2 * CAPACITY_RPS, 5.0), replace(ONE, limits=Limits(max_queue_rows=700)))
+    assert found.reasons["queue_full"] > 0
+    assert found.refused > 0.3
