@@ -393,6 +393,8 @@ class Pool:
                 work.answered = True
                 answered.append((work, result))
                 self._assembly.forget(work)
+                if isinstance(result, Outcome | DeadlineExceeded):
+                    self._gates.answered(late=isinstance(result, DeadlineExceeded) or perf_counter() > work.deadline_s)
                 if not isinstance(result, Outcome):
                     self._gates.backlog.remove(work, perf_counter())
         try:
