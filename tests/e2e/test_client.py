@@ -38,6 +38,9 @@ def started(config: ServeConfig) -> Iterator[ServerProcess]:
     server = start_server(config)
     try:
         yield server
+    except Exception as error:
+        error.add_note(f"{server.url} logged last: {''.join(server.log[-5:])}")
+        raise
     finally:
         server.process.kill()
         server.wait()
