@@ -24,6 +24,8 @@ namespace nb = nanobind;
 namespace rankine::fused {
 namespace {
 
+constexpr std::int64_t kMostRequests = std::int64_t{1} << 31;  // times a width of 2^24 this does not overflow
+
 [[noreturn]] void fail(const std::string& message) { throw nb::value_error(message.c_str()); }
 
 // A program and the memory that it is read from.
@@ -225,7 +227,7 @@ class PyRunner {
  public:
   PyRunner(nb::object request, nb::list request_sources, nb::object candidate, nb::list candidate_sources,
            std::int64_t rows, std::int64_t threads, const std::string& instruction_set)
-      : keep_(nb::make_tuple(request, request_sources, candidate, candidate_sources)) {
+      : keep_(nb::make_tuple(request, nb::tuple(request_sources), candidate, nb::tuple(candidate_sources))) {
     const Kernels* kernels = kernels_named(instruction_set.c_str());
     if (kernels == nullptr) fail("instruction_set: this processor does not have '" + instruction_set + "'");
     if (rows < 0 || rows > 65'536) fail("rows: must be from 0 to 65536");
@@ -280,7 +282,7 @@ class PyRunner {
     request_rows.require(0, rows, "one for each row of out");
     item_rows.require(0, rows, "one for each row of out");
     logits.require(1, runner_->candidate().program->tasks(), "one for each task");
-    if (requests < 0) fail("requests: must be at least 0");
+    if (requests < 0 || requests > kMostRequests) fail("requests: is out of range");
     const Batch batch{rows, request_rows.data<const std::int32_t>(), item_rows.data<const std::int32_t>(), late.data(),
                       nullptr, 0, 0};
     Outcome outcome;
@@ -317,7 +319,7 @@ class PyRunner {
     return found;
   }
 
-  nb::object keep_;  // programs and tables
+  nb::object keep_;  // programs and tables; tuples, which nobody can empty meanwhile
   std::size_t request_arrays_ = 0;
   std::size_t arrays_ = 0;
   std::unique_ptr<const Runner> runner_;
