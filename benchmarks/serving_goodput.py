@@ -14,19 +14,20 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
 from serving.contestants import CONTESTANTS
 from serving.drive import Drive, Reference
-from serving.models import ENGINE, Name, Served, open_served
+from serving.models import open_served
 from serving.peers.peer import Peer, Place, Settings
 from serving.queries import Mix, draw_queries
 from serving.ranker import Ranker
 from serving.record import Case, Row, Section, ServingProof, merged, read_result, write_result
 from serving.sections import QUICK, Effort, find_goodput, measure_front_end, run_overload
+from serving.served import ENGINE, Name, Served
 from serving.traffic import Kind
 
 from rankine.errors import RankineError, UsageError
@@ -60,24 +61,42 @@ def main() -> None:
     given = _parser().parse_args()
     plan = _plan(given)
     result = read_result(given.out)
-    titles = {**result.titles, **{peer.name: peer.title for peer in CONTESTANTS.values()}}
-    result = result.model_copy(update={"titles": titles})
+    for name in given.servers:
+        result = _with_versions(result, CONTESTANTS[name], plan.python)
     for name in given.models:
         served = open_served(name, given.work, compressed=given.compressed, data_root=given.data_root)
         reference = Ranker(served.artifact, served.catalog, served.variant, ENGINE).best
         for server in given.servers:
-            reason = CONTESTANTS[server].missing(plan.python)
-            missing = {key: why for key, why in result.missing.items() if key != server}
-            result = result.model_copy(update={"missing": {**missing, server: reason} if reason else missing})
-            if reason is None:
-                for section in given.only:
-                    kinds = given.traffic if section != "front_end" else ["exponential"]
-                    for traffic in kinds:
-                        result = _measure(section, CONTESTANTS[server], served, reference, traffic, plan, result)
-                        write_result(given.out, result)
-            else:
-                print(f"{server}: {reason}", flush=True)
+            for section, traffic in _asked(given, server, result):
+                result = _measure(section, CONTESTANTS[server], served, reference, traffic, plan, result)
+                write_result(given.out, result)
     write_result(given.out, result)
+
+
+def _with_versions(result: ServingProof, peer: Peer, python: Path) -> ServingProof:
+    """``result`` with what a server is made of, or what it lacks."""
+    versions = peer.versions(python)
+    lacking = [package for package, version in versions.items() if version is None]
+    missing = {name: why for name, why in result.missing.items() if name != peer.name}
+    if lacking:
+        missing[peer.name] = f"{', '.join(lacking)} not installed; {peer.install}"
+        print(f"{peer.name} is skipped: {missing[peer.name]}", flush=True)
+    found = {package: version for package, version in versions.items() if version is not None}
+    return result.model_copy(
+        update={
+            "missing": missing,
+            "versions": {**result.versions, peer.name: found},
+            "titles": {**result.titles, peer.name: peer.title},
+        }
+    )
+
+
+def _asked(given: argparse.Namespace, server: str, result: ServingProof) -> Iterator[tuple[Section, Kind]]:
+    """What is measured of a server; nothing where it cannot be run."""
+    if server not in result.missing:
+        for section in given.only:
+            for traffic in given.traffic if section != "front_end" else ("exponential",):
+                yield section, traffic
 
 
 def _measure(
@@ -98,7 +117,10 @@ def _measure(
         candidates=mix.candidates,
         short_share=mix.short_share,
     )
-    settings = {**plan.settings[peer.name], **({"timings": 1} if section == "front_end" and not peer.modules else {})}
+    settings = {
+        **plan.settings[peer.name],
+        **({"timings": 1} if section == "front_end" and "timings" in peer.settings else {}),
+    }
     queries = draw_queries(served.users, served.item_ids, mix, seed=plan.seed)
     print(f"{section}: {peer.name}, {served.name}, {traffic}", flush=True)
     folder = plan.work / "servers" / peer.name

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,30 +31,12 @@ from rankine.models.schema import CategoricalFeature
 from rankine.models.transforms import Transforms
 from rankine.models.zoo import build_model
 from rankine.planning.optimize import verification_rows
+from serving.served import ENGINE, Name, Served
 
-Name = Literal["big", "small"]
-ENGINE = "native"
 ITEMS, USERS = 20_000, 2_000
 BIG_VARIANT = "int8"
 _BIG = {"architecture": "dcn_v2", "structure": "parallel", "cross_layers": 3, "hidden": [1024, 512, 256]}
 _CALIBRATION_ROWS, _VERIFY_ROWS = 2_048, 64
-
-
-@dataclass(frozen=True)
-class Served:
-    """A model as servers get it, and whom and what they can be asked for.
-
-    Attributes:
-        users: raw request features, one mapping a user.
-        item_ids: int64 ``(items,)``, those of the catalog.
-    """
-
-    name: Name
-    artifact: Path
-    catalog: Path
-    variant: str
-    users: Sequence[Mapping[str, Any]]
-    item_ids: NDArray[np.int64]
 
 
 def open_served(name: Name, work: Path, *, compressed: Path | None, data_root: Path) -> Served:

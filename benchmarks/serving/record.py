@@ -115,12 +115,14 @@ class ServingProof(Frozen):
 
     Attributes:
         titles: of the servers.
+        versions: of the packages that a server is made of.
         missing: servers that could not be run, and why.
     """
 
     schema_version: Literal[1] = 1
     kind: Literal["serving-proof"] = "serving-proof"
     titles: Mapping[str, str] = Field(default_factory=dict)
+    versions: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)
     goodput: tuple[Goodput, ...] = ()
     overload: tuple[Overload, ...] = ()
     front_end: tuple[FrontEnd, ...] = ()

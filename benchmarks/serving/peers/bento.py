@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from serving.models import ENGINE, Served
 from serving.peers.peer import Peer, Place, Running, Settings
 from serving.processes import BENCHMARKS, free_port, running
+from serving.served import ENGINE, Served
 from serving.wires import rank_lists
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from serving.models import ENGINE, Served
 from serving.peers.peer import Peer, Place, Running, Settings, arguments
 from serving.processes import free_port, running
+from serving.served import ENGINE, Served
 from serving.wires import rank_json
 
 
@@ -20,4 +20,6 @@ def _start(served: Served, place: Place, settings: Settings) -> Iterator[Running
         yield Running(f"http://127.0.0.1:{port}", rank_json("/rank", own_headers=False))
 
 
-FAST_API = Peer("fastapi", "FastAPI, pool of threads", _start, {"threads": 4}, ("fastapi",), "pip install fastapi")
+FAST_API = Peer(
+    "fastapi", "FastAPI, pool of threads", _start, {"threads": 4}, ("fastapi", "uvicorn"), "pip install fastapi"
+)

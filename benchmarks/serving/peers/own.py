@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rankine.demo.servers import running_server
-from serving.models import ENGINE, Served
 from serving.peers.peer import Peer, Place, Running, Settings
+from serving.served import ENGINE, Served
 from serving.wires import rank_json
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.models import Served
+from serving.served import Served
 from serving.wires import Wire
 
 Settings = Mapping[str, int]
@@ -46,7 +47,7 @@ class Peer:
         title: on the page.
         start: runs it while the context is open; the settings are its own, all of them.
         settings: the ones it is measured with unless others are given.
-        modules: that its interpreter must have.
+        packages: distributions that its interpreter must have.
         install: how to get them.
     """
 
@@ -54,18 +55,22 @@ class Peer:
     title: str
     start: Callable[[Served, Place, Settings], AbstractContextManager[Running]]
     settings: Settings
-    modules: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
     install: str = ""
 
-    def missing(self, python: Path) -> str | None:
-        """Why it cannot be run, or None."""
-        found = (
-            f"import importlib.util as u, sys; sys.exit([m for m in {self.modules!r} if not u.find_spec(m)] or None)"
-        )
-        checked = subprocess.run([python, "-c", found], capture_output=True, text=True, check=False)
-        if checked.returncode == 0:
-            return None
-        return f"not installed for {python.name}: {checked.stderr.strip()[-200:]}. Run: {self.install}"
+    def versions(self, python: Path) -> Mapping[str, str | None]:
+        """Of its packages; None of those that are not installed."""
+        command = [python, "-c", _VERSIONS, *self.packages]
+        found: Mapping[str, str | None] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+        return found
+
+
+_VERSIONS = """
+import json, sys
+from importlib import metadata
+found = {one.metadata["Name"].lower().replace("_", "-"): one.version for one in metadata.distributions()}
+print(json.dumps({name: found.get(name) for name in sys.argv[1:]}))
+"""
 
 
 def arguments(served: Served, engine: str, port: int) -> list[str]:

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from serving.models import ENGINE, Served
 from serving.peers.peer import Peer, Place, Running, Settings
 from serving.processes import BENCHMARKS, free_port, running
 from serving.queries import Mix
+from serving.served import ENGINE, Served
 from serving.wires import oip_binary, tensor_groups
 
 _TYPES = {"numbers": "TYPE_FP32", "values": "TYPE_INT64", "words": "TYPE_UINT8"}
@@ -100,6 +100,6 @@ TRITON = Peer(
     "Triton server, dynamic batcher",
     _start,
     {"delay_us": 200, "max_requests": 16, "timeout_us": 50_000, "http_threads": 2},
-    ("pytriton",),
+    ("nvidia-pytriton",),
     "pip install --no-deps nvidia-pytriton",
 )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from serving.models import ENGINE, Served
 from serving.peers.peer import Peer, Place, Running, Settings, arguments
 from serving.processes import free_port, running
+from serving.served import ENGINE, Served
 from serving.wires import rank_json
 
 

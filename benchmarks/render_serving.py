@@ -1,0 +1,193 @@
+"""Render the proof of elastic serving into docs/reference/serving-proof.md.
+
+$ python benchmarks/render_serving.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from serving.record import Case, FrontEnd, Goodput, Overload, ServingProof, read_result
+
+Row = TypeVar("Row", Goodput, Overload, FrontEnd)
+ROOT = Path(__file__).resolve().parent.parent
+RESULT = ROOT / "benchmarks" / "results" / "serving-proof.json"
+PAGE = ROOT / "docs" / "reference" / "serving-proof.md"
+OWN = "rankine"
+INTRODUCTION = """\
+# Rankine and other servers, the same engine behind each
+
+Rendered by `python benchmarks/render_serving.py` from the result file of `benchmarks/serving_goodput.py`. Do not edit
+it.
+
+Every server runs as a process of its own on one core, the load generator on another, and takes requests over HTTP in
+the form that it takes best: request features and item ids in, the best 50 out. Behind each is the native engine with
+the same model in parts, items completed ahead, so that only the serving differs; before it is timed, a server must rank
+as the engine does. *big* is DCN-v2 (big) in INT8 with random weights, *small* the fastest certified MovieLens-1M
+variant.
+
+Users and items are drawn by Zipf's law (exponent 1.05). Latency counts from the time at which a request was *due*;
+refusals, failures and late answers are misses. A rate is sustained when p99 is within {slo_ms:g} ms and misses are at
+most 1 %; it is searched by bisection, with at least 459 requests where the time of a trial allows it, and what was
+found is tried again with other arrivals: it counts where it held in two of three. *Bursts*: a two-state Markov process,
+five times the rate in a tenth of the time, 0.1 s at a time. *Day*: a sine, and a flash crowd at three times that.
+"""
+_PLAIN = {"mlperf": "MLPerf's numbers of candidates"}
+
+
+def render(result: ServingProof) -> str:
+    """The page; parts that were not measured are left out or named at its end."""
+    slo_ms = result.goodput[0].slo_ms if result.goodput else 50.0
+    lines = [INTRODUCTION.format(slo_ms=slo_ms)]
+    if not (result.goodput or result.overload or result.front_end):
+        return f"{lines[0]}\nNo results are committed yet.\n"
+    lines += _goodput(result) + _overload(result) + _front_end(result) + _not_run(result) + _made_of(result)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _goodput(result: ServingProof) -> list[str]:
+    if not result.goodput:
+        return []
+    lines = ["## Goodput", ""]
+    for traffic, rows in _by_traffic(result.goodput):
+        own = {one.case.model: one.sustainable_rps for one in rows if one.case.server == OWN}
+        head = ("server", "model", "sustained, requests/s", "Rankine to it", "p50 ms", "p99 ms", "first that failed")
+        table = [
+            (
+                _title(result, one.case),
+                one.case.model,
+                _rate(one),
+                _times(own.get(one.case.model), one.sustainable_rps),
+                _number(one.p50_ms),
+                _number(one.p99_ms),
+                _number(one.failed_rps, 0),
+            )
+            for one in rows
+        ]
+        lines += [f"### {traffic}", "", *_table(head, table, text_columns=2)]
+    return lines
+
+
+def _overload(result: ServingProof) -> list[str]:
+    if not result.overload:
+        return []
+    lines = [
+        "## Overload",
+        "",
+        "A multiple of what each server itself sustained. *Admitted in time*: of the requests that were not refused.",
+        "",
+    ]
+    for traffic, rows in _by_traffic(result.overload):
+        head = ("server", "model", "offered", "goodput of its best", "refused", "refusal p99 ms", "admitted in time")
+        table = [
+            (
+                _title(result, one.case),
+                one.case.model,
+                f"{one.offered_rps:,.0f} ({one.factor:g}x)",
+                f"**{one.goodput_share:.0%}**{_mark(one.generator_bound)}",
+                f"{one.refused / one.requests:.0%}" if one.requests else "",
+                _number(one.refusal_p99_ms),
+                "" if one.admitted_in_time_share is None else f"{one.admitted_in_time_share:.1%}",
+            )
+            for one in rows
+        ]
+        lines += [f"### {traffic}", "", *_table(head, table, text_columns=2)]
+    return lines
+
+
+def _front_end(result: ServingProof) -> list[str]:
+    if not result.front_end:
+        return []
+    head = ("server", "model", "client p50 ms", "engine p50 ms", "added ms", "client p99 ms")
+    table = [
+        (
+            _title(result, one.case),
+            one.case.model,
+            _number(one.client_p50_ms, 2),
+            _number(one.run_p50_ms, 2),
+            f"**{one.added_ms:.2f}**",
+            _number(one.client_p99_ms, 2),
+        )
+        for one in _sorted(result.front_end)
+    ]
+    told = "One client, 500 ids, one request after the other; *engine* is its call as the server recorded it."
+    return ["## What the front end adds", "", told, "", *_table(head, table, text_columns=2)]
+
+
+def _not_run(result: ServingProof) -> list[str]:
+    lines = [f"* {result.titles.get(name, name)}: {why}." for name, why in sorted(result.missing.items())]
+    cases = [one.case for one in result.goodput]
+    for case in dict.fromkeys(case.model_copy(update={"server": OWN}) for case in cases):
+        servers = {one.server for one in cases if one.model_copy(update={"server": OWN}) == case}
+        lacking = [result.titles[name] for name in result.titles if name not in servers and name not in result.missing]
+        if lacking:
+            lines.append(f"* Goodput, {case.model}, {_traffic(case)}: {', '.join(lacking)}.")
+    for one in result.goodput:
+        if one.capped:
+            where = f"{result.titles.get(one.case.server, one.case.server)}, {one.case.model}, {_traffic(one.case)}"
+            lines.append(f"* {where}: no rate failed, or the generator was the bottleneck; the limit may lie higher.")
+    return ["## What was not run, and what is not sure", "", *lines, ""] if lines else []
+
+
+def _made_of(result: ServingProof) -> list[str]:
+    lines = ["## Servers and settings", ""]
+    latest = {one.case.server: one for one in (*result.front_end, *result.goodput)}
+    for name, title in result.titles.items():
+        versions = ", ".join(f"{package} {version}" for package, version in result.versions.get(name, {}).items())
+        settings = ", ".join(f"{key} {value}" for key, value in latest[name].settings.items()) if name in latest else ""
+        lines.append(f"* {title}: {'; '.join(part for part in (versions, settings) if part) or 'as installed'}")
+    one = next(iter((*result.goodput, *result.front_end, *result.overload)))
+    where = f"Taken on {one.created:%Y-%m-%d}, {one.environment.get('cpu', 'unknown processor')}."
+    return [*lines, "", where, ""]
+
+
+def _by_traffic(rows: Iterable[Row]) -> list[tuple[str, list[Row]]]:
+    found: dict[str, list[Row]] = {}
+    for one in _sorted(rows):
+        found.setdefault(_traffic(one.case), []).append(one)
+    return list(found.items())
+
+
+def _sorted(rows: Iterable[Row]) -> list[Row]:
+    """By model, Rankine first, the others in the order in which they were measured."""
+    return sorted(rows, key=lambda one: (one.case.model, one.case.server != OWN))
+
+
+def _traffic(case: Case) -> str:
+    short = f", {case.short_share:.0%} with a short deadline" if case.short_share else ""
+    return f"{case.traffic.capitalize()}, {_PLAIN.get(case.candidates, case.candidates)}{short}"
+
+
+def _title(result: ServingProof, case: Case) -> str:
+    title = result.titles.get(case.server, case.server)
+    return f"**{title}**" if case.server == OWN else title
+
+
+def _rate(one: Goodput) -> str:
+    if one.sustainable_rps is None:
+        return "none"
+    few = "" if one.supports_p99 else ", too few for a p99"
+    return f"**{one.sustainable_rps:,.0f}** ({one.confirmed[0]} of {one.confirmed[1]}{few}){_mark(one.capped)}"
+
+
+def _mark(unsure: bool) -> str:
+    return " or more" if unsure else ""
+
+
+def _times(own: float | None, other: float | None) -> str:
+    return "" if own is None or other is None else f"{own / other:.2f}"
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, text_columns: int) -> list[str]:
+    rule = [*["---"] * text_columns, *["---:"] * (len(head) - text_columns)]
+    return [*("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows)), ""]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(read_result(RESULT)), encoding="utf-8")
