@@ -14,7 +14,7 @@ from rankine.serving.app import CLIENT_GONE
 from rankine.serving.bodies import ClientGone
 from rankine.serving.grpc.messages import Message
 from rankine.serving.grpc.statuses import Metadata, code_of, details_of
-from rankine.serving.http import Request, candidates_header, deadline_of
+from rankine.serving.http import Request
 from rankine.serving.load_report import load_headers
 from rankine.serving.trace import trace_of
 from rankine.serving.work import Presence
@@ -22,7 +22,7 @@ from rankine.serving.work import Presence
 if TYPE_CHECKING:
     from rankine.serving.app import App
 
-__all__ = ["Answer", "Calls", "Read", "Refusal", "admit_head", "parse"]
+__all__ = ["Answer", "Calls", "Read", "Refusal", "parse"]
 
 Read = Callable[[], Awaitable[bytes]]
 """The message of a request, as it came: parsing is ours to limit and to explain."""
@@ -152,19 +152,6 @@ class Calls:
         trace = trace_of(request.headers)
         told = () if trace is None else (("traceparent", trace.header),)
         return (("x-request-id", request.id), *told, *((name.decode(), value.decode()) for name, value in report))
-
-
-def admit_head(app: App, request: Request) -> tuple[float, int | None]:
-    """What metadata tell: the deadline, and the number of candidates where it is announced.
-
-    Raises:
-        BadRequest, PayloadTooLarge, DeadlineExceeded, QueueRefused: they tell enough to refuse the request.
-    """
-    deadline_s = deadline_of(request, app.config.default_deadline_ms)
-    announced = candidates_header(request, app.config.max_candidates)
-    if announced is not None:
-        app.pool.ask(announced, arrived_s=request.arrived_s, deadline_s=deadline_s)
-    return deadline_s, announced
 
 
 def parse(kind: Any, raw: bytes) -> Message:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankine import __version__
 from rankine.errors import ModelNotFound, did_you_mean
-from rankine.serving.grpc.calls import Answer, Calls, Read, admit_head, parse
+from rankine.serving.grpc.calls import Answer, Calls, Read, parse
 from rankine.serving.grpc.infer_messages import body_of, is_raw, response_of, tensors_of
 from rankine.serving.grpc.messages import INFERENCE, Message, message_class
 from rankine.serving.http import Request
@@ -74,7 +74,7 @@ class InferenceService:
 
     async def _inferred(self, request: Request, read: Read) -> Message:
         app = self._app
-        deadline_s, _ = admit_head(app, request)
+        deadline_s, _ = app.admit_head(request)
         raw = await read()
         asked = await app.decode(len(raw), lambda: self._prepare(request, raw, deadline_s))
         outcome = await app.run(request, asked.inference.work)

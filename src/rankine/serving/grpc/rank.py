@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankine.errors import BadRequest, ModelNotFound, did_you_mean
 from rankine.models.schema import Feature
-from rankine.serving.grpc.calls import Calls, Read, admit_head, parse
+from rankine.serving.grpc.calls import Calls, Read, parse
 from rankine.serving.grpc.messages import RANKER, Message, message_class
 from rankine.serving.grpc.rank_columns import rows_of_column
 from rankine.serving.http import Request
@@ -46,7 +46,7 @@ class RankService:
     async def rank(self, request: Request, read: Read) -> bytes:
         """``Rank``."""
         app = self._app
-        deadline_s, announced = admit_head(app, request)
+        deadline_s, announced = app.admit_head(request)
         raw = await read()
         begin_s = perf_counter()
         ranking = await app.decode(
