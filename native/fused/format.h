@@ -81,6 +81,8 @@ enum class Code : std::uint16_t {
   //   v = v + c1[n] + x3[n]; v = activation(v)    c4: PReLU's slopes
   //   v = v * x4[n] + x5[n]
   //   x0[n] = v; x1[n] = clamp(round(v * c3[n]) + f0, 0, 255)
+  // Rounding is half to even of v * c3[n] + f0, on every instruction set: where that lies right between two codes and f0
+  // is odd, ONNX takes the other one.
   // W is packed in panels of 64 columns, the last of as many as are left, in sixteens.  FP32: a panel is K rows of its
   // columns.  INT8: ceil(K / 4) groups of four consecutive k of each of its columns.  The rest is zero.
   kLinearFloat32 = 1,
