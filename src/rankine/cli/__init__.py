@@ -31,6 +31,7 @@ _GROUPS: Mapping[str, Mapping[str, str]] = {
         "optimize": "compress, compile and certify in one go.",
         "catalog": "Keep the items: `catalog build | upsert | delete | get | compact`.",
         "serve": "Serve an artifact over HTTP.",
+        "simulate": "Play traffic against the scheduler in simulated time.",
         "bench": "Measure: `bench load URL`, `bench engines ARTIFACT`.",
         "report": "Render a result.json, or the ladder of an artifact, as one self-contained HTML page.",
         "doctor": "Show engines, devices and CPU features, and what is missing.",

@@ -1,0 +1,48 @@
+"""``rankine simulate``."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rankine.cli import main
+
+PROFILE = "1:0.6,64:1.9,512:10.8,2048:41.5"
+
+
+def _run(*options: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["simulate", *options])
+    return int(ended.value.code or 0)
+
+
+def test_simulate_finds_the_sustainable_rate_when_no_rate_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("--profile", PROFILE, "--duration", "5", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert 80 < found["offered_rps"] < 190
+    assert found["missed"] <= 0.01
+
+
+def test_simulate_exits_with_4_when_the_rate_is_too_high(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("--profile", PROFILE, "--duration", "5", "--rate", "400") == 4
+    told = capsys.readouterr()
+    assert "goodput" in told.out
+    assert "does not meet" in told.err
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        (("--profile", "1:x"), "--profile"),
+        (("--profile", "512"), "--profile"),
+        (("--profile", "0:1"), "profile[0]"),
+        (("--profile", PROFILE, "--candidates", "some"), "--candidates"),
+        (("--profile", PROFILE, "--rate", "0"), "rate_rps"),
+    ],
+)
+def test_simulate_says_what_is_wrong_when_an_option_is(
+    options: tuple[str, ...], where: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(*options) == 2
+    assert where in capsys.readouterr().err
