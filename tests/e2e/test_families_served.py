@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from e2e.serve_process import start_server
+from e2e.serve_process import ServerProcess, start_server
+from e2e.triton_conformance import check_tritonclient
 from rankine.artifact import Artifact
 from rankine.catalog import catalog_beside, write_catalog
 from rankine.certification import Margins
@@ -21,7 +22,7 @@ from rankine.compilation.verify import reference_logits
 from rankine.compression.recipe import Prune, Quantize, Recipe
 from rankine.data import Dataset, load_behavior, load_dataset
 from rankine.metrics import sigmoid
-from rankine.models.columns import Batch
+from rankine.models.columns import Batch, take
 from rankine.models.schema import Task
 from rankine.models.transforms import Transforms
 from rankine.models.variant import load_model
@@ -108,13 +109,14 @@ def test_family_ranks_as_its_reference_when_trained_quantized_certified_and_serv
     assert {variant for variant, _ in task_certificates(artifact)} == {"baseline", "whole-int8"}
     for by_task in task_certificates(artifact).values():
         assert list(by_task) == list(dataset.schema.task_names)
-    server = start_server(ServeConfig(artifact=artifact.path, port=0, variant="whole-int8"))
+    server = start_server(ServeConfig(artifact=artifact.path, port=0, grpc_port=0, variant="whole-int8"))
     try:
         asked = server.ask("GET", f"/v1/models/{name}/examples?count=3&candidates={CANDIDATES}").json["examples"]
         for body in asked:
             reply = server.ask("POST", "/v1/rank", {**body, "top_k": CANDIDATES})
             assert reply.status == 200, reply.body
             _check(artifact, dataset, body, reply.json)
+            _check_tritonclient(server, name, dataset, body, reply.json)
         _check_page(server.ask("GET", "/").body.decode(), server.ask("GET", f"/v1/models/{name}").json)
     finally:
         assert server.stop() == 0
@@ -151,6 +153,12 @@ def _check(artifact: Artifact, dataset: Dataset, body: Any, reply: Any) -> None:
     assert sorted(reply["ids"]) == sorted(body["candidates"]["ids"])
     assert reply["scores"] == sorted(reply["scores"], reverse=True)
     assert reply["scores"] == pytest.approx([by_id[item] for item in reply["ids"]], abs=0.03)
+
+
+def _check_tritonclient(server: ServerProcess, name: str, dataset: Dataset, body: Any, reply: Any) -> None:
+    position = {item: at for at, item in enumerate(dataset.item_ids.tolist())}
+    rows = np.array([position[item] for item in body["candidates"]["ids"]], np.int32)
+    check_tritonclient(server, name, dataset.schema, take(dataset.items, rows), body, reply)
 
 
 def _check_page(page: str, described: Any) -> None:
