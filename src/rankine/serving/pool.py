@@ -21,6 +21,7 @@ from rankine.models.columns import Columns
 from rankine.policy.admission import Admission, Gates, admit
 from rankine.policy.backlog import Backlog, Decision, Slice
 from rankine.policy.batching import Limits
+from rankine.policy.ladder import RungChoice
 from rankine.policy.lanes import Lane
 from rankine.policy.reason import Reason
 from rankine.policy.sessions import SessionRungs
@@ -310,6 +311,7 @@ class Pool:
     def _take(self, worker: _Worker) -> tuple[_Taken, list[Result]]:
         """The next batch without what nobody waits for, and what is answered without running; the lock is held."""
         now_s = perf_counter()
+        choice = self._chosen(now_s)
         decision = self._gates.backlog.take(now_s)
         results: list[Result] = [(work, _too_late(work)) for work in (*decision.expired, *decision.hopeless)]
         for reason, works in ((Reason.EXPIRED, decision.expired), (Reason.HOPELESS, decision.hopeless)):
@@ -321,16 +323,24 @@ class Pool:
             results.append((piece.work, ClientGone()))
         if gone:
             decision = _without(decision, gone)
-        rung, text = self._choose(decision, now_s)
+        rung, text = self._kept(decision, choice, now_s)
         predicted_s = self._elastic.costs[rung].mean_s(decision.rows, decision.requests) if decision.slices else 0.0
         co_running = sum(other.running for other in self._workers)
         worker.running = bool(decision.slices)
         worker.free_s = now_s + predicted_s
         return _Taken(decision, rung, text, predicted_s, co_running), results
 
-    def _choose(self, decision: Decision[Work], now_s: float) -> tuple[int, str]:
+    def _chosen(self, now_s: float) -> RungChoice | None:
+        """The rung that the load asks for, with all that waits; None where there is nothing to choose."""
+        backlog = self._gates.backlog
+        if len(self._rungs) == 1 or not backlog.planned:
+            return None
+        wait_s = now_s - min(piece.entry.work.queued_s for piece in backlog.planned[0].pieces)
+        return self._elastic.choose(now_s, backlog, self._lanes(now_s), wait_s)
+
+    def _kept(self, decision: Decision[Work], choice: RungChoice | None, now_s: float) -> tuple[int, str]:
         """The rung for a batch: of a request of which a part has run it is the same, of a session that of before."""
-        if len(self._rungs) == 1 or not decision.slices:
+        if choice is None or not decision.slices:
             return 0, decision.text
         begun = [rung for piece in decision.slices if (rung := self._assembly.rung_of(piece.work)) is not None]
         if begun:
@@ -338,8 +348,6 @@ class Pool:
         elif decision.rung is not None:
             rung, text = decision.rung, "its session keeps to it"
         else:
-            wait_s = now_s - min(piece.work.queued_s for piece in decision.slices)
-            choice = self._elastic.choose(now_s, self._gates.backlog, self._lanes(now_s), wait_s)
             self._decided(choice.reason)
             rung, text = int(choice.rung.variant), choice.text
         for piece in decision.slices:
