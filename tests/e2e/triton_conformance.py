@@ -1,4 +1,4 @@
-"""``tritonclient`` in all its forms against any served model: HTTP and gRPC, sync and asyncio, both names of a model."""
+"""``tritonclient`` in all its forms against any served model: HTTP and gRPC, sync and asyncio, flat rows too."""
 
 from __future__ import annotations
 

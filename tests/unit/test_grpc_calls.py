@@ -244,6 +244,17 @@ def test_connection_is_refused_when_there_are_as_many_as_allowed(opened: ServedM
     _run(opened, scenario, max_connections=1)
 
 
+def test_error_comes_through_when_what_it_names_is_long(opened: ServedModel) -> None:
+    async def scenario(served: Served) -> None:
+        column = {"ö" * 20_000: {"integers": {"values": [7]}}}
+        message = message_class("rankine.RankRequest")(request=column, candidates={"integers": {"values": [1000]}})
+        error = await _error_of(rank_method(served.channel)(message))
+        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert (error.details() or "").startswith("request.ööö")
+
+    _run(opened, scenario)
+
+
 def test_internal_error_hides_its_cause_when_something_breaks(
     opened: ServedModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,7 +13,7 @@ from rankine.errors import BadRequest, CapacityExceeded, RankineError
 from rankine.serving.app import CLIENT_GONE
 from rankine.serving.bodies import ClientGone
 from rankine.serving.grpc.messages import Message
-from rankine.serving.grpc.statuses import Metadata, code_of, details_of
+from rankine.serving.grpc.statuses import Metadata, code_of, details_of, text_of
 from rankine.serving.http import Request
 from rankine.serving.load_report import load_headers
 from rankine.serving.trace import trace_of
@@ -145,7 +145,7 @@ class Calls:
     async def abort(self, context: grpc.aio.ServicerContext, request: Request, error: RankineError) -> None:
         """End a call with an error."""
         trailers = (*self._trailers(request), *details_of(error))
-        await context.abort(code_of(error.http_status), str(error), trailers)
+        await context.abort(code_of(error.http_status), text_of(error), trailers)
 
     def _trailers(self, request: Request) -> Metadata:
         report = load_headers(self._app.pool, request.headers)

@@ -13,7 +13,7 @@ import grpc
 from rankine.errors import RankineError
 from rankine.serving.grpc.messages import message_class
 
-__all__ = ["Metadata", "code_of", "details_of"]
+__all__ = ["Metadata", "code_of", "details_of", "text_of"]
 
 Metadata = tuple[tuple[str, "str | bytes"], ...]
 _CODES = {
@@ -26,6 +26,8 @@ _CODES = {
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 _DOMAIN = "rankine"
+_MOST_CHARS = 400
+"""Of the text and of each detail: clients take 8 KiB of metadata, and refuse the whole reply if there is more."""
 _Status = message_class("google.rpc.Status")
 _ErrorInfo = message_class("google.rpc.ErrorInfo")
 _RetryInfo = message_class("google.rpc.RetryInfo")
@@ -39,10 +41,15 @@ def code_of(http_status: int) -> grpc.StatusCode:
     return grpc.StatusCode.INVALID_ARGUMENT if 400 <= http_status < 500 else grpc.StatusCode.INTERNAL
 
 
+def text_of(error: RankineError) -> str:
+    """The error as one text, short enough for metadata."""
+    return _short(str(error))
+
+
 def details_of(error: RankineError) -> Metadata:
     """Trailing metadata: the error's fields as ``google.rpc.ErrorInfo``, and when to try again if that is known."""
-    status = _Status(code=code_of(error.http_status).value[0], message=str(error))
-    fields = error.as_dict()
+    status = _Status(code=code_of(error.http_status).value[0], message=text_of(error))
+    fields = {name: _short(text) for name, text in error.as_dict().items()}
     _add(status, _ErrorInfo(reason=fields.pop("code").upper(), domain=_DOMAIN, metadata=fields))
     retry_after_s = getattr(error, "retry_after_s", None)
     retry: Metadata = ()
@@ -52,6 +59,10 @@ def details_of(error: RankineError) -> Metadata:
         _add(status, info)
         retry = (("grpc-retry-pushback-ms", str(round(1000 * retry_after_s))),)
     return (*retry, ("grpc-status-details-bin", status.SerializeToString()))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MOST_CHARS else text[: _MOST_CHARS - 1] + "…"
 
 
 def _add(status: Any, detail: Any) -> None:
