@@ -101,13 +101,13 @@ def test_ladder_is_stepped_down_and_up_again_when_the_load_comes_and_goes(
 ) -> None:
     async def scenario() -> tuple[list[Outcome | BaseException], list[Outcome | BaseException]]:
         # 32 rows every 8 ms: twice of what the best carries, half of what the last does
-        loaded = await offer(pool, [make_work(32, within_s=0.2) for _ in range(100)], 0.008)
-        await asyncio.sleep(1.5)
+        loaded = await offer(pool, [make_work(32, within_s=0.2) for _ in range(60)], 0.008)
+        await asyncio.sleep(1.0)
         return loaded, await offer(pool, [make_work(10) for _ in range(40)], 0.05)
 
     loaded, calm = asyncio.run(scenario())
     answered = [outcome for outcome in loaded if isinstance(outcome, Outcome)]
-    assert len(answered) >= 80
+    assert len(answered) >= 40
     assert {"rung-1", "rung-2"} & {outcome.variant for outcome in answered}
     assert {Reason.STEP_DOWN, Reason.FORCED_DOWN} & set(REASONS)
     assert isinstance(calm[-1], Outcome)
@@ -130,11 +130,11 @@ def test_no_request_mixes_variants_when_it_is_split_under_load(pool: Pool, make_
 
 def test_session_keeps_its_variant_when_the_load_has_gone(pool: Pool, make_work: Callable[..., Work]) -> None:
     async def scenario() -> tuple[list[Outcome | BaseException], list[Outcome | BaseException]]:
-        sessions = [make_work(32, within_s=0.2, session=f"s{at}") for at in range(100)]
+        sessions = [make_work(32, within_s=0.2, session=f"s{at}") for at in range(60)]
         loaded = await offer(pool, sessions, 0.008)
-        await asyncio.sleep(1.5)
+        await asyncio.sleep(1.0)
         await offer(pool, [make_work(10) for _ in range(30)], 0.05)  # up again
-        return loaded, await offer(pool, [make_work(10, session=f"s{at}") for at in range(100)], 0.006)
+        return loaded, await offer(pool, [make_work(10, session=f"s{at}") for at in range(60)], 0.006)
 
     loaded, calm = asyncio.run(scenario())
     pairs = [(a, b) for a, b in zip(loaded, calm, strict=True) if isinstance(a, Outcome) and isinstance(b, Outcome)]
