@@ -29,8 +29,8 @@ host's lookup where an engine has none. Cells are medians in milliseconds with q
 line's median of the same run, in bold. The first line is timed a second time as the control: where that moved by more
 than 10 %, the run is **noise**, and so are ratios from it. Every engine reads the same INT8 graph (canonical QDQ);
 *int8-nncf* is the form that NNCF makes for OpenVINO, all layers and sums in INT8. Before it is timed, a side is held to
-the float64 reference. *At the INT8 peak* is the ratio of a program that did nothing but `vpdpbusd`, at the rate that the
-processor reached in the same run: no engine can be faster here.
+the float64 reference. *At the INT8 peak* is the ratio of a program that did nothing but `vpdpbusd`, at the rate that
+the processor reached in the same run: no engine can be faster here.
 """
 SECTIONS: Mapping[str, str] = {
     "whole": """\

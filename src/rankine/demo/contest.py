@@ -37,8 +37,9 @@ def contestants(artifact: Artifact, bench: EngineBench) -> dict[Role, Contestant
     """The three that are served and put under load.
 
     ``baseline`` is the trained module itself, in the engine that needs its checkpoint; ``bare_engine`` the fastest
-    engine that is not ours on the baseline or its plain INT8 form, the whole graph; ``best`` what the plan serves, in parts where there
-    are any, or the fastest compressed variant where no certificate passed (then it is marked as not certified).
+    engine that is not ours on the baseline or its plain INT8 form, the whole graph; ``best`` what the plan serves, in
+    parts where there are any, or the fastest compressed variant where no certificate passed (then it is marked as not
+    certified).
 
     Raises:
         EngineError: an engine that the comparison needs did not run.
