@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from serving.record import Case, FrontEnd, Goodput, Overload, ServingProof, read_result
+from serving.record import Case, FrontEnd, Goodput, Oracle, Overload, ServingProof, read_result
 
-Row = TypeVar("Row", Goodput, Overload, FrontEnd)
+Row = TypeVar("Row", Goodput, Overload, FrontEnd, Oracle)
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "serving-proof.json"
 PAGE = ROOT / "docs" / "reference" / "serving-proof.md"
@@ -43,7 +43,14 @@ def render(result: ServingProof) -> str:
     lines = [INTRODUCTION.format(slo_ms=slo_ms)]
     if not (result.goodput or result.overload or result.front_end):
         return f"{lines[0]}\nNo results are committed yet.\n"
-    lines += _goodput(result) + _overload(result) + _front_end(result) + _not_run(result) + _made_of(result)
+    lines += (
+        _goodput(result)
+        + _oracle(result)
+        + _overload(result)
+        + _front_end(result)
+        + _not_run(result)
+        + _made_of(result)
+    )
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -68,6 +75,40 @@ def _goodput(result: ServingProof) -> list[str]:
         ]
         lines += [f"### {traffic}", "", *_table(head, table, text_columns=2)]
     return lines
+
+
+def _oracle(result: ServingProof) -> list[str]:
+    if not result.oracle:
+        return []
+    lines = [
+        "## Beside an oracle",
+        "",
+        "What a simulated scheduler could sustain that knows the whole trace and leaves out the one in a hundred that",
+        "helps most, requests that wait being joined for nothing: where only the engine costs time, and where what",
+        "this server computes beside it for a request costs too.",
+        "",
+    ]
+    head = (
+        "server",
+        "model",
+        "traffic",
+        "engine alone",
+        "with this server",
+        "sustained of that",
+        "beside the engine, ms",
+    )
+    sustained = {one.case: one.sustainable_rps for one in result.goodput}
+    table = []
+    for one in _sorted(result.oracle):
+        own = sustained.get(one.case)
+        share = (
+            "" if own is None else f"**{own / one.server_rps:.0%}** ({own / one.engine_rps:.0%} of the engine alone)"
+        )
+        rates = (_number(one.engine_rps, 0), _number(one.server_rps, 0))
+        table.append(
+            (_title(result, one.case), one.case.model, _traffic(one.case), *rates, share, f"{one.request_ms:.2f}")
+        )
+    return [*lines, *_table(head, table, text_columns=3)]
 
 
 def _overload(result: ServingProof) -> list[str]:

@@ -3,7 +3,8 @@
 $ python benchmarks/serving_goodput.py --work FOLDER --compressed WORK/dcn_v2/compressed --peers-python PEERS/bin/python
 
 goodput: the highest rate with p99 and at least 99 % of the answers within 50 ms of when they were due, refusals and
-late answers being misses. overload: twice that. front_end: one client, 500 ids. Servers run on one core, the generator
+late answers being misses. overload: twice that. front_end: one client, 500 ids. oracle: what a scheduler with perfect
+knowledge could sustain, with the engine's times and with the server's. Servers run on one core, the generator
 on another: both must be quiet. Peers that the interpreter of ``--peers-python`` lacks are skipped and told. A row that
 is measured replaces the one of the same server, model and traffic in the result file; the others stay, so that a part
 can be done again (``--only``, ``--servers``, ``--models``, ``--traffic``). ``--quick`` shows that it works.
@@ -20,13 +21,14 @@ from pathlib import Path
 from typing import get_args
 
 from serving.contestants import CONTESTANTS
-from serving.drive import Drive, Reference
+from serving.drive import Drive
 from serving.models import open_served
+from serving.oracle import engine_service
 from serving.peers.peer import Peer, Place, Settings
 from serving.queries import Mix, draw_queries
 from serving.ranker import Ranker
 from serving.record import Case, Row, Section, ServingProof, merged, read_result, write_result
-from serving.sections import QUICK, Effort, find_goodput, measure_front_end, run_overload
+from serving.sections import QUICK, Effort, find_goodput, find_oracle, measure_front_end, run_overload
 from serving.served import ENGINE, Name, Served
 from serving.traffic import Kind
 
@@ -65,10 +67,10 @@ def main() -> None:
         result = _with_versions(result, CONTESTANTS[name], plan.python)
     for name in given.models:
         served = open_served(name, given.work, compressed=given.compressed, data_root=given.data_root)
-        reference = Ranker(served.artifact, served.catalog, served.variant, ENGINE).best
+        ranker = Ranker(served.artifact, served.catalog, served.variant, ENGINE)
         for server in given.servers:
             for section, traffic in _asked(given, server, result):
-                result = _measure(section, CONTESTANTS[server], served, reference, traffic, plan, result)
+                result = _measure(section, CONTESTANTS[server], served, ranker, traffic, plan, result)
                 write_result(given.out, result)
     write_result(given.out, result)
 
@@ -103,7 +105,7 @@ def _measure(
     section: Section,
     peer: Peer,
     served: Served,
-    reference: Reference,
+    ranker: Ranker,
     traffic: Kind,
     plan: Plan,
     result: ServingProof,
@@ -128,15 +130,17 @@ def _measure(
     try:
         with peer.start(served, Place(plan.python, plan.server_cores, folder), settings) as running:
             drive = Drive(running, queries, traffic, mix.deadline_ms, plan.generator_cores, plan.seed)
-            drive.check(reference)
-            row = _row(section, drive, case, plan, settings, result)
+            drive.check(ranker.best)
+            row = _row(section, drive, case, ranker, plan, settings, result)
     except RankineError as error:
         print(f"  failed: {error}", file=sys.stderr, flush=True)
         return result
     return merged(result, section, row)
 
 
-def _row(section: Section, drive: Drive, case: Case, plan: Plan, settings: Settings, result: ServingProof) -> Row:
+def _row(
+    section: Section, drive: Drive, case: Case, ranker: Ranker, plan: Plan, settings: Settings, result: ServingProof
+) -> Row:
     if section == "goodput":
         found = find_goodput(drive, case, plan.effort, settings, emit=_tell)
         print(f"  {found.reason}; confirmed {found.confirmed[0]} of {found.confirmed[1]}", flush=True)
@@ -145,6 +149,11 @@ def _row(section: Section, drive: Drive, case: Case, plan: Plan, settings: Setti
         added = measure_front_end(drive, case, plan.effort, settings)
         print(f"  client p50 {added.client_p50_ms:.2f} ms, {added.added_ms:.2f} ms more than the engine", flush=True)
         return added
+    if section == "oracle":
+        engine = engine_service(ranker, drive.queries, plan.server_cores)
+        oracle = find_oracle(drive, case, engine, plan.effort, settings)
+        print(f"  engine alone {oracle.engine_rps:.0f} rps, with this server {oracle.server_rps:.0f} rps", flush=True)
+        return oracle
     peak = next((one for one in result.goodput if one.case == case), None)
     if peak is None:
         raise UsageError("measure its goodput first", where=f"{case.server}, {case.model}, {case.traffic}")

@@ -74,9 +74,9 @@ class Drive:
         """Clients that each wait for their answer."""
         return self._run(lambda client, sent: closed_loop(client, sent, config))
 
-    def one_client(self, requests: int) -> LoadResult:
+    def one_client(self, requests: int, *, warmup_s: float = WARMUP_S) -> LoadResult:
         """One client, one request after the other."""
-        config = self._config(max_requests=requests, duration_s=60.0)
+        config = self._config(max_requests=requests, duration_s=60.0, warmup_s=warmup_s)
         return self._record(config, self.closed(config))
 
     def check(self, reference: Reference) -> None:

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, Field
 from rankine.config import Frozen
 from serving.traffic import Kind
 
-Section = Literal["goodput", "overload", "front_end"]
+Section = Literal["goodput", "overload", "front_end", "oracle"]
 
 
 class Case(Frozen):
@@ -110,6 +110,27 @@ class FrontEnd(Frozen):
     environment: Mapping[str, Any]
 
 
+class Oracle(Frozen):
+    """What a scheduler with perfect knowledge could sustain, see `serving/oracle.py`.
+
+    Attributes:
+        call_ms, row_us: of the engine, alone on the server's core.
+        request_ms: what the server's processes computed for a request beside that, one client asking.
+        engine_rps: the rate of an oracle to which nothing but the engine costs anything.
+        server_rps: of one that pays for what this server does beside.
+    """
+
+    case: Case
+    call_ms: float
+    row_us: float
+    request_ms: float
+    engine_rps: float
+    server_rps: float
+    settings: Mapping[str, int]
+    created: AwareDatetime
+    environment: Mapping[str, Any]
+
+
 class ServingProof(Frozen):
     """All that was measured.
 
@@ -126,10 +147,11 @@ class ServingProof(Frozen):
     goodput: tuple[Goodput, ...] = ()
     overload: tuple[Overload, ...] = ()
     front_end: tuple[FrontEnd, ...] = ()
+    oracle: tuple[Oracle, ...] = ()
     missing: Mapping[str, str] = Field(default_factory=dict)
 
 
-Row = Goodput | Overload | FrontEnd
+Row = Goodput | Overload | FrontEnd | Oracle
 
 
 def read_result(path: Path) -> ServingProof:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
+import psutil
 
 from rankine.environment import environment
-from rankine.errors import SloNotMet
+from rankine.errors import SloNotMet, UsageError
 from rankine.events import Emit, ignore
 from rankine.observation.load import LoadConfig, LoadResult, SweepConfig, SweepResult, sweep
 from rankine.observation.load.answer import Answer
@@ -18,7 +19,8 @@ from rankine.observation.load.record import summarize
 from rankine.observation.load.sweep import Trial
 from rankine.stats import percentile
 from serving.drive import Drive
-from serving.record import Attempt, Case, FrontEnd, Goodput, Overload
+from serving.oracle import Service, oracle_rps
+from serving.record import Attempt, Case, FrontEnd, Goodput, Oracle, Overload
 
 REFUSALS = ("429", "503", "504")
 CONFIRMATIONS = 2
@@ -175,3 +177,49 @@ def measure_front_end(drive: Drive, case: Case, effort: Effort, settings: Mappin
         created=datetime.now(UTC),
         environment=environment(),
     )
+
+
+def find_oracle(drive: Drive, case: Case, engine: Service, effort: Effort, settings: Mapping[str, int]) -> Oracle:
+    """What could be sustained with the engine's times, and with those of this server.
+
+    Raises:
+        UsageError: deadlines differ, for which the oracle has no best order.
+        SloNotMet: the server answered nothing.
+    """
+    if case.short_share:
+        raise UsageError("the oracle knows equal deadlines alone", where="short_share", got=case.short_share)
+    drive.drain()
+    before_s = _children_cpu_s()
+    result = drive.one_client(effort.requests, warmup_s=0.0)
+    cpu_s = (_children_cpu_s() - before_s) / max(1, result.requests)
+    if not result.correct:
+        raise SloNotMet("no correct answer", where=case.server, got=str(result.outcomes))
+    request_s = max(0.0, cpu_s - engine.call_s - engine.row_s * result.rows_mean)
+    found = [
+        oracle_rps(
+            drive.traffic,
+            drive.queries,
+            service,
+            drive.slo_ms / 1e3,
+            duration_s=effort.max_trial_s,
+            seed=drive.seed,
+        )
+        for service in (engine, replace(engine, request_s=request_s))
+    ]
+    return Oracle(
+        case=case,
+        call_ms=1e3 * engine.call_s,
+        row_us=1e6 * engine.row_s,
+        request_ms=1e3 * request_s,
+        engine_rps=found[0],
+        server_rps=found[1],
+        settings=settings,
+        created=datetime.now(UTC),
+        environment=environment(),
+    )
+
+
+def _children_cpu_s() -> float:
+    """Processor time of the processes that this one has started, and theirs."""
+    times = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
+    return sum(one.user + one.system for one in times)
