@@ -259,3 +259,25 @@ def test_codel_drops_ever_more_often_when_the_queue_stands() -> None:
     assert gaps[0] == pytest.approx(1.0, abs=0.02)
     assert gaps[8] == pytest.approx(1 / 3, abs=0.02)
     assert not codel.drops(0.3, 20.0, last=True)
+
+
+def test_noise_does_not_refuse_for_ever_when_it_has_gone() -> None:
+    """Batches that took twenty times as long for a while: once they do not, requests are let in again soon."""
+    cost = CostModel([(1, 0.0005), (512, 0.003)])
+    limits = Limits()
+    gates: Gates[Ask] = Gates(Backlog(cost, limits), cost, limits)
+    for _ in range(300):
+        cost.observe(300, 1, 0, 0.05)
+        gates.answered(late=True)
+    now_s, admitted = 100.0, []
+    while now_s < 110.0:  # 100 requests a second, one worker, each takes what it took before the noise
+        now_s += 0.01
+        found = admit(gates, Ask(300, now_s + 0.05, arrived_s=now_s), now_s, [Lane(now_s)], in_flight=0)
+        admitted.append(found.admitted)
+        if found.admitted:
+            decision = gates.backlog.take(now_s)
+            if decision.slices:
+                cost.observe(300, 1, 0, 0.002)
+            gates.answered(late=not decision.slices)
+    assert not all(admitted[:50])
+    assert all(admitted[-200:])

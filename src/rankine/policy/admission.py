@@ -25,6 +25,7 @@ __all__ = ["Admission", "Gates", "admit"]
 W = TypeVar("W", bound=Waiting)
 
 _LEAST_RETRY_S, _MOST_RETRY_S = 0.005, 60.0
+_MARGIN_SHARE = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,10 @@ def _fitted(
     if shares is not None and not shares.may(tenant, work_s, now_s, waiting_s=gates.backlog.work_s):
         text = "others wait and the tenant has used its share"
         return _no(429, shares.wait_s(tenant, work_s, now_s), Reason.FAIR_SHARE, text)
-    margin_s = gates.margin_s + below_top * gates.limits.headroom_s
+    # Never more than a share of the time that there is: a margin that noise has driven up would refuse everything, and
+    # what is never let in can never show that it is in time again.
+    margin_s = min(gates.margin_s, _MARGIN_SHARE * (work.deadline_s - now_s))
+    margin_s += below_top * gates.limits.headroom_s
     fit = gates.backlog.offer(work, lanes, margin_s=margin_s, rung=rung, commit=commit)
     reason = Reason.ADMITTED
     if not fit.fits:
