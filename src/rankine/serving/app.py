@@ -47,6 +47,8 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 T = TypeVar("T")
 _INLINE_BYTES = 32 << 10
 _SMALL_REPLY_ROWS = 2_000
+_BEHIND_S = 0.002
+"""A server that is less behind is not."""
 CLIENT_GONE = 499
 """Status under which requests are counted whose client left; nothing is sent (as nginx has it)."""
 
@@ -120,10 +122,10 @@ class App:
         deadline_s = deadline_of(request, self.config.default_deadline_ms)
         announced = candidates_header(request, self.config.max_candidates)
         lag_s, now_s = self.lag.seconds, perf_counter()
-        waited_s = now_s - request.arrived_s
-        if now_s + lag_s > min(deadline_s, request.arrived_s + self.config.max_wait_ms / 1000):
+        behind_s = now_s - request.arrived_s + lag_s
+        late = now_s + lag_s > min(deadline_s, request.arrived_s + self.config.max_wait_ms / 1000)
+        if late and behind_s > _BEHIND_S:  # else it is the deadline that is too short
             self.metrics.decided(Reason.FRONT_END)
-            behind_s = waited_s + lag_s
             text = f"the server is {1000 * behind_s:.0f} ms behind with its requests"
             raise QueueRefused(text, behind_s, Reason.FRONT_END)
         if announced is not None:
