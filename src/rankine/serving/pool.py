@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from rankine.errors import BadRequest, CapacityExceeded, DeadlineExceeded, EngineError, RankineError
+from rankine.errors import CapacityExceeded, DeadlineExceeded, RankineError
 from rankine.models.columns import Columns
 from rankine.policy.admission import Admission, Gates, admit
 from rankine.policy.backlog import Backlog, Decision, Slice
@@ -29,6 +29,7 @@ from rankine.serving.bodies import ClientGone
 from rankine.serving.elastic import Elastic
 from rankine.serving.logs import LOGGER
 from rankine.serving.pieces import Assembly, part_of
+from rankine.serving.results import Result, as_error, deliver, scatter, too_late
 from rankine.serving.rungs import ServedRung, complete_all_of
 from rankine.serving.work import Outcome, Work, join
 
@@ -67,7 +68,6 @@ class BatchRun:
     debt: float = 0.0
 
 
-Result = tuple[Work, "Outcome | RankineError | ClientGone"]
 Observer = Callable[[BatchRun], None]
 DecisionObserver = Callable[[Reason], None]
 
@@ -285,7 +285,7 @@ class Pool:
                     timed.setdefault(work.rows, []).append(perf_counter() - begin)
                 worker.timed.append({rows: spent_s[1 : 1 + _TIMED] or spent_s for rows, spent_s in timed.items()})
         except Exception as error:  # noqa: BLE001  told to whoever starts the pool
-            failures.append(_as_error(error))
+            failures.append(as_error(error))
         finally:
             done.release()
 
@@ -302,7 +302,7 @@ class Pool:
                 results += self._run(taken) if taken.decision.slices else []
             except Exception as error:  # noqa: BLE001  of an observer: a worker must outlive it, and its batch be answered
                 LOGGER.exception("a batch failed outside of its engine")
-                results += [(piece.work, _as_error(error)) for piece in taken.decision.slices]
+                results += [(piece.work, as_error(error)) for piece in taken.decision.slices]
             finally:
                 with self._changed:
                     worker.running = False
@@ -313,7 +313,7 @@ class Pool:
         now_s = perf_counter()
         choice = self._chosen(now_s)
         decision = self._gates.backlog.take(now_s)
-        results: list[Result] = [(work, _too_late(work)) for work in (*decision.expired, *decision.hopeless)]
+        results: list[Result] = [(work, too_late(work)) for work in (*decision.expired, *decision.hopeless)]
         for reason, works in ((Reason.EXPIRED, decision.expired), (Reason.HOPELESS, decision.hopeless)):
             for _ in works:
                 self._decided(reason)
@@ -367,7 +367,7 @@ class Pool:
             run_s = perf_counter() - begin  # joining counts: it runs the catalog's part on items given inline
         except Exception as error:  # noqa: BLE001  a worker thread must outlive whatever an engine raises
             if len(pieces) == 1:
-                return [(pieces[0].work, _as_error(error))]
+                return [(pieces[0].work, as_error(error))]
             # One bad request must not spoil the others that happened to be in its batch.
             return [result for piece in pieces for result in self._run(_alone(taken, piece))]
         queue_s = tuple(begin - work.queued_s for work in works)
@@ -377,7 +377,7 @@ class Pool:
             debt = self._elastic.debt.recent(now_s)
         reason = taken.decision.reason
         self._observe(BatchRun(batch.rows, len(works), run_s, queue_s, taken.predicted_s, reason, taken.rung, debt))
-        found = _scatter(works, out, begin, run_s, taken.text, rung)
+        found = scatter(works, out, begin, run_s, taken.text, rung)
         with self._changed:
             return list(self._assembled(pieces, found))
 
@@ -406,7 +406,7 @@ class Pool:
                 if not isinstance(result, Outcome):
                     self._gates.backlog.remove(work, perf_counter())
         try:
-            _deliver(answered)
+            deliver(answered)
         except RuntimeError:  # the event loop is closed: nobody waits any more
             LOGGER.exception("a batch could not be delivered")
         finally:
@@ -437,52 +437,3 @@ def _ignored(reason: Reason) -> None:
 
 def _nothing(worker: _Worker) -> None:
     """Where there is nothing to warm up with."""
-
-
-def _scatter(
-    works: Sequence[Work], logits: np.ndarray, begin_s: float, run_s: float, reason: str, rung: ServedRung
-) -> list[Result]:
-    results: list[Result] = []
-    start = 0
-    for work in works:
-        mine = logits[start : start + work.rows]
-        start += work.rows
-        if np.isfinite(mine).all():
-            queue_s = begin_s - work.queued_s
-            ran = Outcome(mine, queue_s, run_s, len(logits), len(works), reason, rung.variant, rung.engine)
-            results.append((work, ran))
-        else:
-            hint = "A number of the request is too far from what the model was trained on."
-            results.append((work, BadRequest("the model has no finite score for this request", hint=hint)))
-    return results
-
-
-def _too_late(work: Work) -> DeadlineExceeded:
-    waited_ms = 1000 * (perf_counter() - work.arrived_s)
-    return DeadlineExceeded("the deadline passed while the request waited", got=f"{waited_ms:.1f} ms since its arrival")
-
-
-def _as_error(error: Exception) -> RankineError:
-    return (
-        error if isinstance(error, RankineError) else EngineError(f"the engine failed: {type(error).__name__}: {error}")
-    )
-
-
-def _deliver(results: Sequence[Result]) -> None:
-    """Set all futures with one wake-up of each event loop (there is one, but a test may use several)."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[Result]] = {}
-    for work, outcome in results:
-        if work.future is not None:
-            by_loop.setdefault(work.future.get_loop(), []).append((work, outcome))
-    for loop, mine in by_loop.items():
-        loop.call_soon_threadsafe(_settle, mine)
-
-
-def _settle(results: Sequence[Result]) -> None:
-    for work, outcome in results:
-        if work.future is None or work.future.done():
-            continue
-        if isinstance(outcome, Outcome):
-            work.future.set_result(outcome)
-        else:
-            work.future.set_exception(outcome)

@@ -1,0 +1,70 @@
+"""What came of requests, on its way back: cut out of a batch's logits, and set on the event loop that waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from time import perf_counter
+
+import numpy as np
+
+from rankine.errors import BadRequest, DeadlineExceeded, EngineError, RankineError
+from rankine.serving.bodies import ClientGone
+from rankine.serving.rungs import ServedRung
+from rankine.serving.work import Outcome, Work
+
+__all__ = ["Result", "as_error", "deliver", "scatter", "too_late"]
+
+Result = tuple[Work, Outcome | RankineError | ClientGone]
+
+
+def scatter(
+    works: Sequence[Work], logits: np.ndarray, begin_s: float, run_s: float, reason: str, rung: ServedRung
+) -> list[Result]:
+    """The rows of each piece of work; an error where they have no finite score."""
+    results: list[Result] = []
+    start = 0
+    for work in works:
+        mine = logits[start : start + work.rows]
+        start += work.rows
+        if np.isfinite(mine).all():
+            queue_s = begin_s - work.queued_s
+            ran = Outcome(mine, queue_s, run_s, len(logits), len(works), reason, rung.variant, rung.engine)
+            results.append((work, ran))
+        else:
+            hint = "A number of the request is too far from what the model was trained on."
+            results.append((work, BadRequest("the model has no finite score for this request", hint=hint)))
+    return results
+
+
+def too_late(work: Work) -> DeadlineExceeded:
+    """For work that left the queue because its deadline had passed, or would."""
+    waited_ms = 1000 * (perf_counter() - work.arrived_s)
+    return DeadlineExceeded("the deadline passed while the request waited", got=f"{waited_ms:.1f} ms since its arrival")
+
+
+def as_error(error: Exception) -> RankineError:
+    """Whatever an engine raised, as an error that a client can be told."""
+    return (
+        error if isinstance(error, RankineError) else EngineError(f"the engine failed: {type(error).__name__}: {error}")
+    )
+
+
+def deliver(results: Sequence[Result]) -> None:
+    """Set all futures with one wake-up of each event loop (there is one, but a test may use several)."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[Result]] = {}
+    for work, outcome in results:
+        if work.future is not None:
+            by_loop.setdefault(work.future.get_loop(), []).append((work, outcome))
+    for loop, mine in by_loop.items():
+        loop.call_soon_threadsafe(_settle, mine)
+
+
+def _settle(results: Sequence[Result]) -> None:
+    for work, outcome in results:
+        if work.future is None or work.future.done():
+            continue
+        if isinstance(outcome, Outcome):
+            work.future.set_result(outcome)
+        else:
+            work.future.set_exception(outcome)
