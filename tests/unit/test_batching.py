@@ -210,8 +210,8 @@ def test_pool_refuses_what_would_be_late_when_the_queue_is_long(
 
     runner, reasons = Slow(), []
     limits = Limits(max_batch_rows=64, max_queue_rows=1000)
-    observe = lambda run: None  # noqa: E731
-    pool = Pool(alone(runner), tasks=1, workers=1, limits=limits, observe=observe, decided=reasons.append)
+    runs: list[BatchRun] = []
+    pool = Pool(alone(runner), tasks=1, workers=1, limits=limits, observe=runs.append, decided=reasons.append)
     pool.start([make_work(1, rows) for rows in (1, 64)])
 
     async def scenario() -> list[Outcome | BaseException]:

@@ -5,13 +5,13 @@ They share one catalog. What each stores of an item has its own columns there, u
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rankine.compilation.engine import Runner
-from rankine.models.columns import Batch, Columns
+from rankine.models.columns import Batch, Column, Columns
 
 __all__ = ["ServedRung", "VariantRunner", "complete_all_of", "own_name"]
 
@@ -62,8 +62,7 @@ def own_name(variant: str, column: str) -> str:
 
 def complete_all_of(rungs: Sequence[ServedRung], items: Columns) -> Columns:
     """Columns of items, and beside them what every rung computes of an item ahead of time."""
-    added: dict[str, object] = {}
+    added: dict[str, Column] = {}
     for rung in rungs:
         added |= {name: column for name, column in rung.runner.complete(items).items() if name not in items}
-    found: Mapping[str, object] = {**items, **added} if added else items
-    return found  # type: ignore[return-value]
+    return {**items, **added} if added else items
