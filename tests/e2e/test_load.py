@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from rankine.cli import main
 from rankine.errors import DataError, UsageError
 from rankine.observation.load import LoadConfig, SweepConfig, run_load, sweep
 
@@ -220,13 +222,51 @@ def test_load_names_line_when_requests_file_is_wrong(url: str, tmp_path: Path) -
         run_load(quick(url, requests_file=path))
 
 
-def test_disconnects_are_outcomes_when_server_goes_away(tmp_path: Path) -> None:
+@pytest.fixture
+def one_request(tmp_path: Path) -> Path:
     path = tmp_path / "requests.jsonl"
     path.write_text('{"request": {}, "candidates": {"ids": [1]}}\n')
-    result = run_load(quick("http://127.0.0.1:9", requests_file=path, max_requests=3, warmup_s=0))
-    assert result.outcomes == {"disconnected": 3}
+    return path
+
+
+def test_refused_connections_are_outcomes_when_nobody_listens(one_request: Path) -> None:
+    result = run_load(quick("http://127.0.0.1:9", requests_file=one_request, max_requests=3, warmup_s=0))
+    assert result.outcomes == {"unreachable": 3}
     assert result.latency is None
     assert result.miss_share == 1
+    assert "3 × connection refused" in dict(result.table())["requests"]
+
+
+def test_cut_requests_are_told_from_refused_connections_when_a_server_closes_on_them(one_request: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as threads:
+        port = listener.getsockname()[1]
+
+        def hang_up() -> None:
+            for _ in range(3):
+                connection, _ = listener.accept()
+                connection.recv(65_536)
+                connection.close()
+
+        hanging_up = threads.submit(hang_up)
+        result = run_load(quick(f"http://127.0.0.1:{port}", requests_file=one_request, max_requests=3, warmup_s=0))
+        hanging_up.result(timeout=5)
+    assert result.outcomes == {"disconnected": 3}
+    assert "3 × cut while waiting" in dict(result.table())["requests"]
+
+
+def test_bench_load_exits_with_4_when_more_than_the_given_share_misses(
+    one_request: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["bench", "load", "http://127.0.0.1:9", "--requests", str(one_request), "--duration", "0.2"]
+    command += ["--warmup", "0", "--deadline-ms", "50"]
+    with pytest.raises(SystemExit) as told:
+        main(command)
+    assert told.value.code == 0
+    assert "100.00% of the requests missed; the exit status is 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as failed:
+        main([*command, "--fail-on-miss", "99"])
+    assert failed.value.code == 4
+    assert "at most 99 %" in capsys.readouterr().err
 
 
 if __name__ == "__main__":

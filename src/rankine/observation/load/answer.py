@@ -45,7 +45,8 @@ class Answer:
         due_s: when it should have been sent; in a closed loop, when it was.
         sent_s: when it was handed to the connection.
         done_s: when its last byte was read, or its failure was known.
-        outcome: the HTTP status, ``timeout`` or ``disconnected``.
+        outcome: the HTTP status; ``timeout``; ``unreachable`` where no connection could be made, so that the server
+            never saw the request; ``disconnected`` where the connection was cut before its answer.
         correct: 200 with as many ids and scores as were asked for.
         rows: candidates sent.
         timings: the server's, where it was asked for them.

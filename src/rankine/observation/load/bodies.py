@@ -26,7 +26,7 @@ def bodies_from_examples(examples: Sequence[Mapping[str, Any]], config: LoadConf
     """
     candidates = parse_candidates(config.candidates)
     if not examples:
-        raise UsageError("the server gave no examples", where=config.url, hint="Pass requests_file instead.")
+        raise UsageError("the server gave no examples", where=config.url, hint="Pass `requests_file` instead.")
     available = min(len(example["candidates"]["ids"]) for example in examples)
     if available < candidates.largest:
         raise UsageError(

@@ -148,7 +148,7 @@ async def closed_loop(transport: Sender[Sent], bodies: Sequence[Sent], config: L
             sent += 1
             answer = await transport.rank(body, now_s, start)
             answers.append(answer)
-            if answer.outcome == "disconnected":
+            if answer.outcome in ("unreachable", "disconnected"):
                 await asyncio.sleep(0.01)  # a server that is gone refuses at once: do not spin on it
 
     await asyncio.gather(*(client() for _ in range(config.clients)))

@@ -259,8 +259,11 @@ def _generator_health(
     )
 
 
+_IN_WORDS = {"unreachable": "connection refused", "disconnected": "cut while waiting"}
+
+
 def _outcomes(result: LoadResult) -> str:
-    told = [f"{count:,} × {outcome}" for outcome, count in result.outcomes.items()]
+    told = [f"{count:,} × {_IN_WORDS.get(outcome, outcome)}" for outcome, count in result.outcomes.items()]
     told += [f"{result.wrong:,} of them wrong"] if result.wrong else []
     told += [f"{result.unfinished:,} given up"] if result.unfinished else []
     return ", ".join(told) or "none answered"

@@ -53,6 +53,8 @@ class Transport:
                 done_s = perf_counter() - start
         except TimeoutError:
             return Answer(due_s, sent_s, perf_counter() - start, "timeout", False, body.rows)
+        except aiohttp.ClientConnectorError:
+            return Answer(due_s, sent_s, perf_counter() - start, "unreachable", False, body.rows)
         except (aiohttp.ClientError, OSError):
             return Answer(due_s, sent_s, perf_counter() - start, "disconnected", False, body.rows)
         if response.status != 200:
@@ -87,7 +89,7 @@ class Transport:
             ) from None
         if response.status != 200:
             text = raw.decode("utf-8", errors="replace")
-            raise UsageError(f"the server said {response.status}", where=url, got=text, hint="Or pass requests_file.")
+            raise UsageError(f"the server said {response.status}", where=url, got=text, hint="Or pass `requests_file`.")
         return msgspec.json.decode(raw, type=dict[str, Any])
 
 
