@@ -115,6 +115,12 @@ def test_sustainable_rate_says_so_when_no_rate_holds() -> None:
         sustainable_rate(_traffic(100.0), ONE, Slo(p99_ms=1.0))
 
 
+def test_sustainable_rate_says_so_when_every_rate_that_can_be_played_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rankine.planning.simulate.MOST_REQUESTS", 1000)
+    with pytest.raises(UsageError, match="holds at 40 requests/s, and more cannot be played"):
+        sustainable_rate(_traffic(20.0), ONE, Slo())
+
+
 def test_oracle_is_ahead_when_both_see_the_same_overload() -> None:
     traffic = _traffic(1.2 * CAPACITY_RPS)
     server, oracle = simulate(traffic, ONE), simulate(traffic, ONE, oracle=True)

@@ -38,7 +38,13 @@ def test_simulate_exits_with_4_when_the_rate_is_too_high(capsys: pytest.CaptureF
         (("--profile", "512"), "--profile"),
         (("--profile", "0:1"), "profile[0]"),
         (("--profile", PROFILE, "--candidates", "some"), "--candidates"),
-        (("--profile", PROFILE, "--rate", "0"), "rate_rps"),
+        (("--profile", PROFILE, "--rate", "0"), "--rate: "),
+        (("--profile", PROFILE, "--duration", "0"), "--duration: "),
+        (("--profile", PROFILE, "--slo-ms", "0"), "--slo-ms: "),
+        (("--profile", PROFILE, "--noise", "-1"), "--noise: "),
+        (("--profile", PROFILE, "--noise", "nan"), "--noise: "),
+        (("--profile", PROFILE, "--rate", "1e9", "--duration", "2"), "lower --rate or --duration"),
+        (("--profile", "5:1,1:2"), "1:2 and 5:1"),
     ],
 )
 def test_simulate_says_what_is_wrong_when_an_option_is(

@@ -19,7 +19,8 @@ __all__ = ["naming_options"]
 def naming_options(kind: type[Frozen], flags: Mapping[str, str] | None = None) -> Iterator[None]:
     """Inside, usage errors that are about a field of ``kind`` name the option that sets it.
 
-    A field is named by an error's ``where``, or in backquotes in its message, its hint and what it allows.
+    A field is named by an error's ``where`` (``floor``, ``serve: floor``, ``profile[1]``), or in backquotes in its
+    message, its hint and what it allows.
 
     Args:
         flags: options by field, for those that are not the field's name with dashes.
@@ -33,10 +34,10 @@ def naming_options(kind: type[Frozen], flags: Mapping[str, str] | None = None) -
     try:
         yield
     except UsageError as error:
-        where = None if error.where is None else error.where.rpartition(": ")[2]
+        name, bracket, place = (error.where or "").rpartition(": ")[2].partition("[")
         raise type(error)(
             told(error.message) or "",
-            where=options.get(where or "", error.where),
+            where=f"{options[name]}{bracket}{place}" if name in options else error.where,
             got=error.got,
             allowed=told(error.allowed),
             hint=told(error.hint),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import click
 
+from rankine.cli.option_errors import naming_options
 from rankine.cli.options import json_option
 
 if TYPE_CHECKING:
@@ -17,6 +19,15 @@ Examples:
   rankine simulate --profile 1:0.6,64:1.9,512:10.8,2048:41.5
   rankine simulate --profile 1:0.6,512:10.8 --rate 300 --arrivals bursts --short-share 0.3
 """
+
+
+_FLAGS = {
+    "rate_rps": "--rate",
+    "duration_s": "--duration",
+    "p99_ms": "--slo-ms",
+    "profile": "--profile",
+    "noise": "--noise",
+}
 
 
 @click.command("simulate", epilog=EPILOG)
@@ -75,14 +86,15 @@ def command(
         "short_share": short_share,
         "seed": seed,
     }
-    traffic = parse(Traffic, values, source="simulate")
     points = _points(profile)
-    setup = Setup(tuple(SimulatedDevice(f"worker {at}", points, noise=noise) for at in range(workers)), seed=seed)
-    slo = parse(Slo, {"p99_ms": slo_ms}, source="simulate")
-    if rate is None:
-        found = sustainable_rate(traffic, setup, slo, oracle=oracle)[1]
-    else:
-        found = simulate(traffic, setup, oracle=oracle)
+    with naming_options(Traffic, _FLAGS):
+        traffic = parse(Traffic, values, source="simulate")
+        slo = parse(Slo, {"p99_ms": slo_ms}, source="simulate")
+        setup = Setup(tuple(SimulatedDevice(f"worker {at}", points, noise=noise) for at in range(workers)), seed=seed)
+        if rate is None:
+            found = sustainable_rate(traffic, setup, slo, oracle=oracle)[1]
+        else:
+            found = simulate(traffic, setup, oracle=oracle)
     if as_json:
         print_json(found)
     else:
@@ -102,14 +114,24 @@ def _candidates(text: str) -> str | int:
 
 
 def _points(profile: str) -> tuple[tuple[int, float], ...]:
-    """``ROWS:MS,...`` as pairs (rows, seconds)."""
+    """``ROWS:MS,...`` as pairs (rows, seconds).
+
+    Raises:
+        UsageError: it is none, or more rows take less time. (What was measured may fall by chance and is smoothed; what
+            a person types is a mistake.)
+    """
     from rankine.errors import UsageError
 
     try:
         pairs = [point.split(":") for point in profile.split(",")]
-        return tuple((int(rows), float(milliseconds) / 1000) for rows, milliseconds in pairs)
+        points = tuple((int(rows), float(milliseconds) / 1000) for rows, milliseconds in pairs)
     except ValueError:
         raise UsageError("not a profile", where="--profile", got=profile, allowed="ROWS:MS,ROWS:MS...") from None
+    for (rows, seconds), (more_rows, less_s) in pairwise(sorted(points)):
+        if less_s < seconds:
+            got = f"{rows}:{1000 * seconds:g} and {more_rows}:{1000 * less_s:g}"
+            raise UsageError("more rows cannot take less time", where="--profile", got=got)
+    return points
 
 
 def _lines(found: Simulated, *, searched: bool) -> list[tuple[str, str]]:

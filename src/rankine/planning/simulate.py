@@ -15,7 +15,7 @@ from rankine.config import Frozen
 from rankine.errors import SloNotMet, UsageError
 from rankine.planning.simulate_server import OracleServer, SimulatedServer
 from rankine.planning.simulate_setup import Outcomes, Setup
-from rankine.planning.simulate_traffic import Traffic, draw_trace
+from rankine.planning.simulate_traffic import MOST_REQUESTS, Traffic, draw_trace
 from rankine.stats import percentile
 
 __all__ = ["Simulated", "Slo", "simulate", "summarize", "sustainable_rate"]
@@ -118,6 +118,7 @@ def sustainable_rate(
 
     Raises:
         SloNotMet: the objective does not hold at any rate: one request alone takes too long.
+        UsageError: it holds at all rates that can be played for so long.
     """
 
     def run(rate_rps: float) -> Simulated:
@@ -126,6 +127,14 @@ def sustainable_rate(
     low, high, best = 0.0, traffic.rate_rps, None
     while (found := run(high)).meets(slo):
         low, high, best = high, 2 * high, found
+        if high * traffic.duration_s > MOST_REQUESTS:
+            raise UsageError(
+                f"the objective holds at {low:g} requests/s, and more cannot be played for so long",
+                where="duration_s",
+                got=f"{traffic.duration_s:g} s",
+                allowed=f"at most {MOST_REQUESTS:,} requests in all",
+                hint="Make it shorter.",
+            )
     while high - low > precision * high:
         middle = (low + high) / 2
         if middle * traffic.duration_s < 100:  # too few requests to speak of one in a hundred

@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from rankine.errors import UsageError
 from rankine.planning.simulate_traffic import Trace
 from rankine.policy.batching import Limits
 from rankine.policy.ladder import LadderLimits, Rung
 
 __all__ = ["Outcomes", "Setup", "SimulatedDevice"]
+
+_MOST_NOISE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +25,20 @@ class SimulatedDevice:
     Attributes:
         profile: pairs (rows, seconds) of one request, on the best rung.
         per_request_s: what a further request in a batch costs.
-        noise: standard deviation of the logarithm of a batch's time.
+        noise: standard deviation of the logarithm of a batch's time, at most 2: e times as long or more is then usual.
+
+    Raises:
+        UsageError: the noise is out of bounds.
     """
 
     name: str
     profile: tuple[tuple[int, float], ...]
     per_request_s: float = 20e-6
     noise: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.noise <= _MOST_NOISE:
+            raise UsageError("no spread of times", where="noise", got=self.noise, allowed=f"0 to {_MOST_NOISE:g}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from rankine.config import Frozen
 
-__all__ = ["MLPERF_CANDIDATES", "Trace", "Traffic", "draw_trace"]
+__all__ = ["MLPERF_CANDIDATES", "MOST_REQUESTS", "Trace", "Traffic", "draw_trace"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -20,6 +20,8 @@ _Rate = Callable[[Floats], Floats]
 
 MLPERF_CANDIDATES = (100, 100, *(200,) * 12, 300, 300, 400, 500, 600, 700)
 """Candidates of a request in MLPerf's DLRM-v2 reference (``dist_quantile.txt``): twenty equally likely draws."""
+MOST_REQUESTS = 1_000_000
+"""In one trace: they are all held in memory, and the scheduler decides on some 20,000 a second."""
 _BURST, _BURST_SHARE = 5.0, 0.1
 _DAY_SWING, _FLASH, _FLASH_FROM, _FLASH_TO = 0.6, 3.0, 0.70, 0.75
 
@@ -43,10 +45,17 @@ class Traffic(Frozen):
     arrivals: Literal["exponential", "bursts", "day"] = "exponential"
     burst_s: float = Field(1.0, gt=0)
     candidates: Literal["mlperf", "lognormal"] | int = "mlperf"
-    deadline_ms: float = Field(50.0, gt=0)
-    short_deadline_ms: float = Field(30.0, gt=0)
+    deadline_ms: float = Field(50.0, gt=0, allow_inf_nan=False)
+    short_deadline_ms: float = Field(30.0, gt=0, allow_inf_nan=False)
     short_share: float = Field(0.0, ge=0, le=1)
     tenants: Mapping[str, float] = {}
+
+    @model_validator(mode="after")
+    def _can_be_played(self) -> Self:
+        if self.rate_rps * self.duration_s > MOST_REQUESTS:
+            expected = f"{self.rate_rps:g} requests/s for {self.duration_s:g} s"
+            raise ValueError(f"{expected} are over {MOST_REQUESTS:,} requests: lower `rate_rps` or `duration_s`")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
