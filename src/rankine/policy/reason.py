@@ -42,6 +42,9 @@ class Reason(StrEnum):
     FORCED_DOWN = "forced_down"
     DWELL = "dwell"
     SESSION = "session"
+    # balance between the processes of a host
+    HANDED_OVER = "handed_over"
+    TAKEN_BACK = "taken_back"
     # placement
     ONLY = "only"
     LEAST_FINISH = "least_finish"

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from rankine.policy.autoscale import Offered, Signals
 from rankine.policy.backlog import Backlog
 from rankine.policy.cost import CostModel
 from rankine.policy.debt import QualityDebt
@@ -22,6 +23,7 @@ __all__ = ["Elastic"]
 
 _GUESS = {1: 1e-4, 512: 1e-3}
 """Seconds of rows where nothing was measured: too little rather than too much, so that nobody is refused by a guess."""
+_MIDDLING_ROWS = 512
 _DEMAND_S = 0.5
 """Over which the offered work is averaged."""
 
@@ -49,6 +51,7 @@ class Elastic:
         self._losses = [rung.loss for rung in rungs]
         self.debt = QualityDebt()
         self._demand_s = 0.0
+        self._offered = Offered(workers)
         self._seen_s = math.nan
 
     @property
@@ -64,7 +67,18 @@ class Elastic:
     def offered(self, rows: int, requests: int, now_s: float) -> None:
         """A request came, whether it is let in or not."""
         self._fade(now_s)
-        self._demand_s += self.costs[0].mean_s(rows, requests) / _DEMAND_S
+        work_s = self.costs[0].mean_s(rows, requests)
+        self._demand_s += work_s / _DEMAND_S
+        self._offered.add(work_s, now_s)
+
+    def middling_s(self) -> float:
+        """How long a request of middling size takes on the rung in use."""
+        return self.costs[self.at].mean_s(_MIDDLING_ROWS, 1)
+
+    def signals(self, now_s: float) -> Signals:
+        """What an autoscaler looks at, as far as it is known here: debt is what the load costs, not what the plan does."""
+        debt = max(0.0, self.debt.recent(now_s) - max(0.0, self._losses[0]))
+        return Signals(self._offered.utilization(now_s), debt=debt)
 
     def choose(self, now_s: float, backlog: Backlog[Work], lanes: Sequence[Lane], wait_s: float) -> RungChoice:
         """The rung for a batch that starts now."""

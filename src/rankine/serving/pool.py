@@ -19,6 +19,7 @@ import numpy as np
 from rankine.errors import CapacityExceeded, DeadlineExceeded, RankineError
 from rankine.models.columns import Columns
 from rankine.policy.admission import Admission, Gates, admit
+from rankine.policy.autoscale import Signals
 from rankine.policy.backlog import Backlog, Decision, Slice
 from rankine.policy.batching import Limits
 from rankine.policy.ladder import RungChoice
@@ -181,6 +182,19 @@ class Pool:
         with self._changed:
             running_s = sum(max(0.0, worker.free_s - now_s) for worker in self._workers if worker.running)
             return (self._gates.backlog.work_s + running_s) / len(self._workers)
+
+    @property
+    def predicted_finish_s(self) -> float:
+        """How long a request of middling size that came now would take: what processes of a host compare."""
+        wait_s = self.predicted_wait_s
+        with self._changed:
+            return wait_s + self._elastic.middling_s()
+
+    @property
+    def signals(self) -> Signals:
+        """What an autoscaler looks at, without the refusals."""
+        with self._changed:
+            return self._elastic.signals(perf_counter())
 
     @property
     def alive(self) -> bool:
