@@ -50,3 +50,4 @@ class Reason(StrEnum):
     LEAST_FINISH = "least_finish"
     SPREAD = "spread"
     LEAVE = "leave"
+    DEVICE_FAILED = "device_failed"

@@ -16,7 +16,7 @@ from rankine.policy.cost import CostModel
 from rankine.policy.debt import QualityDebt
 from rankine.policy.ladder import Ladder, Load, Rung, RungChoice
 from rankine.policy.lanes import Lane
-from rankine.serving.rungs import ServedRung
+from rankine.serving.devices import PoolDevice
 from rankine.serving.work import Work
 
 __all__ = ["Elastic"]
@@ -29,29 +29,42 @@ _DEMAND_S = 0.5
 
 
 class Elastic:
-    """Cost models of all rungs, the ladder over those that are worth having, and the demand.
+    """Cost models of all rungs on all devices, the ladder over those that are worth having, and the demand.
 
     Args:
-        rungs: best first.
-        workers: that share the work.
-        timed: of each rung, seconds of runs by number of rows.
+        devices: that share the work, all with the same variants, best first.
+        timed: by device, of each rung, seconds of runs by number of rows.
+
+    Attributes:
+        by_device: of each device the cost models of its rungs.
+        lead: the device by whose times the backlog is planned: the fastest.
+        costs: those of the lead.
     """
 
     def __init__(
-        self, rungs: Sequence[ServedRung], workers: int, timed: Sequence[Mapping[int, Sequence[float]]] = ()
+        self, devices: Sequence[PoolDevice], timed: Sequence[Sequence[Mapping[int, Sequence[float]]]] = ()
     ) -> None:
-        self._workers = workers
-        profiles = [{rows: float(np.median(spent_s)) for rows, spent_s in one.items()} for one in timed]
-        self.costs = [CostModel((profiles[at] if at < len(profiles) else _GUESS).items()) for at in range(len(rungs))]
-        most = max(rows for rows, _ in self.costs[0].curve)
+        rungs = devices[0].rungs
+        self.by_device = [
+            [CostModel(_profile(timed, number, at).items()) for at in range(len(rungs))]
+            for number in range(len(devices))
+        ]
+        most_rows = max(rows for rows, _ in self.by_device[0][0].curve)
+        most_s = [costs[-1].mean_s(most_rows) for costs in self.by_device]
+        self.lead = most_s.index(min(most_s))
+        self.costs = self.by_device[self.lead]
+        self._capacity = sum(
+            device.workers * most_s[self.lead] / own_s for device, own_s in zip(devices, most_s, strict=True)
+        )
         steps = [
-            Rung(str(at), rung.margin, rung.loss, self.costs[at].mean_s(most) / most) for at, rung in enumerate(rungs)
+            Rung(str(at), rung.margin, rung.loss, self.costs[at].mean_s(most_rows) / most_rows)
+            for at, rung in enumerate(rungs)
         ]
         self.ladder = Ladder(steps, max(rung.margin for rung in rungs))
         self._losses = [rung.loss for rung in rungs]
         self.debt = QualityDebt()
         self._demand_s = 0.0
-        self._offered = Offered(workers)
+        self._offered = Offered(self._capacity)
         self._seen_s = math.nan
 
     @property
@@ -83,20 +96,35 @@ class Elastic:
     def choose(self, now_s: float, backlog: Backlog[Work], lanes: Sequence[Lane], wait_s: float) -> RungChoice:
         """The rung for a batch that starts now."""
         self._fade(now_s)
-        load = Load(self._demand_s / self._workers, wait_s, lambda slowdown: backlog.slack_s(lanes, slowdown))
+        load = Load(self._demand_s / self._capacity, wait_s, lambda slowdown: backlog.slack_s(lanes, slowdown))
         return self.ladder.choose(now_s, load)
 
-    def ran(self, number: int, rows: int, requests: int, co_running: int, seconds: float, now_s: float) -> None:
+    def slowdown(self, device: int, rows: int) -> float:
+        """Time of a device for a batch of so many rows over that of the lead."""
+        fastest = self.fastest
+        return self.by_device[device][fastest].mean_s(rows) / self.costs[fastest].mean_s(rows)
+
+    def ran(
+        self, number: int, rows: int, requests: int, co_running: int, seconds: float, now_s: float, device: int = 0
+    ) -> None:
         """A batch ran: its own model learns, and that of the fastest rung, by which requests are admitted."""
-        expected_s = self.costs[number].mean_s(rows, requests, co_running)
-        self.costs[number].observe(rows, requests, co_running, seconds)
+        costs = self.by_device[device]
+        expected_s = costs[number].mean_s(rows, requests, co_running)
+        costs[number].observe(rows, requests, co_running, seconds)
         fastest = self.fastest
         if number != fastest and expected_s > 0:
-            share = self.costs[fastest].mean_s(rows, requests, co_running) / expected_s
-            self.costs[fastest].observe(rows, requests, co_running, seconds * share)
+            share = costs[fastest].mean_s(rows, requests, co_running) / expected_s
+            costs[fastest].observe(rows, requests, co_running, seconds * share)
         self.debt.add(self._losses[number], requests, now_s)
 
     def _fade(self, now_s: float) -> None:
         if not math.isnan(self._seen_s):
             self._demand_s *= math.exp((self._seen_s - now_s) / _DEMAND_S)
         self._seen_s = now_s
+
+
+def _profile(timed: Sequence[Sequence[Mapping[int, Sequence[float]]]], device: int, rung: int) -> Mapping[int, float]:
+    """Median seconds by rows, as measured; a guess where nothing was."""
+    if device >= len(timed) or rung >= len(timed[device]):
+        return _GUESS
+    return {rows: float(np.median(spent_s)) for rows, spent_s in timed[device][rung].items()}

@@ -1,4 +1,4 @@
-"""Worker threads that take batches from one queue, as the policies decide, and run them on an engine.
+"""Worker threads that take batches from one queue, as the policies decide, and run them on an engine, or on several.
 
 A request is let in only if it and all that were let in before will be in time, by what batches are predicted to take;
 the prediction is measured in the warm-up and follows what is seen. Engines release the GIL while they compute, so
@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from rankine.errors import CapacityExceeded, DeadlineExceeded, RankineError
+from rankine.errors import CapacityExceeded, DeadlineExceeded, EngineError, RankineError
 from rankine.models.columns import Columns
 from rankine.policy.admission import Admission, Gates, admit
 from rankine.policy.autoscale import Signals
@@ -27,17 +27,22 @@ from rankine.policy.lanes import Lane
 from rankine.policy.reason import Reason
 from rankine.policy.sessions import SessionRungs
 from rankine.serving.bodies import ClientGone
+from rankine.serving.cores import pin
+from rankine.serving.devices import PoolDevice, complete_on
 from rankine.serving.elastic import Elastic
 from rankine.serving.logs import LOGGER
 from rankine.serving.pieces import Assembly, part_of
+from rankine.serving.placing import Placing, Taken, Worker
 from rankine.serving.results import Result, as_error, deliver, scatter, too_late
-from rankine.serving.rungs import ServedRung, complete_all_of
+from rankine.serving.rungs import ServedRung
 from rankine.serving.work import Outcome, Work, join
 
 __all__ = ["BatchRun", "Pool", "QueueRefused"]
 
 _TIMED = 3
 """Runs of each size in the warm-up whose median is the first prediction."""
+_LOOK_AGAIN_S = 0.005
+"""A worker that leaves what waits to other devices looks so often whether they do as was predicted."""
 
 
 class QueueRefused(CapacityExceeded):
@@ -57,6 +62,7 @@ class BatchRun:
         run_s: from joining it, which completes items given inline, to its logits. ``predicted_s``: what was expected.
         queue_s: the waits of its requests.
         rung: number of the variant that ran. ``debt``: the quality debt of the last minute.
+        device: that ran it. ``placed``: why there; None where the pool has one device.
     """
 
     rows: int
@@ -67,6 +73,8 @@ class BatchRun:
     reason: Reason = Reason.ALONE
     rung: int = 0
     debt: float = 0.0
+    device: str = ""
+    placed: Reason | None = None
 
 
 Observer = Callable[[BatchRun], None]
@@ -83,29 +91,6 @@ class _Asked:
     deadline_s: float
 
 
-@dataclass(slots=True)
-class _Worker:
-    """Attributes:
-    free_s: when what it runs is predicted to be done.
-    """
-
-    thread: threading.Thread | None = None
-    running: bool = False
-    free_s: float = 0.0
-    timed: list[dict[int, list[float]]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class _Taken:
-    """A batch on its way: what the policies decided, and the rung that runs it."""
-
-    decision: Decision[Work]
-    rung: int
-    text: str
-    predicted_s: float
-    co_running: int
-
-
 class Pool:
     """A bounded queue and the threads that empty it.
 
@@ -113,6 +98,8 @@ class Pool:
         rungs: what computes, the best first; shared by all workers. Where there are several, the load decides.
         tasks: columns of the runner's logits.
         workers: number of threads.
+        devices: several that share the work, instead of one that has these rungs and workers; all have the same
+            variants and certificates that let each serve them.
         limits: of batches and of the queue.
         observe: called from worker threads after every engine call.
         decided: called with the reason of every request's admission or refusal, and of what left the queue unanswered.
@@ -127,12 +114,14 @@ class Pool:
         limits: Limits,
         observe: Observer,
         decided: DecisionObserver | None = None,
+        devices: Sequence[PoolDevice] = (),
     ) -> None:
         self._rungs = tuple(rungs)
+        self._devices = tuple(devices) or (PoolDevice(self._rungs[0].engine, self._rungs, workers),)
         self._tasks = tasks
         self._observe = observe
         self._decided = decided or _ignored
-        self._elastic = Elastic(self._rungs, workers)
+        self._elastic = Elastic(self._devices)
         self._gates = self._opened(limits)
         self._sessions = SessionRungs()
         self._assembly = Assembly()
@@ -140,8 +129,9 @@ class Pool:
         self._draining = False
         self._stopping = False
         self._changed = threading.Condition()
-        self._warm: Callable[[_Worker], None] = _nothing
-        self._workers = [_Worker() for _ in range(workers)]
+        self._warm: Callable[[Worker], None] = _nothing
+        self._placing = Placing(self._devices)
+        self._workers = self._placing.workers
         for number, worker in enumerate(self._workers):
             name = f"rankine-worker-{number}"
             worker.thread = threading.Thread(target=self._serve, args=(worker,), name=name, daemon=True)
@@ -167,7 +157,8 @@ class Pool:
             raise failures[0]
         if warm:
             with self._changed:
-                self._elastic = Elastic(self._rungs, len(self._workers), self._workers[0].timed)
+                first = {worker.device: worker.timed for worker in reversed(self._workers)}
+                self._elastic = Elastic(self._devices, [first[number] for number in range(len(self._devices))])
                 self._gates = self._opened(self._gates.limits)
 
     @property
@@ -236,7 +227,7 @@ class Pool:
             found = self._admit(work, commit=True)
             if found.admitted:
                 self._unanswered += 1
-                self._changed.notify()
+                self._wake()
         self._decided(found.reason)
         if not found.admitted:
             raise _refusal(found)
@@ -255,19 +246,27 @@ class Pool:
         for worker in self._workers:
             if worker.thread is not None and worker.thread.is_alive():
                 worker.thread.join()
-        for rung in self._rungs:
-            rung.runner.close()
+        for device in self._devices:
+            for rung in device.rungs:
+                rung.runner.close()
 
     def complete(self, items: Columns) -> Columns:
         """Columns of items, and beside them what every rung computes of an item ahead of time."""
-        return complete_all_of(self._rungs, items)
+        return complete_on(self._devices, items)
 
     def _opened(self, limits: Limits) -> Gates[Work]:
         cost = self._elastic.costs[self._elastic.fastest]
         return Gates(Backlog(cost, limits), cost, limits)
 
     def _lanes(self, now_s: float) -> list[Lane]:
-        return [Lane(max(now_s, worker.free_s) if worker.running else now_s) for worker in self._workers]
+        return self._placing.lanes(now_s, self._elastic, self._gates.backlog.shape.target_rows)
+
+    def _wake(self) -> None:
+        """Something waits; the lock is held. Which of several devices should take it, each finds out by itself."""
+        if self._placing.several:
+            self._changed.notify_all()
+        else:
+            self._changed.notify()
 
     def _admit(self, work: Work | _Asked, *, commit: bool) -> Admission:
         """The policies' decision; the lock is held."""
@@ -288,10 +287,13 @@ class Pool:
         )
 
     def _warm_up(
-        self, worker: _Worker, works: Sequence[Work], failures: list[RankineError], done: threading.Semaphore
+        self, worker: Worker, works: Sequence[Work], failures: list[RankineError], done: threading.Semaphore
     ) -> None:
+        device = self._devices[worker.device]
         try:
-            for rung in self._rungs:
+            if device.cores is not None:
+                pin(device.cores, f"cores of {device.name}")
+            for rung in device.rungs:
                 timed: dict[int, list[float]] = {}
                 for work in works:
                     begin = perf_counter()
@@ -303,15 +305,14 @@ class Pool:
         finally:
             done.release()
 
-    def _serve(self, worker: _Worker) -> None:
+    def _serve(self, worker: Worker) -> None:
         self._warm(worker)
         while True:
             with self._changed:
-                while not len(self._gates.backlog) and not self._stopping:
-                    self._changed.wait()
-                if not len(self._gates.backlog):
-                    return
-                taken, results = self._take(worker)
+                found = self._next(worker)
+            if found is None:
+                return
+            taken, results = found
             try:
                 results += self._run(taken) if taken.decision.slices else []
             except Exception as error:  # noqa: BLE001  of an observer: a worker must outlive it, and its batch be answered
@@ -322,11 +323,38 @@ class Pool:
                     worker.running = False
             self._settle(results)
 
-    def _take(self, worker: _Worker) -> tuple[_Taken, list[Result]]:
-        """The next batch without what nobody waits for, and what is answered without running; the lock is held."""
-        now_s = perf_counter()
+    def _next(self, worker: Worker) -> tuple[Taken, list[Result]] | None:
+        """Wait for what a worker runs next; None where it is to end. The lock is held."""
+        while True:
+            now_s = perf_counter()
+            if worker.given:
+                return self._begun(worker, worker.given.popleft(), now_s), []
+            at = self._placing.next_batch(worker, self._gates.backlog, self._elastic, now_s)
+            if at is not None:
+                worker.leaves = False
+                taken, results = self._take(worker, at, now_s)
+                return self._begun(worker, taken, now_s), results
+            left = len(self._gates.backlog) > 0
+            if self._stopping and not left:
+                return None
+            if left and not worker.leaves:
+                self._decided(Reason.LEAVE)
+            worker.leaves = left
+            self._changed.wait(_LOOK_AGAIN_S if left else None)
+
+    def _begun(self, worker: Worker, taken: Taken, now_s: float) -> Taken:
+        """The batch, from now on the worker's own; the lock is held."""
+        # What runs elsewhere on other cores is a part of what a device's batches take, and its own model learns that.
+        others = [each for each in self._workers if each.device == worker.device]
+        co_running = sum(each.running for each in others)
+        worker.running = bool(taken.decision.slices)
+        worker.free_s = now_s + taken.predicted_s
+        return replace(taken, co_running=co_running)
+
+    def _take(self, worker: Worker, at: int, now_s: float) -> tuple[Taken, list[Result]]:
+        """A planned batch without what nobody waits for, and what is answered without running; the lock is held."""
         choice = self._chosen(now_s)
-        decision = self._gates.backlog.take(now_s)
+        decision = self._gates.backlog.take(now_s, at)
         results: list[Result] = [(work, too_late(work)) for work in (*decision.expired, *decision.hopeless)]
         for reason, works in ((Reason.EXPIRED, decision.expired), (Reason.HOPELESS, decision.hopeless)):
             for _ in works:
@@ -338,11 +366,38 @@ class Pool:
         if gone:
             decision = _without(decision, gone)
         rung, text = self._kept(decision, choice, now_s)
-        predicted_s = self._elastic.costs[rung].mean_s(decision.rows, decision.requests) if decision.slices else 0.0
-        co_running = sum(other.running for other in self._workers)
-        worker.running = bool(decision.slices)
-        worker.free_s = now_s + predicted_s
-        return _Taken(decision, rung, text, predicted_s, co_running), results
+        taken = self._on(worker.device, Taken(decision, rung, text, 0.0, 0))
+        return (self._shared(worker, taken, now_s) if self._placing.several else taken), results
+
+    def _on(self, device: int, taken: Taken) -> Taken:
+        """A batch on its way to a device."""
+        decision = taken.decision
+        cost = self._elastic.by_device[device][taken.rung]
+        predicted_s = cost.mean_s(decision.rows, decision.requests) if decision.slices else 0.0
+        return replace(taken, device=device, predicted_s=predicted_s)
+
+    def _shared(self, worker: Worker, taken: Taken, now_s: float) -> Taken:
+        """A worker's part of a batch: all of it, or of one request that nothing waits behind what pays to divide."""
+        decision = taken.decision
+        if len(decision.slices) != 1 or len(self._gates.backlog) or self._stopping:
+            if decision.slices:
+                self._wake()  # what waits has one batch less before it: for another device it may look otherwise now
+            return replace(taken, placed=Reason.LEAST_FINISH)
+        found = self._placing.shared(worker, decision.rows, decision.requests, self._elastic, now_s)
+        if found is None:
+            return replace(taken, placed=Reason.LEAST_FINISH)
+        placement, workers = found
+        piece, mine = decision.slices[0], taken
+        for part, other in zip(placement.parts, workers, strict=True):
+            own = Slice(piece.work, piece.first_row + part.first_row, part.rows)
+            divided = replace(taken, decision=replace(decision, slices=(own,), rows=part.rows), placed=Reason.SPREAD)
+            self._assembly.begin(own, taken.rung)
+            if other is worker:
+                mine = self._on(worker.device, divided)
+            else:
+                other.given.append(self._on(other.device, divided))
+        self._changed.notify_all()
+        return mine
 
     def _chosen(self, now_s: float) -> RungChoice | None:
         """The rung that the load asks for, with all that waits; None where there is nothing to choose."""
@@ -370,9 +425,10 @@ class Pool:
                 self._sessions.saw(piece.work.session, rung, now_s)
         return rung, f"{decision.text}; {self._rungs[rung].variant}: {text}"
 
-    def _run(self, taken: _Taken) -> list[Result]:
+    def _run(self, taken: Taken) -> list[Result]:
         begin = perf_counter()
-        pieces, rung = taken.decision.slices, self._rungs[taken.rung]
+        device = self._devices[taken.device]
+        pieces, rung = taken.decision.slices, device.rungs[taken.rung]
         try:
             works = [part_of(piece) for piece in pieces]
             batch = join(works, self.complete)
@@ -380,6 +436,8 @@ class Pool:
             rung.runner.run(batch, out)
             run_s = perf_counter() - begin  # joining counts: it runs the catalog's part on items given inline
         except Exception as error:  # noqa: BLE001  a worker thread must outlive whatever an engine raises
+            if self._moved(taken, error):
+                return []
             if len(pieces) == 1:
                 return [(pieces[0].work, as_error(error))]
             # One bad request must not spoil the others that happened to be in its batch.
@@ -387,17 +445,41 @@ class Pool:
         queue_s = tuple(begin - work.queued_s for work in works)
         now_s, requests = begin + run_s, taken.decision.requests
         with self._changed:
-            self._elastic.ran(taken.rung, batch.rows, requests, taken.co_running, run_s, now_s)
+            self._elastic.ran(taken.rung, batch.rows, requests, taken.co_running, run_s, now_s, taken.device)
+            self._placing.worked(taken.device)
             debt = self._elastic.debt.recent(now_s)
         reason = taken.decision.reason
-        self._observe(BatchRun(batch.rows, len(works), run_s, queue_s, taken.predicted_s, reason, taken.rung, debt))
+        ran = BatchRun(batch.rows, len(works), run_s, queue_s, taken.predicted_s, reason, taken.rung, debt)
+        self._observe(replace(ran, device=device.name, placed=taken.placed))
         found = scatter(works, out, begin, run_s, taken.text, rung)
         with self._changed:
             return list(self._assembled(pieces, found))
 
+    def _moved(self, taken: Taken, error: Exception) -> bool:
+        """Whether another device has a batch now on which its own failed; that one gets nothing for a while."""
+        if not self._placing.several or (isinstance(error, RankineError) and not isinstance(error, EngineError)):
+            return False  # there is no other, or it is the request that is at fault
+        with self._changed:
+            now_s = perf_counter()
+            other = None if self._stopping else self._placing.failed(taken, now_s, self._elastic)
+            if other is None:
+                return False
+            moved = replace(taken, failed_on=taken.device, placed=Reason.DEVICE_FAILED)
+            other.given.append(self._on(other.device, moved))
+            self._changed.notify_all()
+        self._decided(Reason.DEVICE_FAILED)
+        fields = {"device": self._devices[taken.device].name, "to": self._devices[other.device].name}
+        fields |= {"error": str(as_error(error))}
+        LOGGER.warning(
+            "a device failed: its batch goes to another, and it is left out for a while", extra={"fields": fields}
+        )
+        return True
+
     def _assembled(self, pieces: Sequence[Slice[Work]], found: Sequence[Result]) -> Iterable[Result]:
         """Results of requests that are complete with these; the lock is held."""
         for piece, (_, result) in zip(pieces, found, strict=True):
+            if piece.work.answered:  # by another part that failed
+                continue
             if not isinstance(result, Outcome):
                 yield piece.work, result
                 continue
@@ -440,7 +522,7 @@ def _without(decision: Decision[Work], gone: Sequence[Slice[Work]]) -> Decision[
     return replace(decision, slices=kept, rows=rows, requests=sum(piece.work.requests for piece in kept))
 
 
-def _alone(taken: _Taken, piece: Slice[Work]) -> _Taken:
+def _alone(taken: Taken, piece: Slice[Work]) -> Taken:
     decision = replace(taken.decision, slices=(piece,), rows=piece.rows, requests=piece.work.requests)
     return replace(taken, decision=decision, text="alone: its batch failed")
 
@@ -449,5 +531,5 @@ def _ignored(reason: Reason) -> None:
     """Where nobody counts decisions."""
 
 
-def _nothing(worker: _Worker) -> None:
+def _nothing(worker: Worker) -> None:
     """Where there is nothing to warm up with."""

@@ -1,0 +1,147 @@
+"""Which worker of a pool runs what: the state behind :mod:`rankine.policy.placement`.
+
+Not thread-safe: the pool's lock is held around every call.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rankine.policy.backlog import Backlog, Decision
+from rankine.policy.lanes import Lane
+from rankine.policy.placement import Device, Placement, next_for, place
+from rankine.policy.reason import Reason
+from rankine.serving.devices import Health, PoolDevice
+from rankine.serving.elastic import Elastic
+from rankine.serving.work import Work
+
+__all__ = ["Placing", "Taken", "Worker"]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A batch on its way: what the policies decided, and the rung and the device that run it.
+
+    Attributes:
+        placed: why on this device; None where there is no other.
+        failed_on: the device that failed on it before, if one did.
+    """
+
+    decision: Decision[Work]
+    rung: int
+    text: str
+    predicted_s: float
+    co_running: int
+    device: int = 0
+    placed: Reason | None = None
+    failed_on: int | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """A thread of a device.
+
+    Attributes:
+        free_s: when what it runs is predicted to be done.
+        given: batches that others took from the queue for it.
+        leaves: it could run, and leaves what waits to others.
+        timed: of each rung, seconds of runs in the warm-up by number of rows.
+    """
+
+    device: int = 0
+    thread: threading.Thread | None = None
+    running: bool = False
+    free_s: float = 0.0
+    given: deque[Taken] = field(default_factory=deque)
+    leaves: bool = False
+    timed: list[dict[int, list[float]]] = field(default_factory=list)
+
+    def free_at(self, now_s: float) -> float:
+        """When it is predicted to be done with all that it has.
+
+        What takes longer than predicted is expected to go on for as long again as it is late: were it expected to end
+        every moment, a device that hangs would have everything left to it.
+        """
+        free_s = now_s
+        if self.running:
+            free_s = self.free_s if self.free_s > now_s else 2 * now_s - self.free_s
+        return free_s + sum(each.predicted_s for each in self.given)
+
+
+class Placing:
+    """The workers of all devices, and which devices work."""
+
+    def __init__(self, devices: Sequence[PoolDevice]) -> None:
+        self.devices = tuple(devices)
+        self.workers = [Worker(number) for number, device in enumerate(devices) for _ in range(device.workers)]
+        self._health = [Health() for _ in devices]
+
+    @property
+    def several(self) -> bool:
+        """Whether there is anything to choose."""
+        return len(self.devices) > 1
+
+    def is_out(self, worker: Worker, now_s: float) -> bool:
+        """Whether its device is left out after a failure."""
+        return self._health[worker.device].is_out(now_s)
+
+    def lanes(self, now_s: float, elastic: Elastic, rows: int) -> list[Lane]:
+        """The workers as the plan sees them; ``rows``: of a usual batch."""
+        if not self.several:
+            return [Lane(max(now_s, worker.free_s) if worker.running else now_s) for worker in self.workers]
+        return [Lane(each.free_at(now_s), elastic.slowdown(each.device, rows)) for each in self._in(now_s)]
+
+    def next_batch(self, worker: Worker, backlog: Backlog[Work], elastic: Elastic, now_s: float) -> int | None:
+        """Which of the planned batches an idle worker takes; None where others are done with all of them sooner."""
+        if not self.several or not backlog.planned:
+            return 0 if len(backlog) else None
+        if self.is_out(worker, now_s):
+            return None
+        crew = self._in(now_s)
+        return next_for(crew.index(worker), backlog.planned, self._seen(crew, elastic, now_s), now_s)
+
+    def shared(
+        self, worker: Worker, rows: int, requests: int, elastic: Elastic, now_s: float
+    ) -> tuple[Placement, list[Worker]] | None:
+        """How a worker divides one request with others, and these; None where it does not pay."""
+        crew = self._in(now_s)
+        found = place(rows, requests, self._seen(crew, elastic, now_s), now_s, divisible=True)
+        mine = crew.index(worker) if worker in crew else -1
+        if found.reason is not Reason.SPREAD or all(part.device != mine for part in found.parts):
+            return None
+        return found, [crew[part.device] for part in found.parts]
+
+    def failed(self, taken: Taken, now_s: float, elastic: Elastic) -> Worker | None:
+        """A device failed on a batch: who gets it next; None where it failed on another before, or there is none.
+
+        What fails on two devices is no fault of either.
+        """
+        if taken.failed_on is not None:
+            self._health[taken.failed_on].excuse()
+            return None
+        others = [each for each in self._in(now_s) if each.device != taken.device]
+        if not others:
+            return None
+        self._health[taken.device].failed(now_s)
+        rows, requests = taken.decision.rows, taken.decision.requests
+        ends_s = [device.finish_s(rows, requests, now_s) for device in self._seen(others, elastic, now_s)]
+        return others[ends_s.index(min(ends_s))]
+
+    def worked(self, device: int) -> None:
+        """A batch ran on it."""
+        self._health[device].worked()
+
+    def _in(self, now_s: float) -> list[Worker]:
+        """Workers of devices that work: there is always one, the last is never left out."""
+        return [worker for worker in self.workers if not self.is_out(worker, now_s)]
+
+    def _seen(self, workers: Sequence[Worker], elastic: Elastic, now_s: float) -> list[Device]:
+        """Workers as the placement sees them, at the times of the rung that decides what is let in."""
+        rung = elastic.fastest
+        return [
+            Device(self.devices[each.device].name, elastic.by_device[each.device][rung], each.free_at(now_s))
+            for each in workers
+        ]
