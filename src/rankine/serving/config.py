@@ -10,7 +10,25 @@ from pydantic import Field, model_validator
 from rankine.config import Frozen
 from rankine.policy.batching import Limits
 
-__all__ = ["ServeConfig"]
+__all__ = ["PoolDeviceConfig", "ServeConfig"]
+
+
+class PoolDeviceConfig(Frozen):
+    """A device of a pool.
+
+    Attributes:
+        engine: that runs the variant, or every rung of the ladder; each must be certified or admitted on it.
+        device: of the engine.
+        threads: inside one engine call.
+        workers: engine calls at the same time.
+        cores: that it keeps to, by number; all of the process if None.
+    """
+
+    engine: str
+    device: str = "cpu"
+    threads: int = Field(1, ge=1, le=1024)
+    workers: int = Field(1, ge=1, le=256)
+    cores: tuple[int, ...] | None = Field(None, min_length=1)
 
 
 class ServeConfig(Frozen):
@@ -33,6 +51,8 @@ class ServeConfig(Frozen):
         allow_uncertified: serve although no passed certificate covers the variant on the engine.
         threads: threads inside one engine call.
         workers: engine calls at the same time.
+        device_pool: several devices that share the work, each with its own engine, device, threads and workers: every
+            batch goes where it is predicted to be done first. One device, as above, if empty.
         cores: cores that the process may use, by number; all if None.
         max_candidates: most candidates (or flat rows) of one request.
         max_connections: most connections at a time, of each transport.
@@ -69,6 +89,7 @@ class ServeConfig(Frozen):
     allow_uncertified: bool = False
     threads: int = Field(1, ge=1, le=1024)
     workers: int = Field(1, ge=1, le=256)
+    device_pool: tuple[PoolDeviceConfig, ...] = ()
     cores: tuple[int, ...] | None = None
     max_candidates: int = Field(10_000, ge=1)
     max_connections: int = Field(10_000, ge=1)
@@ -100,6 +121,14 @@ class ServeConfig(Frozen):
             raise ValueError("tls_cert and tls_key go together")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ValueError("tls_client_ca needs tls_cert and tls_key: clients show certificates over TLS only")
+        return self
+
+    @model_validator(mode="after")
+    def _devices_choose(self) -> Self:
+        own = {"engine": None, "device": "cpu", "threads": 1, "workers": 1}
+        given = [name for name, usual in own.items() if self.device_pool and getattr(self, name) != usual]
+        if given:
+            raise ValueError(f"device_pool: each device has its own {given[0]}: give it there")
         return self
 
     @model_validator(mode="after")

@@ -171,8 +171,9 @@ class Pool:
         """How long a request that came now would wait for the start of its batch."""
         now_s = perf_counter()
         with self._changed:
-            running_s = sum(max(0.0, worker.free_s - now_s) for worker in self._workers if worker.running)
-            return (self._gates.backlog.work_s + running_s) / len(self._workers)
+            lanes = self._lanes(now_s)
+            work_s = self._gates.backlog.work_s + sum((lane.free_s - now_s) / lane.slowdown for lane in lanes)
+            return work_s / sum(1 / lane.slowdown for lane in lanes)
 
     @property
     def predicted_finish_s(self) -> float:
@@ -191,6 +192,16 @@ class Pool:
     def alive(self) -> bool:
         """Whether there is a worker to answer what is queued."""
         return any(worker.thread is not None and worker.thread.is_alive() for worker in self._workers)
+
+    @property
+    def rung(self) -> int:
+        """Number of the rung in use."""
+        return self._elastic.at
+
+    @property
+    def rungs_in_use(self) -> tuple[int, ...]:
+        """Numbers of the rungs that are faster here than all better ones, the best first."""
+        return self._elastic.numbers
 
     @property
     def busy(self) -> bool:
