@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from rankine.certification import QualityCertificate
 from rankine.certification.metric_tests import MetricTest
-from rankine.compilation.split_runner import SplitRunner
 from rankine.models.schema import Feature, RaggedFeature
 from rankine.serving.config import ServeConfig
+from rankine.serving.gate import Choice
 from rankine.serving.inputs import longest_list
 from rankine.serving.items import Items
 from rankine.serving.model import ServedModel, generation_of
+from rankine.serving.rungs import ServedRung
 
 __all__ = ["describe_items", "describe_model"]
 
@@ -18,22 +20,6 @@ __all__ = ["describe_items", "describe_model"]
 def describe_model(model: ServedModel, config: ServeConfig) -> dict[str, Any]:
     """The reply of ``GET /v1/models/{name}``: features by side, identity, certificate and limits."""
     schema, choice = model.schema, model.choice
-    quality, parity = choice.quality, choice.parity
-    certificate = None
-    if quality is not None:
-        certificate = {
-            "verdict": quality.verdict,
-            "task": quality.task,
-            "metric": quality.metric,
-            "delta": quality.delta,
-            "ci_low": quality.ci_low,
-            "margin": quality.margin,
-            "metrics": [_metric(test) for test in quality.metrics],
-            "harmed": [test.name for test in quality.harmed],
-            "split_uses": quality.split_uses,
-            "rows": quality.rows,
-            "engine": quality.engine,
-        }
     return {
         "name": model.name,
         "version": model.version,
@@ -41,10 +27,10 @@ def describe_model(model: ServedModel, config: ServeConfig) -> dict[str, Any]:
         **describe_items(model.items),
         "variant": choice.variant,
         "engine": choice.engine,
-        "form": "parts" if isinstance(model.runner, SplitRunner) else "whole",
-        "certified": choice.certified,
-        "certificate": certificate,
-        "parity": None if parity is None else {"admitted": parity.admitted, "auc_difference": parity.auc_difference},
+        "form": model.rungs[0].form,
+        **_right(choice),
+        "floor": config.floor,
+        "rungs": [_rung(rung) for rung in model.rungs],
         "item_id": {"name": schema.item_id, "dtype": schema.item_id_dtype},
         "tasks": [{"name": task.name, "link": task.link} for task in schema.tasks],
         "ranking": schema.ranking or schema.tasks[0].name,
@@ -60,6 +46,43 @@ def describe_model(model: ServedModel, config: ServeConfig) -> dict[str, Any]:
 def describe_items(items: Items | None) -> dict[str, Any]:
     """The part of the reply that changes with the catalog."""
     return {"generation": generation_of(items), "items": 0 if items is None else len(items)}
+
+
+def _rung(rung: ServedRung) -> dict[str, Any]:
+    """One of the variants that may answer; its margin on the ladder is None where no floor was set."""
+    described = {
+        "variant": rung.variant,
+        "engine": rung.engine,
+        "form": rung.form,
+        "margin": rung.margin or None,
+    }
+    return described if rung.choice is None else described | _right(rung.choice)
+
+
+def _right(choice: Choice) -> dict[str, Any]:
+    """By which right a variant is served: its certificates."""
+    quality, parity = choice.quality, choice.parity
+    return {
+        "certified": choice.certified,
+        "certificate": None if quality is None else _certificate(quality),
+        "parity": None if parity is None else {"admitted": parity.admitted, "auc_difference": parity.auc_difference},
+    }
+
+
+def _certificate(quality: QualityCertificate) -> dict[str, Any]:
+    return {
+        "verdict": quality.verdict,
+        "task": quality.task,
+        "metric": quality.metric,
+        "delta": quality.delta,
+        "ci_low": quality.ci_low,
+        "margin": quality.margin,
+        "metrics": [_metric(test) for test in quality.metrics],
+        "harmed": [test.name for test in quality.harmed],
+        "split_uses": quality.split_uses,
+        "rows": quality.rows,
+        "engine": quality.engine,
+    }
 
 
 def _metric(test: MetricTest) -> dict[str, Any]:

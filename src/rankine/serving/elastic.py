@@ -73,6 +73,11 @@ class Elastic:
         return int(self.ladder.rungs[-1].variant)
 
     @property
+    def numbers(self) -> tuple[int, ...]:
+        """Numbers of the rungs that are worth having, the best first."""
+        return tuple(int(rung.variant) for rung in self.ladder.rungs)
+
+    @property
     def at(self) -> int:
         """Number of the rung in use."""
         return int(self.ladder.rungs[self.ladder.at].variant)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -14,6 +14,7 @@ from rankine.catalog import catalog_beside
 from rankine.catalog.derivers import derivers_of, names_in_batches
 from rankine.compilation.compile import open_runner, runs_in_parts
 from rankine.compilation.engine import Runner
+from rankine.compilation.split_runner import SplitRunner
 from rankine.errors import ArtifactError, ConfigError, UsageError
 from rankine.events import Emit, ignore, step
 from rankine.models.columns import Column, Columns, Ragged
@@ -118,7 +119,8 @@ def open_model(config: ServeConfig, emit: Emit = ignore) -> ServedModel:
     steps = ladder_within(artifact, config.floor) if config.floor is not None else ()
     choices = [choice] if not steps else [_chosen(artifact, config, one) for one in steps]
     rungs = tuple(
-        _open_rung(artifact, config, one, steps[at] if steps else None, emit) for at, one in enumerate(choices)
+        _open_rung(artifact, config, one, steps[at] if steps else None, emit, alone=len(choices) == 1)
+        for at, one in enumerate(choices)
     )
     stored: dict[str, str] = {}
     for one in choices if config.split else ():
@@ -156,7 +158,7 @@ def _chosen(artifact: Artifact, config: ServeConfig, one: LadderStep) -> Choice:
 
 
 def _open_rung(
-    artifact: Artifact, config: ServeConfig, choice: Choice, ladder_step: LadderStep | None, emit: Emit
+    artifact: Artifact, config: ServeConfig, choice: Choice, ladder_step: LadderStep | None, emit: Emit, *, alone: bool
 ) -> ServedRung:
     with step(emit, f"open {choice.variant} on {choice.engine}"):
         runner = open_runner(
@@ -167,10 +169,16 @@ def _open_rung(
             threads=config.threads,
             split=config.split,
         )
+    rung = ServedRung(
+        choice.variant,
+        choice.engine,
+        runner if alone else VariantRunner(choice.variant, runner),
+        form="parts" if isinstance(runner, SplitRunner) else "whole",
+        choice=choice,
+    )
     if ladder_step is None:
-        return ServedRung(choice.variant, choice.engine, runner)
-    named = VariantRunner(choice.variant, runner)
-    return ServedRung(choice.variant, choice.engine, named, ladder_step.margin, max(0.0, -ladder_step.ci_low))
+        return rung
+    return replace(rung, margin=ladder_step.margin, loss=max(0.0, -ladder_step.ci_low))
 
 
 def warn_of_memory(model: ServedModel) -> None:

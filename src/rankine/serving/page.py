@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
 from rankine import __version__
 from rankine.certification import QualityCertificate, summary
 from rankine.serving.model import ServedModel
+from rankine.serving.rungs import ServedRung
 
 __all__ = ["HTML", "home_page"]
 
@@ -46,6 +48,7 @@ def home_page(model: ServedModel, example: dict[str, Any], host: str) -> bytes:
         "engine": choice.engine,
         "certificate": certificate if choice.certified else f"{certificate} (served uncertified)",
         **({"tasks": ", ".join(tasks), "ranked by": model.schema.ranking or tasks[0]} if len(tasks) > 1 else {}),
+        **({} if len(model.rungs) == 1 else {"under load": _rungs_in_words(model.rungs)}),
         "items in the catalog": f"{0 if model.items is None else len(model.items):,}",
         "artifact": model.artifact.digest[:16],
     }
@@ -57,6 +60,11 @@ def home_page(model: ServedModel, example: dict[str, Any], host: str) -> bytes:
     )
     page = _PAGE.format(name=escape(model.name), rows=rows, curl=escape(curl), version=__version__)
     return page.encode()
+
+
+def _rungs_in_words(rungs: Sequence[ServedRung]) -> str:
+    """The rungs to step down to."""
+    return ", ".join(f"{rung.variant} on {rung.engine}, certified at {rung.margin:g}" for rung in rungs[1:])
 
 
 def _in_words(quality: QualityCertificate, tasks: list[str]) -> str:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
 from rankine.compilation.engine import Runner
 from rankine.models.columns import Batch, Column, Columns
+from rankine.serving.gate import Choice
 
 __all__ = ["ServedRung", "VariantRunner", "complete_all_of", "own_name"]
 
@@ -23,6 +25,8 @@ class ServedRung:
     Attributes:
         margin: at which it is certified; 0 where that does not matter, as there is no other.
         loss: certified upper bound of what it gives up in AUC.
+        form: whether the runner takes it in parts.
+        choice: by which right it is served; None where nobody asks (tests, benchmarks).
     """
 
     variant: str
@@ -30,6 +34,8 @@ class ServedRung:
     runner: Runner
     margin: float = 0.0
     loss: float = 0.0
+    form: Literal["whole", "parts"] = "whole"
+    choice: Choice | None = None
 
 
 class VariantRunner:

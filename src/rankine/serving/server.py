@@ -28,6 +28,7 @@ from rankine.serving.metrics import ServerMetrics
 from rankine.serving.model import ServedModel, open_model, warn_of_memory
 from rankine.serving.pool import Pool
 from rankine.serving.refresh import Refresher
+from rankine.serving.rung_log import RungLog, tell_ladder
 from rankine.serving.tls import tls_context
 from rankine.serving.warm import warm_works
 
@@ -108,6 +109,9 @@ async def _serve_http(
         gc.freeze()
         app.open = True
         app.lag.start()
+        if app.config.floor is not None:
+            tell_ladder(app.model.rungs, app.pool.rungs_in_use, app.config.floor)
+            RungLog(app.model.rungs, lambda: app.pool.rung).start()
         _announce(app.model, "http" if tls is None else "https", listener, grpc, emit)
 
     server = _Server(app, tls, on_ready)
