@@ -29,12 +29,14 @@ from rankine.models.schema import (
 from rankine.models.transforms import OUT_OF_VOCABULARY, Transforms
 from rankine.planning.ladder import LadderStep, read_ladder
 from rankine.serving.completion import Complete
-from rankine.serving.config import ServeConfig
+from rankine.serving.config import PoolDeviceConfig, ServeConfig
+from rankine.serving.cores import pinned
+from rankine.serving.devices import PoolDevice, complete_on
 from rankine.serving.gate import Choice, choose
 from rankine.serving.inputs import default_column
 from rankine.serving.items import Items, ServedCatalog
 from rankine.serving.logs import LOGGER
-from rankine.serving.rungs import ServedRung, VariantRunner, complete_all_of, own_name
+from rankine.serving.rungs import ServedRung, VariantRunner, own_name
 
 __all__ = ["ServedModel", "generation_of", "open_model", "unknown_item", "warn_of_memory"]
 
@@ -45,7 +47,9 @@ class ServedModel:
 
     Attributes:
         choice: the best rung, and by which right it is served.
-        rungs: what may run a request, the best first; one, unless the operator set a floor.
+        rungs: what may run a request, the best first; one, unless the operator set a floor. Of a device pool, those of
+            its first device.
+        devices: of a device pool; empty where there is none.
         catalog: None where there is none, which only a model without static item features can do without.
     """
 
@@ -54,6 +58,7 @@ class ServedModel:
     transforms: Transforms
     choice: Choice
     rungs: tuple[ServedRung, ...]
+    devices: tuple[PoolDevice, ...] = ()
 
     @property
     def runner(self) -> Runner:
@@ -106,28 +111,21 @@ def open_model(config: ServeConfig, emit: Emit = ignore) -> ServedModel:
         CertificateRequired: what would be served has no certificate that lets it.
         ArtifactError: artifact or catalog are missing or do not fit together.
         EngineMissing: the engine is not installed.
+        UsageError: a device of a pool is to keep to cores that do not exist.
     """
     artifact = Artifact.open(config.artifact)
-    choice = choose(
-        artifact,
-        variant=config.variant,
-        engine=config.engine,
-        split=config.split,
-        allow_uncertified=config.allow_uncertified,
-    )
-    transforms = _plain(Transforms.read(artifact))
     steps = ladder_within(artifact, config.floor) if config.floor is not None else ()
-    choices = [choice] if not steps else [_chosen(artifact, config, one) for one in steps]
-    rungs = tuple(
-        _open_rung(artifact, config, one, steps[at] if steps else None, emit, alone=len(choices) == 1)
-        for at, one in enumerate(choices)
-    )
+    asked = config.device_pool or (None,)
+    choices = [_choices(artifact, config, steps, one) for one in asked]  # all are allowed before any is opened
+    transforms = _plain(Transforms.read(artifact))
+    devices = tuple(_open_device(artifact, config, number, mine, steps, emit) for number, mine in enumerate(choices))
     stored: dict[str, str] = {}
-    for one in choices if config.split else ():
+    for one in [choice for mine in choices for choice in mine] if config.split else ():
         found = _stored_names(artifact, one)
-        stored |= {name: own_name(one.variant, own) for name, own in found.items()} if len(choices) > 1 else found
-    catalog = _open_catalog(config, transforms, partial(complete_all_of, rungs), stored, emit)
-    return ServedModel(artifact, catalog, transforms, choices[0], rungs)
+        stored |= {name: own_name(one.variant, own) for name, own in found.items()} if len(choices[0]) > 1 else found
+    catalog = _open_catalog(config, transforms, partial(complete_on, devices), stored, emit)
+    pool = devices if config.device_pool else ()
+    return ServedModel(artifact, catalog, transforms, choices[0][0], devices[0].rungs, pool)
 
 
 def ladder_within(artifact: Artifact, floor: float) -> tuple[LadderStep, ...]:
@@ -147,26 +145,56 @@ def ladder_within(artifact: Artifact, floor: float) -> tuple[LadderStep, ...]:
     return steps
 
 
-def _chosen(artifact: Artifact, config: ServeConfig, one: LadderStep) -> Choice:
-    return choose(
-        artifact,
-        variant=one.variant,
-        engine=one.engine,
-        split=config.split,
-        allow_uncertified=config.allow_uncertified,
-    )
+def _choices(
+    artifact: Artifact, config: ServeConfig, steps: tuple[LadderStep, ...], device: PoolDeviceConfig | None
+) -> list[Choice]:
+    """What a device serves: of the ladder's variants, the plan's or the named one, on its own engine if it has one."""
+    own = device.engine if device is not None else None
+    pairs: list[tuple[str | None, str | None]] = [(one.variant, own or one.engine) for one in steps]
+    return [
+        choose(artifact, variant=variant, engine=engine, split=config.split, allow_uncertified=config.allow_uncertified)
+        for variant, engine in pairs or [(config.variant, own or config.engine)]
+    ]
+
+
+def _open_device(
+    artifact: Artifact,
+    config: ServeConfig,
+    number: int,
+    choices: list[Choice],
+    steps: tuple[LadderStep, ...],
+    emit: Emit,
+) -> PoolDevice:
+    """All rungs on a device: one of the pool, by its number, or the only one."""
+    asked = config.device_pool[number] if config.device_pool else config
+    cores = asked.cores if config.device_pool else None  # of the only one, the process keeps to them
+    with pinned(cores, f"device_pool.{number}.cores"):  # threads that an engine starts when it opens stay there too
+        rungs = tuple(
+            _open_rung(artifact, config, asked, one, steps[at] if steps else None, emit, alone=len(choices) == 1)
+            for at, one in enumerate(choices)
+        )
+    name = f"{choices[0].engine}-{number}" if config.device_pool else choices[0].engine
+    return PoolDevice(name, rungs, asked.workers, cores)
 
 
 def _open_rung(
-    artifact: Artifact, config: ServeConfig, choice: Choice, ladder_step: LadderStep | None, emit: Emit, *, alone: bool
+    artifact: Artifact,
+    config: ServeConfig,
+    asked: PoolDeviceConfig | ServeConfig,
+    choice: Choice,
+    ladder_step: LadderStep | None,
+    emit: Emit,
+    *,
+    alone: bool,
 ) -> ServedRung:
+    """``asked``: says device and threads."""
     with step(emit, f"open {choice.variant} on {choice.engine}"):
         runner = open_runner(
             artifact,
             choice.variant,
             choice.engine,
-            device=config.device,
-            threads=config.threads,
+            device=asked.device,
+            threads=asked.threads,
             split=config.split,
         )
     rung = ServedRung(
