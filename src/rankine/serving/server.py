@@ -81,6 +81,7 @@ def serve(config: ServeConfig, emit: Emit = ignore) -> None:
             limits=config.limits,
             observe=metrics.ran,
             decided=metrics.decided,
+            devices=model.devices,
         )
         app = App(config, model, pool, metrics)
         leave.callback(app.close)
