@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from rankine.cli.device_pool import device_pool_option
 from rankine.cli.options import artifact_argument, cores_option, json_option
 from rankine.events import Event, Note
 
@@ -52,6 +53,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--allow-uncertified", is_flag=True, help="Serve without a passed certificate.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of one engine call.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Engine calls at one time.")
+@device_pool_option
 @cores_option("Cores to run on, e.g. 0,1 [default: all].")
 @click.option("--max-candidates", type=click.IntRange(min=1), default=10_000, show_default=True)
 @click.option("--max-connections", type=click.IntRange(min=1), default=10_000, show_default=True)

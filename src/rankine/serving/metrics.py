@@ -48,8 +48,12 @@ class ServerMetrics:
             registry=self.registry,
         )  # fmt: skip
         self._error = Histogram(
-            "rankine_prediction_error", "Time of a batch over what was predicted", buckets=_RATIOS,
+            "rankine_prediction_error", "Time of a batch over what was predicted", ("device",), buckets=_RATIOS,
             registry=self.registry,
+        )  # fmt: skip
+        self._placements = Counter(
+            "rankine_placements", "Batches, and parts of divided requests, by device of a pool and reason",
+            ("device", "reason"), registry=self.registry,
         )  # fmt: skip
         self._generation = Gauge(
             "rankine_catalog_generation", "Generation that new requests are ranked by; 0 without a catalog",
@@ -104,7 +108,9 @@ class ServerMetrics:
             self._rungs.labels(self._names[batch.rung]).inc(batch.requests)
         self._debt.set(batch.debt)
         if batch.predicted_s > 0:
-            self._error.observe(batch.run_s / batch.predicted_s)
+            self._error.labels(batch.device).observe(batch.run_s / batch.predicted_s)
+        if batch.placed is not None:
+            self._placements.labels(batch.device, batch.placed.value).inc()
 
     def decided(self, reason: Reason) -> None:
         """Count why a request was let in, refused or dropped, or why a batch ended where it did."""

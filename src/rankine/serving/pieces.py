@@ -28,13 +28,14 @@ class _Parts:
     """Of one request: the logits so far, and what ran of it.
 
     Attributes:
-        queue_s: until the first of them began. ``run_s``: of all of them.
+        queue_s: until the first of them began. ``run_s``: of all of them. ``engines``: that ran them.
     """
 
     logits: np.ndarray
     rows: int = 0
     queue_s: float = 0.0
     run_s: float = 0.0
+    engines: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -65,11 +66,14 @@ class Assembly:
         parts.logits[piece.first_row : piece.first_row + piece.rows] = found.logits
         parts.rows += piece.rows
         parts.run_s += found.run_s
+        if found.engine not in parts.engines:
+            parts.engines.append(found.engine)
         parts.queue_s = min(parts.queue_s, found.queue_s)
         if parts.rows < work.rows:
             return None
         self.forget(work)
-        return replace(found, logits=parts.logits, queue_s=parts.queue_s, run_s=parts.run_s)
+        engine = "+".join(sorted(parts.engines))
+        return replace(found, logits=parts.logits, queue_s=parts.queue_s, run_s=parts.run_s, engine=engine)
 
     def forget(self, work: Work) -> None:
         """It was answered otherwise."""

@@ -1,0 +1,38 @@
+"""The option ``--device-pool`` of ``rankine serve``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from rankine.errors import UsageError
+
+__all__ = ["device_pool_option"]
+
+_ALLOWED = "engine=NAME, and threads=N, workers=N, cores=N+N, device=NAME"
+
+
+def _parse(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> tuple[dict[str, object], ...]:
+    """Each device as the mapping that :class:`~rankine.serving.config.PoolDeviceConfig` is read from."""
+    return tuple(_device(text) for text in value)
+
+
+def _device(text: str) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for part in text.split(","):
+        name, sign, given = part.partition("=")
+        if not sign or name in found:
+            raise UsageError("not a device of a pool", where="--device-pool", got=text, allowed=_ALLOWED)
+        found[name] = given.split("+") if name == "cores" else given
+    return found
+
+
+device_pool_option = click.option(
+    "--device-pool",
+    multiple=True,
+    callback=_parse,
+    metavar="engine=NAME,...",
+    help="A device that shares the work; give it once for each. Keys: engine, threads, workers, cores=0+1, device "
+    "[default: one device, by the options above].",
+)
