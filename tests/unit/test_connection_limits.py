@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
@@ -93,6 +95,34 @@ def test_connection_is_refused_with_503_when_there_are_as_many_as_allowed() -> N
 
     refusal, stays, asked = asyncio.run(scenario())
     assert refusal.startswith(b"HTTP/1.1 503 ")
+    assert json.loads(refusal.partition(b"\r\n\r\n")[2])["error"]["code"] == "capacity"
     assert b"connection: close" in refusal
     assert stays
     assert asked == b"GET"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "message"),
+    [
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"400", "no HTTP/1.1 request"),
+        (b"\x16\x03\x01\x02\x00\x01", b"400", "no HTTP/1.1 request"),
+        (b"GET / HTTP/1.1\r\nx: " + b"a" * 70_000 + b"\r\n\r\n", b"431", "head is too large"),
+    ],
+    ids=["h2 preface", "TLS", "large head"],
+)
+def test_what_never_becomes_a_request_is_told_as_json(sent: bytes, status: bytes, message: str) -> None:
+    async def scenario() -> bytes:
+        transport, _, theirs = await _connect(ServerState())
+        theirs.sendall(sent)
+        await asyncio.sleep(_SETTLE_S)
+        answer = theirs.recv(10_000)
+        transport.close()
+        theirs.close()
+        await asyncio.sleep(0)
+        return answer
+
+    head, _, body = asyncio.run(scenario()).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 " + status)
+    assert b"connection: close" in head
+    assert f"content-length: {len(body)}".encode() in head
+    assert message in json.loads(body)["error"]["message"]

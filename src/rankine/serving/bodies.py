@@ -15,7 +15,8 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 _CHUNK_BYTES = 1 << 20
 _MAX_MEMBERS = 16
-_DROPPED_BYTES = 64 << 20
+_DROPPED_BYTES = 256 << 20
+"""Most clients send all before they listen: closing earlier would reset the connection, and they would see no answer."""
 
 
 class BodyUnread(PayloadTooLarge):
@@ -31,7 +32,7 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, max_bytes:
 
     Raises:
         LengthRequired: neither a length nor chunks are announced.
-        PayloadTooLarge: it is longer than ``max_bytes``. Up to 64 MiB are read off and dropped first, so that a client
+        PayloadTooLarge: it is longer than ``max_bytes``. Up to 256 MiB are read off and dropped first, so that a client
             that only listens after it has sent everything gets the answer; unless it waits to be told to go on.
         ClientGone: the connection closed.
     """

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import socket
 import struct
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from rankine.errors import BadRequest, CapacityExceeded, PayloadTooLarge
+from rankine.serving.wire_errors import closing_answer
 from rankine.serving.work import Presence
 
 __all__ = ["MAX_HEAD_BYTES", "PRESENCE", "STALL_S", "WAITED", "LimitedProtocol"]
@@ -29,8 +32,17 @@ _SILENT_S = 75.0
 """A new connection may stay silent for as long as one that is kept alive between requests."""
 _LINGER_S = 1.0
 """After a refusal, what still comes is read and dropped for so long."""
-_FULL = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_FULL = closing_answer(
+    HTTPStatus.SERVICE_UNAVAILABLE, CapacityExceeded("there are too many connections"), retry_after_s=1
+)
+_TOO_LARGE = closing_answer(
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    PayloadTooLarge("the request's head is too large", allowed=f"at most {MAX_HEAD_BYTES} bytes"),
+)
+_NO_HTTP = closing_answer(
+    HTTPStatus.BAD_REQUEST,
+    BadRequest("this is no HTTP/1.1 request", hint="Speak HTTP/1.1, over TLS where the server has a certificate; not HTTP/2."),
+)
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -105,6 +117,10 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_message, self._unread_bytes = False, 0
         if not self._refused:
             super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self.transport.write(_NO_HTTP)
+        self.transport.close()
 
     def close_if_stalled(self, now_s: float) -> None:
         """Close the connection if its client has kept it waiting too long; ``now_s`` is on the event loop's clock."""
