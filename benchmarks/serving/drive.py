@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import uvloop
@@ -16,7 +16,7 @@ from rankine.observation.load.record import summarize
 from serving.client import Client, Message, Reply
 from serving.peers.peer import Running
 from serving.queries import Query
-from serving.traffic import Kind, due_times, intensity
+from serving.traffic import Floats, Kind, due_times, intensity
 
 T = TypeVar("T")
 Reference = Callable[[Query], Sequence[int]]
@@ -46,18 +46,22 @@ class Drive:
     cores: tuple[int, ...] | None = None
     seed: int = 0
 
+    def reseeded(self, seed: int) -> Drive:
+        """The same server under other arrivals."""
+        return replace(self, seed=seed)
+
     def estimate(self) -> float:
         config = self._config(clients=ESTIMATE_CLIENTS, duration_s=ESTIMATE_S, warmup_s=0.5)
-        return self._record(config, self.closed(config)).achieved_rps
+        return self.record(config, self.closed(config)).achieved_rps
 
     def offer(self, rate_rps: float, duration_s: float) -> LoadResult:
         config, run = self.open(rate_rps, duration_s, stop_over_miss_share=0.02)
-        return self._record(config, run)
+        return self.record(config, run)
 
     def drain(self) -> None:
         for _ in range(_DRAIN_ATTEMPTS):
             config = self._config(max_requests=5, duration_s=2.0, warmup_s=0.0)
-            latency = self._record(config, self.closed(config)).latency
+            latency = self.record(config, self.closed(config)).latency
             if latency is not None and latency.max_ms <= self.slo_ms:
                 return
 
@@ -65,10 +69,23 @@ class Drive:
         self, rate_rps: float, duration_s: float, *, stop_over_miss_share: float | None = None
     ) -> tuple[LoadConfig, Run]:
         """One open-loop run; ended early where so many requests have missed that it does not matter any more."""
+        return self.replay(self.trace(rate_rps, duration_s), duration_s, stop_over_miss_share=stop_over_miss_share)
+
+    def trace(self, rate_rps: float, duration_s: float) -> Floats:
+        """When the requests of a run are due, seconds from its start; its warm-up comes first."""
+        return due_times(rate_rps, intensity(self.traffic, WARMUP_S + duration_s, seed=self.seed), seed=self.seed)
+
+    def replay(
+        self, due_s: Floats, duration_s: float, *, stop_over_miss_share: float | None = None
+    ) -> tuple[LoadConfig, Run]:
+        """An open loop of requests that are due at times of one's own."""
+        rate_rps = max(1.0, float((due_s >= WARMUP_S).sum())) / duration_s
         config = self._config(rate_rps=rate_rps, duration_s=duration_s, stop_over_miss_share=stop_over_miss_share)
-        shape = intensity(self.traffic, WARMUP_S + duration_s, seed=self.seed)
-        due = due_times(rate_rps, shape, seed=self.seed)
-        return config, self._run(lambda client, sent: open_loop(client, sent, due, config))
+        return config, self._run(lambda client, sent: open_loop(client, sent, due_s, config))
+
+    def record(self, config: LoadConfig, run: Run) -> LoadResult:
+        """The figures of a run."""
+        return summarize(config, run, {})
 
     def closed(self, config: LoadConfig) -> Run:
         """Clients that each wait for their answer."""
@@ -77,7 +94,7 @@ class Drive:
     def one_client(self, requests: int, *, warmup_s: float = WARMUP_S) -> LoadResult:
         """One client, one request after the other."""
         config = self._config(max_requests=requests, duration_s=60.0, warmup_s=warmup_s)
-        return self._record(config, self.closed(config))
+        return self.record(config, self.closed(config))
 
     def check(self, reference: Reference) -> None:
         """Hold the server's answers to the first queries to what the engine answers in this process.
@@ -129,6 +146,3 @@ class Drive:
             stop_over_miss_share=stop_over_miss_share,
             seed=self.seed,
         )
-
-    def _record(self, config: LoadConfig, run: Run) -> LoadResult:
-        return summarize(config, run, {})

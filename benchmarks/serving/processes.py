@@ -49,7 +49,8 @@ def running(
     """
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "server.log"
-    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(BENCHMARKS)}
+    paths = os.pathsep.join([str(BENCHMARKS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": paths}
     pinned = ["taskset", "-c", ",".join(map(str, cores)), *command]
     with log.open("wb") as out:
         process = subprocess.Popen(

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, Field
 from rankine.config import Frozen
 from serving.traffic import Kind
 
-Section = Literal["goodput", "overload", "front_end", "oracle"]
+Section = Literal["goodput", "front_end", "oracle", "simulator", "overload", "ladder"]
 
 
 class Case(Frozen):
@@ -131,6 +131,78 @@ class Oracle(Frozen):
     environment: Mapping[str, Any]
 
 
+class Point(Frozen):
+    """One rate below the sustainable one, asked of the server and of the simulator."""
+
+    share: float
+    rate_rps: float
+    real_p50_ms: float
+    real_p99_ms: float
+    simulated_p50_ms: float
+    simulated_p99_ms: float
+    requests: int
+
+
+class Simulation(Frozen):
+    """The simulator beside the server, fed with what was measured of the engine in the same run.
+
+    Attributes:
+        profile_ms: of a batch by its number of rows; ``per_request_ms`` of every further request in it.
+        front_ms: processor time of a request beside that. ``noise``: relative spread of a batch's time.
+        real_rps, simulated_rps: highest sustainable rate, of the same traces.
+    """
+
+    case: Case
+    profile_ms: Mapping[int, float]
+    per_request_ms: float
+    front_ms: float
+    noise: float
+    real_rps: float
+    simulated_rps: float
+    points: tuple[Point, ...]
+    created: AwareDatetime
+    environment: Mapping[str, Any]
+
+
+class LadderRung(Frozen):
+    """A rung, what a request costs on it (``request_ms`` of the engine), and which share of the answers it gave."""
+
+    variant: str
+    engine: str
+    margin: float
+    request_ms: float
+    share: float
+
+
+class LadderRun(Frozen):
+    """Overload that quality bends under.
+
+    Attributes:
+        base: variant and engine of ``base_rps``, the rate that the fastest variant of the smallest margin sustains.
+        in_time_share: of the requests of the overload that were answered within their deadline; ``shed`` were refused.
+        back_up_s: from the fall of the load until the last answer that another rung than the best one gave.
+    """
+
+    case: Case
+    base: str
+    base_margin: float
+    base_rps: float
+    base_request_ms: float
+    floor: float
+    factor: float
+    offered_rps: float
+    requests: int
+    in_time_share: float
+    shed: int
+    outcomes: Mapping[str, int]
+    p99_ms: float | None
+    back_up_s: float
+    rungs: tuple[LadderRung, ...]
+    generator_bound: bool
+    created: AwareDatetime
+    environment: Mapping[str, Any]
+
+
 class ServingProof(Frozen):
     """All that was measured.
 
@@ -148,10 +220,12 @@ class ServingProof(Frozen):
     overload: tuple[Overload, ...] = ()
     front_end: tuple[FrontEnd, ...] = ()
     oracle: tuple[Oracle, ...] = ()
+    simulator: tuple[Simulation, ...] = ()
+    ladder: tuple[LadderRun, ...] = ()
     missing: Mapping[str, str] = Field(default_factory=dict)
 
 
-Row = Goodput | Overload | FrontEnd | Oracle
+Row = Goodput | Overload | FrontEnd | Oracle | Simulation | LadderRun
 
 
 def read_result(path: Path) -> ServingProof:
@@ -159,6 +233,12 @@ def read_result(path: Path) -> ServingProof:
     if not path.exists():
         return ServingProof()
     return ServingProof.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def row_of(found: ServingProof, section: Section, case: Case) -> Row | None:
+    """What was measured of a case, if it was."""
+    rows: Sequence[Row] = getattr(found, section)
+    return next((one for one in rows if one.case == case), None)
 
 
 def merged(found: ServingProof, section: Section, row: Row) -> ServingProof:
@@ -169,6 +249,8 @@ def merged(found: ServingProof, section: Section, row: Row) -> ServingProof:
 
 
 def write_result(path: Path, result: ServingProof) -> None:
-    """Write all of it."""
+    """Write all of it, in one step: a run that is killed leaves what it has."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    part.replace(path)

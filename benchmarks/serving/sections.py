@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -11,60 +11,34 @@ import psutil
 
 from rankine.environment import environment
 from rankine.errors import SloNotMet, UsageError
-from rankine.events import Emit, ignore
-from rankine.observation.load import LoadConfig, LoadResult, SweepConfig, SweepResult, sweep
+from rankine.observation.load import LoadConfig
 from rankine.observation.load.answer import Answer
 from rankine.observation.load.generator import Run
-from rankine.observation.load.record import summarize
-from rankine.observation.load.sweep import Trial
 from rankine.stats import percentile
 from serving.drive import Drive
 from serving.oracle import Service, oracle_rps
 from serving.record import Attempt, Case, FrontEnd, Goodput, Oracle, Overload
+from serving.search import Effort, Tell, find_rate
 
 REFUSALS = ("429", "503", "504")
-CONFIRMATIONS = 2
-"""With the trial of the search itself three: a rate counts where it held in two of them."""
-STEP_DOWN = 0.96
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How long and how exactly is measured.
-
-    Attributes:
-        min_trial_s, max_trial_s: length of one trial.
-        precision: of the search.
-        overload_s: length of the run above the sustainable rate.
-        requests: of the one client.
-    """
-
-    min_trial_s: float = 10.0
-    max_trial_s: float = 20.0
-    precision: float = 0.04
-    max_trials: int = 16
-    overload_s: float = 20.0
-    requests: int = 3000
-
-
-QUICK = Effort(min_trial_s=3.0, max_trial_s=5.0, precision=0.1, max_trials=8, overload_s=5.0, requests=300)
 
 
 def find_goodput(
-    drive: Drive, case: Case, effort: Effort, settings: Mapping[str, int], *, emit: Emit = ignore
+    drive: Drive,
+    case: Case,
+    effort: Effort,
+    settings: Mapping[str, int],
+    *,
+    start_rps: float | None = None,
+    rival_rps: float | None = None,
+    tell: Tell = lambda text: None,
 ) -> Goodput:
-    """Search, and then try what was found again with other seeds; step down while it does not hold twice in three."""
+    """The rate that a server sustains, see :func:`serving.search.find_rate`."""
     load = LoadConfig(url=drive.running.url, slo_ms=drive.slo_ms, candidates=case.candidates)
-    config = SweepConfig(
-        load=load,
-        precision=effort.precision,
-        min_trial_s=effort.min_trial_s,
-        max_trial_s=effort.max_trial_s,
-        max_trials=effort.max_trials,
-    )
-    found = sweep(config, emit, target=drive)
-    best, tried, confirmed = _confirm(drive, found, config)
+    found = find_rate(drive, load, effort.of(case.traffic), start_rps=start_rps, rival_rps=rival_rps, tell=tell)
+    best = found.best
     latency = best.latency if best else None
+    bounds = [one.result for one in found.trials if not one.held and one.rate_rps == found.failed_rps]
     return Goodput(
         case=case,
         slo_ms=drive.slo_ms,
@@ -75,44 +49,20 @@ def find_goodput(
         p99_ms=latency.p99_ms if latency else None,
         requests=best.requests if best else 0,
         supports_p99=best.supports_p99 if best else False,
-        confirmed=confirmed,
-        capped=found.failed_rps is None or found.generator_bound,
+        confirmed=found.confirmed,
+        capped=found.failed_rps is None or any(one.generator_bound for one in bounds),
         reason=found.reason,
-        attempts=tuple(Attempt(rate_rps=one.rate_rps, held=one.held, why=one.why) for one in (*found.trials, *tried)),
+        attempts=tuple(Attempt(rate_rps=one.rate_rps, held=one.held, why=one.why) for one in found.trials),
         settings=settings,
         created=datetime.now(UTC),
         environment=environment(),
     )
 
 
-def _confirm(
-    drive: Drive, found: SweepResult, config: SweepConfig
-) -> tuple[LoadResult | None, Sequence[Trial], tuple[int, int]]:
-    """The best trial at the highest rate that held twice in three, all trials made here, and how often it held."""
-    held = [trial for trial in found.trials if trial.held]
-    if not held:
-        return None, (), (0, 0)
-    highest = max(held, key=lambda trial: trial.rate_rps)
-    rate_rps, results, tried = highest.rate_rps, [highest], list[Trial]()
-    while rate_rps > 0.5 * highest.rate_rps:
-        for number in range(len(results), CONFIRMATIONS + 1):
-            drive.drain()
-            one_trial = config.model_copy(update={"start_rps": rate_rps, "max_trials": 1})
-            trials = sweep(one_trial, target=replace(drive, seed=drive.seed + number)).trials
-            results += trials
-            tried += trials
-        good = [trial for trial in results if trial.held]
-        if len(good) >= 2:
-            best = sorted(good, key=lambda trial: trial.result.latency.p99_ms if trial.result.latency else 0.0)
-            return best[len(best) // 2].result, tried, (len(good), len(results))
-        rate_rps, results = rate_rps * STEP_DOWN, []
-    return None, tried, (0, CONFIRMATIONS + 1)
-
-
 def run_overload(
-    drive: Drive, case: Case, peak: Goodput, factor: float, effort: Effort, settings: Mapping[str, int]
+    drive: Drive, case: Case, peak: Goodput, factor: float, duration_s: float, settings: Mapping[str, int]
 ) -> Overload:
-    """Offer ``factor`` times what the server sustained.
+    """Offer ``factor`` times what the server sustained, for ``duration_s``.
 
     Raises:
         SloNotMet: it sustained nothing.
@@ -120,8 +70,8 @@ def run_overload(
     if peak.sustainable_rps is None or peak.goodput_rps is None:
         raise SloNotMet("no rate held, so there is none to go beyond", where=case.server)
     drive.drain()
-    config, run = drive.open(factor * peak.sustainable_rps, effort.overload_s)
-    result = summarize(config, run, {})
+    config, run = drive.open(factor * peak.sustainable_rps, duration_s)
+    result = drive.record(config, run)
     return Overload(
         case=case,
         factor=factor,
@@ -189,19 +139,14 @@ def find_oracle(drive: Drive, case: Case, engine: Service, effort: Effort, setti
     if case.short_share:
         raise UsageError("the oracle knows equal deadlines alone", where="short_share", got=case.short_share)
     drive.drain()
-    before_s = _children_cpu_s()
-    result = drive.one_client(effort.requests, warmup_s=0.0)
-    cpu_s = (_children_cpu_s() - before_s) / max(1, result.requests)
-    if not result.correct:
-        raise SloNotMet("no correct answer", where=case.server, got=str(result.outcomes))
-    request_s = max(0.0, cpu_s - engine.call_s - engine.row_s * result.rows_mean)
+    request_s = beside_engine_s(drive, case, engine, effort)
     found = [
         oracle_rps(
             drive.traffic,
             drive.queries,
             service,
             drive.slo_ms / 1e3,
-            duration_s=effort.max_trial_s,
+            duration_s=effort.confirm_s,
             seed=drive.seed,
         )
         for service in (engine, replace(engine, request_s=request_s))
@@ -217,6 +162,20 @@ def find_oracle(drive: Drive, case: Case, engine: Service, effort: Effort, setti
         created=datetime.now(UTC),
         environment=environment(),
     )
+
+
+def beside_engine_s(drive: Drive, case: Case, engine: Service, effort: Effort) -> float:
+    """Processor seconds that the server's processes spend on a request beside the engine's, one client asking.
+
+    Raises:
+        SloNotMet: the server answered nothing.
+    """
+    before_s = _children_cpu_s()
+    result = drive.one_client(effort.requests, warmup_s=0.0)
+    cpu_s = (_children_cpu_s() - before_s) / max(1, result.requests)
+    if not result.correct:
+        raise SloNotMet("no correct answer", where=case.server, got=str(result.outcomes))
+    return max(0.0, cpu_s - engine.call_s - engine.row_s * result.rows_mean)
 
 
 def _children_cpu_s() -> float:
