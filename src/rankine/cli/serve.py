@@ -54,6 +54,13 @@ _FILE = click.Path(path_type=Path)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of one engine call.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Engine calls at one time.")
 @device_pool_option
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Server processes, which share the port, the cores and the load.",
+)
 @cores_option("Cores to run on, e.g. 0,1 [default: all].")
 @click.option("--max-candidates", type=click.IntRange(min=1), default=10_000, show_default=True)
 @click.option("--max-connections", type=click.IntRange(min=1), default=10_000, show_default=True)
@@ -75,6 +82,13 @@ _FILE = click.Path(path_type=Path)
     help="Ids that the catalog does not have: refuse, or score as out of vocabulary.",
 )
 @click.option("--drain-s", type=click.FloatRange(min=0), default=0.5, show_default=True)
+@click.option(
+    "--target-utilization",
+    type=click.FloatRange(min=0, min_open=True, max=1),
+    default=0.7,
+    show_default=True,
+    help="How busy workers should be: what rankine_desired_replicas asks for.",
+)
 @click.option("--log-requests", is_flag=True, help="One JSON line on standard error a request.")
 @json_option
 def command(as_json: bool, **options: Any) -> None:

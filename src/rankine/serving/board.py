@@ -1,6 +1,6 @@
 """What the server processes of one host tell each other: a table in shared memory, a slot a process.
 
-A slot is eight aligned doubles that only its own process writes; the supervisor writes to it while that process does not
+A slot is some aligned doubles that only its own process writes; the supervisor writes to it while that process does not
 live. Each number is stored in one piece and used by itself, so readers need no lock. Times are seconds of
 ``time.perf_counter``, which on Linux is one clock for all processes (CLOCK_MONOTONIC; see clock_gettime(2)).
 """
@@ -17,11 +17,12 @@ from pathlib import Path
 __all__ = ["Board", "Slot", "State"]
 
 _HEADER = 8
-_SLOT = 8
+_SLOT = 16  # two cache lines: neighbors do not write to the same one
 _DOUBLE_BYTES = 8
 _GROUPS, _LEAVING = 0, 1
-_BEAT, _STATE, _PID, _FINISH, _ROWS, _UTILIZATION, _SHED, _DEBT = range(_SLOT)
-_MEMORY = Path("/dev/shm")  # noqa: S108  a mapping of it never touches a disk
+_BEAT, _STATE, _PID, _FINISH, _MIDDLING, _ROWS, _UTILIZATION, _SHED, _DEBT, _USED = range(10)
+_MEMORY = Path("/dev/shm")
+"""A mapping of it never touches a disk."""
 
 
 class State(IntEnum):
@@ -40,7 +41,8 @@ class Slot:
     Attributes:
         beat_s: when it last did.
         finish_s: seconds that a request of middling size, if it came now, would take there, with its wait.
-        queued_rows: that wait.
+        middling_s: without its wait.
+        queued_rows: rows that wait.
         utilization: work that is offered over what its workers can do, see :mod:`rankine.policy.autoscale`.
         shed: share of the requests that was refused for want of capacity.
         debt: AUC that is given up because of the load.
@@ -50,6 +52,7 @@ class Slot:
     state: State = State.DOWN
     pid: int = 0
     finish_s: float = 0.0
+    middling_s: float = 0.0
     queued_rows: int = 0
     utilization: float = 0.0
     shed: float = 0.0
@@ -90,8 +93,9 @@ class Board:
         self._cells[_LEAVING] = 1.0
 
     def __getitem__(self, number: int) -> Slot:
-        beat_s, state, pid, finish_s, rows, utilization, shed, debt = self._cells[_slice(number)]
-        return Slot(beat_s, State(int(state)), int(pid), finish_s, int(rows), utilization, shed, debt)
+        start = _HEADER + _SLOT * number
+        beat_s, state, pid, finish_s, middling_s, rows, utilization, shed, debt = self._cells[start : start + _USED]
+        return Slot(beat_s, State(int(state)), int(pid), finish_s, middling_s, int(rows), utilization, shed, debt)
 
     def put(self, number: int, slot: Slot) -> None:
         """Tell ``slot``; its beat last, so that who sees it sees the rest."""
@@ -100,6 +104,7 @@ class Board:
             (_STATE, slot.state),
             (_PID, slot.pid),
             (_FINISH, slot.finish_s),
+            (_MIDDLING, slot.middling_s),
             (_ROWS, slot.queued_rows),
             (_UTILIZATION, slot.utilization),
             (_SHED, slot.shed),
@@ -107,6 +112,10 @@ class Board:
             (_BEAT, slot.beat_s),
         ):
             self._cells[start + at] = float(value)
+
+    def mark(self, number: int, state: State) -> None:
+        """Tell the state of a process that does not live, or does not yet."""
+        self.put(number, Slot(state=state))
 
     def beat_of(self, number: int) -> float:
         """When a process last told something."""
@@ -116,8 +125,3 @@ class Board:
         """Unmap it."""
         self._cells.release()
         self._memory.close()
-
-
-def _slice(number: int) -> slice:
-    start = _HEADER + _SLOT * number
-    return slice(start, start + _SLOT)

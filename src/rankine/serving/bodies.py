@@ -9,7 +9,7 @@ from typing import Any
 from rankine.errors import BadRequest, PayloadTooLarge
 from rankine.serving.http import LengthRequired, UnsupportedMedia
 
-__all__ = ["BodyUnread", "ClientGone", "compress", "decompress", "encoding_of", "read_body"]
+__all__ = ["BodyUnread", "ClientGone", "compress", "decompress", "encoding_of", "given_again", "read_body"]
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
@@ -60,6 +60,15 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, max_bytes:
         refuse = BodyUnread if waits or max(size, announced) > most else PayloadTooLarge
         raise refuse("the body is too large", where="body", got=got, allowed=allowed)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def given_again(body: bytes) -> Receive:
+    """A body that was read once, for another to read."""
+
+    async def receive() -> Mapping[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
 
 
 def encoding_of(headers: Mapping[bytes, bytes]) -> str:

@@ -53,7 +53,8 @@ class ServeConfig(Frozen):
         workers: engine calls at the same time.
         device_pool: several devices that share the work, each with its own engine, device, threads and workers: every
             batch goes where it is predicted to be done first. One device, as above, if empty.
-        cores: cores that the process may use, by number; all if None.
+        processes: of the server, each with its own front end and workers; several have a supervisor.
+        cores: cores that the server may use, by number; all if None. Several processes divide them.
         max_candidates: most candidates (or flat rows) of one request.
         max_connections: most connections at a time, of each transport.
         max_read_s: most seconds from the start of a request to its last byte.
@@ -68,6 +69,7 @@ class ServeConfig(Frozen):
         unknown_item: an id that the catalog does not have is an ``error``, or scored as the out-of-vocabulary ``row``.
         drain_s: after SIGTERM, the server says that it is not ready but takes all requests for this long; give it more
             than the interval of a load balancer's probe.
+        target_utilization: share of its workers' time that a host should be busy: what it asks of an autoscaler.
         log_requests: one JSON line on stderr a request.
     """
 
@@ -90,6 +92,7 @@ class ServeConfig(Frozen):
     threads: int = Field(1, ge=1, le=1024)
     workers: int = Field(1, ge=1, le=256)
     device_pool: tuple[PoolDeviceConfig, ...] = ()
+    processes: int = Field(1, ge=1, le=256)
     cores: tuple[int, ...] | None = None
     max_candidates: int = Field(10_000, ge=1)
     max_connections: int = Field(10_000, ge=1)
@@ -103,6 +106,7 @@ class ServeConfig(Frozen):
     default_deadline_ms: float | None = Field(None, gt=0)
     unknown_item: Literal["error", "row"] = "error"
     drain_s: float = Field(0.5, ge=0, le=600)
+    target_utilization: float = Field(0.7, gt=0, le=1)
     log_requests: bool = False
 
     @property

@@ -94,7 +94,7 @@ class Elastic:
         return self.costs[self.at].mean_s(_MIDDLING_ROWS, 1)
 
     def signals(self, now_s: float) -> Signals:
-        """What an autoscaler looks at, as far as it is known here: debt is what the load costs, not what the plan does."""
+        """What an autoscaler looks at, without refusals; debt is what the load costs, not what the plan does."""
         debt = max(0.0, self.debt.recent(now_s) - max(0.0, self._losses[0]))
         return Signals(self._offered.utilization(now_s), debt=debt)
 

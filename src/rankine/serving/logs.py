@@ -17,13 +17,17 @@ _LOGGERS = ("rankine", "uvicorn", "uvicorn.error", "asyncio", "grpc")
 class _JsonLines(logging.Formatter):
     """``{"time", "level", "logger", "message", ...fields, "traceback"}``; fields are ``extra={"fields": {...}}``."""
 
+    def __init__(self, group: int | None) -> None:
+        super().__init__()
+        self._group: dict[str, object] = {} if group is None else {"group": group}
+
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-        }
+        } | self._group
         fields = getattr(record, "fields", None)
         if isinstance(fields, dict):
             line |= fields
@@ -32,10 +36,10 @@ class _JsonLines(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
-def set_up_logs(level: int = logging.INFO) -> None:
-    """Send this package's and the HTTP server's log to stderr as JSON lines."""
+def set_up_logs(level: int = logging.INFO, *, group: int | None = None) -> None:
+    """Send this package's and the HTTP server's log to stderr as JSON lines, with ``group`` if there are several."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines())
+    handler.setFormatter(_JsonLines(group))
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = [handler]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from time import perf_counter
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 from rankine import __version__
+from rankine.policy.autoscale import Refusals
 from rankine.policy.reason import Reason
 from rankine.serving.items import Items
 from rankine.serving.model import ServedModel
@@ -67,6 +71,8 @@ class ServerMetrics:
             "rankine_quality_debt", "Certified upper bound of the AUC given up by the variants in use, last minute",
             registry=self.registry,
         )  # fmt: skip
+        self._refusals = Refusals()
+        self._counting = threading.Lock()
         self._names: tuple[str, ...] = ()
         self._info = Info("rankine_model", "What is served", registry=self.registry)
 
@@ -115,6 +121,14 @@ class ServerMetrics:
     def decided(self, reason: Reason) -> None:
         """Count why a request was let in, refused or dropped, or why a batch ended where it did."""
         self._decisions.labels(reason.value).inc()
+        with self._counting:
+            self._refusals.add(reason, perf_counter())
+
+    @property
+    def shed(self) -> float:
+        """Share of the requests of the last minute that was refused for want of capacity."""
+        with self._counting:
+            return self._refusals.share(perf_counter())
 
     def render(self, queued_rows: int) -> bytes:
         """The text that Prometheus scrapes."""

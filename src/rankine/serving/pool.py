@@ -178,9 +178,13 @@ class Pool:
     @property
     def predicted_finish_s(self) -> float:
         """How long a request of middling size that came now would take: what processes of a host compare."""
-        wait_s = self.predicted_wait_s
+        return self.predicted_wait_s + self.middling_s
+
+    @property
+    def middling_s(self) -> float:
+        """How long it would take if nobody else was there."""
         with self._changed:
-            return wait_s + self._elastic.middling_s()
+            return self._elastic.middling_s()
 
     @property
     def signals(self) -> Signals:

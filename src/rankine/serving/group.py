@@ -1,0 +1,81 @@
+"""One of several server processes of a host: what it is told when it starts, and how it starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from rankine.config import Frozen, parse
+from rankine.errors import RankineError
+from rankine.events import Event, Note
+from rankine.serving.board import Board
+from rankine.serving.config import ServeConfig
+
+__all__ = ["Group", "GroupSettings", "main"]
+
+
+class GroupSettings(Frozen):
+    """What the supervisor tells a process that it starts.
+
+    Attributes:
+        config: of the one process: its own cores, and the ports that all share.
+        number: of the process, from 0.
+        parent: the supervisor's process id.
+        board_fd, listener_fd: inherited: the board's file, and the socket on which all listen.
+        tell_fd: inherited: a pipe to the supervisor, which reads one line of JSON: ready, or the error.
+        folder: of the Unix sockets over which requests are handed over.
+    """
+
+    config: ServeConfig
+    number: int
+    parent: int
+    board_fd: int
+    listener_fd: int
+    tell_fd: int
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A process among its neighbors."""
+
+    number: int
+    board: Board
+    folder: Path
+    parent: int
+
+    def socket_of(self, number: int) -> Path:
+        """Where a process takes requests that others hand over."""
+        return self.folder / f"{number}.sock"
+
+
+def main() -> None:
+    """Serve as one process of several; the first argument is :class:`GroupSettings` as JSON."""
+    settings = parse(GroupSettings, json.loads(sys.argv[1]), source="group")
+    from rankine.serving.server import serve_group
+
+    group = Group(settings.number, Board(settings.board_fd), settings.folder, settings.parent)
+    os.close(settings.board_fd)  # it is mapped
+    listener = socket.socket(fileno=settings.listener_fd)
+    listener.set_inheritable(False)
+    with os.fdopen(settings.tell_fd, "w", encoding="utf-8") as supervisor:
+        try:
+            serve_group(settings.config, group, listener, lambda event: _tell(supervisor, event))
+        except RankineError as error:
+            _write(supervisor, {"error": error.as_dict()})
+            sys.exit(error.exit_status)
+
+
+def _tell(supervisor: TextIO, event: Event) -> None:
+    if isinstance(event, Note) and "url" in event.figures:
+        _write(supervisor, {"text": event.text, "figures": dict(event.figures)})
+
+
+def _write(supervisor: TextIO, line: object) -> None:
+    supervisor.write(json.dumps(line) + "\n")
+    supervisor.flush()

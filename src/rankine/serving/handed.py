@@ -1,0 +1,24 @@
+"""Connections over which another server process of the host hands requests over."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from rankine.serving.heads import WAITED, LimitedProtocol
+from rankine.serving.neighbors import ARRIVED, HANDED
+
+__all__ = ["HandedProtocol"]
+
+
+class HandedProtocol(LimitedProtocol):
+    """As clients' connections; a request came when it came to the process that hands it over, whose word is trusted:
+
+    the socket lies in a folder that only the server's user can enter.
+    """
+
+    def on_headers_complete(self) -> None:
+        arrived_s = dict(self.headers).get(ARRIVED)
+        if arrived_s is not None:
+            self._head_waited_s = max(0.0, perf_counter() - float(arrived_s))
+        self.scope["extensions"] |= {HANDED: True, WAITED: self._head_waited_s}  # type: ignore[dict-item]
+        super().on_headers_complete()

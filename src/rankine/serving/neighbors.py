@@ -1,0 +1,151 @@
+"""The other server processes of the host, as one of them sees them: to whom it hands requests over, and how.
+
+The request travels as it came, head and body, over a Unix socket; the answer comes back the same way. Only the process
+that has the connection answers the client, so nothing is answered twice whatever happens to the other one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from time import perf_counter
+from urllib.parse import quote
+
+from rankine.policy.autoscale import Signals
+from rankine.policy.balance import HANDOVER_S, better_group
+from rankine.policy.reason import Reason
+from rankine.serving.board import State
+from rankine.serving.bodies import ClientGone
+from rankine.serving.group import Group
+from rankine.serving.http import Reply, Request
+from rankine.serving.unix_http import RawReply, UnixClient
+
+__all__ = ["ARRIVED", "GROUP", "HANDED", "Neighbors"]
+
+GROUP = b"x-rankine-group"
+"""In a reply: which process ranked."""
+ARRIVED = b"x-rankine-arrived"
+"""In a request that is handed over: when its first bytes came, on the clock of ``time.perf_counter``."""
+HANDED = "rankine.handed"
+"""ASGI extension: the request came from another process."""
+_SILENT_S = 0.3
+"""Whoever has told nothing for so long is frozen, or as good as that."""
+_LOOK_S = 0.05
+_METRICS_S = 0.5
+_HOP = frozenset({b"connection", b"content-length", b"expect", b"transfer-encoding", b"upgrade", b"keep-alive"})
+_OWN = _HOP | {b"content-type", b"x-request-id", b"traceparent", b"endpoint-load-metrics"}
+_OWN |= {b"x-rankine-predicted-wait-ms", b"x-rankine-queued-rows"}
+"""Headers of a reply that the process with the connection writes itself."""
+
+
+class Neighbors:
+    """Decides for one process of several; to be used in its event loop only.
+
+    Args:
+        finish_s: when a request of middling size that came now would be done here; what the others tell of themselves.
+        decided: called with the reason where a request is handed over or taken back.
+    """
+
+    def __init__(self, group: Group, finish_s: Callable[[], float], decided: Callable[[Reason], None]) -> None:
+        self._group = group
+        self._finish_s = finish_s
+        self._decided = decided
+        self._draw = random.Random().sample
+        others = [number for number in range(len(group.board)) if number != group.number]
+        self._clients = {number: UnixClient(group.socket_of(number)) for number in others}
+        self._sent: dict[int, tuple[float, int]] = {}
+
+    def better(self) -> int | None:
+        """Who would be done sooner with a request that came now; None where that is this process."""
+        own_s = self._finish_s()
+        if own_s <= HANDOVER_S:
+            return None
+        now_s = perf_counter()
+        others_s = {number: self._finish_of(number) for number in self._clients if self._is_ready(number, now_s)}
+        return better_group(own_s, others_s, self._draw)
+
+    async def ask(self, number: int, request: Request, body: bytes) -> Reply | None:
+        """What another process answers; None where it did not, and the request is to be run here after all.
+
+        Raises:
+            ClientGone: nobody waits for the answer any more.
+        """
+        beat_s = self._group.board.beat_of(number)
+        known = self._sent.get(number)
+        self._sent[number] = (beat_s, known[1] + 1 if known is not None and known[0] == beat_s else 1)
+        self._decided(Reason.HANDED_OVER)
+        found = await self._watched(number, request, _message(request, body))
+        if found is None or (found.status == 503 and not self._is_ready(number, perf_counter())):
+            self._decided(Reason.TAKEN_BACK)
+            return None
+        content_type = dict(found.headers).get(b"content-type", b"")
+        headers = tuple((name, value) for name, value in found.headers if name not in _OWN)
+        return Reply(found.status, found.body, content_type, headers)
+
+    async def metrics(self) -> Mapping[int, bytes]:
+        """What the others count, by their number; whoever does not answer in half a second is left out."""
+        now_s = perf_counter()
+        asked = [number for number in self._clients if self._is_alive(number, now_s)]
+        texts = await asyncio.gather(*(self._text_of(number) for number in asked))
+        return {number: text for number, text in zip(asked, texts, strict=True) if text is not None}
+
+    def signals(self) -> list[Signals]:
+        """The load of all processes that are ready, this one among them."""
+        board = self._group.board
+        slots = [board[number] for number in range(len(board))]
+        return [Signals(one.utilization, one.shed, one.debt) for one in slots if one.state is State.READY]
+
+    def close(self) -> None:
+        """Close connections to the others."""
+        for client in self._clients.values():
+            client.close()
+
+    async def _watched(self, number: int, request: Request, message: bytes) -> RawReply | None:
+        """The reply, unless the other one ends or freezes."""
+        asking = asyncio.ensure_future(self._clients[number].ask(message))
+        try:
+            while not (await asyncio.wait((asking,), timeout=_LOOK_S))[0]:
+                if request.presence is not None and request.presence.gone:
+                    raise ClientGone
+                if not self._is_alive(number, perf_counter()):
+                    return None
+            return asking.result()
+        except (OSError, EOFError):
+            return None
+        finally:
+            asking.cancel()
+
+    async def _text_of(self, number: int) -> bytes | None:
+        message = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n"
+        try:
+            async with asyncio.timeout(_METRICS_S):
+                found = await self._clients[number].ask(message)
+        except (OSError, EOFError):  # a timeout is an OSError too
+            return None
+        return found.body if found.status == 200 else None
+
+    def _finish_of(self, number: int) -> float:
+        """What it last told, and what this process has sent it since: else a burst would go to one place."""
+        slot = self._group.board[number]
+        beat_s, sent = self._sent.get(number, (slot.beat_s, 0))
+        return slot.finish_s + (sent * slot.middling_s if beat_s == slot.beat_s else 0.0)
+
+    def _is_ready(self, number: int, now_s: float) -> bool:
+        return self._group.board[number].state is State.READY and self._is_alive(number, now_s)
+
+    def _is_alive(self, number: int, now_s: float) -> bool:
+        slot = self._group.board[number]
+        return slot.state in (State.READY, State.DRAINING) and now_s - slot.beat_s < _SILENT_S
+
+
+def _message(request: Request, body: bytes) -> bytes:
+    """The request as it goes over the socket."""
+    path = quote(request.path, safe="/").encode()
+    if request.query:
+        path += b"?" + request.query
+    headers = {name: value for name, value in request.headers.items() if name not in _HOP}
+    headers |= {b"content-length": b"%d" % len(body), b"x-request-id": request.id.encode()}
+    headers[ARRIVED] = b"%.6f" % request.arrived_s
+    lines = b"".join(b"%b: %b\r\n" % header for header in headers.items())
+    return b"%b %b HTTP/1.1\r\n%b\r\n%b" % (request.method.encode(), path, lines, body)

@@ -1,0 +1,211 @@
+"""Several server processes on one host: started, watched, started again, and ended together.
+
+All of them accept from one listening socket, which the supervisor holds: a process that is frozen accepts nothing, and
+what waits to be accepted outlives any of them. See docs/explanation/process-model.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from rankine.errors import RankineError
+from rankine.events import Emit, Note
+from rankine.serving.board import Board, State
+from rankine.serving.child import Child
+from rankine.serving.config import ServeConfig
+from rankine.serving.cores import pin
+from rankine.serving.group import GroupSettings
+from rankine.serving.grpc import check_grpc
+from rankine.serving.listen import bind, reserve
+from rankine.serving.logs import LOGGER, set_up_logs
+from rankine.serving.tls import tls_context
+
+__all__ = ["Supervisor", "share_cores", "supervise"]
+
+_TICK_S = 0.05
+_HANG_S = 5.0
+_MOST_COUNTED_S = 0.2
+"""Of one look at the processes: where the supervisor itself was held up, so were the others."""
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 30.0
+_STEADY_S = 30.0
+"""A process that lived so long after it was ready is started again at once."""
+
+
+def supervise(config: ServeConfig, emit: Emit) -> None:
+    """Serve by ``config.processes`` processes until SIGTERM or SIGINT; then all drain, and it returns.
+
+    Emits the ``Note`` of :func:`~rankine.serving.server.serve` once all of them answer, with the figure ``processes``.
+
+    Raises:
+        UsageError: the address cannot be listened on, or a core does not exist.
+        RankineError: a process could not start: its own error.
+    """
+    if config.cores is not None:
+        pin(config.cores)
+    tls_context(config)  # what is wrong with its files is told before anything starts
+    check_grpc(config)
+    with contextlib.ExitStack() as leave:
+        listener = leave.enter_context(bind(config))
+        holder = reserve(config)
+        if holder is not None:
+            leave.enter_context(holder)
+        folder = Path(leave.enter_context(tempfile.TemporaryDirectory(prefix="rankine-")))
+        board, board_fd = Board.create(config.processes)
+        leave.callback(os.close, board_fd)
+        set_up_logs()
+        ports = {"port": listener.getsockname()[1], "processes": 1}
+        if holder is not None:
+            ports["grpc_port"] = holder.getsockname()[1]
+        shares = share_cores(_usable_cores(), config.processes)
+
+        def settings(number: int, tell_fd: int) -> GroupSettings:
+            own = config.model_copy(update=ports | {"cores": shares[number] if shares else None})
+            return GroupSettings(
+                config=own,
+                number=number,
+                parent=os.getpid(),
+                board_fd=board_fd,
+                listener_fd=listener.fileno(),
+                tell_fd=tell_fd,
+                folder=folder,
+            )
+
+        supervisor = Supervisor([Child(number, settings) for number in range(config.processes)], board, listener, emit)
+        with _signals(supervisor.leave):
+            supervisor.run()
+
+
+def share_cores(cores: Sequence[int], groups: int) -> tuple[tuple[int, ...], ...]:
+    """Neighboring cores for each of ``groups`` processes; none where there are too few to give each its own."""
+    if len(cores) < groups:
+        return ()
+    ends = [len(cores) * at // groups for at in range(groups + 1)]
+    return tuple(tuple(cores[ends[at] : ends[at + 1]]) for at in range(groups))
+
+
+class Supervisor:
+    """Looks after processes until :meth:`leave`.
+
+    Args:
+        children: the processes, not started.
+        listener: on which all listen; closed when they are to leave, so that it ends with the last of them.
+        emit: told once all are ready.
+    """
+
+    def __init__(self, children: Sequence[Child], board: Board, listener: socket.socket, emit: Emit) -> None:
+        self._children = tuple(children)
+        self._board = board
+        self._listener = listener
+        self._emit = emit
+        self._asked = self._passed_on = 0
+        self._looked_s = perf_counter()
+        self._told = False
+
+    def leave(self) -> None:
+        """Have all drain and end; a second time, at once. May be called from a signal handler."""
+        self._asked += 1
+
+    def run(self) -> None:
+        """Returns when all have ended.
+
+        Raises:
+            RankineError: one could not start at all.
+        """
+        try:
+            for child in self._children:
+                self._start(child)
+            while not self._asked or any(child.process is not None for child in self._children):
+                pipes = [child.pipe for child in self._children if child.pipe is not None]
+                select.select(pipes, (), (), _TICK_S)
+                self._look()
+        finally:
+            for child in self._children:
+                child.kill()
+
+    def _look(self) -> None:
+        now_s = perf_counter()
+        passed_s = min(now_s - self._looked_s, _MOST_COUNTED_S)
+        self._looked_s = now_s
+        if self._asked > self._passed_on:
+            self._passed_on = self._asked
+            self._board.leave()
+            self._listener.close()
+            for child in self._children:
+                child.send(signal.SIGTERM)
+        for child in self._children:
+            self._look_at(child, now_s, passed_s)
+        if not self._told and all(child.ready is not None for child in self._children):
+            self._told = True
+            first = self._children[0].ready or {}
+            count = len(self._children)
+            text = f"{first['text']}, by {count} processes"
+            self._emit(Note("serve", text, {**first["figures"], "processes": count}))
+
+    def _look_at(self, child: Child, now_s: float, passed_s: float) -> None:
+        child.listen(now_s)
+        if child.process is None:
+            if not self._asked and now_s >= child.start_s:
+                self._start(child)
+            return
+        if child.ended:
+            self._ended(child, now_s)
+            return
+        slot = self._board[child.number]
+        beats = slot.state in (State.READY, State.DRAINING) and slot.pid == child.process.pid
+        if child.silent_for(slot.beat_s, passed_s if beats else 0.0) > _HANG_S:
+            LOGGER.error("a process hangs", extra={"fields": {"group": child.number, "pid": slot.pid}})
+            child.silent_s = 0.0
+            child.send(signal.SIGKILL)
+
+    def _start(self, child: Child) -> None:
+        self._board.mark(child.number, State.STARTING)
+        child.start()
+
+    def _ended(self, child: Child, now_s: float) -> None:
+        self._board.mark(child.number, State.DOWN)
+        status = child.reap()
+        if self._asked:
+            return
+        if child.first:
+            raise child.error or RankineError(
+                "a server process could not start", where=f"process {child.number}", got=f"exit status {status}"
+            )
+        pause_s = child.pause_s(now_s, steady_s=_STEADY_S, first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S)
+        child.start_s = now_s + pause_s
+        why = {"error": str(child.error)} if child.error is not None else {}
+        fields = {"group": child.number, "status": status, "restart_in_s": round(pause_s, 3), **why}
+        LOGGER.error("a process ended", extra={"fields": fields})
+
+
+@contextlib.contextmanager
+def _signals(leave: Callable[[], None]) -> Iterator[None]:
+    """SIGTERM and SIGINT call ``leave``; in another thread than the main one the owner has to."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        leave()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _usable_cores() -> tuple[int, ...]:
+    """The cores that this process may use; none where the system does not tell."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return () if affinity is None else tuple(sorted(affinity(0)))
