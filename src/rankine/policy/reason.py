@@ -35,6 +35,7 @@ class Reason(StrEnum):
     QUOTA = "quota"
     FAIR_SHARE = "fair_share"
     CONCURRENCY = "concurrency"
+    WORKER_LOST = "worker_lost"
     # ladder
     STAY = "stay"
     STEP_DOWN = "step_down"

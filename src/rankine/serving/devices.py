@@ -4,13 +4,38 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 from rankine.models.columns import Column, Columns
 from rankine.serving.rungs import ServedRung
 
-__all__ = ["Health", "PoolDevice", "complete_on"]
+__all__ = ["Health", "PoolDevice", "Seats", "complete_on"]
 
 _OUT_S, _MOST_OUT_S = 1.0, 60.0
+
+
+class Seats(Protocol):
+    """Processes in which batches run: each thread of a device has a seat in one while it lives."""
+
+    @property
+    def up(self) -> int:
+        """Processes that can run a batch."""
+
+    @property
+    def start_s(self) -> float:
+        """How long a process takes to start."""
+
+    def ready(self, timeout_s: float) -> bool:
+        """Whether the calling thread has a seat; waits for one."""
+
+    def expect(self, mean_s: float, p99_s: float) -> None:
+        """Tell what the calling thread's next batch is predicted to take."""
+
+    def settle(self) -> None:
+        """All threads have run what warms an engine up."""
+
+    def close(self) -> None:
+        """End all processes, once nothing runs in them any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +47,14 @@ class PoolDevice:
         rungs: what it may run, the best first; all devices of a pool have the same variants.
         workers: batches that it runs at the same time.
         cores: that its workers keep to; None: any.
+        seats: where batches run in processes, what gives each worker one; None where they run in its threads.
     """
 
     name: str
     rungs: tuple[ServedRung, ...]
     workers: int = 1
     cores: tuple[int, ...] | None = None
+    seats: Seats | None = None
 
 
 @dataclass(slots=True)

@@ -28,6 +28,7 @@ class Taken:
     Attributes:
         placed: why on this device; None where there is no other.
         failed_on: the device that failed on it before, if one did.
+        again: its worker was lost when it ran before.
     """
 
     decision: Decision[Work]
@@ -38,6 +39,7 @@ class Taken:
     device: int = 0
     placed: Reason | None = None
     failed_on: int | None = None
+    again: bool = False
 
 
 @dataclass(slots=True, eq=False)
