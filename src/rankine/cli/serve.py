@@ -53,13 +53,28 @@ _FILE = click.Path(path_type=Path)
 @click.option("--allow-uncertified", is_flag=True, help="Serve without a passed certificate.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of one engine call.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Engine calls at one time.")
-@device_pool_option
 @click.option(
     "--processes",
     type=click.IntRange(1, 256),
     default=1,
     show_default=True,
     help="Server processes, which share the port, the cores and the load.",
+)
+@device_pool_option
+@click.option("--isolate", is_flag=True, help="Run the engine in worker processes: one that dies or hangs is replaced.")
+@click.option(
+    "--spare-workers",
+    type=click.IntRange(0, 16),
+    default=1,
+    show_default=True,
+    help="With --isolate: processes that wait to replace one.",
+)
+@click.option(
+    "--worker-hang-s",
+    type=click.FloatRange(min=0, min_open=True, max=3600),
+    default=1.0,
+    show_default=True,
+    help="With --isolate: least time without an answer after which a process is replaced.",
 )
 @cores_option("Cores to run on, e.g. 0,1 [default: all].")
 @click.option("--max-candidates", type=click.IntRange(min=1), default=10_000, show_default=True)

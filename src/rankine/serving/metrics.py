@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import cache
 from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
@@ -73,6 +75,14 @@ class ServerMetrics:
         )  # fmt: skip
         self._refusals = Refusals()
         self._counting = threading.Lock()
+        # Looking a series up by its labels costs more than counting, and there are few.
+        self._requests_of = cache(lambda protocol, status: self._requests.labels(protocol, str(status)))
+        self._latency_of = cache(self._latency.labels)
+        self._decisions_of = cache(lambda reason: self._decisions.labels(reason.value))
+        self._restarts = Counter(
+            "rankine_worker_restarts", "Worker processes that were lost and replaced, by reason", ("reason",),
+            registry=self.registry,
+        )  # fmt: skip
         self._names: tuple[str, ...] = ()
         self._info = Info("rankine_model", "What is served", registry=self.registry)
 
@@ -99,8 +109,8 @@ class ServerMetrics:
 
     def answered(self, protocol: str, status: int, seconds: float) -> None:
         """Count a reply."""
-        self._requests.labels(protocol, str(status)).inc()
-        self._latency.labels(protocol).observe(seconds)
+        self._requests_of(protocol, status).inc()
+        self._latency_of(protocol).observe(seconds)
 
     def ran(self, batch: BatchRun) -> None:
         """Count an engine call, and how long its requests waited for it."""
@@ -120,9 +130,18 @@ class ServerMetrics:
 
     def decided(self, reason: Reason) -> None:
         """Count why a request was let in, refused or dropped, or why a batch ended where it did."""
-        self._decisions.labels(reason.value).inc()
+        self._decisions_of(reason).inc()
         with self._counting:
             self._refusals.add(reason, perf_counter())
+
+    def watch_workers(self, up: Callable[[], int]) -> None:
+        """Publish how many worker processes can run a batch, where there are any."""
+        gauge = Gauge("rankine_workers_up", "Worker processes that can run a batch", registry=self.registry)
+        gauge.set_function(up)
+
+    def lost_worker(self, reason: str) -> None:
+        """Count a worker process that is replaced."""
+        self._restarts.labels(reason).inc()
 
     @property
     def shed(self) -> float:

@@ -30,6 +30,7 @@ from rankine.serving.bodies import ClientGone
 from rankine.serving.cores import pin
 from rankine.serving.devices import PoolDevice, complete_on
 from rankine.serving.elastic import Elastic
+from rankine.serving.isolation.lost import WorkerLost, lost_twice
 from rankine.serving.logs import LOGGER
 from rankine.serving.pieces import Assembly, part_of
 from rankine.serving.placing import Placing, Taken, Worker
@@ -41,6 +42,10 @@ __all__ = ["BatchRun", "Pool", "QueueRefused"]
 
 _TIMED = 3
 """Runs of each size in the warm-up whose median is the first prediction."""
+_OPENED_WITHIN_S = 300.0
+_REPLACED_WITHIN_S = 10.0
+"""What was lost with its worker waits so long for another."""
+_SEAT_S = 0.1
 _LOOK_AGAIN_S = 0.005
 """A worker that leaves what waits to other devices looks so often whether they do as was predicted."""
 
@@ -155,6 +160,9 @@ class Pool:
         self._warm = _nothing  # let go of the works, which hold a generation of the catalog
         if failures:
             raise failures[0]
+        for device in self._devices:
+            if device.seats is not None:
+                device.seats.settle()
         if warm:
             with self._changed:
                 first = {worker.device: worker.timed for worker in reversed(self._workers)}
@@ -195,7 +203,11 @@ class Pool:
     @property
     def alive(self) -> bool:
         """Whether there is a worker to answer what is queued."""
-        return any(worker.thread is not None and worker.thread.is_alive() for worker in self._workers)
+        return any(
+            worker.thread is not None and worker.thread.is_alive() and (seats is None or seats.up > 0)
+            for worker in self._workers
+            for seats in (self._devices[worker.device].seats,)
+        )
 
     @property
     def rung(self) -> int:
@@ -262,6 +274,8 @@ class Pool:
             if worker.thread is not None and worker.thread.is_alive():
                 worker.thread.join()
         for device in self._devices:
+            if device.seats is not None:
+                device.seats.close()
             for rung in device.rungs:
                 rung.runner.close()
 
@@ -308,6 +322,8 @@ class Pool:
         try:
             if device.cores is not None:
                 pin(device.cores, f"cores of {device.name}")
+            if device.seats is not None:
+                device.seats.ready(_OPENED_WITHIN_S)  # or running raises why not
             for rung in device.rungs:
                 timed: dict[int, list[float]] = {}
                 for work in works:
@@ -323,6 +339,7 @@ class Pool:
     def _serve(self, worker: Worker) -> None:
         self._warm(worker)
         while True:
+            self._await_seat(worker)
             with self._changed:
                 found = self._next(worker)
             if found is None:
@@ -337,6 +354,18 @@ class Pool:
                 with self._changed:
                     worker.running = False
             self._settle(results)
+
+    def _await_seat(self, worker: Worker) -> None:
+        """Where batches run in processes: wait for one, and leave the queue to other workers meanwhile."""
+        seats = self._devices[worker.device].seats
+        if seats is None or seats.ready(0.0):
+            return
+        with self._changed:
+            worker.running, worker.free_s = True, perf_counter() + seats.start_s
+        while not seats.ready(_SEAT_S) and not self._stopping:
+            continue
+        with self._changed:
+            worker.running = False
 
     def _next(self, worker: Worker) -> tuple[Taken, list[Result]] | None:
         """Wait for what a worker runs next; None where it is to end. The lock is held."""
@@ -448,8 +477,13 @@ class Pool:
             works = [part_of(piece) for piece in pieces]
             batch = join(works, self.complete)
             out = np.empty((batch.rows, self._tasks), np.float32)
+            if device.seats is not None:
+                cost = self._elastic.by_device[taken.device][taken.rung]
+                device.seats.expect(*cost.predict(batch.rows, taken.decision.requests, taken.co_running))
             rung.runner.run(batch, out)
             run_s = perf_counter() - begin  # joining counts: it runs the catalog's part on items given inline
+        except WorkerLost as lost:
+            return self._again(taken, lost)
         except Exception as error:  # noqa: BLE001  a worker thread must outlive whatever an engine raises
             if self._moved(taken, error):
                 return []
@@ -469,6 +503,23 @@ class Pool:
         found = scatter(works, out, begin, run_s, taken.text, rung)
         with self._changed:
             return list(self._assembled(pieces, found))
+
+    def _again(self, taken: Taken, lost: WorkerLost) -> list[Result]:
+        """What ran when its worker was lost, once more: each request alone, so that one that kills workers harms no
+        other. Nothing of it was answered, as only this process answers."""
+        if taken.again:
+            return [(piece.work, lost_twice(lost)) for piece in taken.decision.slices]
+        seats = self._devices[taken.device].seats
+        for piece in taken.decision.slices:
+            self._decided(Reason.WORKER_LOST)
+            left_s = piece.work.deadline_s - perf_counter()
+            if left_s <= 0:
+                self._settle([(piece.work, too_late(piece.work))])
+            elif seats is not None and not seats.ready(0.0 if self._stopping else min(_REPLACED_WITHIN_S, left_s)):
+                self._settle([(piece.work, lost)])
+            else:
+                self._settle(self._run(replace(_alone(taken, piece), again=True)))
+        return []
 
     def _moved(self, taken: Taken, error: Exception) -> bool:
         """Whether another device has a batch now on which its own failed; that one gets nothing for a while."""
@@ -527,7 +578,7 @@ class Pool:
 
 def _refusal(found: Admission) -> RankineError:
     if found.status == DeadlineExceeded.http_status:
-        return DeadlineExceeded("the deadline cannot be met", got=found.text)
+        return DeadlineExceeded("the deadline cannot be met", where="deadline", got=found.text)
     return QueueRefused(found.text, found.retry_after_s, found.reason)
 
 
