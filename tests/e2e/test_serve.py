@@ -79,6 +79,40 @@ def test_rank_gives_each_its_own_answer_when_requests_come_together(server: Serv
         assert [second[key] for key in first] == pytest.approx(list(first.values()), abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("query", "where", "allowed"),
+    [
+        ("count=0", "query count", "1..1024"),
+        ("count=1025", "query count", "1..1024"),
+        ("candidates=0", "query candidates", "1..2000"),
+        ("candidates=2001", "query candidates", "1..2000"),
+        ("count=1024&candidates=2000", "query count", "at most 1000000 of all examples together"),
+        ("seed=-1", "query seed", "0..999999999"),
+    ],
+)
+def test_examples_are_refused_when_a_number_is_out_of_bounds(
+    server: ServerProcess, query: str, where: str, allowed: str
+) -> None:
+    answer = server.ask("GET", f"/v1/models/small/examples?{query}")
+    assert answer.status == 400
+    assert (answer.json["error"]["where"], answer.json["error"]["allowed"]) == (where, allowed)
+
+
+def test_a_client_that_sends_all_before_it_listens_sees_413_when_its_body_is_100_mb(server: ServerProcess) -> None:
+    connection = server.connect()
+    body = b" " * 1_000_000
+    connection.putrequest("POST", RANK)
+    connection.putheader("content-type", "application/json")
+    connection.putheader("content-length", str(100 * len(body)))
+    connection.endheaders()
+    for _ in range(100):
+        connection.send(body)
+    reply = connection.getresponse()
+    assert reply.status == 413
+    assert json.loads(reply.read())["error"]["code"] == "payload_too_large"
+    connection.close()
+
+
 def test_examples_are_answered_when_sent_back(server: ServerProcess) -> None:
     answer = server.ask("GET", "/v1/models/small/examples?count=5&candidates=700&seed=3")
     examples = answer.json["examples"]

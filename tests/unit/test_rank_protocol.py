@@ -250,6 +250,21 @@ def test_prepare_refuses_when_the_header_announced_another_number(protocol: Rank
         prepare(protocol, rank_body(3), announced=4)
 
 
+@pytest.mark.parametrize("raw", [b'{"a":', b'{"a": 1', b'{"request": 5, "x": tru}', b'{"request": []} {}'])
+def test_prepare_says_that_it_is_no_json_when_a_wrong_field_comes_first(protocol: RankProtocol, raw: bytes) -> None:
+    with pytest.raises(BadRequest, match="not valid JSON"):
+        prepare(protocol, raw)
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 2**64])
+def test_prepare_names_the_id_when_it_does_not_fit_64_bits(protocol: RankProtocol, number: int) -> None:
+    body = rank_body(3)
+    body["candidates"]["ids"][1] = number  # type: ignore[index]
+    with pytest.raises(BadRequest) as refused:
+        prepare(protocol, body)
+    assert (refused.value.where, refused.value.got) == ("candidates.ids[1]", str(number))
+
+
 @pytest.mark.parametrize(("count", "candidates"), [(3, 5), (1, 50), (2, 9999)])
 def test_examples_are_valid_when_asked_for_any_size(
     model: ServedModel, protocol: RankProtocol, count: int, candidates: int

@@ -16,7 +16,7 @@ _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 _CHUNK_BYTES = 1 << 20
 _MAX_MEMBERS = 16
 _DROPPED_BYTES = 256 << 20
-"""Most clients send all before they listen: closing earlier would reset the connection, and they would see no answer."""
+"""Most clients send all before they listen: closing earlier resets the connection, and they would see no answer."""
 
 
 class BodyUnread(PayloadTooLarge):

@@ -21,10 +21,11 @@ from rankine.models.transforms import Transforms, table_of
 from rankine.serving.inputs import column_of
 from rankine.serving.model import ServedModel
 
-__all__ = ["example_bodies"]
+__all__ = ["MAX_EXAMPLES", "MAX_EXAMPLE_IDS", "example_bodies"]
 
-_MAX_EXAMPLES = 1024
-_MAX_VALUES = 1_000_000
+MAX_EXAMPLES = 1024
+MAX_EXAMPLE_IDS = 1_000_000
+"""Of all examples of a reply together: what takes a second or so to draw."""
 _LONGEST_LIST = 3
 _LONGEST_HISTORY = 50
 _HASHED_VALUES = 1_000_000
@@ -39,7 +40,7 @@ def example_bodies(
     server takes in one request, and to what it can make in reasonable time.
     """
     candidates = max(1, min(candidates, max_candidates))
-    count = max(1, min(count, _MAX_EXAMPLES, max(1, _MAX_VALUES // candidates)))
+    count = max(1, min(count, MAX_EXAMPLES, max(1, MAX_EXAMPLE_IDS // candidates)))
     random = np.random.default_rng(seed)
     return [_body(model, candidates, random) for _ in range(count)]
 

@@ -41,7 +41,9 @@ _TOO_LARGE = closing_answer(
 )
 _NO_HTTP = closing_answer(
     HTTPStatus.BAD_REQUEST,
-    BadRequest("this is no HTTP/1.1 request", hint="Speak HTTP/1.1, over TLS where the server has a certificate; not HTTP/2."),
+    BadRequest(
+        "this is no HTTP/1.1 request", hint="Speak HTTP/1.1, over TLS where the server has a certificate; not HTTP/2."
+    ),
 )
 
 

@@ -54,7 +54,7 @@ class Items:
                 "unknown item: the catalog does not have it",
                 where=f"{where}[{first}]",
                 got=got.decode(errors="replace") if isinstance(got, bytes) else int(got),
-                hint="Give its static features inline, or start the server with unknown_item: row.",
+                hint="Give its static features inline, or start the server with --unknown-item row.",
             )
         return rows
 

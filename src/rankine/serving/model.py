@@ -273,6 +273,7 @@ def _unknown_value(feature: Feature) -> Column:
         case _:
             raise ConfigError(
                 "unknown items cannot be scored: this feature has no out-of-vocabulary row",
-                where=f"unknown_item: {feature.name}",
-                hint="Give the feature a default in the schema, or keep unknown_item: error.",
+                where="unknown_item",
+                got=feature.name,
+                hint="Give the feature a default in the schema, or leave `unknown_item` at 'error'.",
             )

@@ -40,7 +40,8 @@ def scatter(
 def too_late(work: Work) -> DeadlineExceeded:
     """For work that left the queue because its deadline had passed, or would."""
     waited_ms = 1000 * (perf_counter() - work.arrived_s)
-    return DeadlineExceeded("the deadline passed while the request waited", got=f"{waited_ms:.1f} ms since its arrival")
+    got = f"{waited_ms:.1f} ms since its arrival"
+    return DeadlineExceeded("the deadline passed while the request waited", where="deadline", got=got)
 
 
 def as_error(error: Exception) -> RankineError:

@@ -23,6 +23,8 @@ from rankine.observation.load.transport import Transport
 __all__ = ["run_load"]
 
 TICK_S = 1.0
+_MOST_IDS = 1_000_000
+"""That a server makes up at one time."""
 
 
 def run_load(config: LoadConfig, emit: Emit = ignore) -> LoadResult:
@@ -64,7 +66,8 @@ async def _bodies(transport: Transport, config: LoadConfig) -> list[Body]:
     if config.requests_file is not None:
         return bodies_from_file(config.requests_file, config)
     largest = parse_candidates(config.candidates).largest
-    return bodies_from_examples(await transport.examples(POOL, largest), config)
+    count = max(1, min(POOL, _MOST_IDS // largest))
+    return bodies_from_examples(await transport.examples(count, largest), config)
 
 
 def _due(rate_rps: float, config: LoadConfig) -> tuple[NDArray[np.float64], LoadConfig]:

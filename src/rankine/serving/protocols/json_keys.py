@@ -13,9 +13,10 @@ from typing import Any
 
 from rankine.errors import BadRequest
 
-__all__ = ["count_keys", "key_like", "refuse_duplicate_keys"]
+__all__ = ["count_keys", "key_like", "refuse_duplicate_keys", "value_at"]
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 _BEFORE_A_KEYS_COLON = (b'":', b" :", b"\t:", b"\n:", b"\r:")
 _SEARCHED_BYTES = 1 << 20
 
@@ -59,6 +60,19 @@ class _Pairs(tuple[tuple[str, Any], ...]):
     """An object as its keys and values, in order, before the parser drops any."""
 
     __slots__ = ()
+
+
+def value_at(raw: bytes, path: str) -> str | None:
+    """The value at a path such as ``candidates.ids[3]`` of ``raw``, valid JSON, as text; None if it cannot be told."""
+    if len(raw) > _SEARCHED_BYTES:
+        return None
+    try:
+        value = json.loads(raw)
+        for key, index in _STEP.findall(path):
+            value = value[int(index)] if index else value[key]
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+        return None
+    return repr(value)
 
 
 def _find(raw: bytes) -> str | None:

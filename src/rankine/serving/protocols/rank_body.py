@@ -13,13 +13,14 @@ from msgspec import UNSET, Meta, UnsetType
 from rankine.errors import BadRequest, did_you_mean
 from rankine.models.schema import Feature, RaggedFeature, Schema
 from rankine.serving.inputs import INT64, TEXT, WeightedList, type_of
-from rankine.serving.protocols.json_keys import refuse_duplicate_keys
+from rankine.serving.protocols.json_keys import refuse_duplicate_keys, value_at
 from rankine.serving.protocols.rank_encode import Given
 
 __all__ = ["BodyDecoder", "RankBody"]
 
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
 _LIST = frozenset((list,))
+_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _FIELD = re.compile(r"field `(?P<name>[^`]*)`")
 
 
@@ -91,9 +92,9 @@ class BodyDecoder:
         try:
             body = self._decoder.decode(raw)
         except msgspec.ValidationError as error:
-            raise self._as_bad_request(str(error)) from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BadRequest(f"not valid JSON: {error}", where="body") from None
+            raise _broken(raw) or self._as_bad_request(str(error), raw) from None
+        except _NO_JSON as error:
+            raise _no_json(error) from None
         request = _given(body.request, self._request_names)
         features = _given(body.candidates.features, self._row_names)
         chosen = body.candidates
@@ -111,7 +112,7 @@ class BodyDecoder:
             body.timings is True,
         )  # fmt: skip
 
-    def _as_bad_request(self, text: str) -> BadRequest:
+    def _as_bad_request(self, text: str, raw: bytes) -> BadRequest:
         """msgspec's finding as our error: same facts, with the field's full path and a suggestion."""
         found = _PATH.match(text)
         what, path = (found["what"], found["path"] or "") if found else (text, "")
@@ -121,7 +122,7 @@ class BodyDecoder:
                 return BadRequest(what[:1].lower() + what[1:].replace("`", "'"), where=path or "body")
             expected, _, got = what.partition(", got ")
             return BadRequest(
-                "has the wrong type or value", where=path or "body", got=got.strip("`") or None,
+                "has the wrong type or value", where=path or "body", got=got.strip("`") or value_at(raw, path),
                 allowed=_in_words(expected.removeprefix("Expected ").replace("`", "")),
             )  # fmt: skip
         where = f"{path}.{field['name']}" if path else field["name"]
@@ -132,6 +133,19 @@ class BodyDecoder:
                 hint=did_you_mean(field["name"], self._fields.get(path, WeightedList.__struct_fields__)),
             )
         return BadRequest("required field is missing", where=where)
+
+
+def _no_json(error: Exception) -> BadRequest:
+    return BadRequest(f"not valid JSON: {error}", where="body")
+
+
+def _broken(raw: bytes) -> BadRequest | None:
+    """The error of a text that is no JSON further on: a decoder of a type stops at the first surprise."""
+    try:
+        msgspec.json.decode(raw, type=msgspec.Raw)
+    except _NO_JSON as error:
+        return _no_json(error)
+    return None
 
 
 def _in_words(expected: str) -> str:

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 from rankine.errors import BadRequest, did_you_mean
 from rankine.serving.bodies import Receive
 from rankine.serving.describe import describe_items, describe_model
-from rankine.serving.examples import example_bodies
+from rankine.serving.examples import MAX_EXAMPLE_IDS, MAX_EXAMPLES, example_bodies
 from rankine.serving.http import JSON, Reply, Request, json_reply
 from rankine.serving.metrics import METRICS_TYPE
 from rankine.serving.page import HTML, home_page
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["rank_routes"]
 
-_EXAMPLE_OPTIONS = {"count": 64, "candidates": 512, "seed": 0}
+_EXAMPLE_COUNT, _EXAMPLE_CANDIDATES, _LARGEST_SEED = 64, 512, 999_999_999
 _PAGE_CANDIDATES = 5
 
 
@@ -48,7 +48,7 @@ def rank_routes(app: App) -> dict[str, Route]:
         return json_reply(description | describe_items(model.items))
 
     async def get_examples(request: Request, receive: Receive) -> Reply:
-        options = _options(request.query)
+        options = _options(request.query, config.max_candidates)
         count, candidates, seed = options["count"], options["candidates"], options["seed"]
         return await app.in_thread(
             lambda: json_reply(
@@ -90,18 +90,26 @@ def rank_routes(app: App) -> dict[str, Route]:
     }
 
 
-def _options(query: bytes) -> dict[str, int]:
+def _options(query: bytes, max_candidates: int) -> dict[str, int]:
     """``count``, ``candidates`` and ``seed`` of a query string.
 
     Raises:
-        BadRequest: an option is unknown or not a whole number.
+        BadRequest: an option is unknown or out of its bounds, or all examples together would have too many ids.
     """
-    options = dict(_EXAMPLE_OPTIONS)
+    candidates = min(_EXAMPLE_CANDIDATES, max_candidates)
+    options = {"count": _EXAMPLE_COUNT, "candidates": candidates, "seed": 0}
+    bounds = {"count": (1, MAX_EXAMPLES), "candidates": (1, max_candidates), "seed": (0, _LARGEST_SEED)}
     for name, values in parse_qs(query.decode("latin-1"), keep_blank_values=True).items():
         where = f"query {name}"
         if name not in options:
             raise BadRequest("unknown option", where=where, hint=did_you_mean(name, options))
-        if not (values[-1].isascii() and values[-1].isdigit()) or len(values[-1]) > 9:
-            raise BadRequest("must be a whole number", where=where, got=values[-1], allowed="0..999999999")
+        least, most = bounds[name]
+        is_number = values[-1].isascii() and values[-1].isdigit() and len(values[-1]) <= len(str(most))
+        if not (is_number and least <= int(values[-1]) <= most):
+            raise BadRequest("must be a whole number", where=where, got=values[-1], allowed=f"{least}..{most}")
         options[name] = int(values[-1])
+    ids = options["count"] * options["candidates"]
+    if options["count"] > 1 and ids > MAX_EXAMPLE_IDS:
+        allowed = f"at most {MAX_EXAMPLE_IDS} of all examples together"
+        raise BadRequest("too many ids", where="query count", got=ids, allowed=allowed)
     return options
