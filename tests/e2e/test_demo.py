@@ -13,6 +13,8 @@ import pytest
 from rankine.artifact import Artifact
 from rankine.certification.plan import certified_pairs, quality_certificates
 from rankine.observation.result import DemoResult
+from rankine.serving.config import ServeConfig
+from rankine.serving.model import open_model
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -74,6 +76,13 @@ def test_demo_draws_the_bare_engine_as_it_was_served_when_it_has_parts_too(demo:
     [point] = [p for p in result.points if (p.variant, p.engine, p.form) == (bare.variant, bare.engine, "whole")]
     assert point.p50_ms_512 == bare.engine_p50_ms["512"]
     assert {p.engine for p in result.points if p.form == "whole" and p != point} == {"eager"}  # which has no parts
+
+
+def test_demo_leaves_a_catalog_with_all_that_is_served_when_done(demo: tuple[Path, str]) -> None:
+    model = open_model(ServeConfig(artifact=demo[0] / "artifact"))
+    assert model.rungs[0].form == "parts"
+    assert model.catalog is not None
+    assert model.catalog.computed_bytes == 0  # else the server warns at every start
 
 
 def test_demo_shows_table_and_paths_when_done(demo: tuple[Path, str]) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from time import perf_counter
 
 from rankine.artifact import refuse_existing
-from rankine.catalog import catalog_beside, write_catalog
+from rankine.catalog import Preparer, build_catalog, catalog_beside
+from rankine.catalog.derivers import derivers_of
 from rankine.compression.recipe import Distill, Quantize, Recipe
 from rankine.data import Dataset, load_dataset
 from rankine.demo.baseline import trained_baseline
@@ -18,6 +19,7 @@ from rankine.demo.http import measure_servers
 from rankine.demo.result import assemble
 from rankine.environment import environment
 from rankine.events import Emit, Note, ignore
+from rankine.models.transforms import Transforms
 from rankine.observation.engines import bench_engines
 from rankine.observation.report import render_report
 from rankine.observation.result import DemoResult
@@ -46,7 +48,8 @@ def run_demo(config: DemoConfig, out: Path, emit: Emit = ignore) -> DemoResult:
     baseline = trained_baseline(dataset, config, emit)
     out.mkdir(parents=True)
     artifact = optimize(baseline, _recipes(config), dataset, margin=config.margin, out=out / "artifact", emit=emit)
-    catalog = write_catalog(catalog_beside(artifact.path), dataset.schema, dataset.item_ids, dataset.items)
+    preparer = Preparer(Transforms.read(artifact), derivers_of(artifact))  # what is served later needs no computing then
+    catalog = build_catalog(catalog_beside(artifact.path), preparer, dataset.item_ids, dataset.items)
     bench = bench_engines(
         artifact,
         sample_batches(artifact, catalog, config.engine_rows),
