@@ -185,6 +185,15 @@ def test_front_end_costs_capacity_when_it_shares_the_core() -> None:
     assert shared.goodput_rps < apart.goodput_rps
 
 
+def test_front_end_bounds_the_rate_when_the_engine_is_quick() -> None:
+    quick = Setup((SimulatedDevice("one", ((1, 1e-5), (2048, 1e-4))),), front_s=0.002)
+    below, above = (simulate(_traffic(rate_rps, 5.0), quick) for rate_rps in (400.0, 600.0))
+    assert below.missed < 0.01
+    assert below.p50_ms is not None
+    assert below.p50_ms > 2.0  # what the front end does for it is a part of every request's time
+    assert above.goodput_rps < 500
+
+
 def test_requests_without_room_are_refused_when_the_queue_is_short() -> None:
     found = simulate(_traffic(2 * CAPACITY_RPS, 5.0), replace(ONE, limits=Limits(max_queue_rows=700)))
     assert found.reasons["queue_full"] > 0

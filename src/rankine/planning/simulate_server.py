@@ -1,14 +1,14 @@
 """A server in simulated time: the policies themselves, and workers that take as long as a cost table says.
 
-An event is a request that comes or a batch that is done. Everything between is :mod:`rankine.policy`, as the server
-calls it; only clock and engines are not real.
+An event is a request that comes, one that is parsed, or a batch that is done. Everything between is
+:mod:`rankine.policy`, as the server calls it; only clock, front end and engines are not real.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -31,6 +31,8 @@ from rankine.policy.reason import Reason
 __all__ = ["OracleServer", "SimulatedServer"]
 
 _CHUNK = 4096
+_PARSE_SHARE = 0.6
+"""Of the front end's time for a request; the rest is its answer."""
 
 
 @dataclass(slots=True, eq=False)
@@ -98,25 +100,30 @@ class SimulatedServer:
         self._demand = Demand()
         self._debt = QualityDebt()
         self._running = 0
+        self._front_free_s = 0.0
         self._ended = _Ended(
             np.zeros(len(trace), np.int16), np.full(len(trace), math.inf), np.full(len(trace), -1, np.int8)
         )
 
     def run(self) -> Outcomes:
         """Play the trace to its end, and until everything that was admitted is done."""
-        trace, front_s = self._trace, self._setup.front_s
+        trace = self._trace
         events: list[tuple[float, int]] = []
+        parsed: deque[tuple[float, Request]] = deque()
         arrivals = zip(trace.arrived_s.tolist(), trace.rows.tolist(), trace.budget_s.tolist(), strict=True)
         coming = next(arrivals, None)
         number, now_s = 0, 0.0
-        while coming is not None or events:
-            if coming is not None and (not events or coming[0] <= events[0][0]):
-                now_s = max(now_s, coming[0])
-                self._arrive(Request(number, coming[1], coming[0], coming[0] + coming[2], left=coming[1]), now_s)
-                if front_s:  # the front end has a core of its own, or takes its time from what runs
-                    for worker in self._workers:
-                        worker.delay_s += front_s
+        while coming is not None or parsed or events:
+            arrives_s = coming[0] if coming is not None else math.inf
+            parsed_s = parsed[0][0] if parsed else math.inf
+            if arrives_s <= min(parsed_s, events[0][0] if events else math.inf) and coming is not None:
+                request = Request(number, coming[1], coming[0], coming[0] + coming[2], left=coming[1])
+                parsed.append((self._front(arrives_s, _PARSE_SHARE), request))
                 number, coming = number + 1, next(arrivals, None)
+            elif parsed and (not events or parsed_s <= events[0][0]):
+                now_s = max(now_s, parsed_s)
+                self._arrive(parsed.popleft()[1], now_s)
+                self._dispatch(now_s, events)
             else:
                 now_s, at = heapq.heappop(events)
                 worker = self._workers[at]
@@ -125,8 +132,21 @@ class SimulatedServer:
                     worker.delay_s = 0.0
                     continue
                 self._finish(worker, now_s)
-            self._dispatch(now_s, events)
-        return self._outcomes(now_s)
+                self._dispatch(now_s, events)
+        return self._outcomes(max(now_s, self._front_free_s))
+
+    def _front(self, now_s: float, share: float) -> float:
+        """When the front end is done with a part of a request that is there now: one thing after the other.
+
+        It takes its time from what runs; :attr:`Setup.front_s` is 0 where it has a core of its own.
+        """
+        front_s = share * self._setup.front_s
+        if not front_s:
+            return now_s
+        for worker in self._workers:
+            worker.delay_s += front_s
+        self._front_free_s = max(now_s, self._front_free_s) + front_s
+        return self._front_free_s
 
     def _worker(self, at: int, rungs: int) -> _Worker:
         device, setup = self._setup.devices[at], self._setup
@@ -209,7 +229,8 @@ class SimulatedServer:
         self._ended.batches += 1
         self._ended.batch_rows += decision.rows
         self._running += decision.requests
-        worker.running, worker.rung, worker.started_s, worker.delay_s = decision, rung, now_s, 0.0
+        worker.running, worker.rung, worker.started_s = decision, rung, now_s
+        worker.delay_s = max(0.0, self._front_free_s - now_s)  # what the front end has yet to do comes first
         worker.expected_s = now_s + worker.learned[rung].mean_s(decision.rows, decision.requests)
         factor = self._ladder.factor(rung) if self._ladder else 1.0
         return now_s + worker.truth.mean_s(decision.rows, decision.requests) * factor * self._factor(worker.noise)
@@ -229,7 +250,7 @@ class SimulatedServer:
             request = part.work
             request.left -= part.rows
             if not request.left and not self._ended.status[request.number]:
-                self._end(request, 200, now_s)
+                self._end(request, 200, self._front(now_s, 1 - _PARSE_SHARE))
                 self._gates.answered(late=now_s > request.deadline_s)
                 self._ended.rung[request.number] = worker.rung
                 self._debt.add(loss, 1, now_s)

@@ -48,8 +48,8 @@ class Setup:
     Attributes:
         devices: its workers; the first is what the backlog is planned by.
         rungs, floor, ladder: the ladder; off without rungs. Costs are relative to the first.
-        front_s: seconds of a request's parsing and answering by which the front end holds up a running batch, where it
-            shares a core with the engine; 0 where it has its own.
+        front_s: seconds of a request's parsing and answering, one after the other, by which the front end holds up a
+            running batch, where it shares a core with the engine; 0 where it has its own.
         weights: fair shares by tenant; none if empty.
         profile_error: factor on the profile that the server starts from.
         exact: the server knows what batches take: no noise is added and nothing is learned.
