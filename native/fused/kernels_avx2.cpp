@@ -19,6 +19,7 @@ namespace {
 #include "linear.inc"
 
 struct Avx2 {
+  static constexpr auto* dot = &fused::dot;
   static constexpr std::size_t kVectors = 1;  // sixteen columns are two registers
   template <std::size_t kV>
   static constexpr std::size_t kMostRows = 6;

@@ -43,6 +43,8 @@ struct Avx512 {
       integers(static_cast<const std::uint8_t*>(call.in) + row * call.in_stride, call.in_stride, panel, panel_columns,
                (call.width + 3) / 4, call.epilogue.correction + column, held);
       if (call.epilogue.code_scale != nullptr) return finish_codes(call.epilogue, row, column, left, held);
+      if constexpr (kRows == kMostRows<kV>)
+        if (finish_held(call.epilogue, row, column, left, held)) return;
       alignas(64) std::int32_t sums[kRows][kV][kLanes];
       RANKINE_UNROLL for (std::size_t r = 0; r < kRows; ++r)
         RANKINE_UNROLL for (std::size_t v = 0; v < kV; ++v) _mm512_store_si512(sums[r][v], held[r][v]);
@@ -151,6 +153,21 @@ struct Avx512 {
     });
   }
 
+  // Four sums at a time, as one would wait for itself.
+  static float dot(const float* a, std::size_t a_stride, const float* b, std::size_t b_stride, std::size_t count) {
+    if (a_stride != 1 || b_stride != 1 || count < 4 * kLanes) return fused::dot(a, a_stride, b, b_stride, count);
+    __m512 sums[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+    std::size_t i = 0;
+    for (; i + 4 * kLanes <= count; i += 4 * kLanes)
+      RANKINE_UNROLL for (std::size_t v = 0; v < 4; ++v)
+        sums[v] = _mm512_fmadd_ps(_mm512_loadu_ps(a + i + v * kLanes), _mm512_loadu_ps(b + i + v * kLanes), sums[v]);
+    for (; i < count; i += kLanes) {
+      const __mmask16 mask = mask_of(count - i);
+      sums[0] = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, a + i), _mm512_maskz_loadu_ps(mask, b + i), sums[0]);
+    }
+    return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])));
+  }
+
   RANKINE_INLINE static __mmask16 mask_of(std::size_t left) {
     return left >= kLanes ? static_cast<__mmask16>(0xFFFF) : static_cast<__mmask16>((1u << left) - 1);
   }
@@ -180,6 +197,52 @@ struct Avx512 {
       RANKINE_UNROLL for (std::size_t r = 0; r < kRows; ++r) {
         const __m512 steps = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(held[r][v]), scale), bias);
         store_codes(e.codes + (row + r) * e.codes_stride + n, mask, steps, lowest, highest, rounding);
+      }
+    }
+  }
+
+  // The usual epilogues of whole blocks, from registers: false where this is another one.
+  template <std::size_t kRows, std::size_t kV>
+  RANKINE_INLINE static bool finish_held(const Epilogue& e, std::size_t row, std::size_t column, std::size_t left,
+                                         const __m512i (&held)[kRows][kV]) {
+    if (e.out == nullptr || e.bias == nullptr || e.slope != nullptr || e.addend != nullptr) return false;
+    if (e.factor == nullptr && e.added == nullptr && e.codes == nullptr) {
+      finish_values<false, false>(e, row, column, left, held);
+      return true;
+    }
+    if (e.factor == nullptr || e.added == nullptr || e.relu) return false;
+    if (e.codes != nullptr)
+      finish_values<true, true>(e, row, column, left, held);
+    else
+      finish_values<true, false>(e, row, column, left, held);
+    return true;
+  }
+
+  template <bool kProduct, bool kCodes, std::size_t kRows, std::size_t kV>
+  RANKINE_INLINE static void finish_values(const Epilogue& e, std::size_t row, std::size_t column, std::size_t left,
+                                           const __m512i (&held)[kRows][kV]) {
+    const __m512 floor = _mm512_set1_ps(e.relu ? 0.0f : -INFINITY);
+    const __m512 lowest = _mm512_set1_ps(-e.zero);
+    const __m512 highest = _mm512_set1_ps(255.0f - e.zero);
+    const __m512 rounding = _mm512_set1_ps(kRounding + e.zero);
+    RANKINE_UNROLL for (std::size_t v = 0; v < kV; ++v) {
+      const std::size_t n = column + v * kLanes;
+      const __mmask16 mask = mask_of(left_of(left, v));
+      const __m512 scale = _mm512_loadu_ps(e.scale + n);
+      const __m512 bias = _mm512_loadu_ps(e.bias + n);
+      const __m512 quant = kCodes ? _mm512_loadu_ps(e.quant + n) : scale;
+      RANKINE_UNROLL for (std::size_t r = 0; r < kRows; ++r) {
+        const std::size_t at = row + r;
+        __m512 value = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(held[r][v]), scale), bias);
+        if constexpr (kProduct) {
+          value = _mm512_mul_ps(value, _mm512_maskz_loadu_ps(mask, e.factor + at * e.factor_stride + n));
+          value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, e.added + at * e.added_stride + n));
+        } else {
+          value = _mm512_max_ps(floor, value);  // keeps NaN
+        }
+        _mm512_mask_storeu_ps(e.out + at * e.out_stride + n, mask, value);
+        if constexpr (kCodes)
+          store_codes(e.codes + at * e.codes_stride + n, mask, _mm512_mul_ps(value, quant), lowest, highest, rounding);
       }
     }
   }
@@ -225,7 +288,7 @@ struct Avx512 {
 
 const Kernels* avx512_kernels() {
   static const Kernels kernels{"avx512", linear<Avx512, false>, linear<Avx512, true>, matmul<Avx512>, quantize, dequantize,
-                               Avx512::stored, Avx512::stored_codes, unary, binary, reduce, dot, softmax};
+                               Avx512::stored, Avx512::stored_codes, unary, binary, reduce, Avx512::dot, softmax};
   return &kernels;
 }
 

@@ -15,6 +15,7 @@ namespace {
 #include "linear.inc"
 
 struct Portable {
+  static constexpr auto* dot = &fused::dot;
   static constexpr std::size_t kVectors = 1;
   template <std::size_t kV>
   static constexpr std::size_t kMostRows = 4;
