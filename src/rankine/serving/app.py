@@ -12,13 +12,16 @@ import math
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from time import perf_counter
 from typing import Any, TypeVar
 
 from rankine.errors import CapacityExceeded, DeadlineExceeded, RankineError
+from rankine.policy.autoscale import Signals, together
 from rankine.policy.reason import Reason
-from rankine.serving.bodies import BodyUnread, ClientGone, Receive, decompress, encoding_of, read_body
+from rankine.serving.bodies import BodyUnread, ClientGone, Receive, decompress, encoding_of, given_again, read_body
 from rankine.serving.config import ServeConfig
+from rankine.serving.group import Group
 from rankine.serving.heads import PRESENCE, WAITED
 from rankine.serving.http import (
     MethodNotAllowed,
@@ -34,8 +37,10 @@ from rankine.serving.load_report import load_headers
 from rankine.serving.logs import LOGGER
 from rankine.serving.metrics import ServerMetrics
 from rankine.serving.model import ServedModel
+from rankine.serving.neighbors import GROUP, HANDED, HANDED_BY, Neighbors
 from rankine.serving.pool import Pool, QueueRefused
 from rankine.serving.routes import Route, Routes
+from rankine.serving.scrape import autoscale_text, merged
 from rankine.serving.security import OPEN_PATHS, KeyRing, Unauthenticated
 from rankine.serving.spans import Marks, open_spans
 from rankine.serving.trace import trace_of
@@ -60,17 +65,27 @@ class App:
         model: what is served.
         pool: started; the application only queues work in it.
         metrics: counts every reply.
+        group: which of several server processes of the host this is; None where it is alone.
 
     Attributes:
         open: the server has started and is not going away. The server sets it.
         leaving: the server is going away: replies ask clients to close their connections.
     """
 
-    def __init__(self, config: ServeConfig, model: ServedModel, pool: Pool, metrics: ServerMetrics) -> None:
+    def __init__(
+        self,
+        config: ServeConfig,
+        model: ServedModel,
+        pool: Pool,
+        metrics: ServerMetrics,
+        group: Group | None = None,
+    ) -> None:
         self.config = config
         self.model = model
         self.pool = pool
         self.metrics = metrics
+        self.group = group
+        self.neighbors = None if group is None else Neighbors(group, lambda: self.predicted_finish_s, metrics.decided)
         self.open = False
         self.leaving = False
         self.lag = LoopLag()
@@ -99,11 +114,39 @@ class App:
             arrived_s,
             presence,
         )
+        request.final = request.final or HANDED in extensions
         label, reply = await self._answer(request, receive)
         status = CLIENT_GONE if reply is None else reply.status
         if reply is not None:
             await self._send(request, reply, send)
-        self.finish(request, label, status)
+        # Counted by the process that answers; one that was taken back is answered by the other.
+        if not request.elsewhere and not (request.final and reply is None):
+            self.finish(request, label, status)
+
+    @property
+    def predicted_finish_s(self) -> float:
+        """How long a request of middling size that came now would take, with what the front end has still to do."""
+        return self.pool.predicted_finish_s + self.lag.seconds
+
+    @property
+    def signals(self) -> Signals:
+        """What an autoscaler looks at, of this process."""
+        return replace(self.pool.signals, shed=self.metrics.shed)
+
+    def is_drawn_away(self, request: Request) -> bool:
+        """Whether another process of the host would be done sooner with it."""
+        return self.neighbors is not None and not request.final and self.neighbors.better() is not None
+
+    async def scrape(self, request: Request) -> bytes:
+        """What is counted, by all processes of the host, or only by this one where another one asks."""
+        target = self.config.target_utilization
+        text = await self.watch(lambda: self.metrics.render(self.pool.queued_rows))
+        if self.neighbors is None or self.group is None:
+            return text + autoscale_text(self.signals, target)
+        if request.final:
+            return text
+        texts = {self.group.number: text, **await self.neighbors.metrics()}
+        return merged(texts) + autoscale_text(together(self.neighbors.signals()), target)
 
     @property
     def ready(self) -> bool:
@@ -217,6 +260,7 @@ class App:
         return error
 
     def close(self) -> None:
+        """End its threads and what it has open."""
         self._threads.shutdown(wait=True)
         self._watcher.shutdown(wait=True)
         if self._spans is not None:
@@ -229,12 +273,26 @@ class App:
             self.authenticate(request)
             route: Route = self._routes.find(request)
             protocol, label = route.protocol, route.label
-            return label, await route.handle(request, receive)
+            return label, await self._handled(route, request, receive)
         except ClientGone:
             return label, None
         except Exception as error:  # noqa: BLE001  explained, and logged where it is our own
             told = self.explain(request, error)
             return label, error_reply(told, request.id, plain=protocol == "oip", headers=_headers_of(told))
+
+    async def _handled(self, route: Route, request: Request, receive: Receive) -> Reply:
+        """The reply of a route, from a process of the host that is done sooner if there is one."""
+        to = None
+        if self.neighbors is not None and route.method == "POST" and not request.final:
+            to = self.neighbors.better()
+        if to is None or self.neighbors is None:
+            return await route.handle(request, receive)
+        body = await read_body(request.headers, receive, self.config.max_body_bytes)
+        reply = await self.neighbors.ask(to, request, body)
+        if reply is None:
+            return await route.handle(request, given_again(body))
+        request.elsewhere = True
+        return reply
 
     async def _send(self, request: Request, reply: Reply, send: Send) -> None:
         headers = [
@@ -247,6 +305,8 @@ class App:
         trace = trace_of(request.headers)
         if trace is not None:
             headers.append((b"traceparent", trace.header.encode()))
+        if self.group is not None:
+            headers.append((HANDED_BY if request.elsewhere else GROUP, b"%d" % self.group.number))
         if self.leaving:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})

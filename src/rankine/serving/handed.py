@@ -18,7 +18,8 @@ class HandedProtocol(LimitedProtocol):
 
     def on_headers_complete(self) -> None:
         arrived_s = dict(self.headers).get(ARRIVED)
+        self.scope["extensions"][HANDED] = {}
         if arrived_s is not None:
             self._head_waited_s = max(0.0, perf_counter() - float(arrived_s))
-        self.scope["extensions"] |= {HANDED: True, WAITED: self._head_waited_s}  # type: ignore[dict-item]
+            self.scope["extensions"][WAITED] = self._head_waited_s  # type: ignore[assignment]
         super().on_headers_complete()

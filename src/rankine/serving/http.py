@@ -57,6 +57,9 @@ class Request:
 
     ``presence`` tells whether the client is still there, where the HTTP server says so; ``marks`` is set once the
     request has run.
+
+    A request that is ``final`` was handed over by another process of the host; one that is ``elsewhere`` was answered by
+    another one.
     """
 
     id: str
@@ -67,6 +70,8 @@ class Request:
     arrived_s: float
     presence: Presence | None = None
     marks: Marks | None = None
+    final: bool = False
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,12 @@ from rankine.serving.group import Group
 from rankine.serving.http import Reply, Request
 from rankine.serving.unix_http import RawReply, UnixClient
 
-__all__ = ["ARRIVED", "GROUP", "HANDED", "Neighbors"]
+__all__ = ["ARRIVED", "GROUP", "HANDED", "HANDED_BY", "Neighbors"]
 
 GROUP = b"x-rankine-group"
 """In a reply: which process ranked."""
+HANDED_BY = b"x-rankine-handed-over-by"
+"""And which one handed it the request, where that is another one."""
 ARRIVED = b"x-rankine-arrived"
 """In a request that is handed over: when its first bytes came, on the clock of ``time.perf_counter``."""
 HANDED = "rankine.handed"

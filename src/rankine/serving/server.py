@@ -16,13 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from rankine.errors import UsageError
 from rankine.events import Emit, Note, ignore, step
 from rankine.serving.app import App
+from rankine.serving.beat import Beat
 from rankine.serving.config import ServeConfig
+from rankine.serving.cores import pin
 from rankine.serving.gentle_close import ignore_new_connections
+from rankine.serving.group import Group
 from rankine.serving.grpc import check_grpc, open_grpc
+from rankine.serving.handed import HandedProtocol
 from rankine.serving.heads import LimitedProtocol
+from rankine.serving.isolation.isolate import isolate_devices
+from rankine.serving.listen import bind, cannot_listen
 from rankine.serving.logs import LOGGER, set_up_logs
 from rankine.serving.metrics import ServerMetrics
 from rankine.serving.model import ServedModel, open_model, warn_of_memory
@@ -35,7 +40,7 @@ from rankine.serving.warm import warm_works
 if TYPE_CHECKING:
     from rankine.serving.grpc.server import GrpcServer
 
-__all__ = ["serve"]
+__all__ = ["serve", "serve_group"]
 
 _POLL_S = 0.02
 _KEEP_ALIVE_S = 75
@@ -57,6 +62,9 @@ def serve(config: ServeConfig, emit: Emit = ignore) -> None:
     connections, with ``connection: close`` in their replies; then the server stops listening. Every request that was
     taken is answered before this function returns.
 
+    With ``processes`` above 1 other processes do this, and this one looks after them, see
+    :mod:`~rankine.serving.supervisor`.
+
     Emits a ``Note`` of task ``serve`` with figures ``url`` and ``port``, and ``grpc_port`` where there is gRPC, once
     it answers.
 
@@ -64,16 +72,39 @@ def serve(config: ServeConfig, emit: Emit = ignore) -> None:
         CertificateRequired, ArtifactError, EngineMissing: see :func:`~rankine.serving.model.open_model`.
         UsageError: the address cannot be listened on, or a core does not exist.
     """
+    if config.processes > 1:
+        from rankine.serving.supervisor import supervise
+
+        supervise(config, emit)
+        return
     if config.cores is not None:
-        _pin(config.cores)
-    with contextlib.ExitStack() as leave:
-        tls = tls_context(config)
-        listener = leave.enter_context(_bind(config))  # an address that is taken is told before the model is opened
+        pin(config.cores)
+    tls = tls_context(config)
+    with bind(config) as listener:  # an address that is taken is told before the model is opened
         check_grpc(config)
+        _serve_on(config, tls, listener, None, emit)
+
+
+def serve_group(config: ServeConfig, group: Group, listener: socket.socket, emit: Emit) -> None:
+    """Serve as one of several processes, on the socket that all of them listen on; otherwise as :func:`serve`."""
+    if config.cores is not None:
+        pin(config.cores)
+    with listener:
+        _serve_on(config, tls_context(config), listener, group, emit)
+
+
+def _serve_on(
+    config: ServeConfig, tls: ssl.SSLContext | None, listener: socket.socket, group: Group | None, emit: Emit
+) -> None:
+    with contextlib.ExitStack() as leave:
         model = open_model(config, emit)
-        set_up_logs()
+        set_up_logs(group=None if group is None else group.number)
         metrics = ServerMetrics()
         metrics.describe(model)
+        devices = model.devices
+        if config.isolate:
+            devices = isolate_devices(model, config, metrics.lost_worker)
+            metrics.watch_workers(lambda: sum(device.seats.up for device in devices if device.seats is not None))
         pool = Pool(
             model.rungs,
             tasks=len(model.schema.tasks),
@@ -81,9 +112,9 @@ def serve(config: ServeConfig, emit: Emit = ignore) -> None:
             limits=config.limits,
             observe=metrics.ran,
             decided=metrics.decided,
-            devices=model.devices,
+            devices=devices,
         )
-        app = App(config, model, pool, metrics)
+        app = App(config, model, pool, metrics, group)
         leave.callback(app.close)
         leave.callback(pool.close)
         with step(emit, "warm up"):
@@ -110,11 +141,14 @@ async def _serve_http(
         gc.freeze()
         app.open = True
         app.lag.start()
+        if beat is not None:
+            beat.start()
         if app.config.floor is not None:
             tell_ladder(app.model.rungs, app.pool.rungs_in_use, app.config.floor)
             RungLog(app.model.rungs, lambda: app.pool.rung).start()
         _announce(app.model, "http" if tls is None else "https", listener, grpc, emit)
 
+    beat = None if app.group is None else Beat(app, app.group)
     server = _Server(app, tls, on_ready)
     draining: set[asyncio.Task[None]] = set()
 
@@ -126,7 +160,13 @@ async def _serve_http(
         draining.add(asyncio.get_running_loop().create_task(_drain(app, server, grpc, listener, reason)))
 
     _on_signals(on_signal)
-    await server.serve(sockets=[listener])
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        if beat is not None:
+            beat.stop()
+        if app.neighbors is not None:
+            app.neighbors.close()
 
 
 async def _drain(app: App, server: _Server, grpc: GrpcServer | None, listener: socket.socket, reason: str) -> None:
@@ -135,7 +175,8 @@ async def _drain(app: App, server: _Server, grpc: GrpcServer | None, listener: s
     app.leaving = True
     # New connections are still taken for a while: a load balancer must be able to see that this server is not ready.
     await asyncio.sleep(app.config.drain_s)
-    ignore_new_connections(listener)
+    if app.group is None or app.group.board.leaving:  # else others go on taking them
+        ignore_new_connections(listener)
     await asyncio.sleep(_BACKLOG_S)
     for listening in getattr(server, "servers", ()):  # none yet, where the signal came while it started
         listening.close()
@@ -153,9 +194,14 @@ class _Server(uvicorn.Server):
     """uvicorn in this process, with its signal handling left to us: it would end with the signal, not with status 0."""
 
     def __init__(self, app: App, tls: ssl.SSLContext | None, on_ready: Callable[[], None]) -> None:
+        self._app = app
         application: Any = app
         limits = app.config
-        protocol: Any = partial(LimitedProtocol, max_connections=limits.max_connections, max_read_s=limits.max_read_s)
+        protocol: Any = partial(
+            LimitedProtocol,
+            max_connections=limits.max_connections,
+            max_read_s=limits.max_read_s,
+        )
         super().__init__(
             uvicorn.Config(
                 application,
@@ -183,12 +229,33 @@ class _Server(uvicorn.Server):
         """Whether a client has connected whose first request is not here yet."""
         return any(isinstance(one, LimitedProtocol) and one.fresh for one in self.server_state.connections)
 
+    async def _take_from_neighbors(self) -> None:
+        """Listen where other processes of the host hand requests over."""
+        group, limits = self._app.group, self._app.config
+        if group is None:
+            return
+        path = group.socket_of(group.number)
+        path.unlink(missing_ok=True)  # of a process that ended without a word
+
+        def connected() -> HandedProtocol:
+            return HandedProtocol(
+                config=self.config,
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+                max_connections=2 * limits.max_connections,  # its clients have been let in where they connected
+                max_read_s=limits.max_read_s,
+            )
+
+        listening = await asyncio.get_running_loop().create_unix_server(connected, path, backlog=_BACKLOG)
+        self.servers.append(listening)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:
             await super().startup(sockets=sockets)
         except OSError as error:  # another process has bound the same port and listens since
             host, port = sockets[0].getsockname()[:2] if sockets else ("", 0)
-            raise _cannot_listen(error, host, port) from None
+            raise cannot_listen(error, host, port) from None
+        await self._take_from_neighbors()
         self._on_ready()
 
     async def on_tick(self, counter: int) -> bool:
@@ -214,34 +281,6 @@ def _announce(model: ServedModel, scheme: str, listener: socket.socket, grpc: Gr
     if not choice.certified:
         LOGGER.warning("served without a certificate", extra={"fields": {"variant": choice.variant}})
     warn_of_memory(model)
-
-
-def _bind(config: ServeConfig) -> socket.socket:
-    try:
-        family, *_, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except OSError as error:
-        raise _cannot_listen(error, config.host, config.port) from None
-    listener.set_inheritable(False)
-    return listener
-
-
-def _cannot_listen(error: OSError, host: str, port: int) -> UsageError:
-    hint = "Give another --port, or 0 for a free one." if port else None
-    return UsageError(f"cannot listen: {error.strerror}", where=f"{host}:{port}", hint=hint)
-
-
-def _pin(cores: tuple[int, ...]) -> None:
-    """Keep the process on these cores; before the engine opens, whose threads inherit it."""
-    try:
-        os.sched_setaffinity(0, cores)
-    except (OSError, ValueError):
-        allowed = ", ".join(str(core) for core in sorted(os.sched_getaffinity(0)))
-        raise UsageError("no such cores here", where="cores", got=repr(cores), allowed=allowed) from None
-    except AttributeError:
-        raise UsageError("cores cannot be chosen on this system", where="cores") from None
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -64,7 +64,8 @@ class GrpcServer:
             ("grpc.max_allowed_incoming_connections", config.max_connections),
             ("grpc.server_handshake_timeout_ms", round(1000 * STALL_S)),
             ("grpc.keepalive_time_ms", _PING_MS),  # a client that is gone without a word is found out
-            ("grpc.so_reuseport", 0),  # a port that is taken is refused, not shared
+            # A port that is taken is refused, and shared only with the other processes of the same server.
+            ("grpc.so_reuseport", int(app.group is not None)),
         ]
         self._server = grpc.aio.server(options=options)
         calls = self._calls

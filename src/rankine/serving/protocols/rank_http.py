@@ -72,7 +72,7 @@ def rank_routes(app: App) -> dict[str, Route]:
         return Reply(200, await app.in_thread(page), HTML)
 
     async def get_metrics(request: Request, receive: Receive) -> Reply:
-        return Reply(200, await app.watch(lambda: app.metrics.render(app.pool.queued_rows)), METRICS_TYPE)
+        return Reply(200, await app.scrape(request), METRICS_TYPE)
 
     root = f"/v1/models/{model.name}"
     post = Route("POST", "rank", post_rank, "rank")

@@ -1,0 +1,229 @@
+"""Several server processes behind one port: faults of one are not faults of the server."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from e2e.counting_client import Counted, CountingClient, CountingConnection
+from e2e.serve_process import ServerProcess, run_server, start_server
+from rankine.serving import ServeConfig
+
+pytestmark = pytest.mark.e2e
+_WAIT_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def two_config(config: ServeConfig) -> ServeConfig:
+    return config.model_copy(update={"processes": 2})
+
+
+@pytest.fixture
+def two(two_config: ServeConfig) -> Iterator[ServerProcess]:
+    started = start_server(two_config)
+    try:
+        yield started
+    finally:
+        assert started.stop() == 0
+
+
+def pids(server: ServerProcess) -> dict[int, int]:
+    """The newest process of each number, as the log has it."""
+    ready = [line for line in map(json.loads, list(server.log)) if line["message"] == "ready"]
+    return {line["group"]: line["pid"] for line in ready}
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """The process does nothing meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_for(lambda: Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T")
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def counted(server: ServerProcess, name: str) -> dict[int, float]:
+    """A metric by process, its other labels added up."""
+    found: dict[int, float] = {}
+    for group, value in re.findall(rf'^{name}\{{group="(\d+)".*\}} (\S+)$', scrape(server), re.MULTILINE):
+        found[int(group)] = found.get(int(group), 0.0) + float(value)
+    return found
+
+
+def decisions(server: ServerProcess, reason: str) -> float:
+    found = re.findall(rf'^rankine_decisions_total\{{group="\d+",reason="{reason}"\}} (\S+)$', scrape(server), re.M)
+    return sum(map(float, found))
+
+
+def scrape(server: ServerProcess) -> str:
+    return server.ask("GET", "/metrics").body.decode()
+
+
+def answer_of(server: ServerProcess) -> Counted:
+    """One small request on a connection of its own."""
+    connection = CountingConnection(server.port)
+    try:
+        return connection.ask()
+    finally:
+        connection.connection.close()
+
+
+def start_clients(server: ServerProcess, count: int = 6) -> list[CountingClient]:
+    clients = [CountingClient(server.port) for _ in range(count)]
+    for client in clients:
+        client.start()
+    wait_for(lambda: min(len(client.answers) for client in clients) >= 5)
+    return clients
+
+
+def stop_clients(clients: list[CountingClient]) -> None:
+    for client in clients:
+        client.over.set()
+    for client in clients:
+        client.join(_WAIT_S)
+        assert not client.is_alive()
+
+
+def test_each_process_serves_when_the_other_one_is_frozen(two: ServerProcess) -> None:
+    wait_for(lambda: len(pids(two)) == 2)
+    for number, other in ((0, 1), (1, 0)):
+        with frozen(pids(two)[number]):
+            for _ in range(20):  # each on a connection of its own: none waits for the frozen one
+                answer = answer_of(two)
+                assert (answer.status, answer.accepted_by, answer.ranked_by) == (200, other, other)
+    assert two.ask("GET", "/v2/health/ready").status == 200
+
+
+def test_any_process_tells_the_metrics_of_all_when_it_is_scraped(two: ServerProcess) -> None:
+    wait_for(lambda: len(pids(two)) == 2)
+    for number in (0, 1):
+        with frozen(pids(two)[1 - number]):
+            answer_of(two)
+    counts = counted(two, "rankine_batch_requests_count")
+    assert set(counts) == {0, 1}
+    assert min(counts.values()) >= 1
+    for _ in range(10):  # on connections of their own, to whichever process accepts
+        assert counted(two, "rankine_batch_requests_count") == counts
+    text = scrape(two)
+    assert len(re.findall(r"^# TYPE rankine_batch_requests ", text, re.M)) == 1
+    assert len(re.findall(r"^rankine_desired_replicas \S+$", text, re.M)) == 1
+
+
+def test_one_process_s_connections_alone_are_lost_when_it_is_killed_under_load(two: ServerProcess) -> None:
+    wait_for(lambda: len(pids(two)) == 2)
+    clients = start_clients(two)
+    before = pids(two)
+    os.kill(before[0], signal.SIGKILL)
+    wait_for(lambda: pids(two)[0] != before[0])
+    with frozen(before[1]):
+        assert answer_of(two).ranked_by == 0  # the new one
+    answered = [len(client.answers) for client in clients]
+    wait_for(lambda: all(len(one.answers) > count for one, count in zip(clients, answered, strict=True)))
+    stop_clients(clients)
+    assert {answer.status for client in clients for answer in client.answers} == {200}
+    assert [client.extra for client in clients] == [b""] * len(clients)
+    lost = [by for client in clients for by in client.lost]
+    assert set(lost) <= {0, None}
+    assert max(len(client.lost) for client in clients) <= 1
+    assert pids(two)[1] == before[1]
+
+
+def test_a_process_is_replaced_when_it_hangs_for_long(two: ServerProcess) -> None:
+    wait_for(lambda: len(pids(two)) == 2)
+    before = pids(two)
+    os.kill(before[1], signal.SIGSTOP)
+    wait_for(lambda: pids(two)[1] != before[1])
+    assert any("a process hangs" in line for line in two.log)
+    assert pids(two)[0] == before[0]
+
+
+def crowd(server: ServerProcess, number: int, count: int = 12) -> list[CountingConnection]:
+    """Connections that one process has accepted, for requests that take long."""
+    with frozen(pids(server)[1 - number]):
+        connections = [CountingConnection(server.port, rows=2000) for _ in range(count)]
+        assert {connection.ask().accepted_by for connection in connections} == {number}
+    return connections
+
+
+def test_requests_are_handed_over_when_one_process_has_all_the_load(two: ServerProcess) -> None:
+    wait_for(lambda: len(pids(two)) == 2)
+    connections = crowd(two, 0)
+    ranked: set[int] = set()
+
+    def a_round() -> bool:
+        for connection in connections:
+            connection.send()
+        answers = [connection.receive() for connection in connections]
+        assert {(answer.status, answer.accepted_by) for answer in answers} == {(200, 0)}
+        ranked.update(answer.ranked_by for answer in answers)
+        return ranked == {0, 1}
+
+    wait_for(a_round)
+    assert [connection.finish() for connection in connections] == [b""] * len(connections)
+    wait_for(lambda: decisions(two, "handed_over") > 0)
+    total = sum(connection.sent for connection in connections)
+    assert sum(counted(two, "rankine_batch_requests_count").values()) <= total
+    requests = re.findall(r'^rankine_requests_total\{.*protocol="rank".*\} (\S+)$', scrape(two), re.M)
+    assert sum(map(float, requests)) == total  # each is counted once, by the process that ranked
+
+
+def test_requests_are_taken_back_when_the_process_that_has_them_freezes(two: ServerProcess) -> None:
+    wait_for(lambda: len(pids(two)) == 2)
+    connections = crowd(two, 0)
+
+    def a_round() -> bool:
+        wait_for(lambda: set(counted(two, "rankine_batch_requests_count")) == {0, 1})  # both are awake
+        with frozen(pids(two)[1]):
+            for connection in connections:
+                connection.send()
+            answers = [connection.receive() for connection in connections]
+            assert {(answer.status, answer.ranked_by) for answer in answers} == {(200, 0)}
+            return decisions(two, "taken_back") > 0
+
+    wait_for(a_round)
+    assert [connection.finish() for connection in connections] == [b""] * len(connections)
+
+
+def test_no_request_is_cut_when_all_processes_are_terminated_under_load(two_config: ServeConfig) -> None:
+    server = start_server(two_config)
+    clients = start_clients(server)
+    server.terminate()
+    for client in clients:
+        client.join(_WAIT_S)
+        assert not client.is_alive()
+    assert server.wait() == 0
+    assert [(client.lost, client.extra) for client in clients] == [([], b"")] * len(clients)
+    assert {answer.status for client in clients for answer in client.answers} <= {200, 503}
+
+
+def test_all_processes_end_when_the_supervisor_is_killed(two_config: ServeConfig) -> None:
+    server = start_server(two_config)
+    wait_for(lambda: len(pids(server)) == 2)
+    server.process.kill()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids(server).values()))
+    assert server.wait() == -signal.SIGKILL
+
+
+def test_serve_ends_with_the_error_of_a_process_when_none_can_start(two_config: ServeConfig, tmp_path: Path) -> None:
+    process = run_server(two_config.model_copy(update={"artifact": tmp_path / "none"}))
+    out, log = process.communicate(timeout=_WAIT_S)
+    assert process.returncode == 2
+    assert out == ""
+    assert "none" in log.splitlines()[-1]
