@@ -1,4 +1,4 @@
-"""What a process tells the others of itself, a hundred times a second, from its event loop: one that hangs is silent."""
+"""What a process tells the others, a hundred times a second, from its event loop: one that hangs is silent."""
 
 from __future__ import annotations
 

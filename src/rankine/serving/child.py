@@ -14,7 +14,7 @@ from rankine import errors
 from rankine.errors import RankineError
 from rankine.serving.group import GroupSettings
 
-__all__ = ["Child"]
+__all__ = ["Child", "error_of"]
 
 _READ_BYTES = 1 << 16
 _PROGRAM = "from rankine.serving.group import main; main()"
@@ -36,7 +36,7 @@ class Child:
         error: why the process, or the one before, did not serve, as far as it told.
         first: none was ready yet.
         start_s: when to start the next one.
-        silent_s: for how long it has told nothing.
+        silent_s: for how long it has told nothing. ``ready_s``: when it was ready.
     """
 
     def __init__(self, number: int, settings: Settings) -> None:
@@ -48,7 +48,7 @@ class Child:
         self.error: RankineError | None = None
         self.first = True
         self.start_s = self.silent_s = 0.0
-        self._ready_s = 0.0
+        self.ready_s = 0.0
         self._failures = 0
         self._beat_s = 0.0
         self._heard = b""
@@ -91,9 +91,9 @@ class Child:
         for line in lines:
             told = json.loads(line)
             if "error" in told:
-                self.error = _error_of(told["error"])
+                self.error = error_of(told["error"])
             else:
-                self.ready, self.first, self._ready_s = told, False, now_s
+                self.ready, self.first, self.ready_s = told, False, now_s
 
     def silent_for(self, beat_s: float, passed_s: float) -> float:
         """Seconds without a new beat, after another ``passed_s`` of them."""
@@ -114,7 +114,7 @@ class Child:
 
     def pause_s(self, now_s: float, *, steady_s: float, first_s: float, longest_s: float) -> float:
         """How long to wait before the next start: nothing at first, then twice as long each time."""
-        steady = self.ready is not None and now_s - self._ready_s >= steady_s
+        steady = self.ready is not None and now_s - self.ready_s >= steady_s
         self._failures = 1 if steady else self._failures + 1
         return 0.0 if self._failures == 1 else float(min(longest_s, first_s * 2 ** min(self._failures - 2, 32)))
 
@@ -131,7 +131,7 @@ class Child:
             self.reap()
 
 
-def _error_of(told: dict[str, str]) -> RankineError:
+def error_of(told: dict[str, str]) -> RankineError:
     """The error as the process raised it: of the class with that code."""
     kinds = {
         kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, RankineError)
