@@ -116,9 +116,9 @@ def test_file_is_refused_when_it_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"tls_cert": "a.pem"}, "tls_cert and tls_key go together"),
-        ({"tls_key": "a.key"}, "tls_cert and tls_key go together"),
-        ({"tls_client_ca": "a.pem"}, "tls_client_ca needs"),
+        ({"tls_cert": "a.pem"}, "`tls_cert` and `tls_key` go together"),
+        ({"tls_key": "a.key"}, "`tls_cert` and `tls_key` go together"),
+        ({"tls_client_ca": "a.pem"}, "`tls_client_ca` needs"),
     ],
 )
 def test_settings_are_refused_when_tls_is_not_whole(options: dict[str, str], said: str) -> None:

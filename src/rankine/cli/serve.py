@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from rankine.cli.device_pool import device_pool_option
+from rankine.cli.option_errors import naming_options
 from rankine.cli.options import artifact_argument, cores_option, json_option
 from rankine.events import Event, Note
 
@@ -115,7 +116,8 @@ def command(as_json: bool, **options: Any) -> None:
     from rankine.serving.config import ServeConfig
     from rankine.serving.server import serve
 
-    serve(parse(ServeConfig, options, source="serve"), partial(_say, as_json))
+    with naming_options(ServeConfig):
+        serve(parse(ServeConfig, options, source="serve"), partial(_say, as_json))
 
 
 def _say(as_json: bool, event: Event) -> None:

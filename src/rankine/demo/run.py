@@ -48,7 +48,7 @@ def run_demo(config: DemoConfig, out: Path, emit: Emit = ignore) -> DemoResult:
     baseline = trained_baseline(dataset, config, emit)
     out.mkdir(parents=True)
     artifact = optimize(baseline, _recipes(config), dataset, margin=config.margin, out=out / "artifact", emit=emit)
-    preparer = Preparer(Transforms.read(artifact), derivers_of(artifact))  # what is served later needs no computing then
+    preparer = Preparer(Transforms.read(artifact), derivers_of(artifact))  # so that no server has to compute it
     catalog = build_catalog(catalog_beside(artifact.path), preparer, dataset.item_ids, dataset.items)
     bench = bench_engines(
         artifact,

@@ -129,9 +129,9 @@ class ServeConfig(Frozen):
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("tls_cert and tls_key go together")
+            raise ValueError("`tls_cert` and `tls_key` go together")
         if self.tls_client_ca is not None and self.tls_cert is None:
-            raise ValueError("tls_client_ca needs tls_cert and tls_key: clients show certificates over TLS only")
+            raise ValueError("`tls_client_ca` needs `tls_cert` and `tls_key`: clients show certificates over TLS only")
         return self
 
     @model_validator(mode="after")
@@ -139,17 +139,17 @@ class ServeConfig(Frozen):
         own = {"engine": None, "device": "cpu", "threads": 1, "workers": 1}
         given = [name for name, usual in own.items() if self.device_pool and getattr(self, name) != usual]
         if given:
-            raise ValueError(f"device_pool: each device has its own {given[0]}: give it there")
+            raise ValueError(f"`device_pool`: each device has its own `{given[0]}`: give it there")
         return self
 
     @model_validator(mode="after")
     def _floor_chooses(self) -> Self:
         if self.floor is not None and (self.variant is not None or self.engine is not None):
-            raise ValueError("floor: the ladder chooses the variant and its engine: give one or the other")
+            raise ValueError("`floor` chooses among the ladder's variants: leave `variant` and `engine` out")
         return self
 
     @model_validator(mode="after")
     def _queue_holds_a_request(self) -> Self:
         if self.max_queue_rows < self.max_candidates:
-            raise ValueError("max_queue_rows must be at least max_candidates, or the largest request could never queue")
+            raise ValueError("`max_queue_rows` is below `max_candidates`: the largest request could never queue")
         return self
