@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from rankine.serving.heads import WAITED, LimitedProtocol
+from rankine.serving.heads import WAITED, kernel_wait_s, tcp_socket
 from rankine.serving.lag import LoopLag
 
 
@@ -47,7 +47,7 @@ def test_wait_in_the_kernel_is_told_when_nobody_has_read_a_connection() -> None:
             self.transport = transport
 
         def data_received(self, data: bytes) -> None:
-            found.append(LimitedProtocol._waited_s(self))  # type: ignore[arg-type]
+            found.append(kernel_wait_s(tcp_socket(self.transport)))
 
     async def scenario() -> None:
         loop = asyncio.get_running_loop()

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import math
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from time import perf_counter
@@ -18,12 +18,16 @@ from typing import Any, TypeVar
 
 from rankine.errors import CapacityExceeded, DeadlineExceeded, RankineError
 from rankine.policy.autoscale import Signals, together
+from rankine.policy.front_end import FrontEnd
 from rankine.policy.reason import Reason
 from rankine.serving.bodies import BodyUnread, ClientGone, Receive, decompress, encoding_of, given_again, read_body
 from rankine.serving.config import ServeConfig
+from rankine.serving.entry import EntryLine
 from rankine.serving.group import Group
-from rankine.serving.heads import PRESENCE, WAITED
+from rankine.serving.heads import PRESENCE, REQUEST, WAITED
 from rankine.serving.http import (
+    Head,
+    Header,
     MethodNotAllowed,
     Reply,
     Request,
@@ -44,7 +48,7 @@ from rankine.serving.scrape import autoscale_text, merged
 from rankine.serving.security import OPEN_PATHS, KeyRing, Unauthenticated
 from rankine.serving.spans import Marks, open_spans
 from rankine.serving.trace import trace_of
-from rankine.serving.work import Outcome, Work
+from rankine.serving.work import Outcome, Presence, Work
 
 __all__ = ["CLIENT_GONE", "App"]
 
@@ -88,6 +92,8 @@ class App:
         self.neighbors = None if group is None else Neighbors(group, lambda: self.predicted_finish_s, metrics.decided)
         self.open = False
         self.leaving = False
+        self.front_end = FrontEnd()
+        self.line = EntryLine(self.front_end)
         self.lag = LoopLag()
         self._keys = None if config.api_keys is None else KeyRing(config.api_keys, perf_counter())
         self._spans = open_spans()
@@ -102,17 +108,13 @@ class App:
         if scope["type"] != "http":
             return
         extensions = scope.get("extensions", {})
-        arrived_s = perf_counter() - extensions.get(WAITED, 0.0)
-        headers = dict(scope["headers"])
-        presence = extensions.get(PRESENCE)
-        request = Request(
-            self.request_id(headers),
+        request: Request = extensions.get(REQUEST) or self.request(
             scope["method"],
             scope["path"],
             scope["query_string"],
-            headers,
-            arrived_s,
-            presence,
+            scope["headers"],
+            waited_s=extensions.get(WAITED, 0.0),
+            presence=extensions.get(PRESENCE),
         )
         request.final = request.final or HANDED in extensions
         label, reply = await self._answer(request, receive)
@@ -123,10 +125,31 @@ class App:
         if not request.elsewhere and not (request.final and reply is None):
             self.finish(request, label, status)
 
+    def request(
+        self,
+        method: str,
+        path: str,
+        query: bytes,
+        headers: Iterable[Header],
+        *,
+        waited_s: float,
+        presence: Presence | None,
+    ) -> Request:
+        """A request of which the head is there, and whose first bytes came ``waited_s`` ago."""
+        arrived_s = perf_counter() - waited_s
+        given = dict(headers)
+        return Request(self.request_id(given), method, path, query, given, arrived_s, presence)
+
+    @property
+    def guarded(self) -> Mapping[str, Route]:
+        """The paths whose requests need the engine, and may be refused by their heads."""
+        return self._routes.guarded
+
     @property
     def predicted_finish_s(self) -> float:
         """How long a request of middling size that came now would take, with what the front end has still to do."""
-        return self.pool.predicted_finish_s + self.lag.seconds
+        entry_s = max(self.lag.seconds, self.front_end.entry_s(len(self.line)))
+        return self.pool.predicted_finish_s + entry_s + self.front_end.reply_s
 
     @property
     def signals(self) -> Signals:
@@ -153,27 +176,36 @@ class App:
         """What ``/v2/health/ready`` says: open, and with a worker to answer."""
         return self.open and self.pool.alive
 
-    def admit_head(self, request: Request) -> tuple[float, int | None]:
-        """What headers tell: the deadline, and the number of candidates where it is announced.
+    def admit_head(self, request: Request) -> Head:
+        """What headers tell of a request that is let in.
 
-        A request that cannot be in time is refused before its body costs anything. It was due since its first bytes
-        came in, and will be answered about one turn of the event loop later.
+        One that cannot be in time is refused before its body costs anything. It was due since its first bytes came in,
+        and has before it what the event loop has still to do for others, then the engine's queue, then all replies.
 
         Raises:
             BadRequest, PayloadTooLarge, DeadlineExceeded, QueueRefused: they tell enough to refuse the request.
         """
+        if request.head is not None:
+            return self._still_in_time(request, request.head)
         deadline_s = deadline_of(request, self.config.default_deadline_ms)
         announced = candidates_header(request, self.config.max_candidates)
-        lag_s, now_s = self.lag.seconds, perf_counter()
-        behind_s = now_s - request.arrived_s + lag_s
-        late = now_s + lag_s > min(deadline_s, request.arrived_s + self.config.max_wait_ms / 1000)
-        if late and behind_s > _BEHIND_S:  # else it is the deadline that is too short
-            self.metrics.decided(Reason.FRONT_END)
-            text = f"the server is {1000 * behind_s:.0f} ms behind with its requests"
-            raise QueueRefused(text, behind_s, Reason.FRONT_END)
+        front, now_s = self.front_end, perf_counter()
+        before_s = max(self.lag.seconds, front.entry_s(len(self.line))) + front.reply_s
+        behind_s = now_s - request.arrived_s + before_s
+        is_behind = behind_s > _BEHIND_S  # else it is the deadline that is too short
+        last_s = min(deadline_s, request.arrived_s + self.config.max_wait_ms / 1000)
+        kept_s = front.margin * (last_s - now_s) if is_behind else 0.0
+        if is_behind and now_s + before_s > last_s - kept_s:
+            raise self._behind(behind_s)
         if announced is not None:
-            self.pool.ask(announced, arrived_s=request.arrived_s, deadline_s=deadline_s)
-        return deadline_s, announced
+            try:
+                self.pool.ask(announced, arrived_s=request.arrived_s, deadline_s=deadline_s - kept_s - before_s)
+            except DeadlineExceeded:
+                if is_behind:
+                    raise self._behind(behind_s) from None
+                raise
+        request.head = Head(deadline_s, deadline_s - front.reply_s, announced)
+        return request.head
 
     async def in_thread(self, do: Callable[[], T]) -> T:
         """The result of ``do``, computed off the event loop."""
@@ -229,7 +261,12 @@ class App:
 
     def finish(self, request: Request, label: str, status: int) -> None:
         """Count a request that is over, and log it where that is asked for; ``status`` as HTTP has it."""
-        seconds = perf_counter() - request.arrived_s
+        now_s = perf_counter()
+        seconds = now_s - request.arrived_s
+        if request.marks is not None:
+            self.front_end.replied(now_s - request.marks.scored_s)
+        if request.head is not None and status in _IN_TIME:
+            self.front_end.answered(_IN_TIME[status] is False or now_s > request.head.deadline_s)
         self.metrics.answered(label, status, seconds)
         trace = trace_of(request.headers)
         if self._spans is not None and label in _TRACED:
@@ -270,7 +307,8 @@ class App:
         """The label of its route and the reply, None if the client is gone; every error becomes a reply."""
         protocol, label = "oip" if request.path.startswith("/v2") else "http", "http"
         try:
-            self.authenticate(request)
+            if request.head is None:  # else the door has looked at its key
+                self.authenticate(request)
             route: Route = self._routes.find(request)
             protocol, label = route.protocol, route.label
             return label, await self._handled(route, request, receive)
@@ -278,12 +316,12 @@ class App:
             return label, None
         except Exception as error:  # noqa: BLE001  explained, and logged where it is our own
             told = self.explain(request, error)
-            return label, error_reply(told, request.id, plain=protocol == "oip", headers=_headers_of(told))
+            return label, self.told(request, told, plain=protocol == "oip")
 
     async def _handled(self, route: Route, request: Request, receive: Receive) -> Reply:
         """The reply of a route, from a process of the host that is done sooner if there is one."""
         to = None
-        if self.neighbors is not None and route.method == "POST" and not request.final:
+        if self.neighbors is not None and route.method == "POST" and request.head is None and not request.final:
             to = self.neighbors.better()
         if to is None or self.neighbors is None:
             return await route.handle(request, receive)
@@ -294,7 +332,16 @@ class App:
         request.elsewhere = True
         return reply
 
+    def told(self, request: Request, error: RankineError, *, plain: bool) -> Reply:
+        """The reply of an error, see :func:`~rankine.serving.http.error_reply`."""
+        return error_reply(error, request.id, plain=plain, headers=_headers_of(error))
+
     async def _send(self, request: Request, reply: Reply, send: Send) -> None:
+        await send({"type": "http.response.start", "status": reply.status, "headers": self.headers_of(request, reply)})
+        await send({"type": "http.response.body", "body": reply.body})
+
+    def headers_of(self, request: Request, reply: Reply) -> list[Header]:
+        """All headers of the reply to a request."""
         headers = [
             (b"content-type", reply.content_type),
             (b"content-length", b"%d" % len(reply.body)),
@@ -309,8 +356,22 @@ class App:
             headers.append((HANDED_BY if request.elsewhere else GROUP, b"%d" % self.group.number))
         if self.leaving:
             headers.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": reply.body})
+        return headers
+
+    def _still_in_time(self, request: Request, head: Head) -> Head:
+        """``head`` of a request that was let in at the door, and whose turn it is now."""
+        if request.presence is not None and request.presence.gone:
+            raise ClientGone
+        now_s = perf_counter()
+        if now_s + self.front_end.reply_s > head.deadline_s:
+            raise self._behind(now_s - request.arrived_s)
+        return head
+
+    def _behind(self, behind_s: float) -> QueueRefused:
+        self.metrics.decided(Reason.FRONT_END)
+        return QueueRefused(
+            f"the server is {1000 * behind_s:.0f} ms behind with its requests", behind_s, Reason.FRONT_END
+        )
 
     def request_id(self, headers: Mapping[bytes, bytes]) -> str:
         """The client's ``x-request-id`` where it is a short plain word, else one of our own."""
@@ -320,6 +381,8 @@ class App:
         return f"{self._prefix}-{next(self._numbers):x}"
 
 
+_IN_TIME = {200: True, CapacityExceeded.http_status: False, DeadlineExceeded.http_status: False}
+"""Whether a request that was let in and is answered so was in time; of other statuses the client's is the fault."""
 _TRACED = ("rank", "oip", "rank-grpc", "oip-grpc")
 """Labels of requests that are worth a span: not probes, nor what a person looks at."""
 _LOGGED = {"tenant": b"x-rankine-tenant", "session": b"x-rankine-session"}

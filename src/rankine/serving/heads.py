@@ -4,25 +4,37 @@ A connection's ``Presence`` is handed to the application in each request's scope
 ``rankine.presence``: so a request whose client left can be dropped from the queue, without a task that listens for it.
 Extension ``rankine.waited`` tells for how many seconds its first bytes have lain in the kernel: under overload requests
 wait there, in sockets and in connections that nobody has accepted yet, long before anybody could look at a clock.
+Extension ``rankine.request`` is the request itself, where the :class:`~rankine.serving.door.Door` has let it in.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from rankine.errors import BadRequest, CapacityExceeded, PayloadTooLarge
+from rankine.serving.door import Door
 from rankine.serving.wire_errors import closing_answer
 from rankine.serving.work import Presence
 
-__all__ = ["MAX_HEAD_BYTES", "PRESENCE", "STALL_S", "WAITED", "LimitedProtocol"]
+__all__ = [
+    "MAX_HEAD_BYTES",
+    "PRESENCE",
+    "REQUEST",
+    "STALL_S",
+    "WAITED",
+    "LimitedProtocol",
+    "kernel_wait_s",
+    "tcp_socket",
+]
 
-PRESENCE, WAITED = "rankine.presence", "rankine.waited"
-_TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)  # Linux has it
+PRESENCE, WAITED, REQUEST = "rankine.presence", "rankine.waited", "rankine.request"
+_TCP_INFO: int = getattr(socket, "TCP_INFO", 0)  # Linux has it
 _INFO_BYTES, _LAST_RECEIVED_AT = 104, 52
 """Of the kernel's ``struct tcp_info``: ``tcpi_last_data_recv``, milliseconds since data came in."""
 MAX_HEAD_BYTES = 64 << 10
@@ -55,12 +67,22 @@ class LimitedProtocol(HttpToolsProtocol):
 
     Args:
         max_connections: of the server; one more is answered by 503 and closed.
+        door: refuses requests whose heads tell enough, where no other request of the connection is under way.
     """
 
     def __init__(
-        self, *arguments: Any, max_connections: int = 10_000, max_read_s: float = 60.0, **options: Any
+        self,
+        *arguments: Any,
+        max_connections: int = 10_000,
+        max_read_s: float = 60.0,
+        door: Door | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
+        self._door = door
+        self._asked = self._turned_away = False
+        self._head_waited_s = 0.0
+        self._socket: socket.socket | None = None
         self._max_connections = max_connections
         self._max_read_s = max_read_s
         self._begun_s = 0.0
@@ -74,10 +96,11 @@ class LimitedProtocol(HttpToolsProtocol):
     @property
     def fresh(self) -> bool:
         """Nothing was asked on this connection yet."""
-        return self.cycle is None
+        return self.cycle is None and not self._asked
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self._socket = tcp_socket(transport)
         if len(self.connections) > self._max_connections:
             self._refuse(_FULL)
 
@@ -98,7 +121,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {PRESENCE: self._presence, WAITED: self._waited_s()}  # type: ignore[dict-item]
+        self._head_waited_s = kernel_wait_s(self._socket)
+        self.scope["extensions"] = {PRESENCE: self._presence, WAITED: self._head_waited_s}  # type: ignore[dict-item]
         self._in_message = self._in_head = True
         self._progress_s = self._begun_s = self.loop.time()
 
@@ -107,18 +131,29 @@ class LimitedProtocol(HttpToolsProtocol):
         size = len(self.url) + sum(len(name) + len(value) + _LINE_BYTES for name, value in self.headers)
         if size > MAX_HEAD_BYTES:
             self._refuse()
-        if not self._refused:
+        if not self._refused and not self._turns_away():
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._unread_bytes = 0
-        if not self._refused:
+        if not self._refused and not self._turned_away:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._in_message, self._unread_bytes = False, 0
-        if not self._refused:
+        if self._turned_away:
+            self._turned_away = False
+            if self._door is not None and self._door.closes:
+                self.transport.close()
+            self.on_response_complete()  # as after any other answer: the next request, or the keep-alive timer
+        elif not self._refused:
             super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if self._door is None or REQUEST not in cycle.scope["extensions"]:
+            super()._start_asgi_task(cycle, app)
+        else:
+            self._door.line.put(partial(super()._start_asgi_task, cycle, app))
 
     def send_400_response(self, msg: str) -> None:
         self.transport.write(_NO_HTTP)
@@ -135,19 +170,21 @@ class LimitedProtocol(HttpToolsProtocol):
         if too_slow or now_s - self._progress_s > (STALL_S if self._in_message else _SILENT_S):
             self.transport.close()
 
-    def _waited_s(self) -> float:
-        """How long what came last has lain in the kernel; 0 where it does not tell."""
-        connection = self.transport.get_extra_info("socket")
-        if _TCP_INFO is None or connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
-            return 0.0
-        try:
-            info = connection.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _INFO_BYTES)
-        except OSError:  # closed meanwhile
-            return 0.0
-        if len(info) < _LAST_RECEIVED_AT + 4:
-            return 0.0
-        waited_ms: int = struct.unpack_from("=I", info, _LAST_RECEIVED_AT)[0]
-        return waited_ms / 1000
+    def _turns_away(self) -> bool:
+        """Whether the request whose head is complete has been refused; what still comes of it is dropped."""
+        door = self._door
+        busy = bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
+        plain = not self.expect_100_continue and self.parser.should_keep_alive() and not self.parser.should_upgrade()
+        if door is None or busy or not plain or not door.guards(self.parser.get_method(), self.url):
+            return False
+        request = door.knock(self.url, self.headers, self._head_waited_s, self._presence)
+        answer = door.turns_away(request)
+        if answer is None:
+            self.scope["extensions"][REQUEST] = request  # type: ignore[assignment]
+            return False
+        self._asked = self._turned_away = True
+        self.transport.write(answer)
+        return True
 
     def _refuse(self, answer: bytes = _TOO_LARGE) -> None:
         if not self._refused:
@@ -155,3 +192,25 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.write(answer)
             # Closing with data unread would reset the connection, and the client might never see the answer.
             self.loop.call_later(_LINGER_S, self.transport.close)
+
+
+def tcp_socket(transport: Any) -> socket.socket | None:
+    """The socket of a connection, where the kernel tells how long data have lain in it."""
+    connection: socket.socket | None = transport.get_extra_info("socket")
+    if not _TCP_INFO or connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    return connection
+
+
+def kernel_wait_s(connection: socket.socket | None) -> float:
+    """How long what came last has lain in the kernel; 0 where it does not tell."""
+    if connection is None:
+        return 0.0
+    try:
+        info = connection.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _INFO_BYTES)
+    except OSError:  # closed meanwhile
+        return 0.0
+    if len(info) < _LAST_RECEIVED_AT + 4:
+        return 0.0
+    waited_ms: int = struct.unpack_from("=I", info, _LAST_RECEIVED_AT)[0]
+    return waited_ms / 1000

@@ -15,6 +15,8 @@ from rankine.serving.work import Presence
 
 __all__ = [
     "JSON",
+    "Head",
+    "Header",
     "LengthRequired",
     "MethodNotAllowed",
     "Reply",
@@ -51,15 +53,29 @@ class UnsupportedMedia(BadRequest):
     http_status: ClassVar[int] = 415
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the head of a request that was let in has told.
+
+    Attributes:
+        deadline_s: when the answer must be there; ``plan_s``: when its scores must, so that it can be.
+        announced: number of candidates; None where it was not announced.
+    """
+
+    deadline_s: float
+    plan_s: float
+    announced: int | None
+
+
 @dataclass(slots=True)
 class Request:
     """One HTTP request; header names are lower case. ``arrived_s`` is on the clock of ``time.perf_counter``.
 
-    ``presence`` tells whether the client is still there, where the HTTP server says so; ``marks`` is set once the
-    request has run.
+    ``presence`` tells whether the client is still there, where the HTTP server says so; ``head`` is set once the
+    request is let in, ``marks`` once it has run.
 
-    A request that is ``final`` was handed over by another process of the host; one that is ``elsewhere`` was answered by
-    another one.
+    A request that is ``final`` was handed over by another process of the host; one that is ``elsewhere`` was answered
+    by another one.
     """
 
     id: str
@@ -69,6 +85,7 @@ class Request:
     headers: Mapping[bytes, bytes]
     arrived_s: float
     presence: Presence | None = None
+    head: Head | None = None
     marks: Marks | None = None
     final: bool = False
     elsewhere: bool = False

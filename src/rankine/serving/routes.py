@@ -44,6 +44,8 @@ class Routes:
         self._names = [app.model.name, f"{app.model.name}.rank"]
         self._version = app.model.version
 
+        self.guarded = {path: route for path, route in self._routes.items() if route.method == "POST"}
+
     def find(self, request: Request) -> Route:
         """The route of a request.
 

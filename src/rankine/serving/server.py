@@ -21,6 +21,7 @@ from rankine.serving.app import App
 from rankine.serving.beat import Beat
 from rankine.serving.config import ServeConfig
 from rankine.serving.cores import pin
+from rankine.serving.door import Door
 from rankine.serving.gentle_close import ignore_new_connections
 from rankine.serving.group import Group
 from rankine.serving.grpc import check_grpc, open_grpc
@@ -201,6 +202,7 @@ class _Server(uvicorn.Server):
             LimitedProtocol,
             max_connections=limits.max_connections,
             max_read_s=limits.max_read_s,
+            door=Door(app),
         )
         super().__init__(
             uvicorn.Config(
@@ -234,6 +236,7 @@ class _Server(uvicorn.Server):
         group, limits = self._app.group, self._app.config
         if group is None:
             return
+        door = Door(self._app, final=True)
         path = group.socket_of(group.number)
         path.unlink(missing_ok=True)  # of a process that ended without a word
 
@@ -244,6 +247,7 @@ class _Server(uvicorn.Server):
                 app_state=self.lifespan.state,
                 max_connections=2 * limits.max_connections,  # its clients have been let in where they connected
                 max_read_s=limits.max_read_s,
+                door=door,
             )
 
         listening = await asyncio.get_running_loop().create_unix_server(connected, path, backlog=_BACKLOG)

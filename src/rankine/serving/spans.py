@@ -34,6 +34,11 @@ class Marks:
     run_s: float
     back_s: float
 
+    @property
+    def scored_s(self) -> float:
+        """When its scores were there, in the worker."""
+        return self.ready_s + self.queue_s + self.run_s
+
 
 def open_spans() -> Spans | None:
     """Spans where an endpoint is set; None where there is none, or, with a warning, where the extra ``otel`` lacks."""

@@ -74,9 +74,9 @@ class InferenceService:
 
     async def _inferred(self, request: Request, read: Read) -> Message:
         app = self._app
-        deadline_s, _ = app.admit_head(request)
+        head = app.admit_head(request)
         raw = await read()
-        asked = await app.decode(len(raw), lambda: self._prepare(request, raw, deadline_s))
+        asked = await app.decode(len(raw), lambda: self._prepare(request, raw, head.plan_s))
         outcome = await app.run(request, asked.inference.work)
         return await app.render(asked.inference.top_k, lambda: self._reply(asked, outcome))
 

@@ -46,13 +46,13 @@ class RankService:
     async def rank(self, request: Request, read: Read) -> bytes:
         """``Rank``."""
         app = self._app
-        deadline_s, announced = app.admit_head(request)
+        head = app.admit_head(request)
         raw = await read()
         begin_s = perf_counter()
         ranking = await app.decode(
             len(raw),
             lambda: self._rank.accept(
-                self._body(raw), arrived_s=request.arrived_s, deadline_s=deadline_s, announced=announced,
+                self._body(raw), arrived_s=request.arrived_s, deadline_s=head.plan_s, announced=head.announced,
                 begin_s=begin_s,
             ),
         )  # fmt: skip

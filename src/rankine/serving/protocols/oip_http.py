@@ -58,14 +58,14 @@ def _metadata_route(model: OipModel) -> Route:
 
 def _infer_route(app: App, model: OipModel) -> Route:
     async def post_infer(request: Request, receive: Receive) -> Reply:
-        deadline_s, _ = app.admit_head(request)
+        head = app.admit_head(request)
         header_bytes = _header_length(request)
         inference = await app.with_body(
             request,
             receive,
             (JSON, _BINARY),
             lambda raw: model.prepare(
-                raw, header_bytes=header_bytes, arrived_s=request.arrived_s, deadline_s=deadline_s
+                raw, header_bytes=header_bytes, arrived_s=request.arrived_s, deadline_s=head.plan_s
             ),
         )
         outcome = await app.run(request, inference.work)

@@ -31,12 +31,14 @@ def rank_routes(app: App) -> dict[str, Route]:
     description = describe_model(model, config)
 
     async def post_rank(request: Request, receive: Receive) -> Reply:
-        deadline_s, announced = app.admit_head(request)
+        head = app.admit_head(request)
         ranking = await app.with_body(
             request,
             receive,
             (JSON,),
-            lambda raw: rank.prepare(raw, arrived_s=request.arrived_s, deadline_s=deadline_s, announced=announced),
+            lambda raw: rank.prepare(
+                raw, arrived_s=request.arrived_s, deadline_s=head.plan_s, announced=head.announced
+            ),
         )
         outcome = await app.run(request, ranking.work)
         return Reply(200, await app.render(ranking.top_k, lambda: rank.reply(ranking, outcome, request.id)))

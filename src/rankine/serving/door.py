@@ -1,0 +1,86 @@
+"""Refusal at the door: what the head of a request tells is looked at before an application is asked.
+
+Under overload most requests are refused, and what a refusal costs is what those that could be answered lack. So the
+decision falls where the HTTP server has parsed the head, and the answer is written at once: no task, no body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from rankine.errors import CapacityExceeded, DeadlineExceeded, RankineError
+from rankine.serving.http import Header, Reply, Request
+from rankine.serving.work import Presence
+
+if TYPE_CHECKING:
+    from rankine.serving.app import App
+
+__all__ = ["Door"]
+
+_STATUS_LINES = {status: f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode() for status in (429, 503, 504)}
+
+
+class Door:
+    """Where requests come in, of one application.
+
+    Attributes:
+        line: of those that are let in.
+
+    Args:
+        final: requests come from another process of the host, and are not handed on.
+    """
+
+    def __init__(self, app: App, *, final: bool = False) -> None:
+        self._app = app
+        self._final = final
+        self.line = app.line
+        self._guarded = {path.encode(): route.label for path, route in app.guarded.items()}
+
+    @property
+    def closes(self) -> bool:
+        """Whether connections end with the next answer, as the answers say."""
+        return self._app.leaving
+
+    def guards(self, method: bytes, url: bytes) -> bool:
+        """Whether requests of this kind may be refused here."""
+        return method == b"POST" and url in self._guarded
+
+    def knock(self, url: bytes, headers: Iterable[Header], waited_s: float, presence: Presence) -> Request:
+        """The request of a head; see :meth:`~rankine.serving.app.App.request`."""
+        request = self._app.request("POST", url.decode(), b"", headers, waited_s=waited_s, presence=presence)
+        request.final = self._final
+        return request
+
+    def turns_away(self, request: Request) -> bytes | None:
+        """The whole answer to a request that is refused; None where it is let in, or is for others to judge.
+
+        One that is let in has its ``head`` set.
+        """
+        app = self._app
+        length = request.headers.get(b"content-length")
+        if length is None or not length.isdigit() or int(length) > app.config.max_body_bytes:
+            return None
+        try:
+            app.authenticate(request)
+            if not app.is_drawn_away(request):
+                app.admit_head(request)
+        except (CapacityExceeded, DeadlineExceeded) as error:
+            return self._answer(request, error)
+        except RankineError:  # of the client's making: the application explains it better
+            return None
+        return None
+
+    def _answer(self, request: Request, error: RankineError) -> bytes:
+        app, label = self._app, self._guarded[request.path.encode()]
+        reply = app.told(request, error, plain=label == "oip")
+        answer = bytes_of(reply, app.headers_of(request, reply))
+        app.finish(request, label, reply.status)
+        return answer
+
+
+def bytes_of(reply: Reply, headers: list[Header]) -> bytes:
+    """A whole response as HTTP/1.1 has it."""
+    lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+    return b"%b%b\r\n%b" % (_STATUS_LINES[reply.status], lines, reply.body)

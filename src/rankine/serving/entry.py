@@ -1,0 +1,55 @@
+"""The line of requests that were let in and not begun: one begins each turn of the event loop.
+
+Would all begin that are ready, a turn would take as long as all of them, and whoever comes meanwhile, to be refused or
+to be let in, would wait unseen in the kernel for that long. In between one looks at the sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+
+from rankine.policy.front_end import FrontEnd
+
+__all__ = ["EntryLine"]
+
+Begin = Callable[[], None]
+
+
+class EntryLine:
+    """Begins what is put into it, in order; on the event loop only.
+
+    Args:
+        front_end: learns how fast the line moves.
+    """
+
+    def __init__(self, front_end: FrontEnd) -> None:
+        self._front_end = front_end
+        self._waiting: deque[Begin] = deque()
+        self._moving = False
+        self._moved_s = 0.0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, begin: Begin) -> None:
+        """Call ``begin`` when it is its turn: at once, where nothing else begins in this turn of the loop."""
+        if self._moving:
+            self._waiting.append(begin)
+            return
+        self._moving = True
+        self._moved_s = perf_counter()
+        asyncio.get_running_loop().call_soon(self._move)
+        begin()
+
+    def _move(self) -> None:
+        if not self._waiting:
+            self._moving = False
+            return
+        now_s = perf_counter()
+        self._front_end.moved(now_s - self._moved_s)
+        self._moved_s = now_s
+        asyncio.get_running_loop().call_soon(self._move)
+        self._waiting.popleft()()

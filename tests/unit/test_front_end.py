@@ -1,0 +1,73 @@
+"""What a front end knows of its own time: how fast its line moves, what a reply takes, how often it was wrong."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from rankine.policy.front_end import FrontEnd
+from rankine.serving.entry import EntryLine
+
+
+def test_entry_takes_as_long_as_the_line_moves_when_others_wait() -> None:
+    front_end = FrontEnd()
+    for _ in range(500):
+        front_end.moved(0.002)
+    assert front_end.entry_s(0) == pytest.approx(0.002, rel=0.01)
+    assert front_end.entry_s(9) == pytest.approx(0.020, rel=0.01)
+
+
+def test_entry_stays_predicted_when_the_process_was_frozen_once() -> None:
+    front_end = FrontEnd()
+    before_s = front_end.entry_s(0)
+    front_end.moved(60.0)
+    assert front_end.entry_s(0) < before_s + 0.001
+
+
+def test_reply_is_predicted_above_its_mean_when_times_spread() -> None:
+    steady, spread = FrontEnd(), FrontEnd()
+    for turn in range(400):
+        steady.replied(0.002)
+        spread.replied(0.001 if turn % 2 else 0.003)
+    assert steady.reply_s == pytest.approx(0.002, rel=0.02)
+    assert spread.reply_s > 0.003
+
+
+def test_margin_grows_fast_and_shrinks_slowly_when_requests_are_late() -> None:
+    front_end = FrontEnd()
+    for _ in range(5):
+        front_end.answered(late=True)
+    grown = front_end.margin
+    front_end.answered(late=False)
+    assert 0.05 < grown < 0.5
+    assert grown - 0.001 < front_end.margin < grown
+    for _ in range(1000):
+        front_end.answered(late=True)
+    assert front_end.margin == 0.5
+
+
+def test_margin_settles_where_three_in_a_thousand_are_late_when_that_is_how_it_is() -> None:
+    front_end = FrontEnd()
+    for number in range(20_000):
+        front_end.answered(late=number % 333 == 0)
+    assert front_end.margin == pytest.approx(0.02, abs=0.02)
+
+
+def test_line_begins_one_a_turn_in_order_when_many_come_at_once() -> None:
+    async def scenario() -> tuple[list[int], list[int]]:
+        line, begun, lengths = EntryLine(FrontEnd()), list[int](), list[int]()
+        for number in range(4):
+            line.put(lambda number=number: begun.append(number))  # type: ignore[misc]
+        at_once = list(begun)
+        while len(line):
+            await asyncio.sleep(0)
+            lengths.append(len(line))
+        await asyncio.sleep(0)
+        line.put(lambda: begun.append(4))  # an empty line: nobody to wait for
+        assert begun == [0, 1, 2, 3, 4]
+        return at_once, lengths
+
+    at_once, lengths = asyncio.run(scenario())
+    assert at_once == [0]
+    assert lengths == [2, 1, 0]
