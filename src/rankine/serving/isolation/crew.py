@@ -115,15 +115,17 @@ class Crew:
 
     def ready(self, timeout_s: float) -> bool:
         """Whether the calling thread has a process that runs its next batch; waits for one."""
-        seat = self._seat
-        if seat.process is not None and not seat.process.lost:
-            return True
-        with self._changed:
-            self._changed.wait_for(lambda: self._spare or self._closing or self._given_up, timeout_s)
-            if not self._spare:
-                return False
-            seat.process = self._spare.pop()
-            return True
+        seat, end_s = self._seat, perf_counter() + timeout_s
+        while seat.process is None or seat.process.lost or seat.process.ended:
+            if seat.process is not None:
+                self._lose(seat.process, "died")
+            with self._changed:
+                left_s = max(0.0, end_s - perf_counter())
+                self._changed.wait_for(lambda: self._spare or self._closing or self._given_up, left_s)
+                if not self._spare:
+                    return False
+                seat.process = self._spare.pop()
+        return True
 
     def expect(self, mean_s: float, p99_s: float) -> None:
         """Tell what the calling thread's next batch is predicted to take."""

@@ -71,6 +71,11 @@ class WorkerProcess:
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def ended(self) -> bool:
+        """Whether the process has ended, also if nobody was told yet."""
+        return self._process.poll() is not None
+
     def fileno(self) -> int:
         """Of the channel: readable once it has answered, or is gone."""
         return self._channel.fileno()
