@@ -211,3 +211,16 @@ def test_status_is_two_when_the_disk_is_full(
 def test_unknown_engine_is_told_before_any_work_when_optimizing(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("optimize", "nothing", "--engine", "nope", "--out", "x") == 5
     assert "unknown engine (got nope)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("columns", "widest"), [("60", 60), ("", 160)])
+def test_tables_fit_the_width_that_is_told_and_lose_nothing(
+    columns: str, widest: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    words = [f"{letter * 20}" for letter in "abcdef"]
+    print_table(("first", *words), [("row", *words)])
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= widest
+    assert all(printed.count(letter * 5) >= 2 for letter in "abcdef")
+    assert "…" not in printed

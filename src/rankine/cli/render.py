@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["format_bytes", "print_json", "print_lines", "print_table", "watch"]
 
 _PLAIN_INTERVAL_S = 15.0
+_WIDE = 160
 
 
 @contextmanager
@@ -62,11 +65,15 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: 
     )
     for number, name in enumerate(header):
         numeric = number > 0 and all(_is_numeric(row[number]) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=number == 0)
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=number == 0, overflow="fold")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
-    console = Console(soft_wrap=False) if sys.stdout.isatty() else Console(width=160)
-    console.print(table)
+    Console(width=_width(), soft_wrap=False).print(table)
+
+
+def _width() -> int:
+    """Of the terminal, or as ``COLUMNS`` says; wide where neither is known: what reads a pipe wants whole cells."""
+    return shutil.get_terminal_size((_WIDE, 0)).columns if sys.stdout.isatty() or os.environ.get("COLUMNS") else _WIDE
 
 
 def _is_numeric(cell: str) -> bool:
