@@ -173,7 +173,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _turns_away(self) -> bool:
         """Whether the request whose head is complete has been refused; what still comes of it is dropped."""
         door = self._door
-        busy = bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
+        busy = bool(self.pipeline) or not getattr(self.cycle, "response_complete", True)  # there may be no cycle
         plain = not self.expect_100_continue and self.parser.should_keep_alive() and not self.parser.should_upgrade()
         if door is None or busy or not plain or not door.guards(self.parser.get_method(), self.url):
             return False
