@@ -29,7 +29,7 @@ printed as `{"error": {"code", "message", "where", "got", "allowed", "hint"}}`. 
 | 1 | internal error |
 | 2 | wrong usage, configuration or data; a missing or corrupt artifact |
 | 3 | quality gate: no certificate, or not passed |
-| 4 | no rate met the SLO |
+| 4 | the SLO was not met, or more requests missed than `--fail-on-miss` allows |
 | 5 | an engine is missing |
 """
 
