@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rankine.serving import ServeConfig
 
+_NOTHING: Mapping[str, str] = {}
 _PROGRAM = """
 import sys
 from rankine.config import parse
@@ -93,13 +94,13 @@ class ServerProcess:
         return self.wait()
 
 
-def start_server(config: ServeConfig) -> ServerProcess:
+def start_server(config: ServeConfig, environment: Mapping[str, str] = _NOTHING) -> ServerProcess:
     """Start a server and wait until it answers.
 
     Raises:
         AssertionError: it ended instead; with its log.
     """
-    process = run_server(config)
+    process = run_server(config, environment)
     assert process.stdout is not None
     assert process.stderr is not None
     url = process.stdout.readline().strip()
@@ -113,14 +114,16 @@ def start_server(config: ServeConfig) -> ServerProcess:
     return ServerProcess(process, url, int(url.rsplit(":", 1)[1]), lines, reader)
 
 
-def run_server(config: ServeConfig) -> subprocess.Popen[str]:
-    """The bare process, for servers that are not expected to start."""
+def run_server(
+    config: ServeConfig, environment: Mapping[str, str] = _NOTHING, stderr: int | IO[bytes] = subprocess.PIPE
+) -> subprocess.Popen[str]:
+    """The bare process, for servers that are not expected to start, or whose log nobody reads."""
     source = str(Path(__file__).resolve().parents[2] / "src")
     paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
         [sys.executable, "-c", _PROGRAM, config.model_dump_json()],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)} | dict(environment),
     )

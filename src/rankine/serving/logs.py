@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-import sys
 from datetime import UTC, datetime
 
 import msgspec
 
+from rankine.serving.log_lines import LineHandler
+
 __all__ = ["LOGGER", "set_up_logs"]
 
 LOGGER = logging.getLogger("rankine.serving")
+_STDERR = 2
 _LOGGERS = ("rankine", "uvicorn", "uvicorn.error", "asyncio", "grpc")
 
 
@@ -38,10 +40,12 @@ class _JsonLines(logging.Formatter):
 
 def set_up_logs(level: int = logging.INFO, *, group: int | None = None) -> None:
     """Send this package's and the HTTP server's log to stderr as JSON lines, with ``group`` if there are several."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LineHandler(_STDERR)
     handler.setFormatter(_JsonLines(group))
     for name in _LOGGERS:
         logger = logging.getLogger(name)
+        for former in logger.handlers:
+            former.close()
         logger.handlers = [handler]
         logger.propagate = False
         # The HTTP server tells of every start and stop in its own words; ours say it already.
