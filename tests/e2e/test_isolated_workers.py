@@ -1,0 +1,255 @@
+"""Worker processes that are killed, frozen and orphaned: everybody is answered, once, and with the right scores."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from e2e.serve_process import ServerProcess, start_server
+from e2e.small_served import ITEMS, rank_body
+from rankine.artifact import Artifact
+from rankine.catalog import catalog_beside
+from rankine.errors import ArtifactError
+from rankine.models.columns import Batch
+from rankine.serving import ServeConfig
+from rankine.serving.devices import PoolDevice
+from rankine.serving.isolation.crew import Crew, CrewLimits
+from rankine.serving.isolation.isolate import spec_of
+from rankine.serving.isolation.tables import Tables
+from rankine.serving.model import open_model
+
+pytestmark = [pytest.mark.e2e, pytest.mark.skipif(sys.platform != "linux", reason="worker processes need Linux")]
+CLIENTS, WORKERS = 4, 2
+
+
+@pytest.fixture(scope="module")
+def started(config: ServeConfig) -> Iterator[ServerProcess]:
+    """For all tests that leave the server alive, whatever becomes of its workers."""
+    server = start_server(config.model_copy(update={"isolate": True, "workers": WORKERS, "worker_hang_s": 0.3}))
+    yield server
+    assert server.stop() == 0
+
+
+@pytest.fixture
+def isolated(started: ServerProcess) -> ServerProcess:
+    """With all its workers, of which one is spare."""
+    until(lambda: metric(started, "rankine_workers_up") == WORKERS + 1)
+    return started
+
+
+def workers_of(server: ServerProcess) -> list[psutil.Process]:
+    found = psutil.Process(server.process.pid).children()
+    return [one for one in found if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+
+
+def metric(server: ServerProcess, name: str) -> float:
+    lines = server.ask("GET", "/metrics").body.decode().splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+
+
+def until(condition: Callable[[], bool]) -> None:
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.05)
+    pytest.fail("it did not happen within 60 s")
+
+
+class Client(threading.Thread):
+    """Asks again and again on one connection, on which a second answer to anything would be found out."""
+
+    def __init__(self, server: ServerProcess, number: int) -> None:
+        super().__init__(daemon=True)
+        self._connection: HTTPConnection = server.connect()
+        self._rows = 1 + 13 * number
+        self.leave = threading.Event()
+        self.statuses: list[int] = []
+        self.scores: list[list[float]] = []
+        self.surplus = b""
+
+    def run(self) -> None:
+        body = json.dumps(rank_body(self._rows)).encode()
+        while not self.leave.is_set():
+            self._connection.request("POST", "/v1/rank", body, {"content-type": "application/json"})
+            response = self._connection.getresponse()
+            found = json.loads(response.read())
+            self.statuses.append(response.status)
+            self.scores.append(found.get("scores", []))
+        self._connection.sock.settimeout(0.2)
+        try:
+            self.surplus = self._connection.sock.recv(1)
+        except TimeoutError:
+            self.surplus = b""
+        self._connection.close()
+
+
+def under_load(server: ServerProcess, do: Callable[[], None]) -> list[Client]:
+    """Clients that ask while ``do`` happens, and a while before and after."""
+    clients = [Client(server, number) for number in range(CLIENTS)]
+    for client in clients:
+        client.start()
+    until(lambda: all(len(client.statuses) > 20 for client in clients))
+    do()
+    seen = [len(client.statuses) for client in clients]
+    until(lambda: all(len(client.statuses) > before + 20 for client, before in zip(clients, seen, strict=True)))
+    for client in clients:
+        client.leave.set()
+    for client in clients:
+        client.join(30)
+    return clients
+
+
+def assert_all_answered_once(server: ServerProcess, clients: list[Client], asked_before: float) -> None:
+    asked = sum(len(client.statuses) for client in clients)
+    assert {status for client in clients for status in client.statuses} == {200}
+    for client in clients:  # which other requests are in a batch decides how sums are rounded
+        np.testing.assert_allclose(client.scores, [client.scores[0]] * len(client.scores), rtol=1e-5)
+    assert [client.surplus for client in clients] == [b""] * CLIENTS
+    assert ranked(server) - asked_before == asked
+
+
+def ranked(server: ServerProcess) -> float:
+    lines = server.ask("GET", "/metrics").body.decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith('rankine_requests_total{protocol="rank'))
+
+
+def test_all_are_answered_once_when_a_worker_is_killed_under_load(
+    isolated: ServerProcess, server: ServerProcess
+) -> None:
+    before, restarts = ranked(isolated), metric(isolated, "rankine_worker_restarts_total")
+
+    def kill() -> None:
+        for number, victim in enumerate(workers_of(isolated)[:2], 1):
+            victim.kill()
+            until(lambda now=restarts + number: metric(isolated, "rankine_worker_restarts_total") == now)  # type: ignore[misc]
+            until(lambda: metric(isolated, "rankine_workers_up") == WORKERS + 1)
+
+    clients = under_load(isolated, kill)
+    assert_all_answered_once(isolated, clients, before)
+    for number, client in enumerate(clients):
+        reference = server.ask("POST", "/v1/rank", rank_body(1 + 13 * number)).json["scores"]
+        np.testing.assert_allclose(client.scores[0], reference, rtol=1e-5)
+
+
+def test_all_are_answered_once_when_workers_are_frozen_under_load(isolated: ServerProcess) -> None:
+    before, victims = ranked(isolated), workers_of(isolated)[:2]
+
+    def freeze() -> None:
+        for victim in victims:
+            victim.suspend()
+        until(lambda: not any(victim.is_running() for victim in victims))
+        until(lambda: metric(isolated, "rankine_workers_up") == WORKERS + 1)
+
+    assert_all_answered_once(isolated, under_load(isolated, freeze), before)
+    lines = isolated.ask("GET", "/metrics").body.decode()
+    assert 'rankine_worker_restarts_total{reason="hung"}' in lines
+
+
+def test_request_fails_and_the_next_is_answered_when_it_loses_two_workers(isolated: ServerProcess) -> None:
+    victims = workers_of(isolated)
+    for victim in victims:
+        victim.suspend()
+    answer = isolated.ask("POST", "/v1/rank", rank_body(3))
+    assert (answer.status, answer.json["error"]["code"]) == (500, "engine")
+    assert "two workers were lost" in answer.json["error"]["message"]
+    assert isolated.ask("POST", "/v1/rank", rank_body(3)).status in (200, 500)  # on the third frozen one, or a new one
+    until(lambda: not any(victim.is_running() for victim in victims[:2]))
+    until(lambda: isolated.ask("POST", "/v1/rank", rank_body(3)).status == 200)
+    for victim in victims:
+        if victim.is_running():
+            victim.resume()
+
+
+def test_workers_end_when_the_server_is_killed(config: ServeConfig) -> None:
+    started = start_server(config.model_copy(update={"isolate": True, "spare_workers": 0}))
+    left = workers_of(started)
+    assert len(left) == 1
+    left[0].suspend()  # it could not even look whether anybody is there
+    started.process.kill()
+    started.wait()
+    gone, alive = psutil.wait_procs(left, timeout=30)
+    assert (gone, alive) == (left, [])
+
+
+def test_accepted_requests_are_answered_when_the_whole_group_gets_sigterm(config: ServeConfig) -> None:
+    started = start_server(config.model_copy(update={"isolate": True, "workers": WORKERS, "drain_s": 0.2}))
+    left = workers_of(started)
+    clients = [Client(started, number) for number in range(CLIENTS)]
+    for client in clients:
+        client.start()
+    until(lambda: all(len(client.statuses) > 20 for client in clients))
+    for worker in left:
+        worker.send_signal(signal.SIGTERM)
+        worker.send_signal(signal.SIGINT)
+    seen = [len(client.statuses) for client in clients]
+    until(lambda: all(len(client.statuses) > before + 20 for client, before in zip(clients, seen, strict=True)))
+    for client in clients:
+        client.leave.set()
+    for client in clients:
+        client.join(30)
+    assert started.stop() == 0
+    assert {status for client in clients for status in client.statuses} == {200}
+    assert not any(worker.is_running() for worker in left)
+
+
+def test_scores_follow_the_catalog_when_it_changes(artifact: Artifact, tmp_path: Path, server: ServerProcess) -> None:
+    place = tmp_path / "own.catalog"
+    shutil.copytree(catalog_beside(artifact.path), place, symlinks=True)
+    items = tmp_path / "items.json"
+    items.write_text(json.dumps([{"item": 7000, "tags": ["tag-3"], "price": 12.5}]), encoding="utf-8")
+    started = start_server(
+        ServeConfig(artifact=artifact.path, catalog=place, port=0, catalog_refresh_s=0.05, isolate=True)
+    )
+
+    def verb(name: str, *arguments: str) -> None:
+        command = [sys.executable, "-m", "rankine", "catalog", name, str(artifact.path), "--catalog", str(place)]
+        subprocess.run([*command, *arguments], check=True, capture_output=True)
+
+    def score(item: int) -> float | None:
+        body = rank_body(1)
+        body["candidates"] = {**dict(body["candidates"]), "ids": [item]}  # type: ignore[call-overload]
+        found = started.ask("POST", "/v1/rank", body)
+        return float(found.json["scores"][0]) if found.status == 200 else None
+
+    try:
+        known = score(1000)
+        verb("upsert", "--items", str(items))
+        until(lambda: score(7000) is not None)
+        new = score(7000)
+        verb("compact")
+        started.ask("POST", "/v1/rank", rank_body(ITEMS))
+        for worker in workers_of(started):
+            worker.kill()
+        assert score(7000) == new
+        assert score(1000) == known == server.ask("POST", "/v1/rank", rank_body(1)).json["scores"][0]
+    finally:
+        assert started.stop() == 0
+
+
+def test_crew_tells_why_when_the_artifact_was_replaced(artifact: Artifact) -> None:
+    model = open_model(ServeConfig(artifact=artifact.path))
+    device = PoolDevice("cpu", model.rungs)
+    spec = spec_of(model.artifact, device, device="cpu", threads=1, split=True)
+    lost: list[str] = []
+    crew = Crew(spec.model_copy(update={"digest": "0" * 64}), CrewLimits(1, 0, 1.0), Tables(), lost.append)
+    try:
+        assert not crew.ready(60)
+        empty = np.zeros(0, np.int32)
+        with pytest.raises(ArtifactError, match="another one than when the server started"):
+            crew.run(0, Batch({}, {}, {}, empty, empty), np.empty((0, 1), np.float32))
+        assert lost[0] == "start"
+    finally:
+        crew.close()
+        model.runner.close()
