@@ -8,17 +8,22 @@ import click
 
 from rankine.errors import UsageError
 
-__all__ = ["device_pool_option"]
+__all__ = ["device_pool_option", "parse_device"]
 
 _ALLOWED = "engine=NAME, and threads=N, workers=N, cores=N+N, device=NAME"
 
 
 def _parse(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> tuple[dict[str, object], ...]:
     """Each device as the mapping that :class:`~rankine.serving.config.PoolDeviceConfig` is read from."""
-    return tuple(_device(text) for text in value)
+    return tuple(parse_device(text) for text in value)
 
 
-def _device(text: str) -> dict[str, object]:
+def parse_device(text: str) -> dict[str, object]:
+    """``engine=NAME,...`` as a mapping.
+
+    Raises:
+        UsageError: not pairs of names and values, or a name twice.
+    """
     found: dict[str, object] = {}
     for part in text.split(","):
         name, sign, given = part.partition("=")
