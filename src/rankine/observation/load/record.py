@@ -121,7 +121,9 @@ class LoadResult(Frozen):
 
     def table(self) -> list[tuple[str, str]]:
         """The record as ``(label, text)`` pairs, for whoever prints it."""
-        offered = f"{self.clients} clients, closed loop" if self.offered_rps is None else f"{self.offered_rps:.1f} rps"
+        offered = f"{self.offered_rps:.1f} rps" if self.offered_rps is not None else "1 client, closed loop"
+        if self.offered_rps is None and self.clients != 1:
+            offered = f"{self.clients} clients, closed loop"
         found = [
             ("offered", f"{offered}, candidates {self.candidates} (mean {self.rows_mean:.0f})"),
             ("requests", f"{self.requests:,} in {self.window_s:.1f} s ({_outcomes(self)})"),
