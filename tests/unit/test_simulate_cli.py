@@ -24,6 +24,19 @@ def test_simulate_finds_the_sustainable_rate_when_no_rate_is_given(capsys: pytes
     assert found["missed"] <= 0.01
 
 
+def test_simulate_plans_by_the_fast_device_when_a_pool_is_given_in_any_order(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    slow = "1:1.8,64:5.7,512:32.4,2048:124.5"
+    found = []
+    for profiles, status in (((PROFILE,), 4), ((PROFILE, slow), 0), ((slow, PROFILE), 0)):
+        options = [word for profile in profiles for word in ("--profile", profile)]
+        assert _run(*options, "--duration", "10", "--rate", "150", "--json") == status
+        found.append(json.JSONDecoder().raw_decode(capsys.readouterr().out)[0])  # an error may follow
+    assert found[2] == found[1]
+    assert found[1]["goodput_rps"] > found[0]["goodput_rps"]
+
+
 def test_simulate_exits_with_4_when_the_rate_is_too_high(capsys: pytest.CaptureFixture[str]) -> None:
     assert _run("--profile", PROFILE, "--duration", "5", "--rate", "400") == 4
     told = capsys.readouterr()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -13,11 +13,13 @@ from rankine.cli.options import json_option
 
 if TYPE_CHECKING:
     from rankine.planning.simulate import Simulated
+    from rankine.planning.simulate_setup import SimulatedDevice
 
 EPILOG = """\b
 Examples:
   rankine simulate --profile 1:0.6,64:1.9,512:10.8,2048:41.5
   rankine simulate --profile 1:0.6,512:10.8 --rate 300 --arrivals bursts --short-share 0.3
+  rankine simulate --profile 1:0.1,512:3.1 --profile 1:0.3,512:9.5   # a device pool
 """
 
 
@@ -31,7 +33,13 @@ _FLAGS = {
 
 
 @click.command("simulate", epilog=EPILOG)
-@click.option("--profile", required=True, help="Milliseconds of a batch by rows: ROWS:MS,ROWS:MS...")
+@click.option(
+    "--profile",
+    "profiles",
+    required=True,
+    multiple=True,
+    help="Milliseconds of a batch by rows: ROWS:MS,ROWS:MS... Of a device pool, once for each device.",
+)
 @click.option("--rate", type=float, help="Requests per second [default: the highest that holds the SLO].")
 @click.option(
     "--arrivals",
@@ -45,13 +53,13 @@ _FLAGS = {
 @click.option("--deadline-ms", type=float, default=50.0, show_default=True, help="Of each request.")
 @click.option("--short-share", type=float, default=0.0, show_default=True, help="Share with 0.6 of that deadline.")
 @click.option("--slo-ms", type=float, default=50.0, show_default=True, help="Bound of p99; at most 1 % may miss.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Of each device.")
 @click.option("--noise", type=float, default=0.05, show_default=True, help="Relative spread of a batch's time.")
 @click.option("--oracle", is_flag=True, help="A scheduler that knows service times, for comparison.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @json_option
 def command(
-    profile: str,
+    profiles: tuple[str, ...],
     rate: float | None,
     arrivals: str,
     candidates: str,
@@ -73,7 +81,7 @@ def command(
     from rankine.config import parse
     from rankine.errors import SloNotMet
     from rankine.planning.simulate import Slo, simulate, sustainable_rate
-    from rankine.planning.simulate_setup import Setup, SimulatedDevice
+    from rankine.planning.simulate_setup import Setup
     from rankine.planning.simulate_traffic import Traffic
 
     values: Mapping[str, object] = {
@@ -86,11 +94,10 @@ def command(
         "short_share": short_share,
         "seed": seed,
     }
-    points = _points(profile)
     with naming_options(Traffic, _FLAGS):
         traffic = parse(Traffic, values, source="simulate")
         slo = parse(Slo, {"p99_ms": slo_ms}, source="simulate")
-        setup = Setup(tuple(SimulatedDevice(f"worker {at}", points, noise=noise) for at in range(workers)), seed=seed)
+        setup = Setup(_devices(profiles, workers, noise), seed=seed)
         if rate is None:
             found = sustainable_rate(traffic, setup, slo, oracle=oracle)[1]
         else:
@@ -111,6 +118,25 @@ def _candidates(text: str) -> str | int:
     if text.isdecimal() and int(text) > 0:
         return int(text)
     raise UsageError("not a number of candidates", where="--candidates", got=text, allowed="N, lognormal, mlperf")
+
+
+def _devices(profiles: Sequence[str], workers: int, noise: float) -> tuple[SimulatedDevice, ...]:
+    """Workers of all devices, those of the fastest first: a server plans by that one's times.
+
+    Raises:
+        UsageError: as :func:`_points`.
+    """
+    from rankine.planning.simulate_setup import SimulatedDevice
+    from rankine.policy.cost import CostModel
+
+    curves = [_points(profile) for profile in profiles]
+    most_rows = max(rows for rows, _ in curves[0])
+    curves.sort(key=lambda points: CostModel(points).mean_s(most_rows))
+    return tuple(
+        SimulatedDevice(f"device {number}, worker {at}", points, noise=noise)
+        for number, points in enumerate(curves)
+        for at in range(workers)
+    )
 
 
 def _points(profile: str) -> tuple[tuple[int, float], ...]:
