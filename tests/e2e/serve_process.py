@@ -58,7 +58,7 @@ class ServerProcess:
     url: str
     port: int
     log: list[str]
-    reader: threading.Thread
+    reader: threading.Thread | None
 
     def connect(self, timeout_s: float = 30) -> HTTPConnection:
         return HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
@@ -82,7 +82,8 @@ class ServerProcess:
     def wait(self) -> int:
         """The exit status, once the process has ended and its log is read."""
         status = self.process.wait(30)
-        self.reader.join(30)
+        if self.reader is not None:
+            self.reader.join(30)
         for pipe in (self.process.stdout, self.process.stderr):
             if pipe is not None:
                 pipe.close()
