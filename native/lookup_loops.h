@@ -9,7 +9,7 @@
 namespace rankine {
 
 // How many rows ahead the table's row is fetched: a large table lies in DRAM, about 100 ns away.
-constexpr std::size_t kAhead = 8;
+constexpr std::size_t kAhead = 16;
 
 // What is done with the values of a row.  (Without weights a weight is one, which changes no value.)
 struct Write {
