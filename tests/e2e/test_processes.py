@@ -10,10 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
 from e2e.counting_client import Counted, CountingClient, CountingConnection
+from e2e.grpc_served import grpc_address, rank_message, rank_method
 from e2e.serve_process import ServerProcess, run_server, start_server
 from rankine.serving import ServeConfig
 
@@ -199,6 +202,59 @@ def test_requests_are_taken_back_when_the_process_that_has_them_freezes(two: Ser
 
     wait_for(a_round)
     assert [connection.finish() for connection in connections] == [b""] * len(connections)
+
+
+def large_message(ids: int = 300) -> Any:
+    """A request of 1,800 candidates."""
+    message = rank_message(ids)
+    candidates = message.candidates
+    for _ in range(5):
+        candidates.integers.values.extend(range(1000, 1000 + ids))
+        candidates.features["slot"].integers.values.extend([1] * ids)
+        candidates.features["match"].floats.values.extend([0.5] * (2 * ids))
+    return message
+
+
+@pytest.fixture
+def two_over_grpc(two_config: ServeConfig) -> Iterator[ServerProcess]:
+    started = start_server(two_config.model_copy(update={"grpc_port": 0}))
+    try:
+        yield started
+    finally:
+        assert started.stop() == 0
+
+
+def test_grpc_calls_are_handed_over_when_one_process_has_the_connection(two_over_grpc: ServerProcess) -> None:
+    good, bad = large_message(), large_message()
+    bad.candidates.integers.values[0] = 7
+    seen: set[tuple[grpc.StatusCode, bool]] = set()
+    with grpc.insecure_channel(grpc_address(two_over_grpc)) as channel:
+
+        def a_round() -> bool:
+            calls = [rank_method(channel).future(message, timeout=_WAIT_S) for message in [good, bad] * 8]
+            for call, asked in zip(calls, [good, bad] * 8, strict=True):
+                trailers = dict(call.trailing_metadata() or ())
+                seen.add((call.code(), "x-rankine-handed-over-by" in trailers))
+                if asked is good:
+                    assert len(call.result().integers.values) == len(good.candidates.integers.values)
+                else:
+                    assert "no such item" in call.details() or "7" in call.details()
+            return len(seen) == 4
+
+        wait_for(a_round)
+    assert {code for code, _ in seen} == {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT}
+
+
+def test_no_request_is_lost_when_one_process_is_terminated_under_load(two: ServerProcess) -> None:
+    wait_for(lambda: len(pids(two)) == 2)
+    clients = start_clients(two)
+    before = pids(two)
+    os.kill(before[0], signal.SIGTERM)
+    wait_for(lambda: pids(two)[0] != before[0])
+    stop_clients(clients)
+    assert [(client.lost, client.extra) for client in clients] == [([], b"")] * len(clients)
+    assert {answer.status for client in clients for answer in client.answers} == {200}
+    assert pids(two)[1] == before[1]
 
 
 def test_no_request_is_cut_when_all_processes_are_terminated_under_load(two_config: ServeConfig) -> None:

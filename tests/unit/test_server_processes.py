@@ -14,10 +14,11 @@ from rankine.errors import ArtifactError, RankineError
 from rankine.policy.autoscale import Signals
 from rankine.serving import ServeConfig
 from rankine.serving.board import Board, Slot, State
-from rankine.serving.child import Child, error_of
+from rankine.serving.child import Child
 from rankine.serving.group import GroupSettings
 from rankine.serving.scrape import autoscale_text, merged
 from rankine.serving.supervisor import share_cores
+from rankine.serving.told_errors import error_of
 
 SLOT = Slot(12.5, State.READY, 4321, 0.25, 0.125, 700, 0.5, 0.25, 0.0625)
 

@@ -37,11 +37,11 @@ from rankine.serving.http import (
     error_reply,
 )
 from rankine.serving.lag import LoopLag
-from rankine.serving.load_report import load_headers
+from rankine.serving.load_report import Load, load_headers
 from rankine.serving.logs import LOGGER
 from rankine.serving.metrics import ServerMetrics
 from rankine.serving.model import ServedModel
-from rankine.serving.neighbors import GROUP, HANDED, HANDED_BY, Neighbors
+from rankine.serving.neighbors import HANDED, Neighbors
 from rankine.serving.pool import Pool, QueueRefused
 from rankine.serving.routes import Route, Routes
 from rankine.serving.scrape import autoscale_text, merged
@@ -121,8 +121,7 @@ class App:
         status = CLIENT_GONE if reply is None else reply.status
         if reply is not None:
             await self._send(request, reply, send)
-        # Counted by the process that answers; one that was taken back is answered by the other.
-        if not request.elsewhere and not (request.final and reply is None):
+        if not (request.final and reply is None):  # one that was taken back is answered, and counted, by the other
             self.finish(request, label, status)
 
     def request(
@@ -155,6 +154,15 @@ class App:
     def signals(self) -> Signals:
         """What an autoscaler looks at, of this process."""
         return replace(self.pool.signals, shed=self.metrics.shed)
+
+    @property
+    def load(self) -> Load:
+        """What replies tell of it: of all processes of the host."""
+        return self.pool if self.neighbors is None else self.neighbors
+
+    def offer(self, path: str, route: Route) -> None:
+        """Take requests that other processes of the host hand over under this path."""
+        self._routes.for_neighbors[path] = route
 
     def is_drawn_away(self, request: Request) -> bool:
         """Whether another process of the host would be done sooner with it."""
@@ -261,6 +269,8 @@ class App:
 
     def finish(self, request: Request, label: str, status: int) -> None:
         """Count a request that is over, and log it where that is asked for; ``status`` as HTTP has it."""
+        if request.elsewhere is not None:  # it was counted there
+            return
         now_s = perf_counter()
         seconds = now_s - request.arrived_s
         if request.marks is not None:
@@ -329,7 +339,6 @@ class App:
         reply = await self.neighbors.ask(to, request, body)
         if reply is None:
             return await route.handle(request, given_again(body))
-        request.elsewhere = True
         return reply
 
     def told(self, request: Request, error: RankineError, *, plain: bool) -> Reply:
@@ -346,14 +355,14 @@ class App:
             (b"content-type", reply.content_type),
             (b"content-length", b"%d" % len(reply.body)),
             (b"x-request-id", request.id.encode()),
-            *load_headers(self.pool, request.headers),
+            *load_headers(self.load, request.headers),
             *reply.headers,
         ]
         trace = trace_of(request.headers)
         if trace is not None:
             headers.append((b"traceparent", trace.header.encode()))
-        if self.group is not None:
-            headers.append((HANDED_BY if request.elsewhere else GROUP, b"%d" % self.group.number))
+        if self.neighbors is not None:
+            headers += self.neighbors.headers_of(request)
         if self.leaving:
             headers.append((b"connection", b"close"))
         return headers

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
-from rankine import errors
 from rankine.errors import RankineError
 from rankine.serving.group import GroupSettings
+from rankine.serving.told_errors import error_of
 
-__all__ = ["Child", "error_of"]
+__all__ = ["Child"]
 
 _READ_BYTES = 1 << 16
 _PROGRAM = "from rankine.serving.group import main; main()"
@@ -129,18 +129,3 @@ class Child:
             self.process.kill()
             self.process.wait(_END_S)
             self.reap()
-
-
-def error_of(told: dict[str, str]) -> RankineError:
-    """The error as the process raised it: of the class with that code."""
-    kinds = {
-        kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, RankineError)
-    }
-    kind = kinds.get(told.get("code", ""), RankineError)
-    return kind(
-        told["message"],
-        where=told.get("where"),
-        got=told.get("got"),
-        allowed=told.get("allowed"),
-        hint=told.get("hint"),
-    )

@@ -74,8 +74,8 @@ class Request:
     ``presence`` tells whether the client is still there, where the HTTP server says so; ``head`` is set once the
     request is let in, ``marks`` once it has run.
 
-    A request that is ``final`` was handed over by another process of the host; one that is ``elsewhere`` was answered
-    by another one.
+    A request that is ``final`` was handed over by another process of the host; one that has an
+    ``elsewhere`` was answered by the process of that number.
     """
 
     id: str
@@ -88,7 +88,7 @@ class Request:
     head: Head | None = None
     marks: Marks | None = None
     final: bool = False
-    elsewhere: bool = False
+    elsewhere: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

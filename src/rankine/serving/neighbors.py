@@ -18,7 +18,7 @@ from rankine.policy.reason import Reason
 from rankine.serving.board import State
 from rankine.serving.bodies import ClientGone
 from rankine.serving.group import Group
-from rankine.serving.http import Reply, Request
+from rankine.serving.http import Header, Reply, Request
 from rankine.serving.unix_http import RawReply, UnixClient
 
 __all__ = ["ARRIVED", "GROUP", "HANDED", "HANDED_BY", "Neighbors"]
@@ -31,12 +31,13 @@ ARRIVED = b"x-rankine-arrived"
 """In a request that is handed over: when its first bytes came, on the clock of ``time.perf_counter``."""
 HANDED = "rankine.handed"
 """ASGI extension: the request came from another process."""
+_UNFOLD = bytes.maketrans(b"\r\n", b"  ")
 _SILENT_S = 0.3
 """Whoever has told nothing for so long is frozen, or as good as that."""
 _LOOK_S = 0.05
 _METRICS_S = 0.5
-_HOP = frozenset({b"connection", b"content-length", b"expect", b"transfer-encoding", b"upgrade", b"keep-alive"})
-_OWN = _HOP | {b"content-type", b"x-request-id", b"traceparent", b"endpoint-load-metrics"}
+_HOP = frozenset({b"connection", b"content-length", b"expect", b"transfer-encoding", b"upgrade", b"keep-alive", b"te"})
+_OWN = _HOP | {b"content-type", b"x-request-id", b"traceparent", b"endpoint-load-metrics", GROUP}
 _OWN |= {b"x-rankine-predicted-wait-ms", b"x-rankine-queued-rows"}
 """Headers of a reply that the process with the connection writes itself."""
 
@@ -57,6 +58,7 @@ class Neighbors:
         others = [number for number in range(len(group.board)) if number != group.number]
         self._clients = {number: UnixClient(group.socket_of(number)) for number in others}
         self._sent: dict[int, tuple[float, int]] = {}
+        self._loaded_s, self._known = 0.0, (0.0, 0)
 
     def better(self) -> int | None:
         """Who would be done sooner with a request that came now; None where that is this process."""
@@ -81,6 +83,7 @@ class Neighbors:
         if found is None or (found.status == 503 and not self._is_ready(number, perf_counter())):
             self._decided(Reason.TAKEN_BACK)
             return None
+        request.elsewhere = number
         content_type = dict(found.headers).get(b"content-type", b"")
         headers = tuple((name, value) for name, value in found.headers if name not in _OWN)
         return Reply(found.status, found.body, content_type, headers)
@@ -91,6 +94,33 @@ class Neighbors:
         asked = [number for number in self._clients if self._is_alive(number, now_s)]
         texts = await asyncio.gather(*(self._text_of(number) for number in asked))
         return {number: text for number, text in zip(asked, texts, strict=True) if text is not None}
+
+    def headers_of(self, request: Request) -> tuple[Header, ...]:
+        """What a reply tells of who ranked."""
+        own = b"%d" % self._group.number
+        if request.elsewhere is None:
+            return ((GROUP, own),)
+        return ((GROUP, b"%d" % request.elsewhere), (HANDED_BY, own))
+
+    @property
+    def predicted_wait_s(self) -> float:
+        """How long a request that came now would wait, where it would wait least."""
+        return self._load()[0]
+
+    @property
+    def queued_rows(self) -> int:
+        """Rows that wait, in all processes."""
+        return self._load()[1]
+
+    def _load(self) -> tuple[float, int]:
+        """Both, once for each beat of this process."""
+        beat_s = self._group.board.beat_of(self._group.number)
+        if beat_s != self._loaded_s:
+            now_s = perf_counter()
+            slots = [self._group.board[each] for each in range(len(self._group.board)) if self._is_ready(each, now_s)]
+            wait_s = min((one.finish_s - one.middling_s for one in slots), default=0.0)
+            self._loaded_s, self._known = beat_s, (max(0.0, wait_s), sum(one.queued_rows for one in slots))
+        return self._known
 
     def signals(self) -> list[Signals]:
         """The load of all processes that are ready, this one among them."""
@@ -146,7 +176,12 @@ def _message(request: Request, body: bytes) -> bytes:
     path = quote(request.path, safe="/").encode()
     if request.query:
         path += b"?" + request.query
-    headers = {name: value for name, value in request.headers.items() if name not in _HOP}
+    # Folded lines (RFC 9112, 5.2) become one; of gRPC's metadata those with any bytes stay behind.
+    headers = {
+        name: value.translate(_UNFOLD)
+        for name, value in request.headers.items()
+        if name not in _HOP and not name.endswith(b"-bin")
+    }
     headers |= {b"content-length": b"%d" % len(body), b"x-request-id": request.id.encode()}
     headers[ARRIVED] = b"%.6f" % request.arrived_s
     lines = b"".join(b"%b: %b\r\n" % header for header in headers.items())

@@ -34,7 +34,12 @@ class Route:
 
 
 class Routes:
-    """All paths of one server. One model is served, so that every path is known when it starts."""
+    """All paths of one server. One model is served, so that every path is known when it starts.
+
+    Attributes:
+        guarded: those whose requests need the engine.
+        for_neighbors: those that other processes of the host alone may ask for.
+    """
 
     def __init__(self, app: App) -> None:
         from rankine.serving.protocols.oip_http import oip_routes
@@ -43,7 +48,7 @@ class Routes:
         self._routes: dict[str, Route] = {**rank_routes(app), **oip_routes(app)}
         self._names = [app.model.name, f"{app.model.name}.rank"]
         self._version = app.model.version
-
+        self.for_neighbors: dict[str, Route] = {}
         self.guarded = {path: route for path, route in self._routes.items() if route.method == "POST"}
 
     def find(self, request: Request) -> Route:
@@ -53,6 +58,8 @@ class Routes:
             ModelNotFound: there is no such path, model or version.
             MethodNotAllowed: the path takes another method.
         """
+        if request.final and request.path in self.for_neighbors:
+            return self.for_neighbors[request.path]
         path = request.path if request.path == "/" else request.path.rstrip("/")
         route = self._routes.get(path)
         if route is None:

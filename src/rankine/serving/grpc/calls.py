@@ -148,7 +148,9 @@ class Calls:
         await context.abort(code_of(error.http_status), text_of(error), trailers)
 
     def _trailers(self, request: Request) -> Metadata:
-        report = load_headers(self._app.pool, request.headers)
+        report = load_headers(self._app.load, request.headers)
+        if self._app.neighbors is not None:
+            report += self._app.neighbors.headers_of(request)
         trace = trace_of(request.headers)
         told = () if trace is None else (("traceparent", trace.header),)
         return (("x-request-id", request.id), *told, *((name.decode(), value.decode()) for name, value in report))

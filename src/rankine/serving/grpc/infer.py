@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankine import __version__
 from rankine.errors import ModelNotFound, did_you_mean
+from rankine.serving.grpc.anywhere import anywhere
 from rankine.serving.grpc.calls import Answer, Calls, Read, parse
 from rankine.serving.grpc.infer_messages import body_of, is_raw, response_of, tensors_of
 from rankine.serving.grpc.messages import INFERENCE, Message, message_class
@@ -18,9 +19,11 @@ from rankine.serving.work import Outcome
 if TYPE_CHECKING:
     from rankine.serving.app import App
 
-__all__ = ["LABEL", "InferenceService"]
+__all__ = ["LABEL", "STREAM_PATH", "InferenceService"]
 
 LABEL = "oip-grpc"
+STREAM_PATH = f"/{INFERENCE}/ModelStreamInfer"
+_PATH = f"/{INFERENCE}/ModelInfer"
 _OTHER = "grpc"
 _InferRequest = message_class("inference.ModelInferRequest")
 _StreamResponse = message_class("inference.ModelStreamInferResponse")
@@ -39,12 +42,17 @@ class _Asked:
 
 
 class InferenceService:
-    """Answers the calls of the service but the stream's, of which it answers each message."""
+    """Answers the calls of the service but the stream's, of which it answers each message.
+
+    Attributes:
+        answer_in_stream: one message of ``ModelStreamInfer``, here or in another process.
+    """
 
     def __init__(self, app: App) -> None:
         self._app = app
         self._models = oip_models(app.model, max_candidates=app.config.max_candidates)
         self._version = app.model.version
+        self.answer_in_stream = anywhere(app, STREAM_PATH, LABEL, self.infer_in_stream)
 
     def handlers(self, calls: Calls) -> dict[str, Any]:
         """Handlers by the name of the method."""
@@ -59,7 +67,7 @@ class InferenceService:
         handlers = {}
         for name, fill in simple.items():
             handlers[name] = calls.unary(f"/{INFERENCE}/{name}", _OTHER, _answer(name, fill))
-        handlers["ModelInfer"] = calls.unary(f"/{INFERENCE}/ModelInfer", LABEL, self.infer)
+        handlers["ModelInfer"] = calls.unary(_PATH, LABEL, anywhere(self._app, _PATH, LABEL, self.infer))
         return handlers
 
     async def infer(self, request: Request, read: Read) -> bytes:

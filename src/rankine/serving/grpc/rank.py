@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rankine.errors import BadRequest, ModelNotFound, did_you_mean
 from rankine.models.schema import Feature
+from rankine.serving.grpc.anywhere import anywhere
 from rankine.serving.grpc.calls import Calls, Read, parse
 from rankine.serving.grpc.messages import RANKER, Message, message_class
 from rankine.serving.grpc.rank_columns import rows_of_column
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["RankService", "given_columns"]
 
 _LABEL = "rank-grpc"
+_PATH = f"/{RANKER}/Rank"
 _RankRequest = message_class("rankine.RankRequest")
 _RankReply = message_class("rankine.RankReply")
 _ID_FIELDS = {"int64": "integers", "string": "texts"}
@@ -41,7 +43,7 @@ class RankService:
 
     def handlers(self, calls: Calls) -> dict[str, Any]:
         """Handlers by the name of the method."""
-        return {"Rank": calls.unary(f"/{RANKER}/Rank", _LABEL, self.rank)}
+        return {"Rank": calls.unary(_PATH, _LABEL, anywhere(self._app, _PATH, _LABEL, self.rank))}
 
     async def rank(self, request: Request, read: Read) -> bytes:
         """``Rank``."""

@@ -10,15 +10,14 @@ import grpc
 
 from rankine.errors import CapacityExceeded, RankineError
 from rankine.serving.grpc.calls import Calls, parse
-from rankine.serving.grpc.infer import LABEL, InferenceService
-from rankine.serving.grpc.messages import INFERENCE, message_class
+from rankine.serving.grpc.infer import LABEL, STREAM_PATH, InferenceService
+from rankine.serving.grpc.messages import message_class
 from rankine.serving.http import Request
 
 __all__ = ["InferenceStream"]
 
 _AT_ONCE = 16
 """Requests of one stream that are under way; more wait in the connection, which gRPC then stops filling."""
-_PATH = f"/{INFERENCE}/ModelStreamInfer"
 _InferRequest = message_class("inference.ModelInferRequest")
 _Response = message_class("inference.ModelStreamInferResponse")
 _Pending = asyncio.Queue["asyncio.Task[bytes] | None"]
@@ -45,7 +44,7 @@ class InferenceStream:
         self._closing.set()
 
     async def _handle(self, messages: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> AsyncIterator[bytes]:
-        first = self._calls.request(_PATH, context)
+        first = self._calls.request(STREAM_PATH, context)
         await self._calls.admit(first, context)
         pending: _Pending = asyncio.Queue(_AT_ONCE)
         reader = asyncio.create_task(self._read(messages, context, pending))
@@ -76,7 +75,7 @@ class InferenceStream:
                 raw = following.result()
                 if raw is None:
                     break
-                request = self._calls.request(_PATH, context)
+                request = self._calls.request(STREAM_PATH, context)
                 await pending.put(asyncio.create_task(self._answer(request, raw, context)))
         finally:
             closing.cancel()
@@ -88,7 +87,7 @@ class InferenceStream:
 
         try:
             return await self._calls.run(
-                request, LABEL, lambda: self._service.infer_in_stream(request, read), context.time_remaining
+                request, LABEL, lambda: self._service.answer_in_stream(request, read), context.time_remaining
             )
         except RankineError as error:
             response = _Response(error_message=str(error))
