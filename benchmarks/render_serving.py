@@ -9,11 +9,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from serving.device_pool import device_pool_lines
 from serving.record import Case, FrontEnd, Goodput, Oracle, Overload, ServingProof, read_result
 
 Row = TypeVar("Row", Goodput, Overload, FrontEnd, Oracle)
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "serving-proof.json"
+DEVICE_POOL = ROOT / "benchmarks" / "results" / "serving-device-pool.json"
 PAGE = ROOT / "docs" / "reference" / "serving-proof.md"
 OWN = "rankine"
 INTRODUCTION = """\
@@ -48,6 +50,7 @@ def render(result: ServingProof) -> str:
         + _oracle(result)
         + _overload(result)
         + _front_end(result)
+        + device_pool_lines(DEVICE_POOL)
         + _not_run(result)
         + _made_of(result)
     )
