@@ -19,7 +19,7 @@ from rankine.policy.reason import Reason
 from rankine.serving import pool as pool_module
 from rankine.serving.bodies import ClientGone
 from rankine.serving.model import ServedModel
-from rankine.serving.pool import BatchRun, Pool, QueueRefused
+from rankine.serving.pool import Asked, BatchRun, Pool, QueueRefused
 from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.work import Outcome, Presence, Work, join
 from unit.numpy_served import POISON, NumpyRunner, alone, as_they_are, expected_logits, numpy_model
@@ -219,7 +219,7 @@ def test_pool_refuses_what_would_be_late_when_the_queue_is_long(
         tasks = [asyncio.ensure_future(pool.run(work)) for work in works]
         await _wait_until(lambda: pool.queued_rows == 60)
         with pytest.raises(QueueRefused, match="late"):
-            pool.ask(60, arrived_s=perf_counter(), deadline_s=perf_counter() + 0.5)
+            pool.ask(Asked(60, 1, perf_counter(), perf_counter() + 0.5))
         late = pool.run(make_work(9, 60, deadline_s=perf_counter() + 0.5))
         return await asyncio.gather(*tasks, late, return_exceptions=True)
 

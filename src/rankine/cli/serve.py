@@ -42,6 +42,13 @@ _FILE = click.Path(path_type=Path)
 @click.option("--tls-key", type=_FILE, help="Its key (PEM, not encrypted).")
 @click.option("--tls-client-ca", type=_FILE, help="Clients must show a certificate that one of these (PEM) signed.")
 @click.option("--api-keys", type=_FILE, help="Keys that may ask, one a line; read again when the file changes.")
+@click.option("--policy", type=_FILE, help="Rules about tenants (TOML): quotas, shares; read again when it changes.")
+@click.option(
+    "--truncate-by-prior",
+    type=click.IntRange(min=1),
+    metavar="MIN_CANDIDATES",
+    help="Under pressure, score only the best candidates by their prior scores, at least so many.",
+)
 @click.option("--variant", help="Variant to serve [default: the certified plan's].")
 @click.option("--engine", help="Engine to run it on [default: the variant's certified one].")
 @click.option(

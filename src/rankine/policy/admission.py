@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from rankine.policy.backlog import Backlog, Fit
@@ -38,6 +38,7 @@ class Admission:
         retry_after_s: when to try again; 0 where it was admitted or trying again is of no use.
         finish_s: when it is predicted to be done, where that was looked at; infinity otherwise.
         reason: of the decision; ``text`` says it to the client.
+        would: for which the operator's rules would have refused it, were they in force; None where they would not.
     """
 
     admitted: bool
@@ -46,6 +47,7 @@ class Admission:
     finish_s: float
     reason: Reason
     text: str
+    would: Reason | None = None
 
 
 @dataclass(slots=True)
@@ -56,6 +58,7 @@ class Gates(Generic[W]):
         quotas: requests per second by tenant; no limit for tenants that are not in it.
         shares: of computing time among tenants, where they compete; None: first come, first served.
         concurrency: a limit that knows nothing of models, in case the predictions are wrong; None: none.
+        dry_run: quotas, shares, that limit and priorities are not in force: what they would do is told in ``would``.
         margin: learned from :meth:`answered`.
         probed_s: when a request was last let in against the prediction.
     """
@@ -66,6 +69,7 @@ class Gates(Generic[W]):
     quotas: Mapping[str, TokenBucket] | None = None
     shares: FairShares | None = None
     concurrency: GradientLimit | None = None
+    dry_run: bool = False
     margin: Margin = field(default_factory=Margin)
     probed_s: float = -math.inf
 
@@ -114,19 +118,32 @@ def admit(
         return _no(503, 1.0, Reason.DRAINING, "the server is shutting down and takes no new requests")
     if work.deadline_s <= now_s:
         return _no(504, 0.0, Reason.EXPIRED, "the deadline had passed when the request came")
-    return _limited(gates, work, now_s, in_flight, tenant) or _fitted(
-        gates, work, now_s, lanes, in_flight, tenant, below_top, rung, commit
-    )
+    ruled = _ruled(gates, work, now_s, in_flight, tenant)
+    if ruled is not None and not gates.dry_run:
+        return ruled
+    found = _full(gates, work) or _fitted(gates, work, now_s, lanes, in_flight, below_top, rung, commit)
+    if found.admitted and commit and ruled is None:
+        _charge(gates, tenant, gates.cost.mean_s(work.rows, work.requests), now_s)
+    return found if ruled is None else replace(found, would=ruled.reason)
 
 
-def _limited(gates: Gates[W], work: W, now_s: float, in_flight: int, tenant: str) -> Admission | None:
-    """A refusal by a limit that needs no prediction."""
+def _ruled(gates: Gates[W], work: W, now_s: float, in_flight: int, tenant: str) -> Admission | None:
+    """A refusal by the operator's rules, which need no prediction."""
     quota = gates.quotas.get(tenant) if gates.quotas else None
     if quota is not None and not quota.has(1.0, now_s):
         return _no(429, quota.wait_s(1.0, now_s), Reason.QUOTA, "the tenant's quota of requests is used up")
     if gates.concurrency is not None and in_flight >= gates.concurrency.limit:
         text = f"{in_flight} requests are in flight, at most {int(gates.concurrency.limit)} may be"
         return _no(503, gates.backlog.work_s, Reason.CONCURRENCY, text)
+    shares, work_s = gates.shares, gates.cost.mean_s(work.rows, work.requests)
+    if shares is not None and not shares.may(tenant, work_s, now_s, waiting_s=gates.backlog.work_s):
+        text = "others wait and the tenant has used its share"
+        return _no(429, shares.wait_s(tenant, work_s, now_s), Reason.FAIR_SHARE, text)
+    return None
+
+
+def _full(gates: Gates[W], work: W) -> Admission | None:
+    """A refusal since the queue holds what it may."""
     queued, most = gates.backlog.rows, gates.limits.max_queue_rows
     if queued and queued + work.rows > most:
         text = f"the queue is full: {queued} rows wait, at most {most} may"
@@ -140,22 +157,23 @@ def _fitted(
     now_s: float,
     lanes: Sequence[Lane],
     in_flight: int,
-    tenant: str,
     below_top: int,
     rung: int | None,
     commit: bool,
 ) -> Admission:
-    """Admitted where the plan has room and the tenant a claim on it."""
+    """Admitted where the plan has room."""
     work_s = gates.cost.mean_s(work.rows, work.requests)
-    shares = gates.shares
-    if shares is not None and not shares.may(tenant, work_s, now_s, waiting_s=gates.backlog.work_s):
-        text = "others wait and the tenant has used its share"
-        return _no(429, shares.wait_s(tenant, work_s, now_s), Reason.FAIR_SHARE, text)
     # Never more than a share of the time that there is: a margin that noise has driven up would refuse everything, and
     # what is never let in can never show that it is in time again.
     margin_s = min(gates.margin_s, _MARGIN_SHARE * (work.deadline_s - now_s))
-    margin_s += below_top * gates.limits.headroom_s
-    fit = gates.backlog.offer(work, lanes, margin_s=margin_s, rung=rung, commit=commit)
+    left_s = below_top * gates.limits.headroom_s
+    would = None
+    fit = gates.backlog.offer(work, lanes, margin_s=margin_s + left_s, rung=rung, commit=commit)
+    if not fit.fits and fit.lacks_s <= left_s:
+        if not gates.dry_run:
+            return _no(503, fit.lacks_s, Reason.PRIORITY, "what time is left is kept for higher priorities")
+        would = Reason.PRIORITY
+        fit = gates.backlog.offer(work, lanes, margin_s=margin_s, rung=rung, commit=commit)
     reason = Reason.ADMITTED
     if not fit.fits:
         if in_flight or now_s < gates.probed_s + gates.limits.probe_s:
@@ -164,9 +182,7 @@ def _fitted(
         if commit:
             gates.probed_s = now_s
             gates.backlog.push(work, lanes, rung=rung, keep=True)
-    if commit:
-        _charge(gates, tenant, work_s, now_s)
-    return Admission(True, 0, 0.0, fit.finish_s, reason, "admitted")
+    return Admission(True, 0, 0.0, fit.finish_s, reason, "admitted", would)
 
 
 def _charge(gates: Gates[W], tenant: str, work_s: float, now_s: float) -> None:

@@ -35,6 +35,8 @@ class Reason(StrEnum):
     QUOTA = "quota"
     FAIR_SHARE = "fair_share"
     CONCURRENCY = "concurrency"
+    PRIORITY = "priority"
+    TRUNCATED = "truncated"
     WORKER_LOST = "worker_lost"
     # ladder
     STAY = "stay"

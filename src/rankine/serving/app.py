@@ -35,6 +35,7 @@ from rankine.serving.http import (
     candidates_header,
     deadline_of,
     error_reply,
+    priority_header,
 )
 from rankine.serving.lag import LoopLag
 from rankine.serving.load_report import Load, load_headers
@@ -42,11 +43,13 @@ from rankine.serving.logs import LOGGER
 from rankine.serving.metrics import ServerMetrics
 from rankine.serving.model import ServedModel
 from rankine.serving.neighbors import HANDED, Neighbors
-from rankine.serving.pool import Pool, QueueRefused
+from rankine.serving.pool import Asked, Pool, QueueRefused
 from rankine.serving.routes import Route, Routes
+from rankine.serving.rulebook import RuleBook
 from rankine.serving.scrape import autoscale_text, merged
 from rankine.serving.security import OPEN_PATHS, KeyRing, Unauthenticated
 from rankine.serving.spans import Marks, open_spans
+from rankine.serving.tenants import TenantPolicy
 from rankine.serving.trace import trace_of
 from rankine.serving.work import Outcome, Presence, Work
 
@@ -96,6 +99,7 @@ class App:
         self.line = EntryLine(self.front_end)
         self.lag = LoopLag()
         self._keys = None if config.api_keys is None else KeyRing(config.api_keys, perf_counter())
+        self._book = RuleBook(config.policy, lambda policy: pool.govern(policy.rules(config)), perf_counter())
         self._spans = open_spans()
         self._routes = Routes(self)
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="rankine-bodies")
@@ -205,15 +209,33 @@ class App:
         kept_s = front.margin * (last_s - now_s) if is_behind else 0.0
         if is_behind and now_s + before_s > last_s - kept_s:
             raise self._behind(behind_s)
-        if announced is not None:
-            try:
-                self.pool.ask(announced, arrived_s=request.arrived_s, deadline_s=deadline_s - kept_s - before_s)
-            except DeadlineExceeded:
-                if is_behind:
-                    raise self._behind(behind_s) from None
-                raise
-        request.head = Head(deadline_s, deadline_s - front.reply_s, announced)
+        policy = self._book.policy_at(request.arrived_s)
+        name = request.headers.get(b"x-rankine-tenant", ANONYMOUS).decode("latin-1")
+        tenant, priority = policy.known(name), policy.priority(name, priority_header(request))
+        rows = min(announced or 1, self._truncate_to(policy) or self.config.max_candidates)
+        asked = Asked(rows, 1, request.arrived_s, deadline_s - kept_s - before_s, tenant, priority)
+        try:
+            self.pool.ask(asked)
+        except DeadlineExceeded:
+            if is_behind:
+                raise self._behind(behind_s) from None
+            raise
+        request.head = Head(deadline_s, deadline_s - front.reply_s, announced, tenant, priority)
         return request.head
+
+    def scored_rows(self, request: Request, rows: int) -> int:
+        """How many candidates of a request with prior scores are scored: all, unless there is no time for them."""
+        head, least = request.head, self._truncate_to(self._book.policy_at(request.arrived_s))
+        if least is None or rows <= least or head is None:
+            return rows
+        asked = Asked(rows, 1, request.arrived_s, head.plan_s, head.tenant, head.priority)
+        found = self.pool.rows_that_fit(least, asked)
+        if found < rows:
+            self.metrics.truncated(rows - found)
+        return found
+
+    def _truncate_to(self, policy: TenantPolicy) -> int | None:
+        return policy.truncate_to or self.config.truncate_by_prior
 
     async def in_thread(self, do: Callable[[], T]) -> T:
         """The result of ``do``, computed off the event loop."""
@@ -232,13 +254,14 @@ class App:
         if self._keys is None or request.path in OPEN_PATHS:
             return
         tenant = self._keys.tenant_of(request.headers, request.arrived_s)
-        if tenant is not None:
-            request.headers = {**request.headers, b"x-rankine-tenant": tenant.encode()}
+        request.headers = {**request.headers, b"x-rankine-tenant": ANONYMOUS if tenant is None else tenant.encode()}
 
     async def run(self, request: Request, work: Work) -> Outcome:
         """Queue the work of a request and wait for its outcome; see :meth:`~rankine.serving.pool.Pool.run`."""
         work.presence = request.presence
         work.session = request.headers.get(b"x-rankine-session", b"").decode("latin-1")
+        if request.head is not None:
+            work.tenant, work.priority = request.head.tenant, request.head.priority
         ready_s = perf_counter()
         outcome = await self.pool.run(work)
         request.marks = Marks(ready_s, outcome.queue_s, outcome.run_s, perf_counter())
@@ -390,6 +413,8 @@ class App:
         return f"{self._prefix}-{next(self._numbers):x}"
 
 
+ANONYMOUS = b"anonymous"
+"""The tenant of requests that come without a name."""
 _IN_TIME = {200: True, CapacityExceeded.http_status: False, DeadlineExceeded.http_status: False}
 """Whether a request that was let in and is answered so was in time; of other statuses the client's is the fault."""
 _TRACED = ("rank", "oip", "rank-grpc", "oip-grpc")

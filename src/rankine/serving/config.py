@@ -43,6 +43,9 @@ class ServeConfig(Frozen):
         tls_cert, tls_key: PEM files of the certificate chain and of its key: both transports then speak TLS only.
         tls_client_ca: PEM file of who signs clients' certificates, which they must then show (mutual TLS).
         api_keys: file of the keys that may ask, see :mod:`rankine.serving.security`; if None, everybody may.
+        policy: file of the rules about tenants, see :mod:`rankine.serving.tenants`; no rules if None.
+        truncate_by_prior: of requests that bring prior scores, at least so many of the best candidates are scored under
+            pressure, instead of all; None: always all, unless the policy says otherwise.
         variant, engine: what to serve; what the artifact's plan recommends if None.
         floor: largest margin, in AUC, of the variants that may answer: under load the server steps down the artifact's
             ladder so far before it refuses a request. None: it serves one variant.
@@ -87,6 +90,8 @@ class ServeConfig(Frozen):
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
     api_keys: Path | None = None
+    policy: Path | None = None
+    truncate_by_prior: int | None = Field(None, ge=1)
     variant: str | None = None
     engine: str | None = None
     floor: float | None = Field(None, gt=0, le=1)

@@ -10,6 +10,7 @@ from typing import ClassVar
 import msgspec
 
 from rankine.errors import BadRequest, DeadlineExceeded, PayloadTooLarge, RankineError
+from rankine.policy.priorities import Priority
 from rankine.serving.spans import Marks
 from rankine.serving.work import Presence
 
@@ -26,6 +27,7 @@ __all__ = [
     "deadline_of",
     "error_reply",
     "json_reply",
+    "priority_header",
 ]
 
 JSON = b"application/json"
@@ -60,11 +62,14 @@ class Head:
     Attributes:
         deadline_s: when the answer must be there; ``plan_s``: when its scores must, so that it can be.
         announced: number of candidates; None where it was not announced.
+        tenant: whose it is, as the operator's rules name it.
     """
 
     deadline_s: float
     plan_s: float
     announced: int | None
+    tenant: str = ""
+    priority: Priority = Priority.NORMAL
 
 
 @dataclass(slots=True)
@@ -153,3 +158,19 @@ def candidates_header(request: Request, max_candidates: int) -> int | None:
     if int(raw) > max_candidates:
         raise PayloadTooLarge("too many candidates", where=where, got=int(raw), allowed=f"at most {max_candidates}")
     return int(raw)
+
+
+def priority_header(request: Request) -> Priority | None:
+    """The priority that a request asks for; None where it asks for none.
+
+    Raises:
+        BadRequest: there is no such priority.
+    """
+    raw = request.headers.get(b"x-rankine-priority")
+    if raw is None:
+        return None
+    try:
+        return Priority[raw.decode("latin-1").upper()]
+    except KeyError:
+        where, allowed = "header x-rankine-priority", "high, normal, low"
+        raise BadRequest("unknown priority", where=where, got=raw.decode("latin-1"), allowed=allowed) from None

@@ -73,6 +73,14 @@ class ServerMetrics:
             "rankine_quality_debt", "Certified upper bound of the AUC given up by the variants in use, last minute",
             registry=self.registry,
         )  # fmt: skip
+        self._truncated = Counter(
+            "rankine_unscored_candidates", "Candidates left out by their prior scores, under pressure",
+            registry=self.registry,
+        )  # fmt: skip
+        self._dry_run = Counter(
+            "rankine_dry_run", "What rules that are not in force would have refused, by reason", ("reason",),
+            registry=self.registry,
+        )  # fmt: skip
         self._refusals = Refusals()
         self._counting = threading.Lock()
         # Looking a series up by its labels costs more than counting, and there are few.
@@ -148,6 +156,15 @@ class ServerMetrics:
         """Share of the requests of the last minute that was refused for want of capacity."""
         with self._counting:
             return self._refusals.share(perf_counter())
+
+    def would_refuse(self, reason: Reason) -> None:
+        """Count what the operator's rules would have done, were they in force."""
+        self._dry_run.labels(reason.value).inc()
+
+    def truncated(self, unscored: int) -> None:
+        """Count a request of which only the best candidates by their prior scores were scored."""
+        self.decided(Reason.TRUNCATED)
+        self._truncated.inc(unscored)
 
     def render(self, queued_rows: int) -> bytes:
         """The text that Prometheus scrapes."""

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,7 +24,9 @@ from rankine.policy.backlog import Backlog, Decision, Slice
 from rankine.policy.batching import Limits
 from rankine.policy.ladder import RungChoice
 from rankine.policy.lanes import Lane
+from rankine.policy.priorities import Priorities, Priority
 from rankine.policy.reason import Reason
+from rankine.policy.rules import Rules
 from rankine.policy.sessions import SessionRungs
 from rankine.serving.bodies import ClientGone
 from rankine.serving.cores import pin
@@ -38,7 +40,7 @@ from rankine.serving.results import Result, as_error, deliver, scatter, too_late
 from rankine.serving.rungs import ServedRung
 from rankine.serving.work import Outcome, Work, join
 
-__all__ = ["BatchRun", "Pool", "QueueRefused"]
+__all__ = ["Asked", "BatchRun", "OverQuota", "Pool", "QueueRefused"]
 
 _TIMED = 3
 """Runs of each size in the warm-up whose median is the first prediction."""
@@ -57,6 +59,13 @@ class QueueRefused(CapacityExceeded):
         super().__init__(message, hint=f"Try again in {retry_after_s:.3g} s.")
         self.retry_after_s = retry_after_s
         self.reason = reason
+
+
+class OverQuota(QueueRefused):
+    """A tenant has used up its quota, or its share while others wait."""
+
+    code = "quota"
+    http_status: ClassVar[int] = 429
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +96,15 @@ DecisionObserver = Callable[[Reason], None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class Asked:
     """A request of which only the head is there, as the policies see it."""
 
     rows: int
     requests: int
     arrived_s: float
     deadline_s: float
+    tenant: str = ""
+    priority: Priority = Priority.NORMAL
 
 
 class Pool:
@@ -108,6 +119,7 @@ class Pool:
         limits: of batches and of the queue.
         observe: called from worker threads after every engine call.
         decided: called with the reason of every request's admission or refusal, and of what left the queue unanswered.
+        would: called with the reason for which the operator's rules would have refused one, were they in force.
     """
 
     def __init__(
@@ -119,6 +131,7 @@ class Pool:
         limits: Limits,
         observe: Observer,
         decided: DecisionObserver | None = None,
+        would: DecisionObserver | None = None,
         devices: Sequence[PoolDevice] = (),
     ) -> None:
         self._rungs = tuple(rungs)
@@ -126,7 +139,10 @@ class Pool:
         self._tasks = tasks
         self._observe = observe
         self._decided = decided or _ignored
+        self._would = would or _ignored
         self._elastic = Elastic(self._devices)
+        self._rules = Rules()
+        self._priorities = Priorities()
         self._gates = self._opened(limits)
         self._sessions = SessionRungs()
         self._assembly = Assembly()
@@ -224,17 +240,29 @@ class Pool:
         """Whether anything waits or runs."""
         return self._unanswered > 0
 
-    def ask(self, rows: int, *, arrived_s: float, deadline_s: float) -> None:
+    def govern(self, rules: Rules) -> None:
+        """From now on these rules hold."""
+        with self._changed:
+            self._rules = rules
+            self._ruled(self._gates)
+
+    def rows_that_fit(self, least: int, asked: Asked) -> int:
+        """How many of a request's rows there is time for: all, or half and half again, never fewer than ``least``."""
+        with self._changed:
+            while asked.rows > least and not self._admit(asked, commit=False).admitted:
+                asked = replace(asked, rows=max(least, asked.rows // 2))
+        return asked.rows
+
+    def ask(self, head: Asked) -> None:
         """Whether a request of which only the head is there would be let in now; nothing is queued.
 
         Raises:
             QueueRefused, DeadlineExceeded: as :meth:`run`.
         """
-        asked = _Asked(rows, 1, arrived_s, deadline_s)
         with self._changed:
-            found = self._admit(asked, commit=False)
+            found = self._admit(head, commit=False)
             if not found.admitted:  # one that is let in counts once its body is there
-                self._elastic.offered(rows, 1, perf_counter())
+                self._elastic.offered(head.rows, 1, perf_counter())
         if not found.admitted:
             self._decided(found.reason)
             raise _refusal(found)
@@ -253,9 +281,12 @@ class Pool:
             work.queued_s = perf_counter()
             found = self._admit(work, commit=True)
             if found.admitted:
+                work.in_flight = self._unanswered
                 self._unanswered += 1
                 self._wake()
         self._decided(found.reason)
+        if found.would is not None:
+            self._would(found.would)
         if not found.admitted:
             raise _refusal(found)
         return await work.future
@@ -285,7 +316,13 @@ class Pool:
 
     def _opened(self, limits: Limits) -> Gates[Work]:
         cost = self._elastic.costs[self._elastic.fastest]
-        return Gates(Backlog(cost, limits), cost, limits)
+        return self._ruled(Gates(Backlog(cost, limits), cost, limits))
+
+    def _ruled(self, gates: Gates[Work]) -> Gates[Work]:
+        rules = self._rules
+        gates.quotas, gates.shares, gates.concurrency = rules.quotas, rules.shares, rules.concurrency
+        gates.dry_run = rules.dry_run
+        return gates
 
     def _lanes(self, now_s: float) -> list[Lane]:
         return self._placing.lanes(now_s, self._elastic, self._gates.backlog.shape.target_rows)
@@ -297,7 +334,7 @@ class Pool:
         else:
             self._changed.notify()
 
-    def _admit(self, work: Work | _Asked, *, commit: bool) -> Admission:
+    def _admit(self, work: Work | Asked, *, commit: bool) -> Admission:
         """The policies' decision; the lock is held."""
         now_s = perf_counter()
         session = work.session if isinstance(work, Work) else ""
@@ -310,6 +347,8 @@ class Pool:
             now_s,
             self._lanes(now_s),
             in_flight=self._unanswered,
+            tenant=work.tenant,
+            below_top=self._priorities.below_top(work.priority, now_s),
             rung=self._sessions.rung(session, now_s) if session else None,
             draining=self._draining,
             commit=commit,
@@ -398,8 +437,9 @@ class Pool:
     def _take(self, worker: Worker, at: int, now_s: float) -> tuple[Taken, list[Result]]:
         """A planned batch without what nobody waits for, and what is answered without running; the lock is held."""
         choice = self._chosen(now_s)
+        results = self._emptied(now_s)
         decision = self._gates.backlog.take(now_s, at)
-        results: list[Result] = [(work, too_late(work)) for work in (*decision.expired, *decision.hopeless)]
+        results += [(work, too_late(work)) for work in (*decision.expired, *decision.hopeless)]
         for reason, works in ((Reason.EXPIRED, decision.expired), (Reason.HOPELESS, decision.hopeless)):
             for _ in works:
                 self._decided(reason)
@@ -412,6 +452,23 @@ class Pool:
         rung, text = self._kept(decision, choice, now_s)
         taken = self._on(worker.device, Taken(decision, rung, text, 0.0, 0))
         return (self._shared(worker, taken, now_s) if self._placing.several else taken), results
+
+    def _emptied(self, now_s: float) -> list[Result]:
+        """What is dropped from the head of a queue that stands; the lock is held."""
+        backlog, standing = self._gates.backlog, self._rules.standing
+        if standing is None or not backlog.planned:
+            return []
+        work = backlog.planned[0].pieces[0].entry.work
+        waited_s = now_s - work.queued_s
+        if not standing.drops(waited_s, now_s, last=len(backlog) == 1):
+            return []
+        if self._rules.dry_run:
+            self._would(Reason.STANDING_QUEUE)
+            return []
+        self._decided(Reason.STANDING_QUEUE)
+        backlog.remove(work, now_s)
+        text = f"the queue stands: requests wait for {1000 * waited_s:.0f} ms"
+        return [(work, QueueRefused(text, waited_s, Reason.STANDING_QUEUE))]
 
     def _on(self, device: int, taken: Taken) -> Taken:
         """A batch on its way to a device."""
@@ -563,6 +620,8 @@ class Pool:
                 work.answered = True
                 answered.append((work, result))
                 self._assembly.forget(work)
+                if self._rules.concurrency is not None and isinstance(result, Outcome):
+                    self._rules.concurrency.observe(perf_counter() - work.queued_s, work.in_flight)
                 if isinstance(result, Outcome | DeadlineExceeded):
                     self._gates.answered(late=isinstance(result, DeadlineExceeded) or perf_counter() > work.deadline_s)
                 if not isinstance(result, Outcome):
@@ -579,7 +638,8 @@ class Pool:
 def _refusal(found: Admission) -> RankineError:
     if found.status == DeadlineExceeded.http_status:
         return DeadlineExceeded("the deadline cannot be met", where="deadline", got=found.text)
-    return QueueRefused(found.text, found.retry_after_s, found.reason)
+    kind = OverQuota if found.status == OverQuota.http_status else QueueRefused
+    return kind(found.text, found.retry_after_s, found.reason)
 
 
 def _without(decision: Decision[Work], gone: Sequence[Slice[Work]]) -> Decision[Work]:

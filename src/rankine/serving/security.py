@@ -24,7 +24,7 @@ from typing import ClassVar
 from rankine.errors import BadRequest, ConfigError
 from rankine.serving.logs import LOGGER
 
-__all__ = ["OPEN_PATHS", "KeyRing", "Unauthenticated"]
+__all__ = ["OPEN_PATHS", "KeyRing", "Unauthenticated", "state_of"]
 
 OPEN_PATHS = frozenset(
     (
@@ -74,7 +74,7 @@ class KeyRing:
 
     def __init__(self, path: Path, now_s: float) -> None:
         self._path = path
-        self._seen = _state_of(path)
+        self._seen = state_of(path)
         self._keys = read_keys(path)
         self._looked_s = now_s
 
@@ -103,7 +103,7 @@ class KeyRing:
         if now_s - self._looked_s < _LOOK_AGAIN_S:
             return
         self._looked_s = now_s
-        state = _state_of(self._path)
+        state = state_of(self._path)
         if state == self._seen:
             return
         self._seen = state
@@ -167,7 +167,7 @@ def _presented(headers: Mapping[bytes, bytes]) -> bytes:
     return key
 
 
-def _state_of(path: Path) -> tuple[int, int, int] | None:
+def state_of(path: Path) -> tuple[int, int, int] | None:
     """What changes when a file is written or replaced; None where there is none."""
     try:
         found = os.stat(path)

@@ -113,6 +113,7 @@ def _serve_on(
             limits=config.limits,
             observe=metrics.ran,
             decided=metrics.decided,
+            would=metrics.would_refuse,
             devices=devices,
         )
         app = App(config, model, pool, metrics, group)

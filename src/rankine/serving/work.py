@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rankine.models.columns import Batch, Columns, concat
+from rankine.policy.priorities import Priority
 from rankine.serving.completion import Complete
 from rankine.serving.items import Items
 
@@ -37,6 +38,8 @@ class Work:
         presence: tells whether its client is still there; None where that is not known.
         answered: a worker has settled it; what still runs of it is of no use.
         session: that keeps to one variant while the load lets it; empty where there is none.
+        tenant: whose it is, as the operator's rules name it; ``priority``: among all requests.
+        in_flight: requests that waited or ran when it was let in.
     """
 
     request: Columns
@@ -52,6 +55,9 @@ class Work:
     presence: Presence | None = None
     answered: bool = False
     session: str = ""
+    tenant: str = ""
+    priority: Priority = Priority.NORMAL
+    in_flight: int = 0
 
     @property
     def rows(self) -> int:

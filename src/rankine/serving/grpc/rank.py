@@ -54,10 +54,14 @@ class RankService:
         ranking = await app.decode(
             len(raw),
             lambda: self._rank.accept(
-                self._body(raw), arrived_s=request.arrived_s, deadline_s=head.plan_s, announced=head.announced,
+                self._body(raw),
+                arrived_s=request.arrived_s,
+                deadline_s=head.plan_s,
+                announced=head.announced,
                 begin_s=begin_s,
+                worth=lambda rows: app.scored_rows(request, rows),
             ),
-        )  # fmt: skip
+        )
         outcome = await app.run(request, ranking.work)
         return await app.render(ranking.top_k, lambda: self._reply(self._rank.answer(ranking, outcome, request.id)))
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
@@ -20,12 +20,23 @@ from rankine.serving.protocols.rank_encode import Given, RequestEncoder, encode_
 from rankine.serving.scores import Scorer
 from rankine.serving.work import Outcome, Work
 
-__all__ = ["RankProtocol", "Ranking"]
+__all__ = ["RankProtocol", "Ranking", "Worth"]
+
+Worth = Callable[[int], int]
+"""Of so many candidates with prior scores, how many are to be scored."""
+
+
+def all_of_them(rows: int) -> int:
+    """Where nothing is left out."""
+    return rows
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """A rank request that is ready to run, and what its reply needs."""
+    """A rank request that is ready to run, and what its reply needs.
+
+    ``scored``: of its candidates only so many were, the best by their prior scores; None: all.
+    """
 
     work: Work
     ids: list[Any]
@@ -33,6 +44,7 @@ class Ranking:
     top_k: int
     timings: bool
     prepare_s: float
+    scored: int | None = None
 
 
 class RankProtocol:
@@ -48,12 +60,21 @@ class RankProtocol:
         self._encode_reply = msgspec.json.Encoder().encode
         self._artifact = model.artifact.digest
 
-    def prepare(self, raw: bytes, *, arrived_s: float, deadline_s: float, announced: int | None) -> Ranking:
+    def prepare(
+        self,
+        raw: bytes,
+        *,
+        arrived_s: float,
+        deadline_s: float,
+        announced: int | None,
+        worth: Worth = all_of_them,
+    ) -> Ranking:
         """Parse, check and encode a body.
 
         Args:
             raw: JSON, not compressed.
             announced: number of candidates that the request's header gave.
+            worth: of so many candidates with prior scores, how many are to be scored.
 
         Raises:
             BadRequest: names the field that is wrong.
@@ -61,23 +82,39 @@ class RankProtocol:
         """
         begin_s = perf_counter()
         return self.accept(
-            self._decoder.decode(raw), arrived_s=arrived_s, deadline_s=deadline_s, announced=announced, begin_s=begin_s
+            self._decoder.decode(raw),
+            arrived_s=arrived_s,
+            deadline_s=deadline_s,
+            announced=announced,
+            begin_s=begin_s,
+            worth=worth,
         )
 
     def accept(
-        self, body: RankBody, *, arrived_s: float, deadline_s: float, announced: int | None, begin_s: float
+        self,
+        body: RankBody,
+        *,
+        arrived_s: float,
+        deadline_s: float,
+        announced: int | None,
+        begin_s: float,
+        worth: Worth = all_of_them,
     ) -> Ranking:
         """Check and encode a body that is parsed, which began at ``begin_s``.
 
         Raises:
             BadRequest, PayloadTooLarge: as :meth:`prepare`.
         """
-        ids, features = body.ids, body.features
-        rows = self.check_count(len(ids), announced)
+        rows = self.check_count(len(body.ids), announced)
         if body.prior is not None:
             _check_length(body.prior, rows, "candidates.prior")
-        for name, values in features.items():
+        for name, values in body.features.items():
             _check_length(values, rows, f"candidates.features.{name}")
+        scored = rows if body.prior is None else worth(rows)
+        truncated = scored if scored < rows else None
+        if truncated is not None:
+            body, rows = best_by_prior(body, truncated), truncated
+        ids, features = body.ids, body.features
         request = self._request.encode(body.request)
         pair = encode_given(self._model.transforms, self._schema.row_features, features, rows, "candidates.features")
         known = ids_array(ids, self._schema.item_id_dtype, "candidates.ids")
@@ -85,7 +122,8 @@ class RankProtocol:
         items, item_index = self._items(held, ids, known, features)
         work = Work(request, pair, items, np.zeros(rows, np.int32), item_index, 1, arrived_s, deadline_s)
         top_k = rows if body.top_k is None else min(body.top_k, rows)
-        return Ranking(work, ids, generation_of(held), top_k, body.timings, perf_counter() - begin_s)
+        spent_s = perf_counter() - begin_s
+        return Ranking(work, ids, generation_of(held), top_k, body.timings, spent_s, truncated)
 
     def reply(self, ranking: Ranking, outcome: Outcome, request_id: str) -> bytes:
         """The JSON reply; see :meth:`answer`."""
@@ -108,6 +146,8 @@ class RankProtocol:
             "variant": outcome.variant,
             "engine": outcome.engine,
         }
+        if ranking.scored is not None:
+            reply["scored"] = ranking.scored
         if scores.tasks:
             reply["tasks"] = {name: values.tolist() for name, values in scores.tasks.items()}
         if ranking.timings:
@@ -151,6 +191,14 @@ class RankProtocol:
             given.setdefault(self._schema.item_id, ids)  # the id is a feature too: no need to say it twice
         items = encode_given(self._model.transforms, static, given, len(ids), "candidates.features")
         return items, np.arange(len(ids), dtype=np.int32)
+
+
+def best_by_prior(body: RankBody, count: int) -> RankBody:
+    """``body`` with the ``count`` candidates whose prior scores are best, in their order; ties go to the earlier."""
+    prior = np.asarray(body.prior, np.float64)
+    kept = np.sort(np.argsort(-prior, kind="stable")[:count]).tolist()
+    features = {name: [values[at] for at in kept] for name, values in body.features.items()}
+    return replace(body, ids=[body.ids[at] for at in kept], features=features)
 
 
 def _check_length(values: Sequence[Any], rows: int, where: str) -> None:

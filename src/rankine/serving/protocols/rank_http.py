@@ -37,7 +37,11 @@ def rank_routes(app: App) -> dict[str, Route]:
             receive,
             (JSON,),
             lambda raw: rank.prepare(
-                raw, arrived_s=request.arrived_s, deadline_s=head.plan_s, announced=head.announced
+                raw,
+                arrived_s=request.arrived_s,
+                deadline_s=head.plan_s,
+                announced=head.announced,
+                worth=lambda rows: app.scored_rows(request, rows),
             ),
         )
         outcome = await app.run(request, ranking.work)
