@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -18,17 +19,19 @@ import psutil
 import pytest
 
 from e2e.serve_process import ServerProcess, start_server
-from e2e.small_served import ITEMS, rank_body
+from e2e.small_served import ITEMS, encoded_batch, rank_body
 from rankine.artifact import Artifact
 from rankine.catalog import catalog_beside
-from rankine.errors import ArtifactError
+from rankine.errors import ArtifactError, BadRequest
 from rankine.models.columns import Batch
+from rankine.models.variant import BASELINE
 from rankine.serving import ServeConfig
 from rankine.serving.devices import PoolDevice
 from rankine.serving.isolation.crew import Crew, CrewLimits
-from rankine.serving.isolation.isolate import spec_of
+from rankine.serving.isolation.isolate import isolate, spec_of
 from rankine.serving.isolation.tables import Tables
 from rankine.serving.model import open_model
+from rankine.serving.rungs import VariantRunner
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(sys.platform != "linux", reason="worker processes need Linux")]
 CLIENTS, WORKERS = 4, 2
@@ -236,6 +239,32 @@ def test_scores_follow_the_catalog_when_it_changes(artifact: Artifact, tmp_path:
         assert score(1000) == known == server.ask("POST", "/v1/rank", rank_body(1)).json["scores"][0]
     finally:
         assert started.stop() == 0
+
+
+def test_variant_of_a_ladder_scores_the_same_when_it_runs_in_a_worker(artifact: Artifact) -> None:
+    model = open_model(ServeConfig(artifact=artifact.path))
+    named = VariantRunner(BASELINE, model.runner)  # as where several variants share the items
+    device = PoolDevice("cpu", (replace(model.rungs[0], runner=named),))
+    spec = spec_of(model.artifact, device, device="cpu", threads=1, split=True)
+    assert spec.rungs[0].named
+    isolated = isolate(device, spec, CrewLimits(1, 0, 60.0), Tables(), lambda reason: None)
+    assert isolated.seats is not None
+    try:
+        assert isolated.seats.ready(60)
+        batch = encoded_batch(50, 3)
+        batch = replace(batch, item=named.complete(batch.item))
+        here, there = np.zeros((50, 1), np.float32), np.ones((50, 1), np.float32)
+        named.run(batch, here)
+        isolated.rungs[0].runner.run(batch, there)
+        np.testing.assert_array_equal(there, here)
+        index = np.full(50, 9999, np.int32)
+        with pytest.raises(BadRequest, match="item index is out of range"):
+            isolated.rungs[0].runner.run(replace(batch, item_index=index), there)
+        with pytest.raises(BadRequest, match="out of range"):  # as the engine says it, in the other process
+            isolated.rungs[0].runner.run(replace(batch, request_index=index), there)
+    finally:
+        isolated.seats.close()
+        model.runner.close()
 
 
 def test_crew_tells_why_when_the_artifact_was_replaced(artifact: Artifact) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -50,22 +51,22 @@ class WorkerProcess:
         self._tables = tables
         self._busy = threading.Lock()
         self._sent: dict[int, SentTable] = {}
-        self._region = Region()
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            descriptors = (theirs.fileno(), self._region.fd)
-            self._process = subprocess.Popen(
-                # -P: what lies in the folder that the server was started in is not imported.
-                [sys.executable, "-P", "-m", "rankine.serving.isolation.worker", *map(str, descriptors)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=descriptors,
-            )
-        self.pidfd = os.pidfd_open(self._process.pid)
-        raw = spec.model_dump_json().encode()
-        self._region.ensure(len(raw))
-        self._region.memory[: len(raw)] = raw
-        self._tell(Told.OPEN, 0, len(raw))
+        with contextlib.ExitStack() as undo:  # what was opened is closed again where the rest fails
+            self._region = Region()
+            undo.callback(self._region.close)
+            self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            undo.callback(self._channel.close)
+            with theirs:
+                self._process = _start(theirs.fileno(), self._region.fd)
+            undo.callback(self._process.wait)
+            undo.callback(self._process.kill)
+            self.pidfd = os.pidfd_open(self._process.pid)
+            undo.callback(os.close, self.pidfd)
+            raw = spec.model_dump_json().encode()
+            self._region.ensure(len(raw))
+            self._region.memory[: len(raw)] = raw
+            self._tell(Told.OPEN, 0, len(raw))
+            undo.pop_all()
 
     @property
     def pid(self) -> int:
@@ -171,3 +172,19 @@ class WorkerProcess:
 
     def _died(self) -> WorkerDied:
         return WorkerDied(f"worker process {self.pid} died while it ran", hint="It is replaced; try again.")
+
+
+def _start(*descriptors: int) -> subprocess.Popen[bytes]:
+    """A worker process that has these open; in a group of its own, so that no Ctrl-C reaches it before it ignores that.
+
+    Raises:
+        OSError: there is no room for one more.
+    """
+    return subprocess.Popen(
+        # -P: what lies in the folder that the server was started in is not imported.
+        [sys.executable, "-P", "-m", "rankine.serving.isolation.worker", *map(str, descriptors)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        pass_fds=descriptors,
+        process_group=0,
+    )
