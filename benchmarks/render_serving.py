@@ -9,15 +9,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from serving.bars import OWN, bars_of
 from serving.device_pool import device_pool_lines
-from serving.record import Case, FrontEnd, Goodput, Oracle, Overload, ServingProof, read_result
+from serving.record import Case, FrontEnd, Goodput, Oracle, Overload, ServingProof, Simulation, read_result
 
-Row = TypeVar("Row", Goodput, Overload, FrontEnd, Oracle)
+Row = TypeVar("Row", Goodput, Overload, FrontEnd, Oracle, Simulation)
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "serving-proof.json"
 DEVICE_POOL = ROOT / "benchmarks" / "results" / "serving-device-pool.json"
 PAGE = ROOT / "docs" / "reference" / "serving-proof.md"
-OWN = "rankine"
 INTRODUCTION = """\
 # Rankine and other servers, the same engine behind each
 
@@ -32,9 +32,10 @@ variant.
 
 Users and items are drawn by Zipf's law (exponent 1.05). Latency counts from the time at which a request was *due*;
 refusals, failures and late answers are misses. A rate is sustained when p99 is within {slo_ms:g} ms and misses are at
-most 1 %; it is searched by bisection, with at least 459 requests where the time of a trial allows it, and what was
-found is tried again with other arrivals: it counts where it held in two of three. *Bursts*: a two-state Markov process,
-five times the rate in a tenth of the time, 0.1 s at a time. *Day*: a sine, and a flash crowd at three times that.
+most 1 %; it is searched by probes of 3 s on a geometric ladder, bisected by probes of 10 s to 4 % (to 12 % of a server
+that cannot reach a third of Rankine's rate), and what was found is tried again for 20 s with other arrivals: it counts
+where it held in two of three. *Bursts*: a two-state Markov process, five times the rate in a tenth of the time, 0.1 s
+at a time. *Day*: 20 s long, a sine, and a flash crowd at three times that.
 """
 _PLAIN = {"mlperf": "MLPerf's numbers of candidates"}
 
@@ -43,18 +44,29 @@ def render(result: ServingProof) -> str:
     """The page; parts that were not measured are left out or named at its end."""
     slo_ms = result.goodput[0].slo_ms if result.goodput else 50.0
     lines = [INTRODUCTION.format(slo_ms=slo_ms)]
-    if not (result.goodput or result.overload or result.front_end):
+    if not (result.goodput or result.overload or result.front_end or result.ladder):
         return f"{lines[0]}\nNo results are committed yet.\n"
     lines += (
-        _goodput(result)
+        _bars(result)
+        + _goodput(result)
         + _oracle(result)
         + _overload(result)
+        + _ladder(result)
         + _front_end(result)
+        + _simulator(result)
         + device_pool_lines(DEVICE_POOL)
         + _not_run(result)
         + _made_of(result)
     )
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _bars(result: ServingProof) -> list[str]:
+    found = bars_of(result)
+    if not found:
+        return []
+    table = [(bar.what, bar.wanted, bar.found, bar.verdict) for bar in found]
+    return ["## Bars", "", *_table(("what", "bar", "found", ""), table, text_columns=4)]
 
 
 def _goodput(result: ServingProof) -> list[str]:
@@ -141,6 +153,45 @@ def _overload(result: ServingProof) -> list[str]:
     return lines
 
 
+def _ladder(result: ServingProof) -> list[str]:
+    lines = []
+    for one in result.ladder:
+        lines += [
+            "## Quality that bends",
+            "",
+            f"{one.factor:g} times what {one.base} sustains ({one.base_rps:,.0f} requests/s),",
+            f"with a floor of {one.floor:g}: {one.offered_rps:,.0f} requests/s. {one.in_time_share:.2%} were answered",
+            f"in time, {one.shed} refused; p99 {_number(one.p99_ms)} ms. After the load fell, the best rung",
+            f"answered again in {one.back_up_s:.1f} s.",
+            "",
+        ]
+        table = [(f"{one.base} (what the rate is of)", f"{one.base_margin:g}", _number(one.base_request_ms, 2), "")]
+        for rung in one.rungs:
+            name = f"{rung.variant} on {rung.engine}"
+            table.append((name, f"{rung.margin:g}", _number(rung.request_ms, 2), f"{rung.share:.0%}"))
+        head = ("rung", "margin", "engine's ms a request", "share of the answers")
+        lines += _table(head, table, text_columns=1)
+    return lines
+
+
+def _simulator(result: ServingProof) -> list[str]:
+    if not result.simulator:
+        return []
+    head = ("model", "traffic", "sustained", "simulated", "at", "p50 ms", "simulated", "p99 ms", "simulated")
+    table = []
+    for one in _sorted(result.simulator):
+        rates = (_number(one.real_rps, 0), _number(one.simulated_rps, 0))
+        for point in one.points:
+            real, simulated = (point.real_p50_ms, point.real_p99_ms), (point.simulated_p50_ms, point.simulated_p99_ms)
+            times = [_number(value) for pair in zip(real, simulated, strict=True) for value in pair]
+            table.append((one.case.model, _traffic(one.case), *rates, f"{point.share:.0%}", *times))
+    told = [
+        "The simulator gets the very requests that the server got, the engine's times as measured in the same run, and",
+        "the processor time that the server spends on a request beside it. Nothing of it is fitted.",
+    ]
+    return ["## The simulator beside it", "", *told, "", *_table(head, table, text_columns=2)]
+
+
 def _front_end(result: ServingProof) -> list[str]:
     if not result.front_end:
         return []
@@ -182,7 +233,7 @@ def _made_of(result: ServingProof) -> list[str]:
         versions = ", ".join(f"{package} {version}" for package, version in result.versions.get(name, {}).items())
         settings = ", ".join(f"{key} {value}" for key, value in latest[name].settings.items()) if name in latest else ""
         lines.append(f"* {title}: {'; '.join(part for part in (versions, settings) if part) or 'as installed'}")
-    one = next(iter((*result.goodput, *result.front_end, *result.overload)))
+    one = next(iter((*result.goodput, *result.front_end, *result.overload, *result.ladder)))
     where = f"Taken on {one.created:%Y-%m-%d}, {one.environment.get('cpu', 'unknown processor')}."
     return [*lines, "", where, ""]
 

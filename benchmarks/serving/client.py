@@ -82,6 +82,8 @@ class Client:
             status, reply_head, raw = await self._exchange(self._whole(body, left_ms))
         except TimeoutError:
             return Answer(due_s, sent_s, perf_counter() - start, "timeout", False, body.rows)
+        except ConnectionRefusedError:
+            return Answer(due_s, sent_s, perf_counter() - start, "unreachable", False, body.rows)
         except OSError:
             return Answer(due_s, sent_s, perf_counter() - start, "disconnected", False, body.rows)
         done_s = perf_counter() - start

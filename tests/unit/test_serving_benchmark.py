@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from types import ModuleType
 from typing import Any
@@ -373,11 +373,14 @@ def test_overload_tells_refusals_apart_from_what_was_admitted_when_counted(servi
             """Nothing waits."""
 
         def open(self, rate_rps: float, duration_s: float) -> tuple[LoadConfig, Run]:
-            assert rate_rps == 400.0
+            assert (rate_rps, duration_s) == (400.0, 5.0)
             return LoadConfig(url="http://x", rate_rps=400, slo_ms=50, warmup_s=0), refused_and_served()
 
+        def record(self, config: LoadConfig, run: Run) -> Any:
+            return summarize(config, run, {})
+
     peak = serving.record.Goodput.model_validate(GOODPUT)
-    found = serving.sections.run_overload(Overloaded(), peak.case, peak, 2.0, serving.sections.QUICK, {})
+    found = serving.sections.run_overload(Overloaded(), peak.case, peak, 2.0, 5.0, {})
     assert (found.refused, found.requests) == (100, 200)
     assert found.refusal_p99_ms == pytest.approx(2.0)
     assert found.admitted_in_time_share == pytest.approx(0.9)  # five late, five never answered
@@ -390,19 +393,27 @@ class Listening:
 
 @dataclass
 class Fickle:
-    """Sustains 1,000 requests per second with seed 0, and ``other_rps`` with others."""
+    """Sustains 1,000 requests per second with seed 0, and ``other_rps`` with others; one trial is hit by a hiccup."""
 
     other_rps: float
+    guess_rps: float = 1000.0
+    hiccup_at: int = -1
     seed: int = 0
     slo_ms: float = 50.0
     running: Listening = field(default_factory=Listening)
+    offered: list[tuple[float, float]] = field(default_factory=list)
+
+    def reseeded(self, seed: int) -> Fickle:
+        return replace(self, seed=seed)
 
     def estimate(self) -> float:
-        return 1000.0
+        return self.guess_rps
 
     def offer(self, rate_rps: float, duration_s: float) -> Any:
         limit_rps = self.other_rps if self.seed else 1000.0
-        outcome = Answer(0, 0, 0.01, "200", True, 1) if rate_rps <= limit_rps else Answer(0, 0, 0.2, "200", True, 1)
+        holds = rate_rps <= limit_rps and len(self.offered) != self.hiccup_at
+        self.offered.append((rate_rps, duration_s))
+        outcome = Answer(0, 0, 0.01 if holds else 0.2, "200", True, 1)
         config = LoadConfig(url="http://x", rate_rps=rate_rps, slo_ms=50, warmup_s=0)
         requests = round(rate_rps * duration_s)
         return summarize(config, Run([outcome] * requests, requests, duration_s, 0.1), {})
@@ -412,14 +423,81 @@ class Fickle:
 
 
 @pytest.mark.parametrize("other_rps", [2000.0, 800.0])
-def test_goodput_steps_down_when_other_arrivals_do_not_hold(other_rps: float, serving: Any) -> None:
+@pytest.mark.parametrize("guess_rps", [40.0, 1000.0, 9000.0])
+def test_goodput_holds_under_two_of_three_arrivals_when_they_differ(
+    other_rps: float, guess_rps: float, serving: Any
+) -> None:
     case = serving.record.Case.model_validate(CASE)
-    found = serving.sections.find_goodput(Fickle(other_rps), case, serving.sections.QUICK, {})
-    highest = min(1000.0, other_rps)
+    found = serving.sections.find_goodput(Fickle(other_rps, guess_rps), case, serving.search.Effort(), {})
     assert found.sustainable_rps is not None
-    assert 0.88 * highest < found.sustainable_rps <= highest * 1.001
-    assert found.confirmed == (3, 3)
+    assert 0.9 * min(1000.0, other_rps) < found.sustainable_rps <= other_rps * 1.001
+    assert found.confirmed[0] == 2
     assert not found.capped
+
+
+@pytest.mark.parametrize("hiccup_at", range(8))
+def test_rate_is_found_when_a_probe_is_hit_by_a_hiccup(hiccup_at: int, serving: Any) -> None:
+    load = LoadConfig(url="http://x", slo_ms=50)
+    found = serving.search.find_rate(Fickle(1000.0, 900.0, hiccup_at), load, serving.search.Effort())
+    assert found.best.offered_rps > 920
+
+
+def test_search_takes_about_a_minute_when_the_guess_is_fair(serving: Any) -> None:
+    driven = Fickle(1000.0, 1200.0)
+    found = serving.search.find_rate(driven, LoadConfig(url="http://x", slo_ms=50), serving.search.Effort())
+    assert found.failed_rps <= 1.045 * found.best.offered_rps
+    assert sum(duration_s for _, duration_s in driven.offered) < 80
+
+
+def test_search_is_coarse_when_a_rival_is_out_of_reach(serving: Any) -> None:
+    load, effort, driven = LoadConfig(url="http://x", slo_ms=50), serving.search.Effort(), Fickle(1000.0, 1200.0)
+    fine = serving.search.find_rate(driven, load, effort, rival_rps=2000.0)
+    trials = len(driven.offered)
+    coarse = serving.search.find_rate(driven, load, effort, rival_rps=5000.0)
+    assert len(driven.offered) - trials < trials
+    assert coarse.best.offered_rps == pytest.approx(fine.best.offered_rps, rel=0.12)
+
+
+def test_search_finds_nothing_when_no_rate_holds(serving: Any) -> None:
+    found = serving.search.find_rate(
+        Fickle(1.0, 6.0, seed=1), LoadConfig(url="http://x", slo_ms=50), serving.search.QUICK
+    )
+    assert found.best is None
+    assert found.confirmed == (0, 0)
+    assert "no rate held" in found.reason
+
+
+# The ladder
+
+
+def test_back_up_counts_from_the_fall_of_the_load_when_a_cheaper_rung_answered_last(serving: Any) -> None:
+    ladder = serving.ladder
+    answers = [Answer(one, one, one + 0.01, "200", True, 1) for one in (9.0, 10.5, 11.0, 12.0)]
+    by = ladder.named([answers[0], Answer(9, 9, 9.1, "503", False, 1), *answers[1:]], ["low", "low", "low", "best"])
+    assert ladder.back_up_s(by, 10.0, "best") == pytest.approx(1.01)
+    assert ladder.back_up_s(by[:1], 10.0, "best") == 0.0
+
+
+def test_load_falls_when_its_time_has_come(serving: Any) -> None:
+    due_s = serving.ladder.two_loads(1000.0, 100.0, 9.0, seed=0)
+    assert (np.diff(due_s) > 0).all()
+    assert (due_s < 10.0).sum() == pytest.approx(10_000, rel=0.05)
+    assert (due_s >= 10.0).sum() == pytest.approx(100 * serving.ladder.CALM_S, rel=0.15)
+
+
+# The soak
+
+
+def test_growth_is_that_of_the_whole_time_when_there_is_a_spike(serving: Any) -> None:
+    soak = importlib.import_module("serving_soak")
+    sample = soak.Sample
+    flat = [sample(5.0 * at, 100 + 90 * (at == 30), 20 + at % 2, 7) for at in range(60)]
+    leaks = [sample(5.0 * at, 100 + at, 20 + at, 7) for at in range(60)]
+    assert soak.growths(flat, 60.0) == pytest.approx((0.0, 0.0, 0.0))
+    memory, descriptors, threads = soak.growths(leaks, 60.0)
+    assert memory == pytest.approx(47 / 113, rel=0.01)
+    assert (descriptors, threads) == (47, 0)
+    sys.modules.pop("serving_soak")
 
 
 # The oracle
@@ -490,6 +568,10 @@ def test_page_shows_how_many_times_faster_when_a_peer_was_measured(page: ModuleT
     assert other.startswith("| Triton server | big | **100** (3 of 3) or more | 2.00 |")
     assert "* BentoML: bentoml not installed." in rendered
     assert "* Goodput, big, Exponential, MLPerf's numbers of candidates: window." in rendered
+    assert (
+        "| goodput at SLO, big, exponential | most of all servers | 200, next Triton server with 100 | met |"
+        in rendered
+    )
 
 
 def test_page_says_so_when_there_are_no_results(page: ModuleType) -> None:
