@@ -154,6 +154,7 @@ def test_a_process_is_replaced_when_it_hangs_for_long(two: ServerProcess) -> Non
     os.kill(before[1], signal.SIGSTOP)
     wait_for(lambda: pids(two)[1] != before[1])
     assert any("a process hangs" in line for line in two.log)
+    assert counted(two, "rankine_process_starts_total") == {0: 1.0, 1: 2.0}
     assert pids(two)[0] == before[0]
 
 

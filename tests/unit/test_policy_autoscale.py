@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rankine.policy.autoscale import Offered, Refusals, ScaleReason, Signals, desired_replicas, together
+from rankine.policy.autoscale import Offered, Refusals, ScaleReason, Share, Signals, desired_replicas, together
 from rankine.policy.reason import Reason
 
 
@@ -61,6 +61,16 @@ def test_utilization_fades_when_the_load_ends() -> None:
     for at in range(600):
         offered.add(0.1, at / 10)
     assert offered.utilization(360.0) < 0.01
+
+
+def test_share_forgets_when_time_goes_by() -> None:
+    share = Share()
+    assert share.mean == 0.0
+    share.add(0.8, 1.0)
+    assert share.mean == pytest.approx(0.8)  # there is nothing else to average with
+    for _ in range(600):
+        share.add(0.2, 1.0)
+    assert share.mean == pytest.approx(0.2, abs=0.001)
 
 
 def test_refusals_count_capacity_only_when_tenants_are_over_their_quota_too() -> None:

@@ -16,7 +16,7 @@ from rankine.serving import ServeConfig
 from rankine.serving.board import Board, Slot, State
 from rankine.serving.child import Child
 from rankine.serving.group import GroupSettings
-from rankine.serving.scrape import autoscale_text, merged
+from rankine.serving.scrape import autoscale_text, merged, processes_text
 from rankine.serving.supervisor import share_cores
 from rankine.serving.told_errors import error_of
 
@@ -97,6 +97,19 @@ def test_autoscale_text_is_read_by_prometheus_when_quality_bends() -> None:
     assert reasons == {"utilization": 0.0, "refusals": 0.0, "quality_debt": 1.0}
 
 
+def test_scrape_tells_of_a_process_that_is_down_when_others_answer() -> None:
+    board, fd = Board.create(2)
+    os.close(fd)
+    board.put(1, SLOT)
+    board.count_start(0)
+    board.count_start(1)
+    board.count_start(1)
+    board.mark(0, State.DOWN)  # its starts stay counted
+    families = {one.name: one.samples for one in text_string_to_metric_families(processes_text(board).decode())}
+    assert [one.value for one in families["rankine_process_up"]] == [0.0, 1.0]
+    assert [one.value for one in families["rankine_process_starts"]] == [1.0, 2.0]
+
+
 def never(number: int, tell_fd: int) -> GroupSettings:
     raise AssertionError("not started")
 
@@ -127,6 +140,6 @@ def test_error_of_a_process_is_raised_as_it_was_when_it_could_not_start() -> Non
 def test_group_settings_are_the_same_when_they_went_through_a_command_line() -> None:
     config = ServeConfig(artifact=Path("x"), processes=1, cores=(0, 1))
     settings = GroupSettings(
-        config=config, number=1, parent=2, board_fd=3, listener_fd=4, tell_fd=5, folder=Path("/tmp/f")
+        config=config, number=1, parent=2, board_fd=3, listener_fd=4, tell_fd=5, folder=Path("/tmp/f"), cores=1.5
     )
     assert GroupSettings.model_validate_json(settings.model_dump_json()) == settings

@@ -13,7 +13,7 @@ from enum import StrEnum
 from rankine.policy.demand import Demand
 from rankine.policy.reason import Reason
 
-__all__ = ["Desired", "Offered", "Refusals", "ScaleReason", "Signals", "desired_replicas", "together"]
+__all__ = ["Desired", "Offered", "Refusals", "ScaleReason", "Share", "Signals", "desired_replicas", "together"]
 
 _NEXT_TO_NOTHING = 0.01
 """Share of refused requests that bursts bring about anyway: the bound on misses that a sustainable rate is held to."""
@@ -42,7 +42,8 @@ class Signals:
     """The load of a host, over the last minute or so.
 
     Attributes:
-        utilization: predicted work that is offered, at full quality, over what the workers can do.
+        utilization: of what is busiest: predicted work that is offered, at full quality, over what the workers can do;
+            or the share of its time that the front end, or that the cores are busy.
         shed: share of the requests that was refused for want of capacity, 0 to 1.
         debt: AUC that is given up because the load asks for it, see :class:`~rankine.policy.debt.QualityDebt`.
     """
@@ -116,6 +117,25 @@ class Offered:
         # The average is over what was seen: before the first request nothing is known.
         seen = 1 - math.exp(-max(0.0, now_s - self._begun_s) / self._memory_s)
         return self._demand.per_s(now_s) / max(seen, _LEAST_SEEN) / self._workers
+
+
+class Share:
+    """A share of time, averaged over the last minute or so; not thread-safe."""
+
+    def __init__(self, memory_s: float = MEMORY_S) -> None:
+        self._memory_s = memory_s
+        self._sum = self._weight = 0.0
+
+    def add(self, share: float, seconds: float) -> None:
+        """It was ``share`` for so long until now."""
+        left = math.exp(-seconds / self._memory_s)
+        self._sum = left * self._sum + (1 - left) * share
+        self._weight = left * self._weight + (1 - left)
+
+    @property
+    def mean(self) -> float:
+        """Over what was seen; 0 before anything was."""
+        return self._sum / self._weight if self._weight else 0.0
 
 
 class Refusals:

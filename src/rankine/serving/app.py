@@ -21,7 +21,9 @@ from rankine.policy.autoscale import Signals, together
 from rankine.policy.front_end import FrontEnd
 from rankine.policy.reason import Reason
 from rankine.serving.bodies import BodyUnread, ClientGone, Receive, decompress, encoding_of, given_again, read_body
+from rankine.serving.busy import Busy
 from rankine.serving.config import ServeConfig
+from rankine.serving.cores import usable_cores
 from rankine.serving.entry import EntryLine
 from rankine.serving.group import Group
 from rankine.serving.heads import PRESENCE, REQUEST, WAITED
@@ -46,7 +48,7 @@ from rankine.serving.neighbors import HANDED, Neighbors
 from rankine.serving.pool import Asked, Pool, QueueRefused
 from rankine.serving.routes import Route, Routes
 from rankine.serving.rulebook import RuleBook
-from rankine.serving.scrape import autoscale_text, merged
+from rankine.serving.scrape import autoscale_text, merged, processes_text
 from rankine.serving.security import OPEN_PATHS, KeyRing, Unauthenticated
 from rankine.serving.spans import Marks, open_spans
 from rankine.serving.tenants import TenantPolicy
@@ -92,6 +94,7 @@ class App:
         self.pool = pool
         self.metrics = metrics
         self.group = group
+        self.busy = Busy(usable_cores() if group is None else group.cores)
         self.neighbors = None if group is None else Neighbors(group, lambda: self.predicted_finish_s, metrics.decided)
         self.open = False
         self.leaving = False
@@ -157,7 +160,8 @@ class App:
     @property
     def signals(self) -> Signals:
         """What an autoscaler looks at, of this process."""
-        return replace(self.pool.signals, shed=self.metrics.shed)
+        found = self.pool.signals
+        return replace(found, utilization=max(found.utilization, self.busy.share), shed=self.metrics.shed)
 
     @property
     def load(self) -> Load:
@@ -181,7 +185,8 @@ class App:
         if request.final:
             return text
         texts = {self.group.number: text, **await self.neighbors.metrics()}
-        return merged(texts) + autoscale_text(together(self.neighbors.signals()), target)
+        host = autoscale_text(together(self.neighbors.signals()), target)
+        return merged(texts) + processes_text(self.group.board) + host
 
     @property
     def ready(self) -> bool:

@@ -1,8 +1,9 @@
 """What the server processes of one host tell each other: a table in shared memory, a slot a process.
 
 A slot is some aligned doubles that only its own process writes; the supervisor writes to it while that process does not
-live. Each number is stored in one piece and used by itself, so readers need no lock. Times are seconds of
-``time.perf_counter``, which on Linux is one clock for all processes (CLOCK_MONOTONIC; see clock_gettime(2)).
+live, and counts its starts in a cell that is the supervisor's alone. Each number is stored in one piece and used by
+itself, so readers need no lock. Times are seconds of ``time.perf_counter``, which on Linux is one clock for all processes
+(CLOCK_MONOTONIC; see clock_gettime(2)).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _HEADER = 8
 _SLOT = 16  # two cache lines: neighbors do not write to the same one
 _DOUBLE_BYTES = 8
 _GROUPS, _LEAVING = 0, 1
-_BEAT, _STATE, _PID, _FINISH, _MIDDLING, _ROWS, _UTILIZATION, _SHED, _DEBT, _USED = range(10)
+_BEAT, _STATE, _PID, _FINISH, _MIDDLING, _ROWS, _UTILIZATION, _SHED, _DEBT, _USED, _STARTS = range(11)
 _MEMORY = Path("/dev/shm")
 """A mapping of it never touches a disk."""
 
@@ -116,6 +117,14 @@ class Board:
     def mark(self, number: int, state: State) -> None:
         """Tell the state of a process that does not live, or does not yet."""
         self.put(number, Slot(state=state))
+
+    def count_start(self, number: int) -> None:
+        """A process was started under this number; the supervisor's to tell."""
+        self._cells[_HEADER + _SLOT * number + _STARTS] += 1.0
+
+    def starts_of(self, number: int) -> int:
+        """How many processes there were under this number."""
+        return int(self._cells[_HEADER + _SLOT * number + _STARTS])
 
     def beat_of(self, number: int) -> float:
         """When a process last told something."""

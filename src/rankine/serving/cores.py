@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rankine.errors import UsageError
 
-__all__ = ["pin", "pinned"]
+__all__ = ["pin", "pinned", "usable_cores"]
+
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
 def pin(cores: tuple[int, ...], where: str = "cores") -> None:
@@ -24,6 +27,16 @@ def pin(cores: tuple[int, ...], where: str = "cores") -> None:
         raise UsageError("no such cores here", where=where, got=repr(cores), allowed=allowed) from None
     except AttributeError:
         raise UsageError("cores cannot be chosen on this system", where=where) from None
+
+
+def usable_cores() -> float:
+    """How many cores this process may use, as the system and its container's limit say (cgroup v2, ``cpu.max``)."""
+    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    try:
+        quota, period = _CGROUP_LIMIT.read_text().split()
+        return cores if quota == "max" else min(cores, int(quota) / int(period))
+    except (OSError, ValueError):  # no Linux, or another cgroup
+        return cores
 
 
 @contextmanager

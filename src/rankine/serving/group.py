@@ -29,6 +29,7 @@ class GroupSettings(Frozen):
         board_fd, listener_fd: inherited: the board's file, and the socket on which all listen.
         tell_fd: inherited: a pipe to the supervisor, which reads one line of JSON: ready, or the error.
         folder: of the Unix sockets over which requests are handed over.
+        cores: that are its part, also where all processes run on all of them.
     """
 
     config: ServeConfig
@@ -38,6 +39,7 @@ class GroupSettings(Frozen):
     listener_fd: int
     tell_fd: int
     folder: Path
+    cores: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Group:
     board: Board
     folder: Path
     parent: int
+    cores: float
 
     def socket_of(self, number: int) -> Path:
         """Where a process takes requests that others hand over."""
@@ -59,7 +62,7 @@ def main() -> None:
     settings = parse(GroupSettings, json.loads(sys.argv[1]), source="group")
     from rankine.serving.server import serve_group
 
-    group = Group(settings.number, Board(settings.board_fd), settings.folder, settings.parent)
+    group = Group(settings.number, Board(settings.board_fd), settings.folder, settings.parent, settings.cores)
     os.close(settings.board_fd)  # it is mapped
     listener = socket.socket(fileno=settings.listener_fd)
     listener.set_inheritable(False)

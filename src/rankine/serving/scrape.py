@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rankine.policy.autoscale import ScaleReason, Signals, desired_replicas
+from rankine.serving.board import Board, State
 
-__all__ = ["autoscale_text", "merged"]
+__all__ = ["autoscale_text", "merged", "processes_text"]
 
 
 def merged(texts: Mapping[int, bytes]) -> bytes:
@@ -38,12 +39,28 @@ def _labeled(line: str, number: int) -> str:
     return f"{line[:name_end]}{{{label},{line[name_end + 1 :]}"
 
 
+def processes_text(board: Board) -> bytes:
+    """Which processes there are; counted by the supervisor, so that it outlives them."""
+    numbers = range(len(board))
+    states = {number: board[number].state for number in numbers}
+    lines = [
+        *_typed("rankine_process_up", "1 for a process that serves, by what it told last", "gauge"),
+        *(f'rankine_process_up{{group="{at}"}} {int(states[at] in (State.READY, State.DRAINING))}' for at in numbers),
+        *_typed("rankine_process_starts_total", "Starts of each process, the first one among them", "counter"),
+        *(f'rankine_process_starts_total{{group="{at}"}} {board.starts_of(at)}' for at in numbers),
+    ]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
 def autoscale_text(signals: Signals, target: float) -> bytes:
     """What an autoscaler asks for, of the whole host; see :mod:`rankine.policy.autoscale`."""
     desired = desired_replicas(signals, target)
     reasons = {reason.value: float(reason is desired.reason) for reason in ScaleReason}
     lines = [
-        *_gauge("rankine_utilization", "Predicted work that is offered over what the workers can do, last minute"),
+        *_gauge(
+            "rankine_utilization",
+            "Of workers (by the work offered), front end or cores, whichever is busiest; last minute",
+        ),
         f"rankine_utilization {signals.utilization:.6g}",
         *_gauge("rankine_shed_share", "Share of the requests refused for want of capacity, last minute"),
         f"rankine_shed_share {signals.shed:.6g}",
@@ -56,4 +73,8 @@ def autoscale_text(signals: Signals, target: float) -> bytes:
 
 
 def _gauge(name: str, text: str) -> tuple[str, str]:
-    return f"# HELP {name} {text}", f"# TYPE {name} gauge"
+    return _typed(name, text, "gauge")
+
+
+def _typed(name: str, text: str, kind: str) -> tuple[str, str]:
+    return f"# HELP {name} {text}", f"# TYPE {name} {kind}"

@@ -143,6 +143,7 @@ async def _serve_http(
         gc.freeze()
         app.open = True
         app.lag.start()
+        app.busy.start()
         if beat is not None:
             beat.start()
         if app.config.floor is not None:

@@ -23,7 +23,7 @@ from rankine.events import Emit, Note
 from rankine.serving.board import Board, State
 from rankine.serving.child import Child
 from rankine.serving.config import ServeConfig
-from rankine.serving.cores import pin
+from rankine.serving.cores import pin, usable_cores
 from rankine.serving.group import GroupSettings
 from rankine.serving.grpc import check_grpc
 from rankine.serving.listen import bind, reserve
@@ -66,6 +66,7 @@ def supervise(config: ServeConfig, emit: Emit) -> None:
         ports = {"port": listener.getsockname()[1], "processes": 1}
         if holder is not None:
             ports["grpc_port"] = holder.getsockname()[1]
+        cores = usable_cores() / config.processes
         shares = share_cores(_usable_cores(), config.processes)
 
         def settings(number: int, tell_fd: int) -> GroupSettings:
@@ -78,6 +79,7 @@ def supervise(config: ServeConfig, emit: Emit) -> None:
                 listener_fd=listener.fileno(),
                 tell_fd=tell_fd,
                 folder=folder,
+                cores=cores,
             )
 
         supervisor = Supervisor([Child(number, settings) for number in range(config.processes)], board, listener, emit)
@@ -169,6 +171,7 @@ class Supervisor:
 
     def _start(self, child: Child) -> None:
         self._board.mark(child.number, State.STARTING)
+        self._board.count_start(child.number)
         child.start()
 
     def _ended(self, child: Child, now_s: float) -> None:
