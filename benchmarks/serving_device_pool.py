@@ -31,6 +31,7 @@ from rankine.catalog import write_catalog
 from rankine.compilation.compile import compile_artifact
 from rankine.compilation.engine import Runner
 from rankine.environment import environment
+from rankine.errors import SloNotMet
 from rankine.models.columns import Batch, Columns, take
 from rankine.models.network import network_of, put_network
 from rankine.models.random_rows import random_batch
@@ -242,9 +243,12 @@ def measure(bench: Bench, engines: Sequence[str]) -> DevicePoolResult:
     fast_rps = start_rps
     for repeat in range(REPEATS):
         before_ms = control_ms(bench, fast)
-        fast_rps, tried = search(bench, "fast", repeat, fast_rps or start_rps)
+        fast_rps, tried = search(bench, "fast", repeat, fast_rps)
         probes += tried
-        pool_rps, tried = search(bench, "pool", repeat, 1.2 * (fast_rps or start_rps))
+        if not fast_rps:
+            hint = "Its cores must be quiet."
+            raise SloNotMet("the fast engine alone sustains no rate", where=f"repeat {repeat}", hint=hint)
+        pool_rps, tried = search(bench, "pool", repeat, 1.2 * fast_rps)
         probes += tried
         control = (before_ms, control_ms(bench, fast))
         found.append(Found(repeat=repeat, fast_rps=fast_rps, pool_rps=pool_rps, control_ms=control))

@@ -76,7 +76,7 @@ class DevicePoolResult(Frozen):
 
     @property
     def limit(self) -> float:
-        """What two devices could do at most, over the fast one alone."""
+        """Capacity of both together over that of the fast one."""
         return 1 + 1 / self.ratio
 
     @property
@@ -111,7 +111,7 @@ def device_pool_lines(path: Path) -> list[str]:
         *rows,
         "",
         f"Median **{np.median(gains):.2f}**, from {min(gains):.2f} to {max(gains):.2f}; "
-        f"the speeds allow {result.limit:.2f}. Bar: at least 1.15, never below 1: {told}.",
+        f"together they have {result.limit:.2f} times its capacity. Bar: at least 1.15, never below 1: {told}.",
         f"Controls (the fast engine alone) within {result.control_spread:.0%}.",
         "",
     ]

@@ -51,7 +51,7 @@ def test_section_says_whether_the_bar_is_met_when_there_is_a_result(
     page = "\n".join(section.device_pool_lines(path))
     assert told in page
     assert "3.0 times as slow" in page
-    assert "the speeds allow 1.33" in page
+    assert "together they have 1.33 times its capacity" in page
     assert "Controls (the fast engine alone) within 5%" in page
     assert "sustains no rate at all" in page
 
