@@ -6,23 +6,30 @@ import asyncio
 
 import pytest
 
-from rankine.policy.front_end import FrontEnd
+from rankine.policy.front_end import FrontEnd, Outlook
 from rankine.serving.entry import EntryLine
+
+
+def _outlook(front_end: FrontEnd, *, left_s: float = 10.0, waiting: int = 0, lag_s: float = 0.0) -> Outlook:
+    """Right after somebody was let in."""
+    front_end.let_in(5.0)
+    return front_end.outlook(5.0, left_s, waiting, lag_s)
 
 
 def test_entry_takes_as_long_as_the_line_moves_when_others_wait() -> None:
     front_end = FrontEnd()
     for _ in range(500):
         front_end.moved(0.002)
-    assert front_end.entry_s(0) == pytest.approx(0.002, rel=0.01)
-    assert front_end.entry_s(9) == pytest.approx(0.020, rel=0.01)
+    assert _outlook(front_end).entry_s == 0.0
+    assert _outlook(front_end, waiting=10).entry_s == pytest.approx(0.020, rel=0.01)
+    assert _outlook(front_end, waiting=10, lag_s=0.03).entry_s == 0.03
 
 
 def test_entry_stays_predicted_when_the_process_was_frozen_once() -> None:
     front_end = FrontEnd()
-    before_s = front_end.entry_s(0)
+    before_s = _outlook(front_end, waiting=1).entry_s
     front_end.moved(60.0)
-    assert front_end.entry_s(0) < before_s + 0.001
+    assert _outlook(front_end, waiting=1).entry_s < before_s + 0.001
 
 
 def test_reply_is_predicted_above_its_mean_when_times_spread() -> None:
@@ -30,8 +37,19 @@ def test_reply_is_predicted_above_its_mean_when_times_spread() -> None:
     for turn in range(400):
         steady.replied(0.002)
         spread.replied(0.001 if turn % 2 else 0.003)
-    assert steady.reply_s == pytest.approx(0.002, rel=0.02)
-    assert spread.reply_s > 0.003
+    assert _outlook(steady).reply_s == pytest.approx(0.002, rel=0.02)
+    assert _outlook(spread).reply_s > 0.003
+
+
+def test_somebody_is_still_let_in_when_noise_has_driven_everything_up() -> None:
+    front_end = FrontEnd()
+    for turn in range(1000):
+        front_end.moved(1.0)
+        front_end.replied(1.0 if turn % 2 else 0.0)
+        front_end.answered(late=True)
+    assert _outlook(front_end, left_s=0.05).seconds < 0.05
+    assert front_end.outlook(5.1, 0.05, 0, 0.2).seconds == 0.0  # nobody was for a while: it has to try
+    assert front_end.outlook(5.1, 0.05, 3, 0.2).entry_s >= 0.05  # but not where a line stands
 
 
 def test_margin_grows_fast_and_shrinks_slowly_when_requests_are_late() -> None:

@@ -6,7 +6,10 @@ So requests that are let in wait in a line of their own, and how fast it moves t
 
 from __future__ import annotations
 
-__all__ = ["FrontEnd"]
+import math
+from dataclasses import dataclass
+
+__all__ = ["FrontEnd", "Outlook"]
 
 _FIRST_GAP_S = 0.0005
 _MOST_GAP_S = 0.02
@@ -17,6 +20,28 @@ _DEVIATIONS = 3.0
 _MOST_REPLY_S = 0.02
 _LATE_SHARE = 0.003
 _MARGIN_STEP, _MOST_MARGIN = 0.02, 0.5
+_REPLY_SHARE = 0.3
+"""A reply is not predicted to take more of the time that is left: what noise has driven up would refuse everybody."""
+_PROBE_S = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a request that comes now has before it, beside the engine's queue.
+
+    Attributes:
+        entry_s: until it is ready for that queue; ``reply_s``: from its scores to its reply.
+        kept_s: for the unforeseen.
+    """
+
+    entry_s: float
+    reply_s: float
+    kept_s: float
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.entry_s + self.reply_s + self.kept_s
 
 
 class FrontEnd:
@@ -34,15 +59,32 @@ class FrontEnd:
         self._gap_s = _FIRST_GAP_S
         self._reply_s = self._deviation_s = 0.0
         self.margin = 0.0
+        self._let_in_s = -math.inf
 
-    def entry_s(self, waiting: int) -> float:
-        """How long until a request that comes now, behind so many others, is ready for the engine's queue."""
-        return (waiting + 1) * self._gap_s
+    def outlook(self, now_s: float, left_s: float, waiting: int, lag_s: float) -> Outlook:
+        """What a request has before it that comes now.
 
-    @property
-    def reply_s(self) -> float:
-        """How long from a request's scores to its reply."""
-        return self._reply_s + _DEVIATIONS * self._deviation_s
+        Where nobody was let in lately nothing is predicted: only requests that are let in can show that what was
+        learned does not hold any more.
+
+        Args:
+            left_s: time until its answer is due.
+            waiting: requests in line before it.
+            lag_s: how long a turn of the event loop takes.
+        """
+        if now_s - self._let_in_s >= _PROBE_S and not waiting:
+            return Outlook(0.0, 0.0, 0.0)
+        left_s = max(0.0, left_s)
+        reply_s = min(self._reply_s + _DEVIATIONS * self._deviation_s, _REPLY_SHARE * left_s)
+        return Outlook(max(lag_s, waiting * self._gap_s), reply_s, self.margin * left_s)
+
+    def let_in(self, now_s: float) -> None:
+        """A request was let in."""
+        self._let_in_s = now_s
+
+    def wait_s(self, waiting: int) -> float:
+        """How long a request usually takes here, behind so many others in line."""
+        return waiting * self._gap_s + self._reply_s
 
     def moved(self, gap_s: float) -> None:
         """The line moved on by one, so long after it had last moved, and was never empty meanwhile."""

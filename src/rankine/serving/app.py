@@ -154,8 +154,7 @@ class App:
     @property
     def predicted_finish_s(self) -> float:
         """How long a request of middling size that came now would take, with what the front end has still to do."""
-        entry_s = max(self.lag.seconds, self.front_end.entry_s(len(self.line)))
-        return self.pool.predicted_finish_s + entry_s + self.front_end.reply_s
+        return self.pool.predicted_finish_s + max(self.lag.seconds, self.front_end.wait_s(len(self.line)))
 
     @property
     def signals(self) -> Signals:
@@ -206,26 +205,28 @@ class App:
             return self._still_in_time(request, request.head)
         deadline_s = deadline_of(request, self.config.default_deadline_ms)
         announced = candidates_header(request, self.config.max_candidates)
-        front, now_s = self.front_end, perf_counter()
-        before_s = max(self.lag.seconds, front.entry_s(len(self.line))) + front.reply_s
-        behind_s = now_s - request.arrived_s + before_s
-        is_behind = behind_s > _BEHIND_S  # else it is the deadline that is too short
+        now_s = perf_counter()
         last_s = min(deadline_s, request.arrived_s + self.config.max_wait_ms / 1000)
-        kept_s = front.margin * (last_s - now_s) if is_behind else 0.0
-        if is_behind and now_s + before_s > last_s - kept_s:
+        before = self.front_end.outlook(now_s, last_s - now_s, len(self.line), self.lag.seconds)
+        behind_s = now_s - request.arrived_s + before.entry_s + before.reply_s
+        is_behind = behind_s > _BEHIND_S  # else it is the deadline that is too short
+        if is_behind and now_s + before.seconds > last_s:
             raise self._behind(behind_s)
         policy = self._book.policy_at(request.arrived_s)
         name = request.headers.get(b"x-rankine-tenant", ANONYMOUS).decode("latin-1")
         tenant, priority = policy.known(name), policy.priority(name, priority_header(request))
         rows = min(announced or 1, self._truncate_to(policy) or self.config.max_candidates)
-        asked = Asked(rows, 1, request.arrived_s, deadline_s - kept_s - before_s, tenant, priority)
+        kept_s = before.kept_s if is_behind else 0.0
+        plan_s = deadline_s - before.entry_s - before.reply_s - kept_s
+        asked = Asked(rows, 1, request.arrived_s, plan_s, tenant, priority)
         try:
             self.pool.ask(asked)
         except DeadlineExceeded:
             if is_behind:
                 raise self._behind(behind_s) from None
             raise
-        request.head = Head(deadline_s, deadline_s - front.reply_s, announced, tenant, priority)
+        self.front_end.let_in(now_s)
+        request.head = Head(deadline_s, deadline_s - before.reply_s, announced, tenant, priority)
         return request.head
 
     def scored_rows(self, request: Request, rows: int) -> int:
@@ -400,7 +401,7 @@ class App:
         if request.presence is not None and request.presence.gone:
             raise ClientGone
         now_s = perf_counter()
-        if now_s + self.front_end.reply_s > head.deadline_s:
+        if now_s > head.plan_s:
             raise self._behind(now_s - request.arrived_s)
         return head
 
