@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rankine.policy.backlog import Backlog
 from rankine.policy.batching import Limits
 from rankine.policy.cost import CostModel
-from rankine.policy.lanes import Lane
+from rankine.policy.lanes import Lane, start_of
 from rankine.policy.placement import Device, next_for, place
 from rankine.policy.reason import Reason
 from unit.policy_requests import Ask, big, costs
@@ -96,3 +96,10 @@ def test_next_for_takes_what_the_fast_device_would_come_to_too_late_when_much_wa
     batch = backlog.planned[at]
     assert backlog.take(0.0, at).slices[0].work is batch.pieces[0].entry.work
     assert len(backlog) == 4
+
+
+def test_start_of_is_that_of_the_fast_lane_when_a_slow_one_is_free_and_would_be_done_later() -> None:
+    lanes = (Lane(0.010), Lane(0.0, slowdown=10.0))
+    assert start_of(0.005, lanes) == pytest.approx(0.010)
+    assert start_of(0.001, lanes) == pytest.approx(0.009)  # the slow one is done with it at 0.010
+    assert start_of(0.005, lanes[:1]) == 0.010

@@ -198,3 +198,12 @@ def test_requests_without_room_are_refused_when_the_queue_is_short() -> None:
     found = simulate(_traffic(2 * CAPACITY_RPS, 5.0), replace(ONE, limits=Limits(max_queue_rows=700)))
     assert found.reasons["queue_full"] > 0
     assert found.refused > 0.3
+
+
+def test_simulated_pool_is_as_good_as_the_fast_device_alone_when_the_other_is_far_too_slow() -> None:
+    far_slower = SimulatedDevice("slow", tuple((rows, 40 * seconds) for rows, seconds in PROFILE))
+    fast = SimulatedDevice("fast", PROFILE)
+    traffic = Traffic(rate_rps=130, duration_s=10, seed=1)
+    alone, pool = (simulate(traffic, Setup(devices, seed=1)) for devices in ((fast,), (fast, far_slower)))
+    assert pool.missed == alone.missed
+    assert pool.p99_ms == alone.p99_ms

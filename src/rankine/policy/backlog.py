@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 from rankine.policy.batching import Entry, FormedBatch, Forming, Limits, Piece, Shape, Waiting
 from rankine.policy.cost import CostModel
-from rankine.policy.lanes import Lane, finishes, lanes_after
+from rankine.policy.lanes import Lane, finishes, lanes_after, start_of
 from rankine.policy.reason import Reason
 
 __all__ = ["Backlog", "Decision", "Fit", "Slice"]
@@ -288,7 +288,7 @@ class Backlog(Generic[W]):
         duration_s = self._cost.mean_s(rows, requests)
         due_s = min(batch.due_s, piece.entry.due_s)
         alone_s = self._cost.mean_s(piece.rows, piece.entry.work.requests)
-        late = min(lane.free_s for lane in starts) + duration_s > due_s
+        late = start_of(duration_s, starts) + duration_s > due_s
         if late or duration_s > batch.duration_s + alone_s:
             return None
         pieces = list(batch.pieces)
@@ -390,7 +390,8 @@ def _fold(pieces: Sequence[Piece[W]], lanes: Sequence[Lane], shape: Shape, cost:
     formed: list[FormedBatch[W]] = []
     left = deque(pieces)
     while left:
-        forming = Forming(left.popleft(), min(lane.free_s for lane in lanes), shape, cost)
+        head = left.popleft()
+        forming = Forming(head, start_of(cost.mean_s(min(head.rows, shape.most_rows)), lanes), shape, cost)
         if forming.left is not None:
             left.appendleft(forming.left)
         while left and forming.add(left[0]):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-__all__ = ["Lane", "finishes", "lanes_after"]
+__all__ = ["Lane", "finishes", "lanes_after", "start_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,14 @@ def lanes_after(durations_s: Sequence[float], lanes: Sequence[Lane]) -> Sequence
         return (Lane(lanes[0].free_s + sum(durations_s) * lanes[0].slowdown, lanes[0].slowdown),)
     free_s = _listed(durations_s, lanes)[1]
     return tuple(Lane(free, lane.slowdown) for free, lane in zip(free_s, lanes, strict=True))
+
+
+def start_of(duration_s: float, lanes: Sequence[Lane]) -> float:
+    """When a batch would have to start, were all lanes of usual speed, to be done as soon as it will be.
+
+    A slow lane that is free is no reason to think that a batch starts now: a fast one may be done with it sooner.
+    """
+    return min(lane.free_s + (lane.slowdown - 1.0) * duration_s for lane in lanes)
 
 
 def _listed(durations_s: Sequence[float], lanes: Sequence[Lane]) -> tuple[list[float], list[float]]:
