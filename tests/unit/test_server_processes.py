@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from rankine.errors import ArtifactError, RankineError
+from rankine.config import parse
+from rankine.errors import ArtifactError, ConfigError, RankineError
 from rankine.policy.autoscale import Signals
 from rankine.serving import ServeConfig
 from rankine.serving.board import Board, Slot, State
@@ -135,6 +136,14 @@ def test_error_of_a_process_is_raised_as_it_was_when_it_could_not_start() -> Non
     assert type(again) is ArtifactError
     assert str(again) == str(error)
     assert type(error_of({"code": "quite new", "message": "m"})) is RankineError
+
+
+def test_config_is_refused_when_devices_of_several_processes_name_cores() -> None:
+    device = {"engine": "native", "cores": [0]}
+    values = {"artifact": "x", "device_pool": [device], "processes": 2}
+    with pytest.raises(ConfigError, match="`processes` divide the cores"):
+        parse(ServeConfig, values)
+    assert parse(ServeConfig, values | {"processes": 1}).device_pool[0].cores == (0,)
 
 
 def test_group_settings_are_the_same_when_they_went_through_a_command_line() -> None:

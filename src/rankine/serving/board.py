@@ -2,7 +2,7 @@
 
 A slot is some aligned doubles that only its own process writes; the supervisor writes to it while that process does not
 live, and counts its starts in a cell that is the supervisor's alone. Each number is stored in one piece and used by
-itself, so readers need no lock. Times are seconds of ``time.perf_counter``, which on Linux is one clock for all processes
+itself, so readers need no lock. Times are seconds of ``time.perf_counter``, on Linux one clock for all processes
 (CLOCK_MONOTONIC; see clock_gettime(2)).
 """
 

@@ -148,6 +148,12 @@ class ServeConfig(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _processes_divide_cores(self) -> Self:
+        if self.processes > 1 and any(device.cores is not None for device in self.device_pool):
+            raise ValueError("`processes` divide the cores: leave `cores` out of the devices of `device_pool`")
+        return self
+
+    @model_validator(mode="after")
     def _floor_chooses(self) -> Self:
         if self.floor is not None and (self.variant is not None or self.engine is not None):
             raise ValueError("`floor` chooses among the ladder's variants: leave `variant` and `engine` out")
