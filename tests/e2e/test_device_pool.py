@@ -162,8 +162,10 @@ def test_server_tells_which_device_ran_what_when_it_has_a_pool(artifact: Artifac
         answer = server.ask("POST", "/v1/rank", rank_body(rows, top_k=3))
         assert answer.status == 200
         engines |= set(answer.json["engine"].split("+"))
+    described = server.ask("GET", "/v1/models/small").json
     text = server.ask("GET", "/metrics").body.decode()
     assert server.stop() == 0
     assert engines <= set(ENGINES)
+    assert [device["name"] for device in described["devices"]] == ["native-0", "onnxruntime-1"]
     assert sum(text.count(f'rankine_placements_total{{device="{name}"') for name in ("native-0", "onnxruntime-1")) >= 1
     assert 'rankine_prediction_error_count{device="' in text

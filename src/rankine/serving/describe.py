@@ -8,6 +8,7 @@ from rankine.certification import QualityCertificate
 from rankine.certification.metric_tests import MetricTest
 from rankine.models.schema import Feature, RaggedFeature
 from rankine.serving.config import ServeConfig
+from rankine.serving.devices import PoolDevice
 from rankine.serving.gate import Choice
 from rankine.serving.inputs import longest_list
 from rankine.serving.items import Items
@@ -31,6 +32,7 @@ def describe_model(model: ServedModel, config: ServeConfig) -> dict[str, Any]:
         **_right(choice),
         "floor": config.floor,
         "rungs": [_rung(rung) for rung in model.rungs],
+        "devices": [_device(device) for device in model.devices],
         "item_id": {"name": schema.item_id, "dtype": schema.item_id_dtype},
         "tasks": [{"name": task.name, "link": task.link} for task in schema.tasks],
         "ranking": schema.ranking or schema.tasks[0].name,
@@ -57,6 +59,13 @@ def _rung(rung: ServedRung) -> dict[str, Any]:
         "margin": rung.margin or None,
     }
     return described if rung.choice is None else described | _right(rung.choice)
+
+
+def _device(device: PoolDevice) -> dict[str, Any]:
+    """One device of a pool, and by which right it runs the best rung."""
+    best = device.rungs[0]
+    described = {"name": device.name, "engine": best.engine, "workers": device.workers, "cores": device.cores}
+    return described if best.choice is None else described | _right(best.choice)
 
 
 def _right(choice: Choice) -> dict[str, Any]:

@@ -280,9 +280,10 @@ def _announce(model: ServedModel, scheme: str, listener: socket.socket, grpc: Gr
     choice = model.choice
     also = {} if grpc is None else {"grpc_port": grpc.port}
     over_grpc = "" if grpc is None else f", over gRPC at {shown}:{grpc.port}"
-    told = f"{model.name} ({choice.variant} on {choice.engine}) answers at {url}{over_grpc}"
+    engine = "+".join(device.rungs[0].engine for device in model.devices) or choice.engine
+    told = f"{model.name} ({choice.variant} on {engine}) answers at {url}{over_grpc}"
     emit(Note("serve", told, {"url": url, "port": port, **also}))
-    served = {"model": model.name, "variant": choice.variant, "engine": choice.engine, "pid": os.getpid()}
+    served = {"model": model.name, "variant": choice.variant, "engine": engine, "pid": os.getpid()}
     LOGGER.info("ready", extra={"fields": {"url": url, **also, **served}})
     if not choice.certified:
         LOGGER.warning("served without a certificate", extra={"fields": {"variant": choice.variant}})
