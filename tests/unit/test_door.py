@@ -25,14 +25,6 @@ from rankine.serving.model import ServedModel
 from rankine.serving.pool import Pool
 from unit.numpy_served import numpy_model
 
-_BEHIND_S = 0.2
-
-
-class _Behind:
-    """What an event loop says that is far behind."""
-
-    seconds = _BEHIND_S
-
 
 class Client:
     """One connection: what is sent on it, and its answers as status, headers and body."""
@@ -64,9 +56,9 @@ class Client:
         self._received += await loop.sock_recv(self._end, 1 << 16) or _closed()
 
     def falls_behind(self) -> None:
-        """From now on a turn of the event loop takes long, and nobody is let in to try whether it still does."""
-        lag: Any = _Behind()
-        self.app.lag = lag
+        """From now on many are in line, and nobody is let in to try whether it is so."""
+        line: Any = [None] * 1000
+        self.app.line = line
         front_end: Any = self.app.front_end
         front_end.let_in(math.inf)
         front_end.let_in = lambda now_s: None

@@ -16,10 +16,10 @@ _MOST_GAP_S = 0.02
 """A longer one was no work: the process was held up as a whole."""
 _GAP_RATE = 0.02
 _REPLY_RATE = 0.05
-_DEVIATIONS = 3.0
+_DEVIATIONS = 2.0
 _MOST_REPLY_S = 0.02
 _LATE_SHARE = 0.003
-_MARGIN_STEP, _MOST_MARGIN = 0.02, 0.5
+_MARGIN_STEP, _MOST_MARGIN = 0.01, 0.3
 _REPLY_SHARE = 0.3
 """A reply is not predicted to take more of the time that is left: what noise has driven up would refuse everybody."""
 _PROBE_S = 0.01
@@ -70,7 +70,7 @@ class FrontEnd:
         Args:
             left_s: time until its answer is due.
             waiting: requests in line before it.
-            lag_s: how long a turn of the event loop takes.
+            lag_s: how long a turn of the event loop takes, where the request is not in that line.
         """
         if now_s - self._let_in_s >= _PROBE_S and not waiting:
             return Outlook(0.0, 0.0, 0.0)

@@ -192,11 +192,14 @@ class App:
         """What ``/v2/health/ready`` says: open, and with a worker to answer."""
         return self.open and self.pool.alive
 
-    def admit_head(self, request: Request) -> Head:
+    def admit_head(self, request: Request, *, in_line: bool = False) -> Head:
         """What headers tell of a request that is let in.
 
         One that cannot be in time is refused before its body costs anything. It was due since its first bytes came in,
         and has before it what the event loop has still to do for others, then the engine's queue, then all replies.
+
+        Args:
+            in_line: it will begin in its turn; else with all others that are ready, in one turn of the event loop.
 
         Raises:
             BadRequest, PayloadTooLarge, DeadlineExceeded, QueueRefused: they tell enough to refuse the request.
@@ -207,7 +210,7 @@ class App:
         announced = candidates_header(request, self.config.max_candidates)
         now_s = perf_counter()
         last_s = min(deadline_s, request.arrived_s + self.config.max_wait_ms / 1000)
-        before = self.front_end.outlook(now_s, last_s - now_s, len(self.line), self.lag.seconds)
+        before = self.front_end.outlook(now_s, last_s - now_s, len(self.line), 0.0 if in_line else self.lag.seconds)
         behind_s = now_s - request.arrived_s + before.entry_s + before.reply_s
         is_behind = behind_s > _BEHIND_S  # else it is the deadline that is too short
         if is_behind and now_s + before.seconds > last_s:

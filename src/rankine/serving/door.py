@@ -65,7 +65,7 @@ class Door:
         try:
             app.authenticate(request)
             if not app.is_drawn_away(request):
-                app.admit_head(request)
+                app.admit_head(request, in_line=True)
         except (CapacityExceeded, DeadlineExceeded) as error:
             return self._answer(request, error)
         except RankineError:  # of the client's making: the application explains it better
