@@ -11,11 +11,13 @@ from typing import TypeVar
 
 from serving.bars import OWN, bars_of
 from serving.device_pool import device_pool_lines
+from serving.endurance import fault_lines, soak_lines
 from serving.record import Case, FrontEnd, Goodput, Oracle, Overload, ServingProof, Simulation, read_result
 
 Row = TypeVar("Row", Goodput, Overload, FrontEnd, Oracle, Simulation)
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "serving-proof.json"
+FAULTS, SOAK = (RESULT.with_name(f"serving-{part}.json") for part in ("faults", "soak"))
 DEVICE_POOL = ROOT / "benchmarks" / "results" / "serving-device-pool.json"
 PAGE = ROOT / "docs" / "reference" / "serving-proof.md"
 INTRODUCTION = """\
@@ -54,6 +56,8 @@ def render(result: ServingProof) -> str:
         + _ladder(result)
         + _front_end(result)
         + _simulator(result)
+        + fault_lines(FAULTS)
+        + soak_lines(SOAK)
         + device_pool_lines(DEVICE_POOL)
         + _not_run(result)
         + _made_of(result)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -84,6 +85,8 @@ class Job(NamedTuple):
 def main() -> None:
     given = _parser().parse_args()
     plan = _plan(given)
+    # A run that is told to end takes its servers with it.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     result = read_result(given.out)
     for name in given.servers:
         result = _with_versions(result, CONTESTANTS[name], plan.python)

@@ -37,6 +37,7 @@ class Drive:
         slo_ms: bound on every answer.
         cores: of the generator; None leaves it where it is.
         seed: of arrivals and of the order of queries.
+        timeout_s: then a client gives up.
     """
 
     running: Running
@@ -45,6 +46,7 @@ class Drive:
     slo_ms: float
     cores: tuple[int, ...] | None = None
     seed: int = 0
+    timeout_s: float = 1.0
 
     def reseeded(self, seed: int) -> Drive:
         """The same server under other arrivals."""
@@ -117,7 +119,13 @@ class Drive:
         messages = [wire.encode(query) for query in self.queries]
 
         async def run() -> T:
-            client = Client(self.running.url, wire.read, deadline_header=wire.deadline_header, bound_ms=self.slo_ms)
+            client = Client(
+                self.running.url,
+                wire.read,
+                deadline_header=wire.deadline_header,
+                bound_ms=self.slo_ms,
+                timeout_s=self.timeout_s,
+            )
             async with client:
                 with quiet():
                     return await measured(client, messages)

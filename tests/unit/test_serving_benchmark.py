@@ -525,6 +525,28 @@ def test_oracle_is_near_the_capacity_when_deadlines_are_long(serving: Any) -> No
     assert found == pytest.approx(500.0, rel=0.05)
 
 
+def test_server_is_well_when_two_windows_in_a_row_are(serving: Any) -> None:
+    bad = {0.0, 0.2, 0.6}  # windows in which requests were late
+    answers = [Answer(5 + at, 5 + at, 5 + at + (0.3 if at in bad else 0.01), "200", True, 1) for at in
+               (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)]  # fmt: skip
+    assert serving.faults.well_after_s(answers, 4.999, 50.0, 7.0) == pytest.approx(0.8)
+    assert serving.faults.well_after_s(answers[:4], 4.999, 50.0, 5.7) is None
+
+
+def test_page_tells_of_soak_and_faults_when_there_are_results(tmp_path: Any, serving: Any) -> None:
+    soak = {"model": "small", "duration_s": 900, "rate_rps": 700, "warmup_s": 120, "samples": [[5, 2**30, 20, 7]]}
+    soak |= {"memory_growth": 0.03, "descriptors_growth": 0.0, "threads_growth": 0.0}
+    fault = {"title": "SIGTERM", "rate_rps": 200, "ends": False, "recovery_s": 0.4, "lost": 0, "refused": 3}
+    for name, told in (("soak", soak), ("faults", {"runs": [fault | {"requests": 1800}]})):
+        (tmp_path / name).write_text(msgspec.json.encode(told).decode())
+    assert "+3.00% of 1,024 MiB | +0.0 | +0.0 |" in "".join(serving.endurance.soak_lines(tmp_path / "soak"))
+    assert "**missed**" in "".join(serving.endurance.soak_lines(tmp_path / "soak"))
+    assert "| SIGTERM | 200 | 0.4 | 0 | 3 of 1,800 | < 2 s | met |" in serving.endurance.fault_lines(
+        tmp_path / "faults"
+    )
+    assert serving.endurance.fault_lines(tmp_path / "none") == []
+
+
 # Record and page
 
 
