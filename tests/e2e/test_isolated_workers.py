@@ -40,7 +40,7 @@ CLIENTS, WORKERS = 4, 2
 @pytest.fixture(scope="module")
 def started(config: ServeConfig) -> Iterator[ServerProcess]:
     """For all tests that leave the server alive, whatever becomes of its workers."""
-    server = start_server(config.model_copy(update={"isolate": True, "workers": WORKERS, "worker_hang_s": 0.3}))
+    server = start_server(config.model_copy(update={"isolate": True, "workers": WORKERS, "worker_hang_s": 0.5}))
     yield server
     assert server.stop() == 0
 
@@ -53,7 +53,8 @@ def isolated(started: ServerProcess) -> ServerProcess:
 
 
 def workers_of(server: ServerProcess) -> list[psutil.Process]:
-    found = psutil.Process(server.process.pid).children()
+    """The oldest first."""
+    found = sorted(psutil.Process(server.process.pid).children(), key=psutil.Process.create_time)
     return [one for one in found if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
 
 
@@ -147,13 +148,14 @@ def test_all_are_answered_once_when_a_worker_is_killed_under_load(
 
 
 def test_all_are_answered_once_when_workers_are_frozen_under_load(isolated: ServerProcess) -> None:
-    before, victims = ranked(isolated), workers_of(isolated)[:2]
+    before = ranked(isolated)
 
     def freeze() -> None:
-        for victim in victims:
+        for _ in range(2):
+            victim = workers_of(isolated)[0]  # the oldest: the spare one is always the newest
             victim.suspend()
-        until(lambda: not any(victim.is_running() for victim in victims))
-        until(lambda: metric(isolated, "rankine_workers_up") == WORKERS + 1)
+            until(lambda one=victim: not one.is_running())  # type: ignore[misc]
+            until(lambda: metric(isolated, "rankine_workers_up") == WORKERS + 1)
 
     assert_all_answered_once(isolated, under_load(isolated, freeze), before)
     lines = isolated.ask("GET", "/metrics").body.decode()
@@ -233,8 +235,10 @@ def test_scores_follow_the_catalog_when_it_changes(artifact: Artifact, tmp_path:
         new = score(7000)
         verb("compact")
         started.ask("POST", "/v1/rank", rank_body(ITEMS))
-        for worker in workers_of(started):
+        killed = workers_of(started)
+        for worker in killed:
             worker.kill()
+        until(lambda: not any(worker.is_running() for worker in killed))
         assert score(7000) == new
         assert score(1000) == known == server.ask("POST", "/v1/rank", rank_body(1)).json["scores"][0]
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,6 +127,7 @@ class ServedCatalog:
         self.path, self._transforms = path, transforms
         self._complete, self._stored, self._advance = complete, stored, advance
         self.computed_bytes = 0
+        self._before: Callable[[Items], object] = _nothing
         self._reader = CatalogReader(path, encode=self._held)
         self._unknown = None if unknown is None else complete(unknown)
         self.items = self._checked(self._reader.view)
@@ -145,8 +146,15 @@ class ServedCatalog:
         view = self._reader.refresh()
         if view is self.items.view:
             return False
-        self.items = self._checked(view)
+        items = self._checked(view)
+        self._before(items)
+        self.items = items
         return True
+
+    def before(self, do: Callable[[Items], object]) -> None:
+        """Have ``do`` called with the items that are held now, and with newer ones before any request sees them."""
+        do(self.items)
+        self._before = do
 
     def _held(self, columns: Columns) -> Columns:
         """Stored columns of items as the engine reads them; what the catalog holds ahead of time stays as it lies."""
@@ -175,3 +183,7 @@ class ServedCatalog:
                 got=f"without {', '.join(missing)}",
                 hint="Write the catalog again with the artifact's schema.",
             )
+
+
+def _nothing(items: Items) -> None:
+    """Where nobody has to know of items before requests see them."""

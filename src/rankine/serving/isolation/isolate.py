@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
@@ -63,7 +62,9 @@ def isolate_devices(model: ServedModel, config: ServeConfig, lost: Lost) -> tupl
         raise UsageError(message, where="isolate", got=sys.platform, hint="Serve without --isolate: in threads.")
     only = PoolDevice(model.choice.engine, model.rungs, config.workers, config.cores)
     asked: Sequence[PoolDeviceConfig | ServeConfig] = config.device_pool or (config,)
-    tables = Tables(partial(_snapshot, model))
+    tables = Tables()
+    if model.catalog is not None:
+        model.catalog.before(lambda items: tables.publish(items.view.segments[0].columns))
     return tuple(
         isolate(
             device,
@@ -101,8 +102,3 @@ def spec_of(artifact: Artifact, on: PoolDevice, *, device: str, threads: int, sp
         cores=on.cores,
         parent_pid=os.getpid(),
     )
-
-
-def _snapshot(model: ServedModel) -> Columns | None:
-    """The columns of the newest snapshot, to which most batches refer as they lie."""
-    return None if model.items is None else model.items.view.segments[0].columns

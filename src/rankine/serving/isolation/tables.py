@@ -10,7 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -22,7 +22,7 @@ from rankine.models.columns import Columns
 from rankine.serving.isolation.frame import ColumnPlace, arrays_of, column_from, place_columns
 from rankine.serving.isolation.region import Place, array_at, place_arrays
 
-__all__ = ["Described", "SentTable", "Tables", "map_table", "nothing_shared"]
+__all__ = ["Described", "SentTable", "Tables", "map_table"]
 
 _MOST_FILES = 200
 """Descriptors of one message; the kernel's limit is 253."""
@@ -68,33 +68,23 @@ class SentTable:
     described: bytes
 
 
-def nothing_shared() -> Columns | None:
-    """Where no table is worth sending."""
-    return None
-
-
 class Tables:
-    """The tables that batches may refer to; thread-safe.
+    """The tables that batches may refer to; thread-safe."""
 
-    Args:
-        current: the table that new requests refer to, where there is one.
-    """
-
-    def __init__(self, current: Callable[[], Columns | None] = nothing_shared) -> None:
-        self._current = current
+    def __init__(self) -> None:
         self._kept: tuple[SentTable, ...] = ()
         self._number = 0
         self._lock = Lock()
 
+    def publish(self, columns: Columns) -> SentTable:
+        """The table that holds these very columns, from now on the newest; it may take a while where they are many."""
+        with self._lock:
+            return self.find(columns) or self._made(columns)
+
     def find(self, columns: Columns) -> SentTable | None:
         """The table that holds these very columns; None where a batch has to bring them along."""
-        for table in self._kept:  # a tuple that is replaced, never changed: no lock to read it
-            if table.columns is columns:
-                return table
-        if columns is not self._current():
-            return None
-        with self._lock:
-            return next((one for one in self._kept if one.columns is columns), None) or self._made(columns)
+        # A tuple that is replaced, never changed: no lock to read it.
+        return next((table for table in self._kept if table.columns is columns), None)
 
     def _made(self, columns: Columns) -> SentTable:
         self._number += 1
@@ -131,7 +121,7 @@ def _files_of(arrays: Sequence[np.ndarray]) -> tuple[tuple[int, ...], tuple[_Par
     os.ftruncate(files[0], max(end, 1))
     with mmap.mmap(files[0], max(end, 1)) as memory:
         for array, place in zip(copied, places, strict=True):
-            memory[place.offset : place.offset + array.nbytes] = np.ascontiguousarray(array).tobytes()
+            array_at(memory, place)[...] = array
     left = iter(places)
     parts: list[_Part] = []
     for array, found in zip(arrays, mapped, strict=True):
