@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from rankine.policy.balance import HANDOVER_S, better_group
+from rankine.policy.balance import HANDOVER_S, better_group, has_too_many
 
 DRAW = random.Random(1).sample
 
@@ -41,3 +41,15 @@ def test_request_goes_to_the_best_of_those_drawn_when_there_are_many() -> None:
 def test_requests_spread_when_all_others_are_equal() -> None:
     found = {better_group(1.0, dict.fromkeys(range(4), 0.0), DRAW) for _ in range(100)}
     assert found == {0, 1, 2, 3}
+
+
+def test_connections_are_too_many_when_another_process_has_just_started() -> None:
+    assert has_too_many(6, [0])
+    assert has_too_many(1000, [590])
+    assert not has_too_many(1000, [620])
+
+
+def test_connections_are_left_alone_when_there_are_few() -> None:
+    assert not has_too_many(2, [0])
+    assert not has_too_many(1, [0, 0, 0])
+    assert not has_too_many(0, [])

@@ -21,7 +21,7 @@ from rankine.serving.scrape import autoscale_text, merged, processes_text
 from rankine.serving.supervisor import share_cores
 from rankine.serving.told_errors import error_of
 
-SLOT = Slot(12.5, State.READY, 4321, 0.25, 0.125, 700, 0.5, 0.25, 0.0625)
+SLOT = Slot(12.5, State.READY, 4321, 0.25, 0.125, 700, 0.5, 0.25, 0.0625, 12)
 
 
 def test_board_shows_to_another_process_what_was_put() -> None:

@@ -79,6 +79,7 @@ class App:
     Attributes:
         open: the server has started and is not going away. The server sets it.
         leaving: the server is going away: replies ask clients to close their connections.
+        connections: how many there are; set by the server.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class App:
         self.neighbors = None if group is None else Neighbors(group, lambda: self.predicted_finish_s, metrics.decided)
         self.open = False
         self.leaving = False
+        self.connections: Callable[[], int] = _none
         self.front_end = FrontEnd()
         self.line = EntryLine(self.front_end)
         self.lag = LoopLag()
@@ -153,7 +155,12 @@ class App:
 
     @property
     def predicted_finish_s(self) -> float:
-        """How long a request of middling size that came now would take, with what the front end has still to do."""
+        """How long a request of middling size that came now would take, with what the front end has still to do.
+
+        For ever, where this process is going away: others are sooner.
+        """
+        if self.leaving:
+            return math.inf
         return self.pool.predicted_finish_s + max(self.lag.seconds, self.front_end.wait_s(len(self.line)))
 
     @property
@@ -395,7 +402,7 @@ class App:
             headers.append((b"traceparent", trace.header.encode()))
         if self.neighbors is not None:
             headers += self.neighbors.headers_of(request)
-        if self.leaving:
+        if self.leaving or (self.neighbors is not None and not request.final and self.neighbors.sheds_connection()):
             headers.append((b"connection", b"close"))
         return headers
 
@@ -426,6 +433,13 @@ ANONYMOUS = b"anonymous"
 """The tenant of requests that come without a name."""
 _IN_TIME = {200: True, CapacityExceeded.http_status: False, DeadlineExceeded.http_status: False}
 """Whether a request that was let in and is answered so was in time; of other statuses the client's is the fault."""
+
+
+def _none() -> int:
+    """Where nobody counts."""
+    return 0
+
+
 _TRACED = ("rank", "oip", "rank-grpc", "oip-grpc")
 """Labels of requests that are worth a span: not probes, nor what a person looks at."""
 _LOGGED = {"tenant": b"x-rankine-tenant", "session": b"x-rankine-session"}

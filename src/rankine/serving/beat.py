@@ -56,5 +56,6 @@ class Beat:
             utilization=signals.utilization,
             shed=signals.shed,
             debt=signals.debt,
+            connections=app.connections(),
         )
         self._group.board.put(self._group.number, slot)

@@ -21,7 +21,7 @@ _HEADER = 8
 _SLOT = 16  # two cache lines: neighbors do not write to the same one
 _DOUBLE_BYTES = 8
 _GROUPS, _LEAVING = 0, 1
-_BEAT, _STATE, _PID, _FINISH, _MIDDLING, _ROWS, _UTILIZATION, _SHED, _DEBT, _USED, _STARTS = range(11)
+_BEAT, _STATE, _PID, _FINISH, _MIDDLING, _ROWS, _UTILIZATION, _SHED, _DEBT, _CONNECTIONS, _USED, _STARTS = range(12)
 _MEMORY = Path("/dev/shm")
 """A mapping of it never touches a disk."""
 
@@ -47,6 +47,7 @@ class Slot:
         utilization: work that is offered over what its workers can do, see :mod:`rankine.policy.autoscale`.
         shed: share of the requests that was refused for want of capacity.
         debt: AUC that is given up because of the load.
+        connections: of clients, over HTTP.
     """
 
     beat_s: float = 0.0
@@ -58,6 +59,7 @@ class Slot:
     utilization: float = 0.0
     shed: float = 0.0
     debt: float = 0.0
+    connections: int = 0
 
 
 class Board:
@@ -95,8 +97,12 @@ class Board:
 
     def __getitem__(self, number: int) -> Slot:
         start = _HEADER + _SLOT * number
-        beat_s, state, pid, finish_s, middling_s, rows, utilization, shed, debt = self._cells[start : start + _USED]
-        return Slot(beat_s, State(int(state)), int(pid), finish_s, middling_s, int(rows), utilization, shed, debt)
+        beat_s, state, pid, finish_s, middling_s, rows, *rest = self._cells[start : start + _USED]
+        utilization, shed, debt, connections = rest
+        return Slot(
+            beat_s, State(int(state)), int(pid), finish_s, middling_s, int(rows), utilization, shed, debt,
+            int(connections),
+        )  # fmt: skip
 
     def put(self, number: int, slot: Slot) -> None:
         """Tell ``slot``; its beat last, so that who sees it sees the rest."""
@@ -110,6 +116,7 @@ class Board:
             (_UTILIZATION, slot.utilization),
             (_SHED, slot.shed),
             (_DEBT, slot.debt),
+            (_CONNECTIONS, slot.connections),
             (_BEAT, slot.beat_s),
         ):
             self._cells[start + at] = float(value)

@@ -23,7 +23,7 @@ class GroupSettings(Frozen):
     """What the supervisor tells a process that it starts.
 
     Attributes:
-        config: of the one process: its own cores, and the ports that all share.
+        config: of the one process: its own cores, the ports that all share, and how many ``processes`` there are.
         number: of the process, from 0.
         parent: the supervisor's process id.
         board_fd, listener_fd: inherited: the board's file, and the socket on which all listen.

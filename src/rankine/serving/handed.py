@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from time import perf_counter
+from typing import Any
 
 from rankine.serving.heads import WAITED, LimitedProtocol
 from rankine.serving.neighbors import ARRIVED, HANDED
@@ -14,7 +15,22 @@ class HandedProtocol(LimitedProtocol):
     """As clients' connections; a request came when it came to the process that hands it over, whose word is trusted:
 
     the socket lies in a folder that only the server's user can enter.
+
+    Args:
+        together: all of them that are open, this one among them.
     """
+
+    def __init__(self, *arguments: Any, together: set[HandedProtocol], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._together = together
+
+    def connection_made(self, transport: Any) -> None:
+        self._together.add(self)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._together.discard(self)
+        super().connection_lost(exc)
 
     def on_headers_complete(self) -> None:
         arrived_s = dict(self.headers).get(ARRIVED)

@@ -13,7 +13,7 @@ from time import perf_counter
 from urllib.parse import quote
 
 from rankine.policy.autoscale import Signals
-from rankine.policy.balance import HANDOVER_S, better_group
+from rankine.policy.balance import HANDOVER_S, better_group, has_too_many
 from rankine.policy.reason import Reason
 from rankine.serving.board import State
 from rankine.serving.bodies import ClientGone
@@ -35,6 +35,8 @@ _UNFOLD = bytes.maketrans(b"\r\n", b"  ")
 _SILENT_S = 0.3
 """Whoever has told nothing for so long is frozen, or as good as that."""
 _LOOK_S = 0.05
+_SHED_S = 0.05
+"""Between two connections of which clients are asked to connect anew."""
 _METRICS_S = 0.5
 _HOP = frozenset({b"connection", b"content-length", b"expect", b"transfer-encoding", b"upgrade", b"keep-alive", b"te"})
 _OWN = _HOP | {b"content-type", b"x-request-id", b"traceparent", b"endpoint-load-metrics", GROUP}
@@ -58,6 +60,7 @@ class Neighbors:
         others = [number for number in range(len(group.board)) if number != group.number]
         self._clients = {number: UnixClient(group.socket_of(number)) for number in others}
         self._sent: dict[int, tuple[float, int]] = {}
+        self._shed_s = 0.0
         self._loaded_s, self._known = 0.0, (0.0, 0)
 
     def better(self) -> int | None:
@@ -101,6 +104,16 @@ class Neighbors:
         if request.elsewhere is None:
             return ((GROUP, own),)
         return ((GROUP, b"%d" % request.elsewhere), (HANDED_BY, own))
+
+    def sheds_connection(self) -> bool:
+        """Whether the client that is answered now should connect anew, perhaps to another process; now and then."""
+        now_s = perf_counter()
+        if now_s - self._shed_s < _SHED_S:
+            return False
+        self._shed_s = now_s
+        board = self._group.board
+        others = [board[number].connections for number in self._clients if self._is_ready(number, now_s)]
+        return bool(others) and has_too_many(board[self._group.number].connections, others)
 
     @property
     def predicted_wait_s(self) -> float:

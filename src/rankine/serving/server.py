@@ -198,6 +198,8 @@ class _Server(uvicorn.Server):
 
     def __init__(self, app: App, tls: ssl.SSLContext | None, on_ready: Callable[[], None]) -> None:
         self._app = app
+        self._handed: set[HandedProtocol] = set()
+        app.connections = lambda: len(self.server_state.connections) - len(self._handed)
         application: Any = app
         limits = app.config
         protocol: Any = partial(
@@ -250,6 +252,7 @@ class _Server(uvicorn.Server):
                 max_connections=2 * limits.max_connections,  # its clients have been let in where they connected
                 max_read_s=limits.max_read_s,
                 door=door,
+                together=self._handed,
             )
 
         listening = await asyncio.get_running_loop().create_unix_server(connected, path, backlog=_BACKLOG)

@@ -63,7 +63,7 @@ def supervise(config: ServeConfig, emit: Emit) -> None:
         board, board_fd = Board.create(config.processes)
         leave.callback(os.close, board_fd)
         set_up_logs()
-        ports = {"port": listener.getsockname()[1], "processes": 1}
+        ports = {"port": listener.getsockname()[1]}
         if holder is not None:
             ports["grpc_port"] = holder.getsockname()[1]
         cores = usable_cores() / config.processes
