@@ -51,6 +51,10 @@ class Client:
             self._received = rest[size:]
             return int(status.split()[1]), headers, json.loads(rest[:size])
 
+    async def received(self) -> bytes:
+        """What comes next at once."""
+        return await asyncio.get_running_loop().sock_recv(self._end, 1 << 16)
+
     async def _more(self) -> None:
         loop = asyncio.get_running_loop()
         self._received += await loop.sock_recv(self._end, 1 << 16) or _closed()
@@ -126,6 +130,18 @@ def test_request_is_answered_when_it_is_let_in_at_the_door(opened: ServedModel) 
         status, headers, reply = await client.answer()
         assert (status, len(reply["ids"]), headers["x-request-id"]) == (200, 3, "mine")
         assert 'rankine_requests_total{protocol="rank",status="200"} 1.0' in client.counted
+
+    _run(opened, scenario)
+
+
+def test_answer_comes_in_one_piece_when_the_request_was_let_in(opened: ServedModel) -> None:
+    async def scenario(client: Client) -> None:
+        client.send(_request(x_rankine_deadline_ms=5000))
+        head, _, body = (await client.received()).partition(b"\r\n\r\n")
+        assert f"content-length: {len(body)}".encode() in head
+        assert len(body) > 0
+        client.send(_request(x_rankine_deadline_ms=5000))
+        assert (await client.answer())[0] == 200
 
     _run(opened, scenario)
 

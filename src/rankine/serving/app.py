@@ -26,14 +26,16 @@ from rankine.serving.config import ServeConfig
 from rankine.serving.cores import usable_cores
 from rankine.serving.entry import EntryLine
 from rankine.serving.group import Group
-from rankine.serving.heads import PRESENCE, REQUEST, WAITED
+from rankine.serving.heads import PRESENCE, REQUEST, WAITED, WRITE
 from rankine.serving.http import (
+    CLOSE,
     Head,
     Header,
     MethodNotAllowed,
     Reply,
     Request,
     UnsupportedMedia,
+    bytes_of,
     candidates_header,
     deadline_of,
     error_reply,
@@ -129,7 +131,7 @@ class App:
         label, reply = await self._answer(request, receive)
         status = CLIENT_GONE if reply is None else reply.status
         if reply is not None:
-            await self._send(request, reply, send)
+            await self._send(request, reply, send, extensions.get(WRITE))
         if not (request.final and reply is None):  # one that was taken back is answered, and counted, by the other
             self.finish(request, label, status)
 
@@ -384,8 +386,11 @@ class App:
         """The reply of an error, see :func:`~rankine.serving.http.error_reply`."""
         return error_reply(error, request.id, plain=plain, headers=_headers_of(error))
 
-    async def _send(self, request: Request, reply: Reply, send: Send) -> None:
-        await send({"type": "http.response.start", "status": reply.status, "headers": self.headers_of(request, reply)})
+    async def _send(self, request: Request, reply: Reply, send: Send, write: Callable[[bytes], bool] | None) -> None:
+        headers = self.headers_of(request, reply)
+        if write is not None and CLOSE not in headers and write(bytes_of(reply, headers)):
+            return
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
 
     def headers_of(self, request: Request, reply: Reply) -> list[Header]:
@@ -403,7 +408,7 @@ class App:
         if self.neighbors is not None:
             headers += self.neighbors.headers_of(request)
         if self.leaving or (self.neighbors is not None and not request.final and self.neighbors.sheds_connection()):
-            headers.append((b"connection", b"close"))
+            headers.append(CLOSE)
         return headers
 
     def _still_in_time(self, request: Request, head: Head) -> Head:
@@ -451,7 +456,7 @@ def _headers_of(error: RankineError) -> tuple[tuple[bytes, bytes], ...]:
     if isinstance(error, Unauthenticated):
         return ((b"www-authenticate", b"Bearer"),)
     if isinstance(error, BodyUnread):
-        return ((b"connection", b"close"),)
+        return (CLOSE,)
     if isinstance(error, MethodNotAllowed) and error.allowed:
         return ((b"allow", error.allowed.encode()),)
     return ()

@@ -7,19 +7,16 @@ decision falls where the HTTP server has parsed the head, and the answer is writ
 from __future__ import annotations
 
 from collections.abc import Iterable
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from rankine.errors import CapacityExceeded, DeadlineExceeded, RankineError
-from rankine.serving.http import Header, Reply, Request
+from rankine.serving.http import CLOSE, Header, Request, bytes_of
 from rankine.serving.work import Presence
 
 if TYPE_CHECKING:
     from rankine.serving.app import App
 
 __all__ = ["Door"]
-
-_STATUS_LINES = {status: f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode() for status in (429, 503, 504)}
 
 
 class Door:
@@ -38,11 +35,6 @@ class Door:
         self.line = app.line
         self._guarded = {path.encode(): route.label for path, route in app.guarded.items()}
 
-    @property
-    def closes(self) -> bool:
-        """Whether connections end with the next answer, as the answers say."""
-        return self._app.leaving
-
     def guards(self, method: bytes, url: bytes) -> bool:
         """Whether requests of this kind may be refused here."""
         return method == b"POST" and url in self._guarded
@@ -53,8 +45,10 @@ class Door:
         request.final = self._final
         return request
 
-    def turns_away(self, request: Request) -> bytes | None:
-        """The whole answer to a request that is refused; None where it is let in, or is for others to judge.
+    def turns_away(self, request: Request) -> tuple[bytes, bool] | None:
+        """The whole answer to a request that is refused, and whether the connection ends with it.
+
+        None: the request is let in, or is for others to judge.
 
         One that is let in has its ``head`` set.
         """
@@ -72,15 +66,9 @@ class Door:
             return None
         return None
 
-    def _answer(self, request: Request, error: RankineError) -> bytes:
+    def _answer(self, request: Request, error: RankineError) -> tuple[bytes, bool]:
         app, label = self._app, self._guarded[request.path.encode()]
         reply = app.told(request, error, plain=label == "oip")
-        answer = bytes_of(reply, app.headers_of(request, reply))
+        headers = app.headers_of(request, reply)
         app.finish(request, label, reply.status)
-        return answer
-
-
-def bytes_of(reply: Reply, headers: list[Header]) -> bytes:
-    """A whole response as HTTP/1.1 has it."""
-    lines = b"".join(b"%b: %b\r\n" % header for header in headers)
-    return b"%b%b\r\n%b" % (_STATUS_LINES[reply.status], lines, reply.body)
+        return bytes_of(reply, headers), CLOSE in headers

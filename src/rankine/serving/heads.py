@@ -4,7 +4,8 @@ A connection's ``Presence`` is handed to the application in each request's scope
 ``rankine.presence``: so a request whose client left can be dropped from the queue, without a task that listens for it.
 Extension ``rankine.waited`` tells for how many seconds its first bytes have lain in the kernel: under overload requests
 wait there, in sockets and in connections that nobody has accepted yet, long before anybody could look at a clock.
-Extension ``rankine.request`` is the request itself, where the :class:`~rankine.serving.door.Door` has let it in.
+Extension ``rankine.request`` is the request itself, where the :class:`~rankine.serving.door.Door` has let it in; then
+``rankine.write`` takes the bytes of a whole response, and tells whether it has sent them.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ __all__ = [
     "REQUEST",
     "STALL_S",
     "WAITED",
+    "WRITE",
     "LimitedProtocol",
     "kernel_wait_s",
     "tcp_socket",
 ]
 
-PRESENCE, WAITED, REQUEST = "rankine.presence", "rankine.waited", "rankine.request"
+PRESENCE, WAITED, REQUEST, WRITE = "rankine.presence", "rankine.waited", "rankine.request", "rankine.write"
 _TCP_INFO: int = getattr(socket, "TCP_INFO", 0)  # Linux has it
 _INFO_BYTES, _LAST_RECEIVED_AT = 104, 52
 """Of the kernel's ``struct tcp_info``: ``tcpi_last_data_recv``, milliseconds since data came in."""
@@ -80,7 +82,7 @@ class LimitedProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(*arguments, **options)
         self._door = door
-        self._asked = self._turned_away = False
+        self._asked = self._turned_away = self._closes = False
         self._head_waited_s = 0.0
         self._socket: socket.socket | None = None
         self._max_connections = max_connections
@@ -143,7 +145,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_message, self._unread_bytes = False, 0
         if self._turned_away:
             self._turned_away = False
-            if self._door is not None and self._door.closes:
+            if self._closes:
                 self.transport.close()
             self.on_response_complete()  # as after any other answer: the next request, or the keep-alive timer
         elif not self._refused:
@@ -153,6 +155,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._door is None or REQUEST not in cycle.scope["extensions"]:
             super()._start_asgi_task(cycle, app)
         else:
+            cycle.scope["extensions"][WRITE] = partial(self._write_whole, cycle)  # type: ignore[assignment]
             self._door.line.put(partial(super()._start_asgi_task, cycle, app))
 
     def send_400_response(self, msg: str) -> None:
@@ -170,6 +173,16 @@ class LimitedProtocol(HttpToolsProtocol):
         if too_slow or now_s - self._progress_s > (STALL_S if self._in_message else _SILENT_S):
             self.transport.close()
 
+    def _write_whole(self, cycle: RequestResponseCycle, answer: bytes) -> bool:
+        """Send a whole response at once: in two parts it costs two system calls. False: it has to go the long way."""
+        if cycle.disconnected or cycle.response_started or self.flow.write_paused or not cycle.keep_alive:
+            return False
+        self.transport.write(answer)
+        cycle.response_started = cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
+
     def _turns_away(self) -> bool:
         """Whether the request whose head is complete has been refused; what still comes of it is dropped."""
         door = self._door
@@ -183,7 +196,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self.scope["extensions"][REQUEST] = request  # type: ignore[assignment]
             return False
         self._asked = self._turned_away = True
-        self.transport.write(answer)
+        whole, self._closes = answer
+        self.transport.write(whole)
         return True
 
     def _refuse(self, answer: bytes = _TOO_LARGE) -> None:

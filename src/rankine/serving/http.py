@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from math import isfinite
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ from rankine.serving.spans import Marks
 from rankine.serving.work import Presence
 
 __all__ = [
+    "CLOSE",
     "JSON",
     "Head",
     "Header",
@@ -23,6 +25,7 @@ __all__ = [
     "Reply",
     "Request",
     "UnsupportedMedia",
+    "bytes_of",
     "candidates_header",
     "deadline_of",
     "error_reply",
@@ -31,6 +34,9 @@ __all__ = [
 ]
 
 JSON = b"application/json"
+CLOSE = (b"connection", b"close")
+"""The header by which a connection ends with its reply."""
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 Header = tuple[bytes, bytes]
 
 
@@ -104,6 +110,12 @@ class Reply:
     body: bytes
     content_type: bytes = JSON
     headers: tuple[Header, ...] = field(default=())
+
+
+def bytes_of(reply: Reply, headers: list[Header]) -> bytes:
+    """A whole response as HTTP/1.1 has it."""
+    lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+    return b"%b%b\r\n%b" % (_STATUS_LINES[reply.status], lines, reply.body)
 
 
 def json_reply(value: object, status: int = 200, headers: tuple[Header, ...] = ()) -> Reply:
