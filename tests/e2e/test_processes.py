@@ -129,6 +129,22 @@ def test_any_process_tells_the_metrics_of_all_when_it_is_scraped(two: ServerProc
     assert len(re.findall(r"^rankine_desired_replicas \S+$", text, re.M)) == 1
 
 
+def test_processes_tell_each_other_all_when_clients_need_a_key(two_config: ServeConfig, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("a-key-of-more-than-thirty-two-characters shop\n")
+    keys.chmod(0o600)
+    server = start_server(two_config.model_copy(update={"api_keys": keys}))
+    try:
+        wait_for(lambda: len(pids(server)) == 2)
+        assert server.ask("GET", "/metrics").status == 401
+        assert server.ask("GET", "/metrics", headers={"x-rankine-arrived": "1"}).status == 401
+        key = {"authorization": "Bearer a-key-of-more-than-thirty-two-characters"}
+        text = server.ask("GET", "/metrics", headers=key).body.decode()
+        assert set(re.findall(r'^rankine_model_info\{group="(\d)"', text, re.M)) == {"0", "1"}
+    finally:
+        assert server.stop() == 0
+
+
 def test_one_process_s_connections_alone_are_lost_when_it_is_killed_under_load(two: ServerProcess) -> None:
     wait_for(lambda: len(pids(two)) == 2)
     clients = start_clients(two)

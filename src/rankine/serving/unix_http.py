@@ -48,7 +48,7 @@ class UnixClient:
             whole = (b"connection", b"close") not in reply.headers
         finally:
             if whole:
-                self._idle.append((reader, writer))
+                self._keep(reader, writer)
             else:
                 writer.close()
         return reply
@@ -57,6 +57,11 @@ class UnixClient:
         """Close the connections that are not in use."""
         while self._idle:
             self._idle.pop()[1].close()
+
+    def _keep(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._idle and self._idle[0][0].at_eof():  # what was needed once in a burst does not stay open for ever
+            self._idle.pop(0)[1].close()
+        self._idle.append((reader, writer))
 
     def _kept(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         while self._idle:
