@@ -26,6 +26,7 @@ from rankine.models.columns import Batch, take
 from rankine.models.schema import Task
 from rankine.models.transforms import Transforms
 from rankine.models.variant import load_model
+from rankine.models.zoo import ARCHITECTURES
 from rankine.planning.optimize import optimize
 from rankine.serving import ServeConfig
 from rankine.training.fit import FitConfig
@@ -93,6 +94,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[D
         return dataset, train(dataset, model, FIT, out=folder / "baseline", name=name)
 
     return make
+
+
+def test_no_family_is_left_out_when_the_zoo_grows() -> None:
+    assert set(MODELS) == set(ARCHITECTURES)
 
 
 @pytest.mark.parametrize("name", MODELS)
