@@ -307,11 +307,13 @@ def test_no_request_is_cut_when_all_processes_are_terminated_under_load(two_conf
     assert {answer.status for client in clients for answer in client.answers} <= {200, 503}
 
 
-def test_all_processes_end_when_the_supervisor_is_killed(two_config: ServeConfig) -> None:
-    server = start_server(two_config)
+def test_all_processes_end_when_the_supervisor_is_killed(two_config: ServeConfig, tmp_path: Path) -> None:
+    server = start_server(two_config, {"TMPDIR": str(tmp_path)})
     wait_for(lambda: len(pids(server)) == 2)
+    assert len(list(tmp_path.glob("rankine-*/*.sock"))) == 2
     server.process.kill()
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids(server).values()))
+    assert list(tmp_path.glob("rankine-*/*.sock")) == []
     assert server.wait() == -signal.SIGKILL
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -72,6 +73,16 @@ def main() -> None:
         except RankineError as error:
             _write(supervisor, {"error": error.as_dict()})
             sys.exit(error.exit_status)
+        finally:
+            if os.getppid() != settings.parent:
+                _clear_up(group)
+
+
+def _clear_up(group: Group) -> None:
+    """What the supervisor would have done: the last of the processes removes the folder."""
+    group.socket_of(group.number).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        group.folder.rmdir()
 
 
 def _tell(supervisor: TextIO, event: Event) -> None:
