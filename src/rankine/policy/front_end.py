@@ -19,7 +19,7 @@ _REPLY_RATE = 0.05
 _DEVIATIONS = 2.0
 _MOST_REPLY_S = 0.02
 _LATE_SHARE = 0.003
-_MARGIN_STEP, _MOST_MARGIN = 0.01, 0.3
+_MARGIN_STEP, _MOST_MARGIN = 0.02, 0.5
 _REPLY_SHARE = 0.3
 """A reply is not predicted to take more of the time that is left: what noise has driven up would refuse everybody."""
 _PROBE_S = 0.01
