@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 from rankine.errors import CapacityExceeded, DeadlineExceeded, RankineError
-from rankine.policy.autoscale import Signals, together
+from rankine.policy.autoscale import Signals
 from rankine.policy.front_end import FrontEnd
 from rankine.policy.reason import Reason
 from rankine.serving.bodies import BodyUnread, ClientGone, Receive, decompress, encoding_of, given_again, read_body
@@ -50,7 +50,6 @@ from rankine.serving.neighbors import HANDED, Neighbors
 from rankine.serving.pool import Asked, Pool, QueueRefused
 from rankine.serving.routes import Route, Routes
 from rankine.serving.rulebook import RuleBook
-from rankine.serving.scrape import autoscale_text, merged, processes_text
 from rankine.serving.security import OPEN_PATHS, KeyRing, Unauthenticated
 from rankine.serving.spans import Marks, open_spans
 from rankine.serving.tenants import TenantPolicy
@@ -183,18 +182,6 @@ class App:
     def is_drawn_away(self, request: Request) -> bool:
         """Whether another process of the host would be done sooner with it."""
         return self.neighbors is not None and not request.final and self.neighbors.better() is not None
-
-    async def scrape(self, request: Request) -> bytes:
-        """What is counted, by all processes of the host, or only by this one where another one asks."""
-        target = self.config.target_utilization
-        text = await self.watch(lambda: self.metrics.render(self.pool.queued_rows))
-        if self.neighbors is None or self.group is None:
-            return text + autoscale_text(self.signals, target)
-        if request.final:
-            return text
-        texts = {self.group.number: text, **await self.neighbors.metrics()}
-        host = autoscale_text(together(self.neighbors.signals()), target)
-        return merged(texts) + processes_text(self.group.board) + host
 
     @property
     def ready(self) -> bool:

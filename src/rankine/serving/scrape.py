@@ -6,11 +6,29 @@ Source: Prometheus text exposition format 0.0.4. Lines of one metric must stand 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from rankine.policy.autoscale import ScaleReason, Signals, desired_replicas
+from rankine.policy.autoscale import ScaleReason, Signals, desired_replicas, together
 from rankine.serving.board import Board, State
+from rankine.serving.http import Request
 
-__all__ = ["autoscale_text", "merged", "processes_text"]
+if TYPE_CHECKING:
+    from rankine.serving.app import App
+
+__all__ = ["autoscale_text", "merged", "processes_text", "scrape"]
+
+
+async def scrape(app: App, request: Request) -> bytes:
+    """What is counted, by all processes of the host, or only by this one where another one asks."""
+    target = app.config.target_utilization
+    text = await app.watch(lambda: app.metrics.render(app.pool.queued_rows))
+    if app.neighbors is None or app.group is None:
+        return text + autoscale_text(app.signals, target)
+    if request.final:
+        return text
+    texts = {app.group.number: text, **await app.neighbors.metrics()}
+    host = autoscale_text(together(app.neighbors.signals()), target)
+    return merged(texts) + processes_text(app.group.board) + host
 
 
 def merged(texts: Mapping[int, bytes]) -> bytes:

@@ -155,10 +155,18 @@ async def _serve_http(
     server = _Server(app, tls, on_ready)
     draining: set[asyncio.Task[None]] = set()
 
+    alone = False
+
     def on_signal(number: int) -> None:
+        nonlocal alone
+        others_stay = app.group is not None and not app.group.board.leaving
+        if alone and not others_stay:  # it drains by itself, and now all others do too: nobody is in a hurry
+            alone = False
+            return
         if draining:  # a second signal: do not wait for anybody
             server.should_exit = server.force_exit = True
             return
+        alone = others_stay
         reason = signal.Signals(number).name
         draining.add(asyncio.get_running_loop().create_task(_drain(app, server, grpc, listener, reason)))
 

@@ -14,6 +14,7 @@ from rankine.serving.metrics import METRICS_TYPE
 from rankine.serving.page import HTML, home_page
 from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.routes import Route
+from rankine.serving.scrape import scrape
 
 if TYPE_CHECKING:
     from rankine.serving.app import App
@@ -78,7 +79,7 @@ def rank_routes(app: App) -> dict[str, Route]:
         return Reply(200, await app.in_thread(page), HTML)
 
     async def get_metrics(request: Request, receive: Receive) -> Reply:
-        return Reply(200, await app.scrape(request), METRICS_TYPE)
+        return Reply(200, await scrape(app, request), METRICS_TYPE)
 
     root = f"/v1/models/{model.name}"
     post = Route("POST", "rank", post_rank, "rank")
