@@ -18,9 +18,11 @@ from rankine.policy.batching import Limits
 from rankine.policy.reason import Reason
 from rankine.serving import pool as pool_module
 from rankine.serving.bodies import ClientGone
+from rankine.serving.desk import Asked
 from rankine.serving.model import ServedModel
-from rankine.serving.pool import Asked, BatchRun, Pool, QueueRefused
+from rankine.serving.pool import BatchRun, Pool
 from rankine.serving.protocols.rank import RankProtocol
+from rankine.serving.refusals import QueueRefused
 from rankine.serving.work import Outcome, Presence, Work, join
 from unit.numpy_served import POISON, NumpyRunner, alone, as_they_are, expected_logits, numpy_model
 

@@ -20,9 +20,11 @@ from rankine.policy.gradient import GradientLimit
 from rankine.policy.priorities import Priority
 from rankine.policy.reason import Reason
 from rankine.policy.rules import Rules
+from rankine.serving.desk import Asked
 from rankine.serving.model import ServedModel
-from rankine.serving.pool import Asked, OverQuota, Pool, QueueRefused
+from rankine.serving.pool import Pool
 from rankine.serving.protocols.rank import RankProtocol
+from rankine.serving.refusals import OverQuota, QueueRefused
 from rankine.serving.work import Outcome, Work
 from unit.numpy_served import NumpyRunner, alone, numpy_model
 

@@ -24,6 +24,7 @@ from rankine.serving.bodies import BodyUnread, ClientGone, Receive, decompress, 
 from rankine.serving.busy import Busy
 from rankine.serving.config import ServeConfig
 from rankine.serving.cores import usable_cores
+from rankine.serving.desk import Asked
 from rankine.serving.entry import EntryLine
 from rankine.serving.group import Group
 from rankine.serving.heads import PRESENCE, REQUEST, WAITED, WRITE
@@ -47,7 +48,8 @@ from rankine.serving.logs import LOGGER
 from rankine.serving.metrics import ServerMetrics
 from rankine.serving.model import ServedModel
 from rankine.serving.neighbors import HANDED, Neighbors
-from rankine.serving.pool import Asked, Pool, QueueRefused
+from rankine.serving.pool import Pool
+from rankine.serving.refusals import QueueRefused
 from rankine.serving.routes import Route, Routes
 from rankine.serving.rulebook import RuleBook
 from rankine.serving.security import OPEN_PATHS, KeyRing, Unauthenticated

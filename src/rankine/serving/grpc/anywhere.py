@@ -9,7 +9,7 @@ from rankine.errors import RankineError
 from rankine.serving.bodies import Receive, read_body
 from rankine.serving.grpc.calls import Answer, Read, Refusal
 from rankine.serving.http import Reply, Request
-from rankine.serving.pool import QueueRefused
+from rankine.serving.refusals import QueueRefused
 from rankine.serving.routes import Route
 from rankine.serving.told_errors import error_of
 

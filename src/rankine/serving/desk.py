@@ -1,0 +1,249 @@
+"""Where a pool decides: which requests are let in, which batch a worker takes, on which rung and which device."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
+
+from rankine.policy.admission import Admission, Gates, admit
+from rankine.policy.backlog import Backlog, Decision, Slice
+from rankine.policy.batching import Limits
+from rankine.policy.ladder import RungChoice
+from rankine.policy.lanes import Lane
+from rankine.policy.priorities import Priorities, Priority
+from rankine.policy.reason import Reason
+from rankine.policy.rules import Rules
+from rankine.policy.sessions import SessionRungs
+from rankine.serving.bodies import ClientGone
+from rankine.serving.devices import PoolDevice
+from rankine.serving.elastic import Elastic
+from rankine.serving.pieces import Assembly
+from rankine.serving.placing import Placing, Taken, Worker
+from rankine.serving.refusals import QueueRefused
+from rankine.serving.results import Result, too_late
+from rankine.serving.work import Work
+
+__all__ = ["Asked", "DecisionObserver", "Desk"]
+
+DecisionObserver = Callable[[Reason], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request of which only the head is there, as the policies see it."""
+
+    rows: int
+    requests: int
+    arrived_s: float
+    deadline_s: float
+    tenant: str = ""
+    priority: Priority = Priority.NORMAL
+
+
+class Desk:
+    """What waits, what runs, and what is decided of both. Not thread-safe: the pool's lock is held around every call.
+
+    Args:
+        devices: with the rungs that each runs, the best first.
+        limits: of batches and of the queue.
+        changed: the pool's lock, notified when a worker may find something to do.
+        decided, would: as of the pool.
+
+    Attributes:
+        elastic: cost models, the ladder and the load. ``gates``: the queue and what lets requests into it.
+        placing: the workers. ``assembly``: requests of which some parts have run.
+        rules: the operator's.
+        unanswered: requests that wait or run.
+        draining: nothing new is let in. ``stopping``: and workers end when nothing waits.
+    """
+
+    def __init__(
+        self,
+        devices: Sequence[PoolDevice],
+        limits: Limits,
+        changed: threading.Condition,
+        decided: DecisionObserver,
+        would: DecisionObserver,
+    ) -> None:
+        self._devices = tuple(devices)
+        self._rungs = self._devices[0].rungs
+        self._changed = changed
+        self._decided = decided
+        self._would = would
+        self.elastic = Elastic(devices)
+        self.rules = Rules()
+        self._priorities = Priorities()
+        self.gates = self._opened(limits)
+        self._sessions = SessionRungs()
+        self.assembly = Assembly()
+        self.placing = Placing(devices)
+        self.unanswered = 0
+        self.draining = False
+        self.stopping = False
+
+    def timed(self, timed: Sequence[Sequence[Mapping[int, Sequence[float]]]]) -> None:
+        """The warm-up is over: by device, of each rung, seconds of its runs by number of rows."""
+        self.elastic = Elastic(self._devices, timed)
+        self.gates = self._opened(self.gates.limits)
+
+    def govern(self, rules: Rules) -> None:
+        """From now on these rules hold."""
+        self.rules = rules
+        self._ruled(self.gates)
+
+    def wait_s(self, now_s: float) -> float:
+        """How long a request that came now is predicted to wait for the start of its batch."""
+        lanes = self.lanes(now_s)
+        work_s = self.gates.backlog.work_s + sum((lane.free_s - now_s) / lane.slowdown for lane in lanes)
+        return work_s / sum(1 / lane.slowdown for lane in lanes)
+
+    def admit(self, work: Work | Asked, *, commit: bool) -> Admission:
+        """The policies' decision."""
+        now_s = perf_counter()
+        session = work.session if isinstance(work, Work) else ""
+        if commit:
+            self.elastic.offered(work.rows, work.requests, now_s)
+        queued: Any = work  # of what is only asked nothing is kept
+        return admit(
+            self.gates,
+            queued,
+            now_s,
+            self.lanes(now_s),
+            in_flight=self.unanswered,
+            tenant=work.tenant,
+            below_top=self._priorities.below_top(work.priority, now_s),
+            rung=self._sessions.rung(session, now_s) if session else None,
+            draining=self.draining,
+            commit=commit,
+        )
+
+    def lanes(self, now_s: float) -> list[Lane]:
+        """The workers, as the plan sees them."""
+        return self.placing.lanes(now_s, self.elastic, self.gates.backlog.shape.target_rows)
+
+    def wake(self) -> None:
+        """Something waits. Which of several devices should take it, each finds out by itself."""
+        if self.placing.several:
+            self._changed.notify_all()
+        else:
+            self._changed.notify()
+
+    def take(self, worker: Worker, at: int, now_s: float) -> tuple[Taken, list[Result]]:
+        """A planned batch without what nobody waits for, and what is answered without running."""
+        choice = self._chosen(now_s)
+        results = self._emptied(now_s)
+        decision = self.gates.backlog.take(now_s, at)
+        results += [(work, too_late(work)) for work in (*decision.expired, *decision.hopeless)]
+        for reason, works in ((Reason.EXPIRED, decision.expired), (Reason.HOPELESS, decision.hopeless)):
+            for _ in works:
+                self._decided(reason)
+        gone = [piece for piece in decision.slices if piece.work.presence is not None and piece.work.presence.gone]
+        for piece in gone:
+            self.gates.backlog.remove(piece.work, now_s)
+            results.append((piece.work, ClientGone()))
+        if gone:
+            decision = _without(decision, gone)
+        rung, text = self._kept(decision, choice, now_s)
+        taken = self.on(worker.device, Taken(decision, rung, text, 0.0, 0))
+        return (self._shared(worker, taken, now_s) if self.placing.several else taken), results
+
+    def begun(self, worker: Worker, taken: Taken, now_s: float) -> Taken:
+        """The batch, from now on the worker's own."""
+        # What runs elsewhere on other cores is a part of what a device's batches take, and its own model learns that.
+        others = [each for each in self.placing.workers if each.device == worker.device]
+        co_running = sum(each.running for each in others)
+        worker.running = bool(taken.decision.slices)
+        worker.free_s = now_s + taken.predicted_s
+        return replace(taken, co_running=co_running)
+
+    def on(self, device: int, taken: Taken) -> Taken:
+        """A batch on its way to a device."""
+        decision = taken.decision
+        cost = self.elastic.by_device[device][taken.rung]
+        predicted_s = cost.mean_s(decision.rows, decision.requests) if decision.slices else 0.0
+        return replace(taken, device=device, predicted_s=predicted_s)
+
+    def _shared(self, worker: Worker, taken: Taken, now_s: float) -> Taken:
+        """A worker's part of a batch: all of it, or of one request that nothing waits behind what pays to divide."""
+        decision = taken.decision
+        if len(decision.slices) != 1 or len(self.gates.backlog) or self.stopping:
+            if decision.slices:
+                self.wake()  # what waits has one batch less before it: for another device it may look otherwise now
+            return replace(taken, placed=Reason.LEAST_FINISH)
+        found = self.placing.shared(worker, decision.rows, decision.requests, self.elastic, now_s)
+        if found is None:
+            return replace(taken, placed=Reason.LEAST_FINISH)
+        placement, workers = found
+        piece, mine = decision.slices[0], taken
+        for part, other in zip(placement.parts, workers, strict=True):
+            own = Slice(piece.work, piece.first_row + part.first_row, part.rows)
+            divided = replace(taken, decision=replace(decision, slices=(own,), rows=part.rows), placed=Reason.SPREAD)
+            self.assembly.begin(own, taken.rung)
+            if other is worker:
+                mine = self.on(worker.device, divided)
+            else:
+                other.given.append(self.on(other.device, divided))
+        self._changed.notify_all()
+        return mine
+
+    def _emptied(self, now_s: float) -> list[Result]:
+        """What is dropped from the head of a queue that stands."""
+        backlog, standing = self.gates.backlog, self.rules.standing
+        if standing is None or not backlog.planned:
+            return []
+        work = backlog.planned[0].pieces[0].entry.work
+        waited_s = now_s - work.queued_s
+        if not standing.drops(waited_s, now_s, last=len(backlog) == 1):
+            return []
+        if self.rules.dry_run:
+            self._would(Reason.STANDING_QUEUE)
+            return []
+        self._decided(Reason.STANDING_QUEUE)
+        backlog.remove(work, now_s)
+        text = f"the queue stands: requests wait for {1000 * waited_s:.0f} ms"
+        return [(work, QueueRefused(text, waited_s, Reason.STANDING_QUEUE))]
+
+    def _chosen(self, now_s: float) -> RungChoice | None:
+        """The rung that the load asks for, with all that waits; None where there is nothing to choose."""
+        backlog = self.gates.backlog
+        if len(self._rungs) == 1 or not backlog.planned:
+            return None
+        wait_s = now_s - min(piece.entry.work.queued_s for piece in backlog.planned[0].pieces)
+        return self.elastic.choose(now_s, backlog, self.lanes(now_s), wait_s)
+
+    def _kept(self, decision: Decision[Work], choice: RungChoice | None, now_s: float) -> tuple[int, str]:
+        """The rung for a batch: of a request of which a part has run it is the same, of a session that of before."""
+        if choice is None or not decision.slices:
+            return 0, decision.text
+        begun = [rung for piece in decision.slices if (rung := self.assembly.rung_of(piece.work)) is not None]
+        if begun:
+            rung, text = begun[0], "the rest of a request keeps to its variant"
+        elif decision.rung is not None:
+            rung, text = decision.rung, "its session keeps to it"
+        else:
+            self._decided(choice.reason)
+            rung, text = int(choice.rung.variant), choice.text
+        for piece in decision.slices:
+            self.assembly.begin(piece, rung)
+            if piece.work.session:
+                self._sessions.saw(piece.work.session, rung, now_s)
+        return rung, f"{decision.text}; {self._rungs[rung].variant}: {text}"
+
+    def _opened(self, limits: Limits) -> Gates[Work]:
+        cost = self.elastic.costs[self.elastic.fastest]
+        return self._ruled(Gates(Backlog(cost, limits), cost, limits))
+
+    def _ruled(self, gates: Gates[Work]) -> Gates[Work]:
+        rules = self.rules
+        gates.quotas, gates.shares, gates.concurrency = rules.quotas, rules.shares, rules.concurrency
+        gates.dry_run = rules.dry_run
+        return gates
+
+
+def _without(decision: Decision[Work], gone: Sequence[Slice[Work]]) -> Decision[Work]:
+    kept = tuple(piece for piece in decision.slices if piece not in gone)
+    rows = sum(piece.rows for piece in kept)
+    return replace(decision, slices=kept, rows=rows, requests=sum(piece.work.requests for piece in kept))
