@@ -295,9 +295,16 @@ def test_no_request_is_lost_when_one_process_is_terminated_under_load(two: Serve
     assert pids(two)[1] == before[1]
 
 
-def test_no_request_is_cut_when_all_processes_are_terminated_under_load(two_config: ServeConfig) -> None:
+@pytest.mark.parametrize("one_before", [False, True])
+def test_no_request_is_cut_when_all_processes_are_terminated_under_load(
+    two_config: ServeConfig, *, one_before: bool
+) -> None:
     server = start_server(two_config)
     clients = start_clients(server)
+    wait_for(lambda: len(pids(server)) == 2)
+    if one_before:
+        os.kill(pids(server)[0], signal.SIGTERM)
+        wait_for(lambda: any('"draining"' in line for line in list(server.log)))
     server.terminate()
     for client in clients:
         client.join(_WAIT_S)
