@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from time import perf_counter
@@ -187,7 +188,7 @@ def test_pool_answers_a_split_request_once_when_a_part_fails(
     with pytest.raises(BadRequest):
         asyncio.run(pool.run(make_work(1, 150, slot=POISON)))
     assert len(asyncio.run(pool.run(make_work(1, 3))).logits) == 3
-    assert not pool.busy
+    asyncio.run(_wait_until(lambda: not pool.busy))  # counted as answered just after the answer
     assert pool.queued_rows == 0
     pool.close()
 
@@ -342,3 +343,50 @@ def test_pool_start_raises_when_the_engine_fails_in_the_warm_up(
     with pytest.raises(BadRequest, match="slot"):
         pool.start([make_work(1, 2, slot=POISON)])
     pool.close()
+
+
+class Telling(NumpyRunner):
+    """Keeps the threads that it ran on; slow where ``spent_s`` says so."""
+
+    def __init__(self, spent_s: float = 0.0) -> None:
+        super().__init__()
+        self.spent_s = spent_s
+        self.threads: list[int] = []
+
+    def run(self, batch: Batch, out: np.ndarray) -> None:
+        self.threads.append(threading.get_ident())
+        super().run(batch, out)
+        time.sleep(self.spent_s)
+
+
+@pytest.mark.parametrize("spent_s", [0.0, 0.05])
+def test_pool_runs_a_request_on_the_event_loop_when_it_is_alone_and_short(
+    model: ServedModel, make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch, spent_s: float
+) -> None:
+    monkeypatch.setattr(pool_module, "_HERE_S", 0.02)
+    runner, runs = Telling(spent_s), []
+    limits = Limits(max_batch_rows=64, max_queue_rows=1000)
+    pool = Pool(alone(runner), tasks=1, workers=1, limits=limits, observe=runs.append)
+    works = [make_work(1, rows) for rows in (1, 64)]
+    pool.start(works)
+    warmed = len(runner.threads)
+    outcome = asyncio.run(pool.run(make_work(5, 7)))
+    pool.close()
+    assert np.allclose(outcome.logits, expected_logits(runner.batches[-1]), atol=1e-6)
+    assert len(runs) == 1
+    assert [thread == threading.get_ident() for thread in runner.threads[warmed:]] == [spent_s == 0.0]
+
+
+def test_pool_answers_all_of_a_request_when_only_its_first_part_runs_on_the_event_loop(
+    model: ServedModel, make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "_HERE_S", 10.0)
+    runner, runs = Telling(), []
+    limits = Limits(max_batch_rows=64, max_queue_rows=1000)
+    pool = Pool(alone(runner), tasks=1, workers=1, limits=limits, observe=runs.append)
+    pool.start([make_work(1, rows) for rows in (1, 64)])
+    work = make_work(5, 200)
+    outcome = asyncio.run(pool.run(work))
+    pool.close()
+    assert np.allclose(outcome.logits, expected_logits(join([work], as_they_are)), atol=1e-6)
+    assert len(runs) > 1

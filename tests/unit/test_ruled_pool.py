@@ -186,7 +186,8 @@ def test_head_of_the_queue_is_dropped_when_the_queue_stands(model: ServedModel) 
         dropped = [one for one in found if isinstance(one, QueueRefused)]
         assert [one.reason for one in dropped] == [Reason.STANDING_QUEUE]
         assert sum(isinstance(one, Outcome) for one in found) == 3
-        assert not ruled.pool.busy
+        while ruled.pool.busy:  # counted as answered just after the answer
+            await asyncio.sleep(0.001)
 
     _run(model, rules, scenario)
 

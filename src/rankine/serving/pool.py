@@ -41,6 +41,8 @@ _TIMED = 3
 _OPENED_WITHIN_S = 300.0
 _REPLACED_WITHIN_S = 10.0
 """What was lost with its worker waits so long for another."""
+_HERE_S = 3e-4
+"""A batch that is predicted to be done so soon runs on the event loop: to wake a worker and be woken takes as long."""
 _SEAT_S = 0.1
 _LOOK_AGAIN_S = 0.005
 """A worker that leaves what waits to other devices looks so often whether they do as was predicted."""
@@ -108,6 +110,7 @@ class Pool:
         self._changed = threading.Condition()
         self._desk = Desk(self._devices, limits, self._changed, self._decided, self._would)
         self._warm: Callable[[Worker], None] = _nothing
+        self._here_s = 0.0  # nothing runs on the event loop by a guess
         self._workers = self._desk.placing.workers
         for number, worker in enumerate(self._workers):
             name = f"rankine-worker-{number}"
@@ -139,6 +142,8 @@ class Pool:
             with self._changed:
                 first = {worker.device: worker.timed for worker in reversed(self._workers)}
                 self._desk.timed([first[number] for number in range(len(self._devices))])
+            if len(self._devices) == 1 and self._devices[0].seats is None:
+                self._here_s = _HERE_S
 
     @property
     def queued_rows(self) -> int:
@@ -234,12 +239,16 @@ class Pool:
             if found.admitted:
                 work.in_flight = self._desk.unanswered
                 self._desk.unanswered += 1
+            here = self._taken_here(work) if found.admitted else None
+            if found.admitted and here is None:
                 self._desk.wake()
         self._decided(found.reason)
         if found.would is not None:
             self._would(found.would)
         if not found.admitted:
             raise refusal(found)
+        if here is not None:
+            self._finish(self._workers[0], *here)
         return await work.future
 
     def drain(self) -> None:
@@ -294,16 +303,33 @@ class Pool:
                 found = self._next(worker)
             if found is None:
                 return
-            taken, results = found
-            try:
-                results += self._run(taken) if taken.decision.slices else []
-            except Exception as error:  # noqa: BLE001  of an observer: a worker must outlive it, and its batch be answered
-                LOGGER.exception("a batch failed outside of its engine")
-                results += [(piece.work, as_error(error)) for piece in taken.decision.slices]
-            finally:
-                with self._changed:
-                    worker.running = False
-            self._settle(results)
+            self._finish(worker, *found)
+
+    def _taken_here(self, work: Work) -> tuple[Taken, list[Result]] | None:
+        """The batch of a request that is alone and done sooner than a worker wakes up, for the event loop to run; None
+        where it is for a worker. The lock is held."""
+        desk, now_s = self._desk, perf_counter()
+        cost = desk.elastic.costs[desk.elastic.at]
+        if self._here_s == 0.0 or len(desk.gates.backlog) != 1 or any(worker.running for worker in self._workers):
+            return None
+        if cost.mean_s(work.rows, work.requests) > self._here_s:
+            return None
+        taken, results = desk.take(self._workers[0], 0, now_s)
+        if len(desk.gates.backlog):
+            desk.wake()  # the rest of a request that was cut
+        return desk.begun(self._workers[0], taken, now_s), results
+
+    def _finish(self, worker: Worker, taken: Taken, results: list[Result]) -> None:
+        """Run a batch, and answer its requests and those that were answered without running."""
+        try:
+            results += self._run(taken) if taken.decision.slices else []
+        except Exception as error:  # noqa: BLE001  of an observer: a worker must outlive it, and its batch be answered
+            LOGGER.exception("a batch failed outside of its engine")
+            results += [(piece.work, as_error(error)) for piece in taken.decision.slices]
+        finally:
+            with self._changed:
+                worker.running = False
+        self._settle(results)
 
     def _await_seat(self, worker: Worker) -> None:
         """Where batches run in processes: wait for one, and leave the queue to other workers meanwhile."""

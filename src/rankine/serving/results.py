@@ -52,13 +52,20 @@ def as_error(error: Exception) -> RankineError:
 
 
 def deliver(results: Sequence[Result]) -> None:
-    """Set all futures with one wake-up of each event loop (there is one, but a test may use several)."""
+    """Set all futures, with one wake-up of each event loop that another thread runs (a test may use several)."""
     by_loop: dict[asyncio.AbstractEventLoop, list[Result]] = {}
     for work, outcome in results:
         if work.future is not None:
             by_loop.setdefault(work.future.get_loop(), []).append((work, outcome))
+    try:
+        here = asyncio.get_running_loop()
+    except RuntimeError:  # a worker's thread has none
+        here = None
     for loop, mine in by_loop.items():
-        loop.call_soon_threadsafe(_settle, mine)
+        if loop is here:
+            _settle(mine)
+        else:
+            loop.call_soon_threadsafe(_settle, mine)
 
 
 def _settle(results: Sequence[Result]) -> None:

@@ -101,7 +101,7 @@ class Scorer:
 
 def sigmoid32(logits: np.ndarray) -> np.ndarray:
     """``1 / (1 + exp(-x))`` in float32, without overflow."""
-    scores: np.ndarray = np.float32(1) / (np.float32(1) + np.exp(-np.clip(logits, -80, 80)))
+    scores: np.ndarray = np.float32(1) / (np.float32(1) + np.exp(np.minimum(-logits, np.float32(80))))
     return scores
 
 

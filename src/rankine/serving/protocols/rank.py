@@ -57,6 +57,7 @@ class RankProtocol:
         self._decoder = BodyDecoder(model.schema)
         self._request = RequestEncoder(model.transforms)
         self._scorer = Scorer(model.schema)
+        self._row_features, self._static = self._schema.row_features, self._schema.catalog_features
         self._encode_reply = msgspec.json.Encoder().encode
         self._artifact = model.artifact.digest
 
@@ -116,7 +117,7 @@ class RankProtocol:
             body, rows = best_by_prior(body, truncated), truncated
         ids, features = body.ids, body.features
         request = self._request.encode(body.request)
-        pair = encode_given(self._model.transforms, self._schema.row_features, features, rows, "candidates.features")
+        pair = encode_given(self._model.transforms, self._row_features, features, rows, "candidates.features")
         known = ids_array(ids, self._schema.item_id_dtype, "candidates.ids")
         held = self._model.items  # once: the catalog may move on while this request is prepared
         items, item_index = self._items(held, ids, known, features)
@@ -183,7 +184,7 @@ class RankProtocol:
         self, held: Items | None, ids: list[Any], known: np.ndarray, features: Given
     ) -> tuple[Items | Columns, np.ndarray]:
         """Static item features: rows of the catalog, or, where any is given inline, the items of this request."""
-        static = self._schema.catalog_features
+        static = self._static
         if not any(feature.name in features for feature in static):
             return self._model.find(held, known, "candidates.ids")
         given = dict(features)
