@@ -359,28 +359,36 @@ class Telling(NumpyRunner):
         time.sleep(self.spent_s)
 
 
-@pytest.mark.parametrize("spent_s", [0.0, 0.05])
+@pytest.mark.parametrize(("spent_s", "crowded", "here"), [(0.0, False, True), (0.0, True, False), (0.05, False, False)])
 def test_pool_runs_a_request_on_the_event_loop_when_it_is_alone_and_short(
-    model: ServedModel, make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch, spent_s: float
+    model: ServedModel,
+    make_work: Callable[..., Work],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    spent_s: float,
+    crowded: bool,
+    here: bool,
 ) -> None:
     monkeypatch.setattr(pool_module, "_HERE_S", 0.02)
+    monkeypatch.setattr(pool_module, "_HERE_CROWDED_S", 0.0)
     runner, runs = Telling(spent_s), []
     limits = Limits(max_batch_rows=64, max_queue_rows=1000)
     pool = Pool(alone(runner), tasks=1, workers=1, limits=limits, observe=runs.append)
     works = [make_work(1, rows) for rows in (1, 64)]
     pool.start(works)
     warmed = len(runner.threads)
-    outcome = asyncio.run(pool.run(make_work(5, 7)))
+    outcome = asyncio.run(pool.run(make_work(5, 7), crowded=crowded))
     pool.close()
     assert np.allclose(outcome.logits, expected_logits(runner.batches[-1]), atol=1e-6)
     assert len(runs) == 1
-    assert [thread == threading.get_ident() for thread in runner.threads[warmed:]] == [spent_s == 0.0]
+    assert [thread == threading.get_ident() for thread in runner.threads[warmed:]] == [here]
 
 
-def test_pool_answers_all_of_a_request_when_only_its_first_part_runs_on_the_event_loop(
+def test_pool_leaves_a_request_to_its_workers_when_it_has_to_be_cut(
     model: ServedModel, make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool_module, "_HERE_S", 10.0)
+    monkeypatch.setattr(pool_module, "_HERE_CROWDED_S", 10.0)
     runner, runs = Telling(), []
     limits = Limits(max_batch_rows=64, max_queue_rows=1000)
     pool = Pool(alone(runner), tasks=1, workers=1, limits=limits, observe=runs.append)
@@ -390,3 +398,4 @@ def test_pool_answers_all_of_a_request_when_only_its_first_part_runs_on_the_even
     pool.close()
     assert np.allclose(outcome.logits, expected_logits(join([work], as_they_are)), atol=1e-6)
     assert len(runs) > 1
+    assert threading.get_ident() not in runner.threads

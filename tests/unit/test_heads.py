@@ -15,13 +15,20 @@ from rankine.serving.heads import STALL_S, LimitedProtocol
 _HEAD = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n"
 
 
-async def _application(scope: object, receive: Callable[[], Awaitable[object]], send: object) -> None:
+Receive = Callable[[], Awaitable[object]]
+Send = Callable[[dict[str, object]], Awaitable[None]]
+
+
+async def _application(scope: dict[str, object], receive: Receive, send: Send) -> None:
     await receive()
-    await asyncio.Event().wait()
+    if scope["method"] == "POST":
+        await asyncio.Event().wait()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body", "body": b""})
 
 
-def _stays_open(sent: bytes, after_s: float) -> bool:
-    """Whether a connection on which ``sent`` has arrived outlives a look at it ``after_s`` later."""
+def _stays_open(sent: bytes, after_s: float, then: bytes = b"") -> bool:
+    """Whether a connection to which ``sent`` and then ``then`` have come outlives a look at it ``after_s`` later."""
 
     async def scenario() -> bool:
         loop = asyncio.get_running_loop()
@@ -32,6 +39,8 @@ def _stays_open(sent: bytes, after_s: float) -> bool:
             lambda: LimitedProtocol(config=config, server_state=ServerState(), app_state={}), ours
         )
         theirs.sendall(sent)
+        await asyncio.sleep(0.02)
+        theirs.sendall(then)
         await asyncio.sleep(0.02)
         protocol.close_if_stalled(loop.time() + after_s)
         closed = transport.is_closing()
@@ -58,3 +67,10 @@ def test_connection_stays_open_when_its_request_is_whole_and_waits_for_the_answe
 def test_connection_is_closed_when_it_never_says_anything() -> None:
     assert _stays_open(b"", 2 * STALL_S)
     assert not _stays_open(b"", 5 * STALL_S)
+
+
+def test_connection_is_closed_when_bytes_that_begin_no_request_have_canceled_the_server_s_timer() -> None:
+    answered = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+    assert _stays_open(answered, 5 * STALL_S)  # by the server's own timer
+    assert _stays_open(answered, 2 * STALL_S, then=b"\r\n")
+    assert not _stays_open(answered, 5 * STALL_S, then=b"\r\n")

@@ -71,6 +71,7 @@ def test_priority_is_bounded_by_the_tenant_s_when_a_request_asks_for_more(path: 
         ('[tenants.shop]\npriority = "urgent"', "tenants.shop.priority"),
         ("tenants = 3", "tenants"),
         ("[tenants", "no TOML"),
+        ("", "the policy is empty"),
     ],
 )
 def test_file_is_refused_with_the_place_when_it_is_wrong(tmp_path: Path, text: str, found: str) -> None:

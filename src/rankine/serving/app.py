@@ -242,7 +242,7 @@ class App:
         return found
 
     def _truncate_to(self, policy: TenantPolicy) -> int | None:
-        return policy.truncate_to or self.config.truncate_by_prior
+        return (None if policy.dry_run else policy.truncate_to) or self.config.truncate_by_prior
 
     async def in_thread(self, do: Callable[[], T]) -> T:
         """The result of ``do``, computed off the event loop."""
@@ -270,7 +270,7 @@ class App:
         if request.head is not None:
             work.tenant, work.priority = request.head.tenant, request.head.priority
         ready_s = perf_counter()
-        outcome = await self.pool.run(work)
+        outcome = await self.pool.run(work, crowded=len(self.line) > 0)
         request.marks = Marks(ready_s, outcome.queue_s, outcome.run_s, perf_counter())
         return outcome
 

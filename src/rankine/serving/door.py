@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Door"]
 
+_DIGITS = 18
+"""Of a length that is looked at: Python refuses to read numbers of thousands."""
+
 
 class Door:
     """Where requests come in, of one application.
@@ -54,7 +57,7 @@ class Door:
         """
         app = self._app
         length = request.headers.get(b"content-length")
-        if length is None or not length.isdigit() or int(length) > app.config.max_body_bytes:
+        if length is None or not length.isdigit() or len(length) > _DIGITS or int(length) > app.config.max_body_bytes:
             return None
         try:
             app.authenticate(request)

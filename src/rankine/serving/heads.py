@@ -82,7 +82,7 @@ class LimitedProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(*arguments, **options)
         self._door = door
-        self._asked = self._turned_away = self._closes = False
+        self._asked = self._turned_away = self._closes = self._refused_here = False
         self._head_waited_s = 0.0
         self._socket: socket.socket | None = None
         self._max_connections = max_connections
@@ -115,6 +115,7 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         if not self._in_head:  # a head must end in time as a whole: a byte now and then does not count
             self._progress_s = self.loop.time()
+        self._refused_here = False
         # Bytes that the parser holds back, or has put into headers or trailers, since the last part that it gave away.
         self._unread_bytes += len(data)
         super().data_received(data)
@@ -123,6 +124,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._unset_keepalive_if_required()  # what was refused just before has set it, if it came in the same read
         self._head_waited_s = kernel_wait_s(self._socket)
         self.scope["extensions"] = {PRESENCE: self._presence, WAITED: self._head_waited_s}  # type: ignore[dict-item]
         self._in_message = self._in_head = True
@@ -152,7 +154,10 @@ class LimitedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        if self._door is None or REQUEST not in cycle.scope["extensions"]:
+        request = cycle.scope["extensions"].get(REQUEST)
+        if (
+            self._door is None or request is None or request.head is None
+        ):  # those that nobody has let in wait for nobody
             super()._start_asgi_task(cycle, app)
         else:
             cycle.scope["extensions"][WRITE] = partial(self._write_whole, cycle)  # type: ignore[assignment]
@@ -168,7 +173,10 @@ class LimitedProtocol(HttpToolsProtocol):
             self._progress_s = self._begun_s = now_s
             return
         if not self._in_message and not self.fresh:  # between requests: the server's own timer
-            return
+            # Bytes that begin no request, or end one that was answered before it had come, have canceled it.
+            waits = not self.pipeline and getattr(self.cycle, "response_complete", True)
+            if not waits or self.timeout_keep_alive_task is not None:
+                return
         too_slow = self._in_message and now_s - self._begun_s > self._max_read_s
         if too_slow or now_s - self._progress_s > (STALL_S if self._in_message else _SILENT_S):
             self.transport.close()
@@ -186,8 +194,12 @@ class LimitedProtocol(HttpToolsProtocol):
     def _turns_away(self) -> bool:
         """Whether the request whose head is complete has been refused; what still comes of it is dropped."""
         door = self._door
+        # One in a read, and none while the client does not read: the others wait for it as any pipelined request does.
+        if self._refused_here or self.flow.write_paused:
+            return False
         busy = bool(self.pipeline) or not getattr(self.cycle, "response_complete", True)  # there may be no cycle
         plain = not self.expect_100_continue and self.parser.should_keep_alive() and not self.parser.should_upgrade()
+        plain = plain and self.parser.get_http_version() == "1.1"
         if door is None or busy or not plain or not door.guards(self.parser.get_method(), self.url):
             return False
         request = door.knock(self.url, self.headers, self._head_waited_s, self._presence)
@@ -195,7 +207,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if answer is None:
             self.scope["extensions"][REQUEST] = request  # type: ignore[assignment]
             return False
-        self._asked = self._turned_away = True
+        self._asked = self._turned_away = self._refused_here = True
         whole, self._closes = answer
         self.transport.write(whole)
         return True

@@ -45,7 +45,7 @@ class LineHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._waiting.put_nowait(self.format(record))
-        except Full:
+        except Exception:  # noqa: BLE001  full, or it cannot be written: that must not harm who tells it
             self.lost += 1
 
     def close(self) -> None:

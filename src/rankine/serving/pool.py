@@ -26,6 +26,7 @@ from rankine.serving.cores import pin
 from rankine.serving.desk import Asked, DecisionObserver, Desk
 from rankine.serving.devices import PoolDevice, complete_on
 from rankine.serving.isolation.lost import WorkerLost, lost_twice
+from rankine.serving.items import Items
 from rankine.serving.logs import LOGGER
 from rankine.serving.pieces import part_of
 from rankine.serving.placing import Taken, Worker
@@ -42,7 +43,9 @@ _OPENED_WITHIN_S = 300.0
 _REPLACED_WITHIN_S = 10.0
 """What was lost with its worker waits so long for another."""
 _HERE_S = 3e-4
-"""A batch that is predicted to be done so soon runs on the event loop: to wake a worker and be woken takes as long."""
+"""What is predicted to be done so soon runs on the event loop: to wake a worker and be woken takes as long."""
+_HERE_CROWDED_S = 1e-4
+"""The same where others wait for the event loop: what a worker then spares it is what handing over would cost."""
 _SEAT_S = 0.1
 _LOOK_AGAIN_S = 0.005
 """A worker that leaves what waits to other devices looks so often whether they do as was predicted."""
@@ -223,8 +226,8 @@ class Pool:
             self._decided(found.reason)
             raise refusal(found)
 
-    async def run(self, work: Work) -> Outcome:
-        """Queue ``work`` and wait for its outcome.
+    async def run(self, work: Work, *, crowded: bool = False) -> Outcome:
+        """Queue ``work`` and wait for its outcome; ``crowded``: others wait for the event loop.
 
         Raises:
             QueueRefused: it, or another request, would be late; the queue is full or the server is draining.
@@ -239,7 +242,7 @@ class Pool:
             if found.admitted:
                 work.in_flight = self._desk.unanswered
                 self._desk.unanswered += 1
-            here = self._taken_here(work) if found.admitted else None
+            here = self._taken_here(work, crowded=crowded) if found.admitted else None
             if found.admitted and here is None:
                 self._desk.wake()
         self._decided(found.reason)
@@ -305,18 +308,22 @@ class Pool:
                 return
             self._finish(worker, *found)
 
-    def _taken_here(self, work: Work) -> tuple[Taken, list[Result]] | None:
+    def _taken_here(self, work: Work, *, crowded: bool) -> tuple[Taken, list[Result]] | None:
         """The batch of a request that is alone and done sooner than a worker wakes up, for the event loop to run; None
         where it is for a worker. The lock is held."""
         desk, now_s = self._desk, perf_counter()
-        cost = desk.elastic.costs[desk.elastic.at]
-        if self._here_s == 0.0 or len(desk.gates.backlog) != 1 or any(worker.running for worker in self._workers):
+        within_s = min(self._here_s, _HERE_CROWDED_S) if crowded else self._here_s
+        if len(desk.gates.backlog) != 1 or len(desk.gates.backlog.planned) != 1:
             return None
-        if cost.mean_s(work.rows, work.requests) > self._here_s:
+        if any(worker.running for worker in self._workers):
+            return None
+        if work.items and not isinstance(work.items, Items):  # no prediction knows what is computed of inline items
+            return None
+        costs = desk.elastic.costs
+        # On whichever rung: its session may keep to a slow one.
+        if any(costs[at].mean_s(work.rows, work.requests) > within_s for at in desk.elastic.numbers):
             return None
         taken, results = desk.take(self._workers[0], 0, now_s)
-        if len(desk.gates.backlog):
-            desk.wake()  # the rest of a request that was cut
         return desk.begun(self._workers[0], taken, now_s), results
 
     def _finish(self, worker: Worker, taken: Taken, results: list[Result]) -> None:

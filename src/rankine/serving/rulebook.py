@@ -48,10 +48,13 @@ class RuleBook:
         if state == self._seen:
             return
         self._seen = state
+        before = self._policy
         try:
             self._policy = read_rules(path)
         except ConfigError as error:
             LOGGER.error("the policy stays as it was", extra={"fields": {"error": str(error)}})
+            return
+        if self._policy == before:  # buckets are not filled anew
             return
         self._changed(self._policy)
         LOGGER.info("the policy was read again", extra={"fields": {"dry_run": self._policy.dry_run}})

@@ -18,7 +18,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from rankine.errors import RankineError
+from rankine.errors import EngineError, RankineError
 from rankine.events import Emit, Note
 from rankine.serving.board import Board, State
 from rankine.serving.child import Child
@@ -37,6 +37,7 @@ _HANG_S = 5.0
 _MOST_COUNTED_S = 0.2
 """Of one look at the processes: where the supervisor itself was held up, so were the others."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 30.0
+_RETRY_S = 2.0
 _STEADY_S = 30.0
 """A process that lived so long after it was ready is started again at once."""
 
@@ -171,8 +172,16 @@ class Supervisor:
 
     def _start(self, child: Child) -> None:
         self._board.mark(child.number, State.STARTING)
+        try:
+            child.start()
+        except OSError as error:  # no memory or too many processes: the others go on
+            if not self._told:
+                raise EngineError(f"a process cannot be started: {error}", where=f"process {child.number}") from error
+            self._board.mark(child.number, State.DOWN)
+            child.start_s = perf_counter() + _RETRY_S
+            LOGGER.error("a process cannot be started", extra={"fields": {"group": child.number, "error": str(error)}})
+            return
         self._board.count_start(child.number)
-        child.start()
 
     def _ended(self, child: Child, now_s: float) -> None:
         self._board.mark(child.number, State.DOWN)

@@ -1,4 +1,4 @@
-"""What an operator rules about tenants: a TOML file, read again when it changes or on SIGHUP.
+"""What an operator rules about tenants: a TOML file, read again when it changes.
 
 ::
 
@@ -100,10 +100,11 @@ class TenantPolicy(Frozen):
         buckets = {name: rules.bucket(config.processes) for name, rules in self.tenants.items()}
         quotas = {name: bucket for name, bucket in buckets.items() if bucket is not None}
         weights = {name: rules.share for name, rules in self.tenants.items() if rules.share is not None}
+        workers = sum(device.workers for device in config.device_pool) or config.workers
         standing_s = None if self.standing_queue_ms is None else self.standing_queue_ms / 1000
         return Rules(
             quotas=quotas,
-            shares=FairShares(weights, capacity=config.workers) if weights else None,
+            shares=FairShares(weights, capacity=workers) if weights else None,
             concurrency=GradientLimit() if self.concurrency_limit else None,
             standing=None if standing_s is None else CoDel(standing_s),
             dry_run=self.dry_run,
@@ -122,4 +123,7 @@ def read_rules(path: Path) -> TenantPolicy:
         raise ConfigError("the policy cannot be read", where=str(path), got=error.strerror) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError("is no TOML", where=str(path), got=str(error)) from None
+    if not values:  # as a file is that is just being written
+        hint = "Write `dry_run = false` for no rules. A file is replaced whole by renaming a new one over it."
+        raise ConfigError("the policy is empty", where=str(path), hint=hint)
     return parse(TenantPolicy, values, source=str(path))

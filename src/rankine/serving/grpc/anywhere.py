@@ -9,7 +9,7 @@ from rankine.errors import RankineError
 from rankine.serving.bodies import Receive, read_body
 from rankine.serving.grpc.calls import Answer, Read, Refusal
 from rankine.serving.http import Reply, Request
-from rankine.serving.refusals import QueueRefused
+from rankine.serving.refusals import OverQuota, QueueRefused
 from rankine.serving.routes import Route
 from rankine.serving.told_errors import error_of
 
@@ -60,5 +60,6 @@ def _told(reply: Reply) -> RankineError:
     error = error_of(json.loads(reply.body)["error"])
     retry_after = dict(reply.headers).get(b"retry-after")
     if retry_after is not None:
-        return QueueRefused(error.message, float(retry_after))
+        kind = OverQuota if reply.status == OverQuota.http_status else QueueRefused
+        return kind(error.message, float(retry_after))
     return error if error.http_status == reply.status else Refusal(str(error), reply.status)

@@ -11,6 +11,7 @@ import os
 import select
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
@@ -26,6 +27,7 @@ from rankine.serving.isolation.pace import is_slow
 from rankine.serving.isolation.process import WorkerProcess
 from rankine.serving.isolation.tables import Tables
 from rankine.serving.logs import LOGGER
+from rankine.serving.results import as_error
 
 __all__ = ["Crew", "CrewLimits", "Lost"]
 
@@ -173,10 +175,14 @@ class Crew:
 
     def _keep(self) -> None:
         while not self._closing:
-            self._start_lacking()
-            self._give_up_late()
-            for one in self._await():
-                self._look_at(one)
+            try:
+                self._start_lacking()
+                self._give_up_late()
+                for one in self._await():
+                    self._look_at(one)
+            except Exception:  # noqa: BLE001  the workers would end with this thread
+                LOGGER.exception("worker processes could not be looked after")
+                time.sleep(_FIRST_PAUSE_S)
         self._end_all()
 
     def _start_lacking(self) -> None:
@@ -238,7 +244,8 @@ class Crew:
             for (rung, _, tasks), batch in list(self._warm.items()):
                 out = np.empty((batch.rows, tasks), np.float32)
                 process.run(rung, batch, out, _FIRST_CALL_S)
-        except RankineError as error:
+        except Exception as found:  # noqa: BLE001  whatever it is, this one cannot serve
+            error = as_error(found)
             with self._changed:
                 self._failure = error
                 self._changed.notify_all()

@@ -101,6 +101,8 @@ class WorkerProcess:
             WorkerDied, WorkerHung: the process is of no more use.
         """
         with self._busy:
+            if self._process.returncode is not None:  # what it held is closed, and its numbers may be another's
+                raise self._died()
             table = self._tables.find(batch.item)
             if table is None:
                 batch = compacted(batch)
