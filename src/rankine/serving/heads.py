@@ -154,7 +154,7 @@ class LimitedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        request = cycle.scope["extensions"].get(REQUEST)
+        request: Any = cycle.scope["extensions"].get(REQUEST)
         if (
             self._door is None or request is None or request.head is None
         ):  # those that nobody has let in wait for nobody
