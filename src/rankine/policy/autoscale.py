@@ -23,7 +23,14 @@ _LEAST_SEEN = 0.05
 _NO_DEBT = 1e-7
 _MOST_SHED = 0.99
 _REFUSED = frozenset(
-    {Reason.QUEUE_FULL, Reason.FRONT_END, Reason.OTHERS_LATE, Reason.CONCURRENCY, Reason.STANDING_QUEUE}
+    {
+        Reason.QUEUE_FULL,
+        Reason.FRONT_END,
+        Reason.OTHERS_LATE,
+        Reason.PRIORITY,
+        Reason.CONCURRENCY,
+        Reason.STANDING_QUEUE,
+    }
 )
 """What more hosts would help against: neither a quota, nor a deadline that an idle server could not keep either."""
 _LET_IN = frozenset({Reason.ADMITTED, Reason.PROBE})
