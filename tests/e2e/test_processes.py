@@ -190,11 +190,17 @@ def connected(server: ServerProcess, number: int, count: int = 12) -> list[Count
     return found
 
 
+def wait_for_both(server: ServerProcess) -> None:
+    """Until a scrape has both processes: one that was frozen a moment ago is left out of it."""
+    wait_for(lambda: set(counted(server, "rankine_batch_requests_count")) == {0, 1})
+
+
 @contextmanager
 def crowd(server: ServerProcess) -> Iterator[list[CountingConnection]]:
     """Connections of process 0; the other one has as many, which are idle."""
     busy, idle = connected(server, 0), connected(server, 1)
     try:
+        wait_for_both(server)
         yield busy
         assert [connection.finish() for connection in busy] == [b""] * len(busy)
     finally:
@@ -231,7 +237,7 @@ def test_requests_are_taken_back_when_the_process_that_has_them_freezes(two: Ser
     with crowd(two) as connections:
 
         def a_round() -> bool:
-            wait_for(lambda: set(counted(two, "rankine_batch_requests_count")) == {0, 1})  # both are awake
+            wait_for_both(two)
             with frozen(pids(two)[1]):
                 for connection in connections:
                     connection.send()
