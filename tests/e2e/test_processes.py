@@ -282,11 +282,21 @@ def test_grpc_calls_are_handed_over_when_one_process_has_the_connection(two_over
                 if asked is good:
                     assert len(call.result().integers.values) == len(good.candidates.integers.values)
                 else:
-                    assert "no such item" in call.details() or "7" in call.details()
+                    assert "candidates.ids[0]: unknown item" in call.details()
             return len(seen) == 4
 
         wait_for(a_round)
     assert {code for code, _ in seen} == {grpc.StatusCode.OK, grpc.StatusCode.INVALID_ARGUMENT}
+
+
+def test_second_server_is_refused_when_the_grpc_port_is_taken(
+    two_over_grpc: ServerProcess, two_config: ServeConfig
+) -> None:
+    taken = int(grpc_address(two_over_grpc).rsplit(":", 1)[1])
+    process = run_server(two_config.model_copy(update={"grpc_port": taken}))
+    out, log = process.communicate(timeout=_WAIT_S)
+    assert (process.returncode, out) == (2, "")
+    assert re.search(rf"127.0.0.1:{taken}: cannot listen: .* Give another --grpc-port", log)
 
 
 def test_no_request_is_lost_when_one_process_is_terminated_under_load(two: ServerProcess) -> None:
