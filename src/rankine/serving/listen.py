@@ -16,15 +16,7 @@ def bind(config: ServeConfig) -> socket.socket:
     Raises:
         UsageError: the address cannot be had.
     """
-    try:
-        family, *_, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except OSError as error:
-        raise cannot_listen(error, config.host, config.port) from None
-    listener.set_inheritable(False)
-    return listener
+    return _bound(config.host, config.port, socket.SO_REUSEADDR, "--port")
 
 
 def reserve(config: ServeConfig) -> socket.socket | None:
@@ -35,18 +27,28 @@ def reserve(config: ServeConfig) -> socket.socket | None:
     """
     if config.grpc_port is None:
         return None
-    try:
-        family, *_, address = socket.getaddrinfo(config.host, config.grpc_port, type=socket.SOCK_STREAM)[0]
-        holder = socket.socket(family, socket.SOCK_STREAM)
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        holder.bind(address)
-    except OSError as error:
-        where = f"{config.host}:{config.grpc_port}"
-        raise UsageError(f"cannot listen: {error.strerror}", where=where, hint="Give another --grpc-port.") from None
-    return holder
+    # Not shared at first: by SO_REUSEPORT alone two servers of one user would divide their calls without a word.
+    _bound(config.host, config.grpc_port, socket.SO_REUSEADDR, "--grpc-port").close()
+    return _bound(config.host, config.grpc_port, socket.SO_REUSEPORT, "--grpc-port")
 
 
-def cannot_listen(error: OSError, host: str, port: int) -> UsageError:
-    """What the system says of an address, in words."""
-    hint = "Give another --port, or 0 for a free one." if port else None
+def cannot_listen(error: OSError, host: str, port: int, option: str = "--port") -> UsageError:
+    """What the system says of an address, in words; ``option`` is the one that chooses the port."""
+    hint = f"Give another {option}, or 0 for a free one." if port else None
     return UsageError(f"cannot listen: {error.strerror}", where=f"{host}:{port}", hint=hint)
+
+
+def _bound(host: str, port: int, how: int, option: str) -> socket.socket:
+    """A socket at the address; ``how`` it may be shared, as an option of the socket."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise cannot_listen(error, host, port, option) from None
+    try:
+        found.setsockopt(socket.SOL_SOCKET, how, 1)
+        found.bind(address)
+    except OSError as error:
+        found.close()
+        raise cannot_listen(error, host, port, option) from None
+    return found
