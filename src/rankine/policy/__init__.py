@@ -1,4 +1,4 @@
-"""Pure decisions, no I/O and no clocks: cost model, batching, admission, ladder, placement.
+"""Decisions without I/O and without clocks: cost model, batching, admission, ladder, placement.
 
 The server and the simulator call the same functions. Each decision carries a :class:`~rankine.policy.reason.Reason`.
 """
