@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
 from time import thread_time
 
+import pytest
+
+from rankine.serving import cores as cores_module
 from rankine.serving.busy import Busy
 from rankine.serving.cores import usable_cores
 
@@ -30,5 +34,11 @@ def test_busy_sees_the_cores_when_they_are_few() -> None:
     assert asyncio.run(_share_of_a_busy_loop(0.01)) > 1.05
 
 
-def test_usable_cores_are_no_more_than_there_are() -> None:
-    assert 0 < usable_cores() <= (os.cpu_count() or 1)
+@pytest.mark.parametrize(("limit", "cores"), [("50000 100000", 0.5), ("max 100000", None), ("100000000 1", None)])
+def test_usable_cores_are_those_of_the_process_when_its_container_has_no_lower_limit(
+    limit: str, cores: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "cpu.max"
+    file.write_text(f"{limit}\n")
+    monkeypatch.setattr(cores_module, "_CGROUP_LIMIT", file)
+    assert usable_cores() == (cores or len(os.sched_getaffinity(0)))
