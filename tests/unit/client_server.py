@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
+from rankine.client import ClientSettings
+
+REQUEST = {"user": 7}
+IDS = [1, 2, 3]
+CALM = ClientSettings(deadline_s=20, hedge_share=0, network_allowance_s=0)
+"""Nothing happens that a test did not order."""
 GOOD = {
     "ids": [3, 1],
     "scores": [0.9, 0.25],
@@ -19,6 +25,11 @@ GOOD = {
     "variant": "baseline",
     "engine": "native",
 }
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    """A test with a time limit."""
+    asyncio.run(asyncio.wait_for(test, 60))
 
 
 @dataclass(frozen=True)
