@@ -28,6 +28,7 @@ import numpy as np
 import onnx
 import torch
 from pydantic import AwareDatetime
+from script import new_file, run_script
 
 from rankine.compilation.binding import Settings
 from rankine.compilation.engine import Runner, Target
@@ -90,9 +91,9 @@ class BindingLatency(Frozen):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=60)
-    parser.add_argument("--gigabytes", type=float, default=2.0)
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--repeats", type=int, default=60, help="calls of each form [default: 60]")
+    parser.add_argument("--gigabytes", type=float, default=2.0, help="stored of items [default: 2]")
+    parser.add_argument("--out", type=new_file, default=OUT, help="[default: the committed result]")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = measure(Path(folder), arguments.repeats, arguments.gigabytes)
@@ -275,4 +276,4 @@ def _items(batch: Batch) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -6,6 +6,8 @@ Takes what `compression.py` certified, compiles it and starts servers of it on o
 and one with ``--no-split``. All get the same requests, a dozen at a time, 512 candidates of one user each, and tell how
 long the engine ran (lookups, the request's part and gathering included). The fastest in parts is held against the
 fastest whole. One result file a family in benchmarks/results/binding-served/.
+
+A minute on one core; needs the data that the family was trained on.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+from compression_sizes import SIZES
 from families_quality import FAMILIES, arguments_for, open_data
 from pydantic import AwareDatetime
+from script import open_left, run_script
 
 from rankine.artifact import Artifact
 from rankine.catalog import write_catalog
@@ -72,10 +76,10 @@ class BindingServed(Frozen):
 
 
 def main() -> None:
-    arguments = arguments_for(__doc__).parse_args()
-    for family in (arguments.only or "dcn_v2").split(","):
+    arguments = arguments_for(__doc__, SIZES, usual=["dcn_v2"], made_by="compression.py").parse_args()
+    for family in arguments.only:
         dataset = open_data(FAMILIES[family], arguments.data_root)
-        compressed = Artifact.open(arguments.work / family / "compressed")
+        compressed = open_left(arguments.work / family / "compressed", "compression.py")
         variant = compressed.read_json(PLAN_FILE, Plan).variant
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)
@@ -159,4 +163,4 @@ def _quartiles(values: np.ndarray) -> tuple[float, float, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from families_quality import FAMILIES, Family, open_data
 from pydantic import AwareDatetime
+from script import new_file, run_script
 
 from rankine.compilation.binding.table import SplitRow, split_table
 from rankine.compression.quantize import quantize_graph
@@ -101,6 +102,7 @@ def holds(row: TableRow) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, default=Path("../shared/data"), help="folder with ml-1m, ...")
+    parser.add_argument("--out", type=new_file, default=RESULT, help="[default: the committed result]")
     options = parser.parse_args()
     rows = list(criteo_rows())
     by_data = sorted(FAMILIES.items(), key=lambda found: (found[1].data, str(found[1].schema)))
@@ -111,9 +113,9 @@ def main() -> int:
             held = (key, open_data(family, options.data_root))
         rows += data_rows(name, family, held[1])
     result = TableResult(created=datetime.now(UTC), rows=tuple(rows), environment=environment())
-    RESULT.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    options.out.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return 0 if all(map(holds, rows)) else 1
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_script(main)

@@ -14,7 +14,6 @@ else 1.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from pathlib import Path
 from time import perf_counter, process_time
 
 import numpy as np
+from script import existing_artifact, existing_folder, new_file, run_script
 
 from rankine.artifact import Artifact
 from rankine.catalog import CatalogReader, CatalogWriter, Preparer, build_catalog
@@ -78,12 +78,14 @@ class CatalogUpsertsResult(Frozen):
 
 def main() -> int:
     """Run the benchmark; the exit status."""
-    parser = argparse.ArgumentParser(description="Items a second that a catalog takes in.")
-    parser.add_argument("artifact", type=Path, help="a compiled artifact")
-    parser.add_argument("--data", required=True, help="folder with its data")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("artifact", type=existing_artifact, help="a compiled artifact")
+    parser.add_argument("--data", required=True, help="its data, as for `rankine train`")
     parser.add_argument("--items", type=int, default=40_000, help="items of each batch size, at most")
-    parser.add_argument("--folder", type=Path, help="where the catalog is written")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument(
+        "--folder", type=existing_folder, help="where the catalog is written [default: the temporary folder]"
+    )
+    parser.add_argument("--out", type=new_file, help="result file [default: none is written]")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="rankine-upserts-", dir=options.folder) as scratch:
         result = measure(Path(scratch) / "catalog", Artifact.open(options.artifact), options.data, options.items)
@@ -200,4 +202,4 @@ def batches_of(columns: Columns, start: int, total: int, batch: int) -> Iterator
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

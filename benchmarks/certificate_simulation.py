@@ -19,6 +19,7 @@ from statistics import NormalDist
 
 import numpy as np
 from pydantic import AwareDatetime
+from script import new_file, run_script
 from simulated_rows import (
     Models,
     Pair,
@@ -119,13 +120,13 @@ class CertificateSimulation(Frozen):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="False passes and power of the quality certificate, simulated.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="where finished chunks are kept")
-    parser.add_argument("--runs", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=20)
+    parser.add_argument("--runs", type=int, default=2000, help="simulated data sets a question [default: 2000]")
+    parser.add_argument("--seed", type=int, default=20, help="[default: 20]")
     parser.add_argument("--resamples", type=int, default=2000, help="of the certificate's own bootstrap")
     parser.add_argument("--large", type=int, default=20_000, help="resamples of the bootstrap that bounds are held to")
-    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--out", type=new_file, default=RESULT, help="[default: the committed result]")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     result = simulate(options.work, options.runs, options.seed, options.resamples, options.large)
@@ -331,4 +332,4 @@ def _kept(path: Path, make: Callable[[int], np.ndarray], at: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

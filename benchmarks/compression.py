@@ -6,6 +6,9 @@ Beside each compressed variant: the networks of the family that were trained fro
 tested alone without correction for their number, which is generous to them; and a student that is too small, which the
 gate has to refuse. One result file a family in benchmarks/results/compression/; what is in the work folder already is
 not done again.
+
+Needs the same data. A quarter to half an hour a family on one core after `compression_sizes.py`; without it hours,
+since baseline and networks are trained here.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import Any
 from compression_sizes import SCRATCH, SIZES, artifact_of, from_scratch, validation_figures
 from families_quality import FAMILIES, Family, arguments_for, baseline_of, open_data, tell
 from pydantic import AwareDatetime
+from script import run_script
 
 from rankine.artifact import Artifact
 from rankine.certification.certificate import QualityCertificate
@@ -86,8 +90,8 @@ class FamilyCompression(Frozen):
 
 
 def main() -> None:
-    arguments = arguments_for(__doc__).parse_args()
-    for name in arguments.only.split(",") if arguments.only else SIZES:
+    arguments = arguments_for(__doc__, SIZES).parse_args()
+    for name in arguments.only:
         out = RESULTS / f"{name}.json"
         if out.exists():
             continue
@@ -186,4 +190,4 @@ def _from_scratch(
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -4,6 +4,8 @@ $ python benchmarks/compression_ablation.py --work /tmp/compression --only dcn_v
 
 One result file a run in benchmarks/results/ablation/<family>/; a run whose file is there is not done again. All figures
 are of validation rows, with the certificate's own tests: the test split is not spent on choices.
+
+Needs the same data; a baseline that is not there is trained. Ten to thirty minutes a family on one core.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any
 import numpy as np
 from families_quality import FAMILIES, arguments_for, baseline_of, open_data, tell
 from pydantic import AwareDatetime
+from script import run_script
 
 from rankine.certification.metric_tests import MetricTest
 from rankine.certification.quality import certify_quality
@@ -85,8 +88,8 @@ def recipes(family: str) -> dict[str, tuple[Pass, ...]]:
 
 
 def main() -> None:
-    arguments = arguments_for(__doc__).parse_args()
-    for family in arguments.only.split(",") if arguments.only else _STUDENT:
+    arguments = arguments_for(__doc__, _STUDENT).parse_args()
+    for family in arguments.only:
         wanted = {name: passes for name, passes in recipes(family).items() if not _file(family, name).exists()}
         if not wanted:
             continue
@@ -143,4 +146,4 @@ def _file(family: str, name: str) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -4,6 +4,8 @@ $ python benchmarks/compression_latency.py --work /tmp/compression --only dcn_v2
 
 For a quiet machine: a run whose control moved is done again, and one that never was quiet is kept with `noisy: true`.
 One result file a family in benchmarks/results/compression-latency/, written anew every time.
+
+A few minutes a family on one core.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from pathlib import Path
 
 from compression_sizes import SIZES
 from families_quality import FAMILIES, arguments_for, open_data
+from script import run_script
 
 from rankine.artifact import Artifact
 from rankine.compilation.compile import build_names
@@ -28,8 +31,8 @@ REPEATS = 300
 
 
 def main() -> None:
-    arguments = arguments_for(__doc__).parse_args()
-    for name in arguments.only.split(",") if arguments.only else SIZES:
+    arguments = arguments_for(__doc__, SIZES, made_by="compression.py").parse_args()
+    for name in arguments.only:
         compressed = arguments.work / name / "compressed"
         if not compressed.exists():
             print(f"{name}: {compressed} is not there; make it with benchmarks/compression.py", flush=True)
@@ -54,4 +57,4 @@ def run(artifact: Artifact, dataset: Dataset) -> EngineBench:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

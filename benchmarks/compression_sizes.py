@@ -5,6 +5,9 @@ $ python benchmarks/compression_sizes.py --work /tmp/compression --only dcn_v2,d
 The question: how small may a network of the family be, with and without a teacher? Everything here is told by training
 and validation rows; the certificates are `compression.py`'s. A size that is in the work folder already is not done
 again.
+
+Needs the same data as `families_quality.py`, and trains a baseline that is not there as that does (its folder
+`FAMILY/baseline` may be copied). A minute or two a network of MovieLens-1M, some hours for all on one core.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from families_quality import FAMILIES, arguments_for, baseline_of, open_data, tell
+from script import run_script
 
 from rankine.artifact import Artifact
 from rankine.compression.compress import compress
@@ -100,10 +104,10 @@ ALSO_FROM_SCRATCH = (0, 2)
 
 
 def main() -> None:
-    parser = arguments_for(__doc__)
+    parser = arguments_for(__doc__, SIZES)
     parser.add_argument("--how", choices=(SCRATCH, DISTILLED), help="only one of both")
     arguments = parser.parse_args()
-    for name in arguments.only.split(",") if arguments.only else SIZES:
+    for name in arguments.only:
         dataset = open_data(FAMILIES[name], arguments.data_root)
         baseline = baseline_of(name, FAMILIES[name], dataset, arguments.work / name)
         for step, sizes, how in plan_of(name):
@@ -169,4 +173,4 @@ def validation_figures(made: Artifact, how: str, baseline: Artifact, dataset: Da
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from script import new_file, run_script
 from torch import Tensor, nn
 
 from rankine.compilation.engine import Target
@@ -93,10 +93,10 @@ class WithMasks(nn.Module):
 
 def main() -> int:
     """Run the benchmark; the exit status."""
-    parser = argparse.ArgumentParser(description="EmbeddingBag, brought in, against Embedding + mask + sum.")
-    parser.add_argument("--rows", type=int, default=512)
-    parser.add_argument("--repeats", type=int, default=300)
-    parser.add_argument("--out", type=Path)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=512, help="of a call [default: 512]")
+    parser.add_argument("--repeats", type=int, default=300, help="calls of each form [default: 300]")
+    parser.add_argument("--out", type=new_file, help="result file [default: none is written]")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="rankine-bags-") as scratch:
@@ -239,4 +239,4 @@ def timed(calls: Mapping[str, Callable[[], Any]], repeats: int) -> dict[Any, flo
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from script import known_names, run_script
 
 from rankine.compilation.engine import Runner, Target
-from rankine.compilation.engines import load_engine
+from rankine.compilation.engines import engine_names, load_engine
 from rankine.compilation.verify import FP32_LIMIT, verify_logits
 from rankine.compilation.verify import reference_logits as reference_of
 from rankine.compression.quantize import quantize_graph
@@ -42,6 +43,7 @@ from rankine.models.zoo.base import RankingModel, tables_of
 VALUES, ITEMS, LENGTH, CATALOG = 20_000, 12_000, 50, 2_000
 CALIBRATION_ROWS = 2048
 TIMED_CALLS = 7
+ENGINES = ("onnxruntime", "openvino")
 FAMILIES: Mapping[str, Mapping[str, Any]] = {
     "dcn_v2": {"architecture": "dcn_v2"},
     "dcn_v2_stacked": {"architecture": "dcn_v2", "structure": "stacked", "low_rank": 64},
@@ -54,12 +56,18 @@ FAMILIES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
 def main() -> int:
     """Run the checks; the exit status."""
-    parser = argparse.ArgumentParser(description="Reference models at full shapes on every engine.")
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(FAMILIES))
-    parser.add_argument("--engines", type=lambda text: text.split(","), default=["onnxruntime", "openvino"])
-    parser.add_argument("--rows", type=lambda text: [int(part) for part in text.split(",")], default=[1, 7, 512])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", type=known_names(FAMILIES), default=tuple(FAMILIES), help="[default: all]")
+    parser.add_argument(
+        "--engines", type=known_names(engine_names()), default=ENGINES, help=f"[default: {','.join(ENGINES)}]"
+    )
+    parser.add_argument("--rows", type=_numbers, default=(1, 7, 512), help="of a call [default: 1,7,512]")
     options = parser.parse_args()
     torch.set_num_threads(1)
     failures = 0
@@ -191,4 +199,4 @@ def _milliseconds(runner: Runner, batch: Batch, out: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_script(main)

@@ -4,16 +4,20 @@ $ python benchmarks/families_quality.py --work /tmp/families --only dlrm,deepfm 
 
 One result file a family in benchmarks/results/families/. What is in the work folder already (a trained baseline) is not
 done again, so that a run that was cut off goes on where it was.
+
+Needs ml-1m and s3rec-beauty under --data-root, PyTorch and OpenVINO. About an hour and a half on one core.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from script import existing_folder, known_names, run_script
 
 from rankine.artifact import Artifact
 from rankine.certification.plan import parity_certificates, task_certificates
@@ -80,9 +84,9 @@ FAMILIES = {
 
 
 def main() -> None:
-    arguments = arguments_for(__doc__).parse_args()
+    arguments = arguments_for(__doc__, FAMILIES).parse_args()
     datasets: dict[tuple[Any, ...], Dataset] = {}
-    for name in arguments.only.split(",") if arguments.only else FAMILIES:
+    for name in arguments.only:
         family = FAMILIES[name]
         key = (family.data, family.rows, family.schema)
         if key not in datasets:
@@ -159,14 +163,32 @@ def tell(event: Event) -> None:
         print(f"{event.task}: {event.text} {figures}", flush=True)
 
 
-def arguments_for(description: str | None) -> argparse.ArgumentParser:
-    """What every benchmark over families takes: where to work, where the data are, which families."""
+def arguments_for(
+    description: str | None,
+    families: Iterable[str],
+    *,
+    usual: Iterable[str] | None = None,
+    made_by: str | None = None,
+) -> argparse.ArgumentParser:
+    """What every benchmark over families takes: where to work, where the data are, which of the families.
+
+    Args:
+        families: those that can be asked for.
+        usual: those that are taken where ``--only`` is not given; None means all.
+        made_by: the script whose work folder this is and has to be there; None makes it.
+    """
+    known = tuple(families)
+    default = ",".join(known if usual is None else usual)
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder for the artifacts")
+    if made_by is None:
+        parser.add_argument("--work", type=Path, required=True, help="folder for the artifacts; what is there is used")
+    else:
+        parser.add_argument("--work", type=existing_folder, required=True, help=f"folder that {made_by} worked in")
     parser.add_argument("--data-root", type=Path, default=Path("../shared/data"), help="folder with ml-1m, ...")
-    parser.add_argument("--only", help="families, separated by commas")
+    names = known_names(known)
+    parser.add_argument("--only", type=names, default=default, help=f"families, by commas [default: {default}]")
     return parser
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -1,11 +1,13 @@
 """Models of ``deepctr-torch``, trained until they converge, compressed on their graph alone, and certified.
 
-$ python benchmarks/foreign_compression.py --data ml-1m --work /tmp/foreign
+$ python benchmarks/foreign_compression.py --data ../shared/data/ml-1m --work /tmp/foreign-compression
 
 Every model goes the way that a user's goes: the library trains it, ``rankine load module:function`` brings it in; then
 a recipe of graph passes (nothing is known of the architecture), engines, certificates on test rows. One result file a
 model in benchmarks/results/foreign-compression/; a model whose file is there is not done again, and what is in the work
 folder (a trained model, a loaded one) is used. What is refused is kept with the reason.
+
+Needs deepctr-torch. About twenty minutes a model on one core.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from foreign_models import load_module, portable, schema_of, write_user_files
 from foreign_movielens import LABELS, PLACE, Prepared, prepare, write_rows
 from foreign_zoo import ZOO, Foreign, trained
 from pydantic import AwareDatetime
+from script import movielens_folder, run_script
 from torch import nn
 
 from rankine.artifact import Artifact
@@ -109,8 +112,7 @@ def main() -> None:
         return
     prepared = prepare(arguments.data, arguments.rows)
     order = np.concatenate([prepared.train, prepared.held_out])
-    if not (arguments.work / "rows.parquet").exists():
-        write_rows(prepared, arguments.work / "rows.parquet", order)
+    write_rows(prepared, arguments.work / "rows.parquet", order)
     for name in wanted:
         model, history = _trained(ZOO[name], prepared, order, arguments.work / f"{name.lower()}_model")
         if arguments.train_only:
@@ -214,8 +216,15 @@ def _file(name: str) -> Path:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with MovieLens-1M as Parquet")
-    parser.add_argument("--models", nargs="+", choices=list(ZOO), default=list(MODELS), metavar="NAME")
+    parser.add_argument("--data", type=movielens_folder, required=True, help="folder with MovieLens-1M as Parquet")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=list(ZOO),
+        default=list(MODELS),
+        metavar="NAME",
+        help=f"[default: {' '.join(MODELS)}]",
+    )
     parser.add_argument("--rows", type=int, default=500_000, help="about as many ratings; all of a user's")
     parser.add_argument("--work", type=Path, required=True, help="folder to keep models and artifacts in")
     parser.add_argument("--train-only", action="store_true", help="train what is not trained yet, and stop")
@@ -223,4 +232,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -1,9 +1,9 @@
 """Models of ``deepctr-torch``, trained for a little on MovieLens-1M, brought in, served, held against themselves.
 
-$ python benchmarks/foreign_models.py --data ml-1m --out benchmarks/results/foreign-models.json
+$ python benchmarks/foreign_models.py --data ../shared/data/ml-1m --out benchmarks/results/foreign-models.json
 
 Every model goes the way that a user's goes: ``rankine load module:function``, compile, certify, ``rankine serve``, rank
-requests over HTTP. What is refused is kept with the reason.
+requests over HTTP. What is refused is kept with the reason. Needs deepctr-torch and OpenVINO; a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from foreign_compare import ITEM_SIDE, compare, own_scores
 from foreign_movielens import LABELS, Prepared, prepare, write_rows
 from foreign_zoo import DENSE, FIELDS, HISTORY, HISTORY_LENGTH, ZOO, Foreign
 from render_foreign_models import ForeignModel, ForeignResult, Refusal
+from script import movielens_folder, new_file, run_script
 from torch import nn
 
 from rankine.artifact import Artifact
@@ -38,7 +39,7 @@ from rankine.compilation.compile import compile_artifact
 from rankine.config import load_yaml
 from rankine.data import load_dataset
 from rankine.environment import environment
-from rankine.errors import RankineError
+from rankine.errors import RankineError, UsageError
 from rankine.metrics import auc
 from rankine.models.schema import Schema
 from rankine.models.variant import BASELINE, read_variant
@@ -61,6 +62,8 @@ def build():
 def run(data: Path, folder: Path, names: list[str], rows: int, seed: int) -> ForeignResult:
     """Train, bring in and compare the models that are named."""
     torch.set_num_threads(1)  # the models are small: threads would wait for each other
+    if present := [name for name in names if (folder / f"{name.lower()}_model").exists()]:
+        raise UsageError("there already", where=str(folder), got=", ".join(present), hint="Give a new --work folder.")
     prepared = prepare(data, rows, seed=seed)
     write_rows(prepared, folder / "rows.parquet", prepared.held_out)  # what no model was trained on
     results = []
@@ -96,6 +99,13 @@ def _one(foreign: Foreign, prepared: Prepared, folder: Path) -> ForeignModel:
         train_s=train_s,
     )
     return _brought_in(told, model, prepared, folder / stem)
+
+
+def bring_in(foreign: Foreign, prepared: Prepared, out: Path) -> str | None:
+    """Train a model and ``rankine load`` it as ``out``, with the user's files beside it; why, where it is refused."""
+    model = train(foreign, prepared)
+    write_user_files(foreign, model, schema_of(foreign, model, prepared), out)
+    return load_module(out, out.with_suffix(".yaml"))
 
 
 def write_user_files(foreign: Foreign, model: nn.Module, schema: dict[str, Any], stem: Path) -> None:
@@ -217,12 +227,16 @@ def _told(model: ForeignModel) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with MovieLens-1M as Parquet")
-    parser.add_argument("--models", nargs="+", choices=list(ZOO), default=list(ZOO), metavar="NAME")
-    parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data", type=movielens_folder, required=True, help="folder with MovieLens-1M as Parquet")
+    parser.add_argument(
+        "--models", nargs="+", choices=list(ZOO), default=list(ZOO), metavar="NAME", help="[default: all]"
+    )
+    parser.add_argument(
+        "--rows", type=int, default=100_000, help="about as many ratings; all of a user's [default: 100,000]"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the users and the split [default: 0]")
     parser.add_argument("--work", type=Path, help="folder to keep models and artifacts in [default: a temporary one]")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=new_file, required=True, help="result file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="rankine-foreign-") as scratch:
         folder = options.work or Path(scratch)
@@ -232,4 +246,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

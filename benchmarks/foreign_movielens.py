@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from foreign_zoo import DENSE, FIELDS, GENRES, HISTORY, HISTORY_LENGTH, Fields
 
+from rankine.errors import UsageError
+
 __all__ = ["LABELS", "PLACE", "Prepared", "prepare", "write_rows"]
 
 LABELS = ("liked", "loved")
@@ -90,7 +92,12 @@ def prepare(folder: Path, rows: int, *, seed: int = 0) -> Prepared:
 
 
 def write_rows(prepared: Prepared, path: Path, rows: np.ndarray) -> None:
-    """These rows, encoded, as Parquet; lists have their own lengths, and ``place`` is a row's place in the file."""
+    """These rows, encoded, as Parquet; lists have their own lengths, and ``place`` is a row's place in the file.
+
+    Raises:
+        UsageError: other rows are there. The models beside them have the ids of those: another number of ratings,
+            another seed or another benchmark gives a user or a movie another id.
+    """
     columns: dict[str, Any] = {"user_id": prepared.user_id[rows], "movie_id": prepared.movie_id[rows]}
     columns[PLACE] = np.arange(len(rows))
     columns |= {name: prepared.columns[name][rows] for name in (*FIELDS, DENSE)}
@@ -98,7 +105,17 @@ def write_rows(prepared: Prepared, path: Path, rows: np.ndarray) -> None:
     columns[GENRES] = _lists(genres, (genres != 0).sum(axis=1))
     columns[HISTORY] = _lists(prepared.columns[HISTORY][rows], prepared.columns[HISTORY_LENGTH][rows])
     columns |= {name: prepared.labels[rows, at].astype(np.int64) for at, name in enumerate(LABELS)}
-    pq.write_table(pa.table(columns), path)
+    table = pa.table(columns)
+    if not path.exists():
+        pq.write_table(table, path)
+    elif not (found := pq.read_table(path)).equals(table):
+        raise UsageError(
+            "rows of another preparation, which models brought in here would read with wrong ids",
+            where=str(path),
+            got=f"{found.num_rows:,} rows",
+            allowed=f"the {table.num_rows:,} rows that this run prepares",
+            hint="Give a work folder of its own to each benchmark, number of ratings and seed.",
+        )
 
 
 def _users(user: np.ndarray, rows: int, random: np.random.Generator) -> np.ndarray:

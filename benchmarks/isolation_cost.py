@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
+from script import existing_artifact, run_script
 
 from rankine.compilation.engine import Runner
 from rankine.models.columns import Batch
@@ -24,9 +24,9 @@ from rankine.serving.work import Work, join
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("artifact", type=Path)
-    parser.add_argument("--calls", type=int, default=500)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("artifact", type=existing_artifact, help="a compiled artifact")
+    parser.add_argument("--calls", type=int, default=500, help="of each size of batch [default: 500]")
     arguments = parser.parse_args()
     config = ServeConfig(artifact=arguments.artifact, allow_uncertified=True, isolate=True, spare_workers=0)
     model = open_model(config)
@@ -60,4 +60,4 @@ def timed(run: Callable[[Batch, np.ndarray], None], batch: Batch, out: np.ndarra
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

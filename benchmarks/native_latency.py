@@ -7,6 +7,8 @@ DeepFM, Wide&Deep, DIN, MMoE. certified: variants of `compression.py` against th
 (`--artifacts` is its work folder). threads: two that call at once (needs two cores). peak: how much of the processor's
 INT8 peak an MLP reaches. A section that is run replaces its part of the result file, the others stay. Sections but
 `threads` are for one pinned core: `taskset -c 0 python benchmarks/native_latency.py --only whole`.
+
+About six minutes for all sections, and 4 GB of memory.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from native_speed.record import Section, write_section
 from native_speed.split import run_split
 from native_speed.threads import run_threads
 from native_speed.whole import run_families, run_whole
+from script import existing_folder, new_file, run_script
 
 OUT = Path(__file__).resolve().parent / "results" / "native-latency.json"
 SECTIONS: Mapping[str, Callable[[Options], Section | None]] = {
@@ -40,10 +43,12 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=SECTIONS, help="a section; may be given several times")
     parser.add_argument("--repeats", type=int, default=60, help="turns of each race")
     parser.add_argument("--gigabytes", type=float, default=2.0, help="stored of items, in the section split")
-    parser.add_argument("--artifacts", type=Path, help="work folder of compression.py, for the section certified")
+    parser.add_argument(
+        "--artifacts", type=existing_folder, help="work folder of compression.py, for the section certified"
+    )
     parser.add_argument("--data-root", type=Path, default=Path("../shared/data"), help="folder with ml-1m, ...")
     parser.add_argument("--models", default="", help="of the section families: names, separated by commas")
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=new_file, default=OUT, help="[default: the committed result]")
     given = parser.parse_args()
     torch.set_num_threads(1)
     models = tuple(name for name in given.models.split(",") if name)
@@ -55,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -11,6 +11,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from script import no_arguments
+
 from rankine.compilation.binding.plan import pays
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,6 +69,7 @@ def render(table: Mapping[str, Any] | None, proofs: Mapping[str, Any] | None) ->
         lines += [PROOF]
         head = ("model", "variants", "FP32", "accumulators", "codes", "of", "by", "AUC")
         lines += _table(head, [_proved(group) for group in models])
+        lines += [f"Not proved: {found['model']}, {_why(found)}." for found in proofs.get("unproved", ())]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -115,9 +118,14 @@ def _proved(found: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     )
 
 
+def _why(found: Mapping[str, Any]) -> str:
+    return "which `load` refuses" if found["origin"] == "foreign" else str(found["reason"])
+
+
 def main() -> None:
     PAGE.write_text(render(read_result(TABLE), read_result(PROOFS)), encoding="utf-8")
 
 
 if __name__ == "__main__":
+    no_arguments(__doc__)
     main()

@@ -11,6 +11,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from script import no_arguments
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "reference" / "binding-latency.md"
@@ -168,4 +170,5 @@ def render_committed() -> str:
 
 
 if __name__ == "__main__":
+    no_arguments(__doc__)
     PAGE.write_text(render_committed(), encoding="utf-8")

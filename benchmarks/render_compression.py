@@ -13,6 +13,7 @@ from typing import Any
 from certificate_cells import auc, change, passed, share, table, worst
 from readme_block import folded, write_block
 from render_honesty import honesty, smallest
+from script import no_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "compression"
@@ -323,4 +324,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_arguments(__doc__)
     main()

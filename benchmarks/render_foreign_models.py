@@ -5,12 +5,13 @@ $ python benchmarks/render_foreign_models.py benchmarks/results/foreign-models.j
 
 from __future__ import annotations
 
-import sys
+import argparse
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
+from script import existing_file
 
 from rankine.config import Frozen
 
@@ -153,12 +154,13 @@ def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def main(arguments: list[str]) -> None:
-    if len(arguments) != 1:
-        raise SystemExit(__doc__)
-    result = ForeignResult.model_validate_json(Path(arguments[0]).read_bytes())
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("result", type=existing_file, help="that foreign_models.py made")
+    options = parser.parse_args()
+    result = ForeignResult.model_validate_json(options.result.read_bytes())
     PAGE.write_text(render(result), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

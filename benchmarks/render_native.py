@@ -12,6 +12,7 @@ from typing import TypeVar
 from native_speed.bars import Bar, bars, is_noisy
 from native_speed.chart import bar_chart
 from native_speed.record import BIG, CHAIN, NativeLatency, Section, Timing, read_result
+from script import no_arguments
 
 _Key = TypeVar("_Key")
 ROOT = Path(__file__).resolve().parent.parent
@@ -250,5 +251,6 @@ def render_committed() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
+    no_arguments(__doc__)
     for path, text in render_committed().items():
         path.write_text(text, encoding="utf-8")

@@ -5,11 +5,11 @@ $ python benchmarks/render_readme.py benchmarks/results/demo-movielens.json
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 from readme_block import folded, write_block
+from script import existing_file
 
 from rankine.observation.result import CertificateSummary, DemoResult, Measured
 
@@ -108,12 +108,13 @@ def _line(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def main(arguments: list[str]) -> None:
-    if len(arguments) != 1:
-        raise SystemExit(__doc__)
-    result = DemoResult.model_validate_json(Path(arguments[0]).read_bytes())
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("result", type=existing_file, help="that `rankine demo` made")
+    options = parser.parse_args()
+    result = DemoResult.model_validate_json(options.result.read_bytes())
     write_block("results", render(result))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -17,6 +17,7 @@ import threading
 from http.client import HTTPConnection
 
 import psutil
+from script import existing_artifact, run_script
 
 WARM, TOTAL, LIMIT = 1_000, 11_000, 0.02
 READY = re.compile(r'"message":"ready","url":"http://[^:"]+:(\d+)"')
@@ -24,12 +25,12 @@ READY = re.compile(r'"message":"ready","url":"http://[^:"]+:(\d+)"')
 
 def main() -> int:
     """Run the check; the exit status."""
-    parser = argparse.ArgumentParser(description="Memory growth of a server under requests.")
-    parser.add_argument("artifact")
-    parser.add_argument("--candidates", type=int, default=500)
-    parser.add_argument("--allow-uncertified", action="store_true")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("artifact", type=existing_artifact, help="a compiled artifact; its catalog lies beside it")
+    parser.add_argument("--candidates", type=int, default=500, help="of a request [default: 500]")
+    parser.add_argument("--allow-uncertified", action="store_true", help="serve it without a certificate")
     options = parser.parse_args()
-    command = [sys.executable, "-m", "rankine", "serve", options.artifact, "--port", "0"]
+    command = [sys.executable, "-m", "rankine", "serve", str(options.artifact), "--port", "0"]
     command += ["--allow-uncertified"] if options.allow_uncertified else []
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
@@ -75,4 +76,4 @@ def _measure(port: int, pid: int, candidates: int) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from engine.networks import Loaded
 from rankine.artifact import Artifact
 from rankine.compilation.compile import compile_artifact, open_runner
 from rankine.data.dataset import Dataset
+from rankine.errors import UsageError
 from rankine.models.intake.refusal import ModelError
 from rankine.models.schema import Schema
 from rankine.models.transforms import Transforms
@@ -95,3 +96,28 @@ def test_page_is_current_when_results_are_committed(library: Library) -> None:
     committed = ROOT / "benchmarks" / "results" / "foreign-models.json"
     result = library.page.ForeignResult.model_validate_json(committed.read_bytes())
     assert library.page.PAGE.read_text(encoding="utf-8") == library.page.render(result)
+
+
+def test_rows_are_taken_when_the_work_folder_has_the_same(library: Library, prepared: Any, tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    library.movielens.write_rows(prepared, path, prepared.held_out)
+    written = path.stat().st_mtime_ns
+    library.movielens.write_rows(prepared, path, prepared.held_out)
+    assert path.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("what", ["rows", "ids"])
+def test_rows_are_refused_when_the_work_folder_has_those_of_another_preparation(
+    what: str, library: Library, prepared: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.parquet"
+    library.movielens.write_rows(prepared, path, prepared.held_out)
+    written = path.read_bytes()
+    if what == "rows":
+        rows, other = prepared.held_out[:-1], prepared
+    else:
+        columns = prepared.columns | {"user": prepared.columns["user"][::-1]}
+        rows, other = prepared.held_out, replace(prepared, columns=columns)
+    with pytest.raises(UsageError, match=r"rows\.parquet: rows of another preparation.*work folder of its own"):
+        library.movielens.write_rows(other, path, rows)
+    assert path.read_bytes() == written
