@@ -43,7 +43,8 @@ from rankine.serving.config import PoolDeviceConfig, ServeConfig
 from rankine.serving.cores import pin, pinned
 from rankine.serving.devices import PoolDevice
 from rankine.serving.model import ServedModel, open_model
-from rankine.serving.pool import BatchRun, Pool
+from rankine.serving.pool import Pool
+from rankine.serving.running import BatchRun
 from rankine.serving.warm import warm_works
 from rankine.serving.work import Outcome, Work, join
 from rankine.stats import percentile

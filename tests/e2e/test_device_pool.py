@@ -21,9 +21,10 @@ from rankine.models.variant import BASELINE
 from rankine.policy.reason import Reason
 from rankine.serving.config import PoolDeviceConfig, ServeConfig
 from rankine.serving.model import ServedModel, open_model
-from rankine.serving.pool import BatchRun, Pool
+from rankine.serving.pool import Pool
 from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.rungs import ServedRung
+from rankine.serving.running import BatchRun
 from rankine.serving.warm import warm_works
 from rankine.serving.work import Outcome, Work, join
 

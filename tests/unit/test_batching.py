@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -17,13 +18,15 @@ from rankine.errors import BadRequest, DeadlineExceeded, EngineError
 from rankine.models.columns import Batch, Columns
 from rankine.policy.batching import Limits
 from rankine.policy.reason import Reason
-from rankine.serving import pool as pool_module
+from rankine.serving import here as here_module
+from rankine.serving import running as running_module
 from rankine.serving.bodies import ClientGone
 from rankine.serving.desk import Asked
 from rankine.serving.model import ServedModel
-from rankine.serving.pool import BatchRun, Pool
+from rankine.serving.pool import Pool
 from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.refusals import QueueRefused
+from rankine.serving.running import BatchRun
 from rankine.serving.work import Outcome, Presence, Work, join
 from unit.numpy_served import POISON, NumpyRunner, alone, as_they_are, expected_logits, numpy_model
 
@@ -310,7 +313,7 @@ def test_pool_counts_the_completion_of_inline_items_when_it_times_a_run(
     model: ServedModel, make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now_s = 100.0
-    monkeypatch.setattr(pool_module, "perf_counter", lambda: now_s)
+    monkeypatch.setattr(running_module, "perf_counter", lambda: now_s)
 
     class Slow(NumpyRunner):
         def complete(self, items: Columns) -> Columns:
@@ -359,25 +362,23 @@ class Telling(NumpyRunner):
         time.sleep(self.spent_s)
 
 
-@pytest.mark.parametrize(("spent_s", "crowded", "here"), [(0.0, False, True), (0.0, True, False), (0.05, False, False)])
+@pytest.mark.parametrize(("spent_s", "here"), [(0.0, True), (0.05, False)])
 def test_pool_runs_a_request_on_the_event_loop_when_it_is_alone_and_short(
     model: ServedModel,
     make_work: Callable[..., Work],
     monkeypatch: pytest.MonkeyPatch,
     *,
     spent_s: float,
-    crowded: bool,
     here: bool,
 ) -> None:
-    monkeypatch.setattr(pool_module, "_HERE_S", 0.02)
-    monkeypatch.setattr(pool_module, "_HERE_CROWDED_S", 0.0)
+    monkeypatch.setattr(here_module, "_ALONE_S", 0.02)
     runner, runs = Telling(spent_s), []
     limits = Limits(max_batch_rows=64, max_queue_rows=1000)
     pool = Pool(alone(runner), tasks=1, workers=1, limits=limits, observe=runs.append)
     works = [make_work(1, rows) for rows in (1, 64)]
     pool.start(works)
     warmed = len(runner.threads)
-    outcome = asyncio.run(pool.run(make_work(5, 7), crowded=crowded))
+    outcome = asyncio.run(pool.run(make_work(5, 7)))
     pool.close()
     assert np.allclose(outcome.logits, expected_logits(runner.batches[-1]), atol=1e-6)
     assert len(runs) == 1
@@ -387,8 +388,7 @@ def test_pool_runs_a_request_on_the_event_loop_when_it_is_alone_and_short(
 def test_pool_leaves_a_request_to_its_workers_when_it_has_to_be_cut(
     model: ServedModel, make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool_module, "_HERE_S", 10.0)
-    monkeypatch.setattr(pool_module, "_HERE_CROWDED_S", 10.0)
+    monkeypatch.setattr(here_module, "_ALONE_S", 10.0)
     runner, runs = Telling(), []
     limits = Limits(max_batch_rows=64, max_queue_rows=1000)
     pool = Pool(alone(runner), tasks=1, workers=1, limits=limits, observe=runs.append)
@@ -399,3 +399,52 @@ def test_pool_leaves_a_request_to_its_workers_when_it_has_to_be_cut(
     assert np.allclose(outcome.logits, expected_logits(join([work], as_they_are)), atol=1e-6)
     assert len(runs) > 1
     assert threading.get_ident() not in runner.threads
+
+
+def test_pool_runs_requests_together_on_the_event_loop_when_others_wait_for_it(
+    model: ServedModel, make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_ALONE_S", "_JOINED_S", "_HELD_S"):
+        monkeypatch.setattr(here_module, name, 5.0)
+    runner, runs = Telling(0.005), []  # a batch costs the same whatever its rows: large ones are efficient
+    limits = Limits(max_batch_rows=64, max_queue_rows=1000)
+    pool = Pool(alone(runner), tasks=1, workers=1, limits=limits, observe=runs.append)
+    pool.start([make_work(1, rows) for rows in (1, 64)])
+    warmed = len(runner.threads)
+    works = [make_work(user, 5 + user) for user in (1, 2, 3)]
+
+    async def one_after_the_other() -> list[Outcome]:
+        waiting = []
+        for number, work in enumerate(works):
+            monkeypatch.setattr(pool.here, "crowded", itertools.repeat(number < len(works) - 1).__next__)
+            waiting.append(asyncio.ensure_future(pool.run(work)))
+            for _ in range(5):  # turns of the loop
+                await asyncio.sleep(0)
+        return await asyncio.gather(*waiting)
+
+    outcomes = asyncio.run(one_after_the_other())
+    pool.close()
+    assert [run.requests for run in runs] == [3]
+    assert runner.threads[warmed:] == [threading.get_ident()]
+    expected = expected_logits(join(works, as_they_are))
+    assert np.allclose(np.concatenate([outcome.logits for outcome in outcomes]), expected, atol=1e-6)
+
+
+def test_pool_leaves_what_it_held_to_its_workers_when_it_takes_long_together(
+    model: ServedModel, make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("_ALONE_S", 5.0), ("_JOINED_S", 0.0), ("_HELD_S", 5.0)):
+        monkeypatch.setattr(here_module, name, value)
+    runner, runs = Telling(), []
+    pool = Pool(alone(runner), tasks=1, workers=1, limits=Limits(max_queue_rows=1000), observe=runs.append)
+    pool.start([make_work(1, rows) for rows in (1, 64)])
+    warmed = len(runner.threads)
+    monkeypatch.setattr(pool.here, "crowded", lambda: True)
+
+    async def both() -> None:
+        await asyncio.gather(pool.run(make_work(1, 5)), pool.run(make_work(2, 6)))
+
+    asyncio.run(both())
+    pool.close()
+    assert sum(run.requests for run in runs) == 2
+    assert threading.get_ident() not in runner.threads[warmed:]

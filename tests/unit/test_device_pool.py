@@ -25,9 +25,10 @@ from rankine.serving.cores import pinned
 from rankine.serving.devices import Health, PoolDevice, complete_on
 from rankine.serving.metrics import ServerMetrics
 from rankine.serving.model import ServedModel
-from rankine.serving.pool import BatchRun, Pool
+from rankine.serving.pool import Pool
 from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.rungs import ServedRung
+from rankine.serving.running import BatchRun
 from rankine.serving.work import Outcome, Work
 from unit.numpy_served import numpy_model
 

@@ -17,9 +17,10 @@ from rankine.models.columns import Batch, Columns
 from rankine.policy.batching import Limits
 from rankine.policy.reason import Reason
 from rankine.serving.model import ServedModel
-from rankine.serving.pool import BatchRun, Pool
+from rankine.serving.pool import Pool
 from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.rungs import ServedRung, VariantRunner, complete_all_of
+from rankine.serving.running import BatchRun
 from rankine.serving.work import Outcome, Work
 from unit.numpy_served import numpy_model
 

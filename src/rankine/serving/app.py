@@ -105,6 +105,7 @@ class App:
         self.connections: Callable[[], int] = _none
         self.front_end = FrontEnd()
         self.line = EntryLine(self.front_end)
+        pool.here.crowded = lambda: len(self.line) > 0
         self.lag = LoopLag()
         self._keys = None if config.api_keys is None else KeyRing(config.api_keys, perf_counter())
         self._book = RuleBook(config.policy, lambda policy: pool.govern(policy.rules(config)), perf_counter())
@@ -270,7 +271,7 @@ class App:
         if request.head is not None:
             work.tenant, work.priority = request.head.tenant, request.head.priority
         ready_s = perf_counter()
-        outcome = await self.pool.run(work, crowded=len(self.line) > 0)
+        outcome = await self.pool.run(work)
         request.marks = Marks(ready_s, outcome.queue_s, outcome.run_s, perf_counter())
         return outcome
 

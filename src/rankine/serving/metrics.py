@@ -14,7 +14,7 @@ from rankine.policy.autoscale import Refusals
 from rankine.policy.reason import Reason
 from rankine.serving.items import Items
 from rankine.serving.model import ServedModel
-from rankine.serving.pool import BatchRun
+from rankine.serving.running import BatchRun
 
 __all__ = ["METRICS_TYPE", "ServerMetrics"]
 

@@ -1,0 +1,209 @@
+"""Running batches: the engine's call, and what becomes of the requests in it; for workers and for the event loop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import numpy as np
+
+from rankine.errors import DeadlineExceeded, EngineError, RankineError
+from rankine.models.columns import Columns
+from rankine.policy.backlog import Slice
+from rankine.policy.reason import Reason
+from rankine.serving.desk import DecisionObserver, Desk
+from rankine.serving.devices import PoolDevice, complete_on
+from rankine.serving.isolation.lost import WorkerLost, lost_twice
+from rankine.serving.logs import LOGGER
+from rankine.serving.pieces import part_of
+from rankine.serving.placing import Taken, Worker
+from rankine.serving.results import Result, as_error, deliver, scatter, too_late
+from rankine.serving.work import Outcome, Work, join
+
+__all__ = ["BatchRun", "Observer", "Runs"]
+
+_REPLACED_WITHIN_S = 10.0
+"""What was lost with its worker waits so long for another."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRun:
+    """One batch, as the pool reports it to its observer.
+
+    Attributes:
+        run_s: from joining it, which completes items given inline, to its logits. ``predicted_s``: what was expected.
+        queue_s: the waits of its requests.
+        rung: number of the variant that ran. ``debt``: the quality debt of the last minute.
+        device: that ran it. ``placed``: why there; None where the pool has one device.
+    """
+
+    rows: int
+    requests: int
+    run_s: float
+    queue_s: tuple[float, ...]
+    predicted_s: float = 0.0
+    reason: Reason = Reason.ALONE
+    rung: int = 0
+    debt: float = 0.0
+    device: str = ""
+    placed: Reason | None = None
+
+
+Observer = Callable[[BatchRun], None]
+
+
+class Runs:
+    """Runs batches that a :class:`~rankine.serving.desk.Desk` has given away, and answers their requests.
+
+    Args:
+        lock: of the desk, notified when a worker may find something to do.
+        tasks: columns of the runner's logits.
+        observe: called after every engine call, by whoever made it.
+        decided: called with the reason of what is decided on the way.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        lock: threading.Condition,
+        devices: Sequence[PoolDevice],
+        *,
+        tasks: int,
+        observe: Observer,
+        decided: DecisionObserver,
+    ) -> None:
+        self._desk, self._lock, self._devices, self._tasks = desk, lock, tuple(devices), tasks
+        self._observe, self._decided = observe, decided
+
+    def finish(self, worker: Worker, taken: Taken, results: list[Result]) -> None:
+        """Run a batch, and answer its requests and those that were answered without running."""
+        try:
+            results += self._run(taken) if taken.decision.slices else []
+        except Exception as error:  # noqa: BLE001  of an observer: a worker must outlive it, and its batch be answered
+            LOGGER.exception("a batch failed outside of its engine")
+            results += [(piece.work, as_error(error)) for piece in taken.decision.slices]
+        finally:
+            with self._lock:
+                worker.running = False
+        self._settle(results)
+
+    def _run(self, taken: Taken) -> list[Result]:
+        begin = perf_counter()
+        device = self._devices[taken.device]
+        pieces, rung = taken.decision.slices, device.rungs[taken.rung]
+        try:
+            works = [part_of(piece) for piece in pieces]
+            batch = join(works, self.complete)
+            out = np.empty((batch.rows, self._tasks), np.float32)
+            if device.seats is not None:
+                cost = self._desk.elastic.by_device[taken.device][taken.rung]
+                device.seats.expect(*cost.predict(batch.rows, taken.decision.requests, taken.co_running))
+            rung.runner.run(batch, out)
+            run_s = perf_counter() - begin  # joining counts: it runs the catalog's part on items given inline
+        except WorkerLost as lost:
+            return self._again(taken, lost)
+        except Exception as error:  # noqa: BLE001  a worker thread must outlive whatever an engine raises
+            if self._moved(taken, error):
+                return []
+            if len(pieces) == 1:
+                return [(pieces[0].work, as_error(error))]
+            # One bad request must not spoil the others that happened to be in its batch.
+            return [result for piece in pieces for result in self._run(_alone(taken, piece))]
+        queue_s = tuple(begin - work.queued_s for work in works)
+        now_s, requests = begin + run_s, taken.decision.requests
+        with self._lock:
+            self._desk.elastic.ran(taken.rung, batch.rows, requests, taken.co_running, run_s, now_s, taken.device)
+            self._desk.placing.worked(taken.device)
+            debt = self._desk.elastic.debt.recent(now_s)
+        reason = taken.decision.reason
+        ran = BatchRun(batch.rows, len(works), run_s, queue_s, taken.predicted_s, reason, taken.rung, debt)
+        self._observe(replace(ran, device=device.name, placed=taken.placed))
+        found = scatter(works, out, begin, run_s, taken.text, rung)
+        with self._lock:
+            return list(self._assembled(pieces, found))
+
+    def _again(self, taken: Taken, lost: WorkerLost) -> list[Result]:
+        """What ran when its worker was lost, once more: each request alone, so that one that kills workers harms no
+        other. Nothing of it was answered, as only this process answers."""
+        if taken.again:
+            return [(piece.work, lost_twice(lost)) for piece in taken.decision.slices]
+        seats = self._devices[taken.device].seats
+        for piece in taken.decision.slices:
+            self._decided(Reason.WORKER_LOST)
+            left_s = piece.work.deadline_s - perf_counter()
+            if left_s <= 0:
+                self._settle([(piece.work, too_late(piece.work))])
+            elif seats is not None and not seats.ready(0.0 if self._desk.stopping else min(_REPLACED_WITHIN_S, left_s)):
+                self._settle([(piece.work, lost)])
+            else:
+                self._settle(self._run(replace(_alone(taken, piece), again=True)))
+        return []
+
+    def _moved(self, taken: Taken, error: Exception) -> bool:
+        """Whether another device has a batch now on which its own failed; that one gets nothing for a while."""
+        if not self._desk.placing.several or (isinstance(error, RankineError) and not isinstance(error, EngineError)):
+            return False  # there is no other, or it is the request that is at fault
+        with self._lock:
+            now_s = perf_counter()
+            other = None if self._desk.stopping else self._desk.placing.failed(taken, now_s, self._desk.elastic)
+            if other is None:
+                return False
+            moved = replace(taken, failed_on=taken.device, placed=Reason.DEVICE_FAILED)
+            other.given.append(self._desk.on(other.device, moved))
+            self._lock.notify_all()
+        self._decided(Reason.DEVICE_FAILED)
+        fields = {"device": self._devices[taken.device].name, "to": self._devices[other.device].name}
+        fields |= {"error": str(as_error(error))}
+        LOGGER.warning(
+            "a device failed: its batch goes to another, and it is left out for a while", extra={"fields": fields}
+        )
+        return True
+
+    def _assembled(self, pieces: Sequence[Slice[Work]], found: Sequence[Result]) -> Iterable[Result]:
+        """Results of requests that are complete with these; the lock is held."""
+        for piece, (_, result) in zip(pieces, found, strict=True):
+            if piece.work.answered:  # by another part that failed
+                continue
+            if not isinstance(result, Outcome):
+                yield piece.work, result
+                continue
+            whole = self._desk.assembly.add(piece, result)
+            if whole is not None:
+                yield piece.work, whole
+
+    def _settle(self, results: Sequence[Result]) -> None:
+        """Answer; of a request that failed, nothing further runs."""
+        answered: list[Result] = []
+        with self._lock:
+            for work, result in results:
+                if work.answered:
+                    continue
+                work.answered = True
+                answered.append((work, result))
+                self._desk.assembly.forget(work)
+                if self._desk.rules.concurrency is not None and isinstance(result, Outcome):
+                    self._desk.rules.concurrency.observe(perf_counter() - work.queued_s, work.in_flight)
+                if isinstance(result, Outcome | DeadlineExceeded):
+                    self._desk.gates.answered(
+                        late=isinstance(result, DeadlineExceeded) or perf_counter() > work.deadline_s
+                    )
+                if not isinstance(result, Outcome):
+                    self._desk.gates.backlog.remove(work, perf_counter())
+        try:
+            deliver(answered)
+        except RuntimeError:  # the event loop is closed: nobody waits any more
+            LOGGER.exception("a batch could not be delivered")
+        finally:
+            with self._lock:
+                self._desk.unanswered -= len(answered)
+
+    def complete(self, items: Columns) -> Columns:
+        """Columns of items, and beside them what every rung computes of an item ahead of time."""
+        return complete_on(self._devices, items)
+
+
+def _alone(taken: Taken, piece: Slice[Work]) -> Taken:
+    decision = replace(taken.decision, slices=(piece,), rows=piece.rows, requests=piece.work.requests)
+    return replace(taken, decision=decision, text="alone: its batch failed")
