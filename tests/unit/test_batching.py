@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -414,12 +413,14 @@ def test_pool_runs_requests_together_on_the_event_loop_when_others_wait_for_it(
     works = [make_work(user, 5 + user) for user in (1, 2, 3)]
 
     async def one_after_the_other() -> list[Outcome]:
+        monkeypatch.setattr(pool.here, "crowded", lambda: True)
         waiting = []
-        for number, work in enumerate(works):
-            monkeypatch.setattr(pool.here, "crowded", itertools.repeat(number < len(works) - 1).__next__)
+        for work in works:
             waiting.append(asyncio.ensure_future(pool.run(work)))
             for _ in range(5):  # turns of the loop
                 await asyncio.sleep(0)
+        assert runs == []
+        monkeypatch.setattr(pool.here, "crowded", lambda: False)
         return await asyncio.gather(*waiting)
 
     outcomes = asyncio.run(one_after_the_other())

@@ -105,7 +105,7 @@ class App:
         self.connections: Callable[[], int] = _none
         self.front_end = FrontEnd()
         self.line = EntryLine(self.front_end)
-        pool.here.crowded = lambda: len(self.line) > 0
+        pool.here.crowded = lambda: self.line.moves
         self.lag = LoopLag()
         self._keys = None if config.api_keys is None else KeyRing(config.api_keys, perf_counter())
         self._book = RuleBook(config.policy, lambda policy: pool.govern(policy.rules(config)), perf_counter())

@@ -34,6 +34,11 @@ class EntryLine:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def moves(self) -> bool:
+        """Whether any of it has still to begin, or has begun in this turn of the event loop."""
+        return self._moving
+
     def put(self, begin: Begin) -> None:
         """Call ``begin`` when it is its turn: at once, where nothing else begins in this turn of the loop."""
         if self._moving:
