@@ -60,9 +60,9 @@ class CountingConnection:
             self._read()
         self.rest = self.rest[length:]
         assert headers["x-request-id"] == f"r{self.sent}"
-        group = int(headers["x-rankine-group"])
-        by = int(headers.get("x-rankine-handed-over-by", group))
-        return Counted(int(first.split()[1]), group, by, headers.get("connection") == "close")
+        process = int(headers.get("x-rankine-process", 0))  # of one alone nothing is told
+        by = int(headers.get("x-rankine-handed-over-by", process))
+        return Counted(int(first.split()[1]), process, by, headers.get("connection") == "close")
 
     def ask(self) -> Counted:
         """A request and its answer."""

@@ -41,7 +41,7 @@ def two(two_config: ServeConfig) -> Iterator[ServerProcess]:
 def pids(server: ServerProcess) -> dict[int, int]:
     """The newest process of each number, as the log has it."""
     ready = [line for line in map(json.loads, list(server.log)) if line["message"] == "ready"]
-    return {line["group"]: line["pid"] for line in ready}
+    return {line["process"]: line["pid"] for line in ready}
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -65,13 +65,13 @@ def frozen(pid: int) -> Iterator[None]:
 def counted(server: ServerProcess, name: str) -> dict[int, float]:
     """A metric by process, its other labels added up."""
     found: dict[int, float] = {}
-    for group, value in re.findall(rf'^{name}\{{group="(\d+)".*\}} (\S+)$', scrape(server), re.MULTILINE):
-        found[int(group)] = found.get(int(group), 0.0) + float(value)
+    for number, value in re.findall(rf'^{name}\{{process="(\d+)".*\}} (\S+)$', scrape(server), re.MULTILINE):
+        found[int(number)] = found.get(int(number), 0.0) + float(value)
     return found
 
 
 def decisions(server: ServerProcess, reason: str) -> float:
-    found = re.findall(rf'^rankine_decisions_total\{{group="\d+",reason="{reason}"\}} (\S+)$', scrape(server), re.M)
+    found = re.findall(rf'^rankine_decisions_total\{{process="\d+",reason="{reason}"\}} (\S+)$', scrape(server), re.M)
     return sum(map(float, found))
 
 
@@ -140,7 +140,7 @@ def test_processes_tell_each_other_all_when_clients_need_a_key(two_config: Serve
         assert server.ask("GET", "/metrics", headers={"x-rankine-arrived": "1"}).status == 401
         key = {"authorization": "Bearer a-key-of-more-than-thirty-two-characters"}
         text = server.ask("GET", "/metrics", headers=key).body.decode()
-        assert set(re.findall(r'^rankine_model_info\{group="(\d)"', text, re.M)) == {"0", "1"}
+        assert set(re.findall(r'^rankine_model_info\{process="(\d)"', text, re.M)) == {"0", "1"}
     finally:
         assert server.stop() == 0
 
@@ -157,7 +157,9 @@ def test_one_process_s_connections_alone_are_lost_when_it_is_killed_under_load(t
     answered = [len(client.answers) for client in clients]
     wait_for(lambda: all(len(one.answers) > count for one, count in zip(clients, answered, strict=True)))
     stop_clients(clients)
-    assert {answer.status for client in clients for answer in client.answers} == {200}
+    statuses = [answer.status for client in clients for answer in client.answers]
+    assert set(statuses) <= {200, 500}  # one that the process had begun with is not run again
+    assert statuses.count(500) <= len(clients)
     assert [client.extra for client in clients] == [b""] * len(clients)
     lost = [by for client in clients for by in client.lost]
     assert set(lost) <= {0, None}
@@ -173,6 +175,28 @@ def test_a_process_is_replaced_when_it_hangs_for_long(two: ServerProcess) -> Non
     assert any("a process hangs" in line for line in two.log)
     assert counted(two, "rankine_process_starts_total") == {0: 1.0, 1: 2.0}
     assert pids(two)[0] == before[0]
+
+
+def children_of(pid: int) -> set[int]:
+    """The processes that one has started and that live."""
+    return {int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+def test_a_process_is_replaced_when_it_hangs_while_it_starts(two_config: ServeConfig) -> None:
+    server = start_server(two_config.model_copy(update={"start_limit_s": 10.0}))
+    try:
+        wait_for(lambda: len(pids(server)) == 2)
+        before = pids(server)
+        os.kill(before[1], signal.SIGKILL)
+        wait_for(lambda: bool(children_of(server.process.pid) - set(before.values())))
+        [stuck] = children_of(server.process.pid) - set(before.values())
+        os.kill(stuck, signal.SIGSTOP)
+        wait_for(lambda: pids(server)[1] not in (before[1], stuck))
+        hangs = [line for line in map(json.loads, list(server.log)) if line["message"] == "a process hangs"]
+        assert [(line["process"], line["pid"], "starting" in line) for line in hangs] == [(1, stuck, True)]
+        assert answer_of(server).status == 200
+    finally:
+        assert server.stop() == 0
 
 
 def connected(server: ServerProcess, number: int, count: int = 12) -> list[CountingConnection]:
@@ -246,6 +270,29 @@ def test_requests_are_taken_back_when_the_process_that_has_them_freezes(two: Ser
                 return decisions(two, "taken_back") > 0
 
         wait_for(a_round)
+
+
+def test_no_answer_is_lost_when_the_process_that_requests_were_handed_to_is_killed(two: ServerProcess) -> None:
+    wait_for(lambda: len(pids(two)) == 2)
+    before = pids(two)
+    seen: set[int] = set()
+    with crowd(two) as connections:
+
+        def a_round() -> bool:
+            for connection in connections:
+                connection.send()
+            os.kill(pids(two)[1], signal.SIGKILL)
+            answers = [connection.receive() for connection in connections]
+            assert {answer.accepted_by for answer in answers} == {0}
+            seen.update(answer.status for answer in answers)
+            found = decisions(two, "taken_back") + decisions(two, "process_lost")
+            wait_for_both(two)
+            return found > 0
+
+        wait_for(a_round)
+        assert (500 in seen) == (decisions(two, "process_lost") > 0)
+    assert seen <= {200, 500}
+    assert pids(two)[0] == before[0]
 
 
 def large_message(ids: int = 300) -> Any:
@@ -328,6 +375,23 @@ def test_no_request_is_cut_when_all_processes_are_terminated_under_load(
     assert server.wait() == 0
     assert [(client.lost, client.extra) for client in clients] == [([], b"")] * len(clients)
     assert {answer.status for client in clients for answer in client.answers} <= {200, 503}
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_no_request_is_cut_when_the_terminal_of_a_server_under_load_is_closed(
+    two_config: ServeConfig, *, processes: int
+) -> None:
+    server = start_server(two_config.model_copy(update={"processes": processes}))
+    connections = [CountingConnection(server.port, rows=2000) for _ in range(4)]
+    for connection in connections:
+        connection.send()
+    for _ in range(2):  # the kernel sends one, a shell another
+        server.process.send_signal(signal.SIGHUP)
+        time.sleep(0.1)
+    assert server.wait() == 0
+    assert {connection.receive().status for connection in connections} == {200}
+    for connection in connections:
+        connection.connection.close()
 
 
 def test_all_processes_end_when_the_supervisor_is_killed(two_config: ServeConfig, tmp_path: Path) -> None:

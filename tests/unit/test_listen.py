@@ -17,7 +17,7 @@ CONFIG = ServeConfig(artifact=Path("x"), port=0, grpc_port=0)
 def test_grpc_port_is_refused_when_another_server_of_the_same_user_shares_it() -> None:
     holder = reserve(CONFIG)
     assert holder is not None
-    with holder, pytest.raises(UsageError, match="cannot listen: Address already in use.*--grpc-port"):
+    with holder, pytest.raises(UsageError, match=r"cannot listen: Address already in use.*--grpc-port"):
         reserve(CONFIG.model_copy(update={"grpc_port": holder.getsockname()[1]}))
 
 
@@ -38,7 +38,7 @@ def test_processes_of_one_server_share_the_grpc_port_when_it_is_reserved() -> No
 def test_http_port_is_refused_when_another_server_listens_there() -> None:
     with bind(CONFIG) as listener:
         listener.listen()
-        with pytest.raises(UsageError, match="cannot listen: Address already in use.*--port"):
+        with pytest.raises(UsageError, match=r"cannot listen: Address already in use.*--port"):
             bind(CONFIG.model_copy(update={"port": listener.getsockname()[1]}))
 
 

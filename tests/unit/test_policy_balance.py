@@ -5,26 +5,26 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from rankine.policy.balance import HANDOVER_S, better_group, has_too_many
+from rankine.policy.balance import HANDOVER_S, better_process, has_too_many
 
 DRAW = random.Random(1).sample
 
 
 def test_request_stays_when_it_is_done_as_soon_as_it_could_be_handed_over() -> None:
-    assert better_group(HANDOVER_S, {1: 0.0}, DRAW) is None
+    assert better_process(HANDOVER_S, {1: 0.0}, DRAW) is None
 
 
 def test_request_stays_when_nobody_else_is_there() -> None:
-    assert better_group(1.0, {}, DRAW) is None
+    assert better_process(1.0, {}, DRAW) is None
 
 
 def test_request_goes_to_the_better_of_two_when_both_are_idle_enough() -> None:
-    assert better_group(0.1, {1: 0.05, 2: 0.01}, DRAW) == 2
+    assert better_process(0.1, {1: 0.05, 2: 0.01}, DRAW) == 2
 
 
 def test_request_stays_when_the_gain_is_less_than_handing_over_costs() -> None:
-    assert better_group(0.010, {1: 0.009}, DRAW) is None
-    assert better_group(0.100, {1: 0.085}, DRAW) is None  # and than a fifth of the time
+    assert better_process(0.010, {1: 0.009}, DRAW) is None
+    assert better_process(0.100, {1: 0.085}, DRAW) is None  # and than a fifth of the time
 
 
 def test_request_goes_to_the_best_of_those_drawn_when_there_are_many() -> None:
@@ -34,12 +34,12 @@ def test_request_goes_to_the_best_of_those_drawn_when_there_are_many() -> None:
         asked.append((list(numbers), count))
         return [3, 5]
 
-    assert better_group(1.0, {number: number / 100 for number in range(1, 9)}, draw) == 3
+    assert better_process(1.0, {number: number / 100 for number in range(1, 9)}, draw) == 3
     assert asked == [(list(range(1, 9)), 2)]
 
 
 def test_requests_spread_when_all_others_are_equal() -> None:
-    found = {better_group(1.0, dict.fromkeys(range(4), 0.0), DRAW) for _ in range(100)}
+    found = {better_process(1.0, dict.fromkeys(range(4), 0.0), DRAW) for _ in range(100)}
     assert found == {0, 1, 2, 3}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from rankine.policy.autoscale import Signals
 from rankine.serving import ServeConfig
 from rankine.serving.board import Board, Slot, State
 from rankine.serving.child import Child
-from rankine.serving.group import GroupSettings
+from rankine.serving.process import ProcessSettings
 from rankine.serving.scrape import autoscale_text, merged, processes_text
 from rankine.serving.supervisor import share_cores
 from rankine.serving.told_errors import error_of
@@ -52,7 +53,7 @@ def test_board_tells_that_all_leave_when_one_was_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cores", "groups", "shares"),
+    ("cores", "processes", "shares"),
     [
         ((0, 1, 2, 3), 2, ((0, 1), (2, 3))),
         ((0, 2, 4, 6, 8), 2, ((0, 2), (4, 6, 8))),
@@ -62,9 +63,9 @@ def test_board_tells_that_all_leave_when_one_was_told() -> None:
     ],
 )
 def test_cores_are_divided_when_there_are_enough(
-    cores: tuple[int, ...], groups: int, shares: tuple[tuple[int, ...], ...]
+    cores: tuple[int, ...], processes: int, shares: tuple[tuple[int, ...], ...]
 ) -> None:
-    assert share_cores(cores, groups) == shares
+    assert share_cores(cores, processes) == shares
 
 
 TEXT = b"""# HELP a_total How many
@@ -86,8 +87,11 @@ c 1.0
 def test_scrape_has_each_metric_once_when_several_processes_count_it() -> None:
     families = {one.name: one for one in text_string_to_metric_families(merged({1: OTHER, 0: TEXT}).decode())}
     assert list(families) == ["a", "b", "c"]
-    assert [(one.labels, one.value) for one in families["a"].samples] == [({"group": "0", "kind": "x y"}, 1.0)]
-    assert [(one.labels, one.value) for one in families["b"].samples] == [({"group": "0"}, 2.5), ({"group": "1"}, 7.0)]
+    assert [(one.labels, one.value) for one in families["a"].samples] == [({"process": "0", "kind": "x y"}, 1.0)]
+    assert [(one.labels, one.value) for one in families["b"].samples] == [
+        ({"process": "0"}, 2.5),
+        ({"process": "1"}, 7.0),
+    ]
 
 
 def test_autoscale_text_is_read_by_prometheus_when_quality_bends() -> None:
@@ -111,7 +115,7 @@ def test_scrape_tells_of_a_process_that_is_down_when_others_answer() -> None:
     assert [one.value for one in families["rankine_process_starts"]] == [1.0, 2.0]
 
 
-def never(number: int, tell_fd: int) -> GroupSettings:
+def never(number: int, tell_fd: int) -> ProcessSettings:
     raise AssertionError("not started")
 
 
@@ -125,9 +129,10 @@ def test_pause_before_a_restart_doubles_when_a_process_fails_again_and_again() -
 
 def test_silence_adds_up_when_the_beat_stands_still() -> None:
     child = Child(0, never)
-    assert [child.silent_for(1.0, 0.5) for _ in range(3)] == [0.0, 0.5, 1.0]
-    assert child.silent_for(1.0, 0.0) == 0.0  # it does not beat yet, or not any more
-    assert child.silent_for(2.0, 0.5) == 0.0
+    assert [child.silent_for(SLOT, 0.5) for _ in range(3)] == [0.0, 0.5, 1.0]
+    assert child.silent_for(replace(SLOT, beat_s=13.0), 0.5) == 0.0
+    stopped = replace(SLOT, beat_s=13.0, state=State.DOWN)
+    assert [child.silent_for(stopped, 0.5) for _ in range(2)] == [0.0, 0.5]
 
 
 def test_error_of_a_process_is_raised_as_it_was_when_it_could_not_start() -> None:
@@ -146,9 +151,9 @@ def test_config_is_refused_when_devices_of_several_processes_name_cores() -> Non
     assert parse(ServeConfig, values | {"processes": 1}).device_pool[0].cores == (0,)
 
 
-def test_group_settings_are_the_same_when_they_went_through_a_command_line() -> None:
+def test_process_settings_are_the_same_when_they_went_through_a_command_line() -> None:
     config = ServeConfig(artifact=Path("x"), processes=1, cores=(0, 1))
-    settings = GroupSettings(
+    settings = ProcessSettings(
         config=config, number=1, parent=2, board_fd=3, listener_fd=4, tell_fd=5, folder=Path("/tmp/f"), cores=1.5
     )
-    assert GroupSettings.model_validate_json(settings.model_dump_json()) == settings
+    assert ProcessSettings.model_validate_json(settings.model_dump_json()) == settings

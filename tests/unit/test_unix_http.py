@@ -9,7 +9,7 @@ import pytest
 
 from rankine.serving.unix_http import UnixClient
 
-REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Rankine-Group:  1\r\n\r\nok"
+REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Rankine-Process:  1\r\n\r\nok"
 CLOSING = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 ASK = b"GET / HTTP/1.1\r\n\r\n"
 
@@ -50,7 +50,7 @@ def test_client_keeps_its_connection_when_the_reply_is_whole(tmp_path: Path) -> 
             for _ in range(2):
                 reply = await client.ask(ASK)
                 assert (reply.status, reply.body) == (200, b"ok")
-                assert (b"x-rankine-group", b"1") in reply.headers
+                assert (b"x-rankine-process", b"1") in reply.headers
             client.close()
             return server.connections
 

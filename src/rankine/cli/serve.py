@@ -68,6 +68,13 @@ _FILE = click.Path(path_type=Path)
     show_default=True,
     help="Server processes, which share the port, the cores and the load.",
 )
+@click.option(
+    "--start-limit-s",
+    type=click.FloatRange(min=0, min_open=True, max=86_400),
+    default=300.0,
+    show_default=True,
+    help="With --processes: longest that one step of a start may take before the process is replaced.",
+)
 @device_pool_option
 @click.option("--isolate", is_flag=True, help="Run the engine in worker processes: one that dies or hangs is replaced.")
 @click.option(

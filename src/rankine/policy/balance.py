@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-__all__ = ["HANDOVER_S", "better_group", "has_too_many"]
+__all__ = ["HANDOVER_S", "better_process", "has_too_many"]
 
 HANDOVER_S = 0.002
 """What it costs to hand a request over and its answer back, with some room for what is not known."""
@@ -21,7 +21,7 @@ _SPARE = 0.25
 Draw = Callable[[Sequence[int], int], Sequence[int]]
 
 
-def better_group(own_s: float, others_s: Mapping[int, float], draw: Draw) -> int | None:
+def better_process(own_s: float, others_s: Mapping[int, float], draw: Draw) -> int | None:
     """The process that a request goes to; None where it stays.
 
     Args:

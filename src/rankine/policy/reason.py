@@ -48,6 +48,7 @@ class Reason(StrEnum):
     # balance between the processes of a host
     HANDED_OVER = "handed_over"
     TAKEN_BACK = "taken_back"
+    PROCESS_LOST = "process_lost"
     # placement
     ONLY = "only"
     LEAST_FINISH = "least_finish"

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from rankine.serving.board import Slot, State
-from rankine.serving.group import Group
+from rankine.serving.process import ServerProcess
 
 if TYPE_CHECKING:
     from rankine.serving.app import App
@@ -22,9 +22,9 @@ _EVERY_S = 0.01
 class Beat:
     """Tells the board while the event loop runs; drains the process if its supervisor is gone."""
 
-    def __init__(self, app: App, group: Group) -> None:
+    def __init__(self, app: App, process: ServerProcess) -> None:
         self._app = app
-        self._group = group
+        self._process = process
         self._orphan = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -32,16 +32,16 @@ class Beat:
         """Begin, in the running loop."""
         self._timer = asyncio.get_running_loop().call_later(_EVERY_S, self.start)
         self._tell(State.DRAINING if self._app.leaving else State.READY)
-        if not self._orphan and os.getppid() != self._group.parent:
+        if not self._orphan and os.getppid() != self._process.parent:
             self._orphan = True
-            self._group.board.leave()
+            self._process.board.leave()
             os.kill(os.getpid(), signal.SIGTERM)
 
     def stop(self) -> None:
         """The event loop ends: silence means nothing from now on."""
         if self._timer is not None:
             self._timer.cancel()
-        self._group.board.put(self._group.number, Slot(perf_counter(), State.DOWN, os.getpid()))
+        self._process.board.put(self._process.number, Slot(perf_counter(), State.DOWN, os.getpid()))
 
     def _tell(self, state: State) -> None:
         app = self._app
@@ -58,4 +58,4 @@ class Beat:
             debt=signals.debt,
             connections=app.connections(),
         )
-        self._group.board.put(self._group.number, slot)
+        self._process.board.put(self._process.number, slot)

@@ -20,7 +20,7 @@ __all__ = ["Board", "Slot", "State"]
 _HEADER = 8
 _SLOT = 16  # two cache lines: neighbors do not write to the same one
 _DOUBLE_BYTES = 8
-_GROUPS, _LEAVING = 0, 1
+_PROCESSES, _LEAVING = 0, 1
 _BEAT, _STATE, _PID, _FINISH, _MIDDLING, _ROWS, _UTILIZATION, _SHED, _DEBT, _CONNECTIONS, _USED, _STARTS = range(12)
 _MEMORY = Path("/dev/shm")
 """A mapping of it never touches a disk."""
@@ -74,17 +74,17 @@ class Board:
         self._cells = memoryview(self._memory).cast("d")
 
     @classmethod
-    def create(cls, groups: int) -> tuple[Board, int]:
-        """A table of ``groups`` processes, all of them down, and its file's descriptor, for them to inherit."""
+    def create(cls, processes: int) -> tuple[Board, int]:
+        """A table of ``processes`` processes, all of them down, and its file's descriptor, for them to inherit."""
         with tempfile.TemporaryFile(dir=_MEMORY if _MEMORY.is_dir() else None) as file:
-            file.truncate(_DOUBLE_BYTES * (_HEADER + _SLOT * groups))
+            file.truncate(_DOUBLE_BYTES * (_HEADER + _SLOT * processes))
             fd = os.dup(file.fileno())
         board = cls(fd)
-        board._cells[_GROUPS] = float(groups)
+        board._cells[_PROCESSES] = float(processes)
         return board, fd
 
     def __len__(self) -> int:
-        return int(self._cells[_GROUPS])
+        return int(self._cells[_PROCESSES])
 
     @property
     def leaving(self) -> bool:

@@ -11,16 +11,17 @@ from time import perf_counter
 from typing import Any
 
 from rankine.errors import RankineError
-from rankine.serving.group import GroupSettings
+from rankine.serving.board import Slot, State
+from rankine.serving.process import ProcessSettings
 from rankine.serving.told_errors import error_of
 
 __all__ = ["Child"]
 
 _READ_BYTES = 1 << 16
-_PROGRAM = "from rankine.serving.group import main; main()"
+_PROGRAM = "from rankine.serving.process import main; main()"
 _END_S = 10.0
 
-Settings = Callable[[int, int], GroupSettings]
+Settings = Callable[[int, int], ProcessSettings]
 
 
 class Child:
@@ -28,6 +29,7 @@ class Child:
 
     Args:
         settings: of a process, by its number and the descriptor of its pipe to here.
+        program: in Python, that it runs.
 
     Attributes:
         process: the one that lives, or whose end was not looked at yet.
@@ -36,12 +38,15 @@ class Child:
         error: why the process, or the one before, did not serve, as far as it told.
         first: none was ready yet.
         start_s: when to start the next one.
-        silent_s: for how long it has told nothing. ``ready_s``: when it was ready.
+        ready_s: when it was ready.
+        doing: what it did last, as far as it told; of one that starts.
+        silent_s: for how long there was no sign of it.
+        hung: it is killed for that.
     """
 
-    def __init__(self, number: int, settings: Settings) -> None:
+    def __init__(self, number: int, settings: Settings, program: str = _PROGRAM) -> None:
         self.number = number
-        self._settings = settings
+        self._settings, self._program = settings, program
         self.process: subprocess.Popen[bytes] | None = None
         self.pipe: int | None = None
         self.ready: dict[str, Any] | None = None
@@ -49,8 +54,10 @@ class Child:
         self.first = True
         self.start_s = self.silent_s = 0.0
         self.ready_s = 0.0
+        self.doing = ""
+        self.hung = False
         self._failures = 0
-        self._beat_s = 0.0
+        self._sign: tuple[State, float] | None = None
         self._heard = b""
 
     def start(self) -> None:
@@ -58,12 +65,12 @@ class Child:
         self.pipe, writing = os.pipe()
         os.set_blocking(self.pipe, False)
         self.ready = self.error = None
-        self.silent_s, self._heard = 0.0, b""
+        self.silent_s, self._heard, self.doing, self.hung = 0.0, b"", "", False
         settings = self._settings(self.number, writing)
         inherited = (settings.board_fd, settings.listener_fd, writing)
         # -P: what happens to lie in the current folder is not imported. A process group of its own: Ctrl-C is for the
         # supervisor, which passes it on once.
-        command = [sys.executable, "-P", "-c", _PROGRAM, settings.model_dump_json()]
+        command = [sys.executable, "-P", "-c", self._program, settings.model_dump_json()]
         try:
             self.process = subprocess.Popen(command, pass_fds=inherited, process_group=0, stdin=subprocess.DEVNULL)
         finally:
@@ -87,18 +94,22 @@ class Child:
             self.pipe = None
             return
         self._heard += part
+        self.silent_s = 0.0
         *lines, self._heard = self._heard.split(b"\n")
         for line in lines:
             told = json.loads(line)
             if "error" in told:
                 self.error = error_of(told["error"])
+            elif "doing" in told:
+                self.doing = told["doing"]
             else:
                 self.ready, self.first, self.ready_s = told, False, now_s
 
-    def silent_for(self, beat_s: float, passed_s: float) -> float:
-        """Seconds without a new beat, after another ``passed_s`` of them."""
-        self.silent_s = self.silent_s + passed_s if beat_s == self._beat_s and passed_s else 0.0
-        self._beat_s = beat_s
+    def silent_for(self, slot: Slot, passed_s: float) -> float:
+        """Seconds without a sign of the process, on the board or through the pipe, after another ``passed_s``."""
+        sign = slot.state, slot.beat_s
+        self.silent_s = self.silent_s + passed_s if sign == self._sign else 0.0
+        self._sign = sign
         return self.silent_s
 
     def reap(self) -> int:

@@ -57,6 +57,7 @@ class ServeConfig(Frozen):
         device_pool: several devices that share the work, each with its own engine, device, threads and workers: every
             batch goes where it is predicted to be done first. One device, as above, if empty.
         processes: of the server, each with its own front end and workers; several have a supervisor.
+        start_limit_s: of several processes, one that starts is replaced where one step of its start takes so long.
         isolate: engine calls run in worker processes, which are replaced when they die, hang or get slow.
         spare_workers: worker processes of each device that wait, opened and warm, to replace one.
         worker_hang_s: a worker process counts as hung without an answer for so long, or for 20 times what its batch is
@@ -102,6 +103,7 @@ class ServeConfig(Frozen):
     workers: int = Field(1, ge=1, le=256)
     device_pool: tuple[PoolDeviceConfig, ...] = ()
     processes: int = Field(1, ge=1, le=256)
+    start_limit_s: float = Field(300.0, gt=0, le=86_400)
     isolate: bool = False
     spare_workers: int = Field(1, ge=0, le=16)
     worker_hang_s: float = Field(1.0, gt=0, le=3600)

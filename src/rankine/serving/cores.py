@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rankine.errors import UsageError
 
-__all__ = ["pin", "pinned", "usable_cores"]
+__all__ = ["core_numbers", "pin", "pinned", "usable_cores"]
 
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
@@ -29,9 +29,14 @@ def pin(cores: tuple[int, ...], where: str = "cores") -> None:
         raise UsageError("cores cannot be chosen on this system", where=where) from None
 
 
+def core_numbers() -> tuple[int, ...]:
+    """The cores that this process may run on; none where the system does not tell."""
+    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
+
+
 def usable_cores() -> float:
     """How many cores this process may use, as the system and its container's limit say (cgroup v2, ``cpu.max``)."""
-    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    cores = float(len(core_numbers()) or os.cpu_count() or 1)
     try:
         quota, period = _CGROUP_LIMIT.read_text().split()
         return cores if quota == "max" else min(cores, int(quota) / int(period))

@@ -12,9 +12,9 @@ __all__ = ["HandedProtocol"]
 
 
 class HandedProtocol(LimitedProtocol):
-    """As clients' connections; a request came when it came to the process that hands it over, whose word is trusted:
+    """A connection as clients have, but for when its requests came: when they came to the process that hands them over.
 
-    the socket lies in a folder that only the server's user can enter.
+    Its word is trusted, as the socket lies in a folder that only the server's user can enter.
 
     Args:
         together: all of them that are open, this one among them.
@@ -34,8 +34,9 @@ class HandedProtocol(LimitedProtocol):
 
     def on_headers_complete(self) -> None:
         arrived_s = dict(self.headers).get(ARRIVED)
-        self.scope["extensions"][HANDED] = {}
+        extensions: Any = self.scope["extensions"]
+        extensions[HANDED] = {}
         if arrived_s is not None:
             self._head_waited_s = max(0.0, perf_counter() - float(arrived_s))
-            self.scope["extensions"][WAITED] = self._head_waited_s  # type: ignore[assignment]
+            extensions[WAITED] = self._head_waited_s
         super().on_headers_complete()

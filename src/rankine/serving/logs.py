@@ -19,9 +19,9 @@ _LOGGERS = ("rankine", "uvicorn", "uvicorn.error", "asyncio", "grpc")
 class _JsonLines(logging.Formatter):
     """``{"time", "level", "logger", "message", ...fields, "traceback"}``; fields are ``extra={"fields": {...}}``."""
 
-    def __init__(self, group: int | None) -> None:
+    def __init__(self, process: int | None) -> None:
         super().__init__()
-        self._group: dict[str, object] = {} if group is None else {"group": group}
+        self._process: dict[str, object] = {} if process is None else {"process": process}
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -29,7 +29,7 @@ class _JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-        } | self._group
+        } | self._process
         fields = getattr(record, "fields", None)
         if isinstance(fields, dict):
             line |= fields
@@ -38,10 +38,10 @@ class _JsonLines(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
-def set_up_logs(level: int = logging.INFO, *, group: int | None = None) -> None:
-    """Send this package's and the HTTP server's log to stderr as JSON lines, with ``group`` if there are several."""
+def set_up_logs(level: int = logging.INFO, *, process: int | None = None) -> None:
+    """Send this package's and the HTTP server's log to stderr as JSON lines, with ``process`` if there are several."""
     handler = LineHandler(_STDERR)
-    handler.setFormatter(_JsonLines(group))
+    handler.setFormatter(_JsonLines(process))
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         for former in logger.handlers:

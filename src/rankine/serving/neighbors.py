@@ -12,18 +12,19 @@ from collections.abc import Callable, Mapping
 from time import perf_counter
 from urllib.parse import quote
 
+from rankine.errors import EngineError
 from rankine.policy.autoscale import Signals
-from rankine.policy.balance import HANDOVER_S, better_group, has_too_many
+from rankine.policy.balance import HANDOVER_S, better_process, has_too_many
 from rankine.policy.reason import Reason
 from rankine.serving.board import State
 from rankine.serving.bodies import ClientGone
-from rankine.serving.group import Group
 from rankine.serving.http import Header, Reply, Request
+from rankine.serving.process import ServerProcess
 from rankine.serving.unix_http import RawReply, UnixClient
 
-__all__ = ["ARRIVED", "GROUP", "HANDED", "HANDED_BY", "Neighbors"]
+__all__ = ["ARRIVED", "HANDED", "HANDED_BY", "PROCESS", "Neighbors", "ProcessDied"]
 
-GROUP = b"x-rankine-group"
+PROCESS = b"x-rankine-process"
 """In a reply: which process ranked."""
 HANDED_BY = b"x-rankine-handed-over-by"
 """And which one handed it the request, where that is another one."""
@@ -39,9 +40,15 @@ _SHED_S = 0.05
 """Between two connections of which clients are asked to connect anew."""
 _METRICS_S = 0.5
 _HOP = frozenset({b"connection", b"content-length", b"expect", b"transfer-encoding", b"upgrade", b"keep-alive", b"te"})
-_OWN = _HOP | {b"content-type", b"x-request-id", b"traceparent", b"endpoint-load-metrics", GROUP}
+_OWN = _HOP | {b"content-type", b"x-request-id", b"traceparent", b"endpoint-load-metrics", PROCESS}
 _OWN |= {b"x-rankine-predicted-wait-ms", b"x-rankine-queued-rows"}
 """Headers of a reply that the process with the connection writes itself."""
+
+
+class ProcessDied(EngineError):
+    """The process that a request was handed to ended when it may have begun with it: it is not run again."""
+
+    code = "process_died"
 
 
 class Neighbors:
@@ -52,13 +59,15 @@ class Neighbors:
         decided: called with the reason where a request is handed over or taken back.
     """
 
-    def __init__(self, group: Group, finish_s: Callable[[], float], decided: Callable[[Reason], None]) -> None:
-        self._group = group
+    def __init__(
+        self, process: ServerProcess, finish_s: Callable[[], float], decided: Callable[[Reason], None]
+    ) -> None:
+        self._process = process
         self._finish_s = finish_s
         self._decided = decided
         self._draw = random.Random().sample
-        others = [number for number in range(len(group.board)) if number != group.number]
-        self._clients = {number: UnixClient(group.socket_of(number)) for number in others}
+        others = [number for number in range(len(process.board)) if number != process.number]
+        self._clients = {number: UnixClient(process.socket_of(number)) for number in others}
         self._sent: dict[int, tuple[float, int]] = {}
         self._shed_s = 0.0
         self._loaded_s, self._known = 0.0, (0.0, 0)
@@ -70,19 +79,27 @@ class Neighbors:
             return None
         now_s = perf_counter()
         others_s = {number: self._finish_of(number) for number in self._clients if self._is_ready(number, now_s)}
-        return better_group(own_s, others_s, self._draw)
+        return better_process(own_s, others_s, self._draw)
 
     async def ask(self, number: int, request: Request, body: bytes) -> Reply | None:
         """What another process answers; None where it did not, and the request is to be run here after all.
 
         Raises:
             ClientGone: nobody waits for the answer any more.
+            ProcessDied: the other one ended when it may have begun with the request, so perhaps because of it.
         """
-        beat_s = self._group.board.beat_of(number)
+        slot = self._process.board[number]
+        turn_s = perf_counter() + self._finish_of(number) - slot.middling_s
         known = self._sent.get(number)
-        self._sent[number] = (beat_s, known[1] + 1 if known is not None and known[0] == beat_s else 1)
+        self._sent[number] = (slot.beat_s, known[1] + 1 if known is not None and known[0] == slot.beat_s else 1)
         self._decided(Reason.HANDED_OVER)
-        found = await self._watched(number, request, _message(request, body))
+        try:
+            found = await self._watched(number, request, _message(request, body))
+        except EOFError:
+            if perf_counter() >= turn_s:
+                self._decided(Reason.PROCESS_LOST)
+                raise _died(number) from None
+            found = None
         if found is None or (found.status == 503 and not self._is_ready(number, perf_counter())):
             self._decided(Reason.TAKEN_BACK)
             return None
@@ -100,10 +117,10 @@ class Neighbors:
 
     def headers_of(self, request: Request) -> tuple[Header, ...]:
         """What a reply tells of who ranked."""
-        own = b"%d" % self._group.number
+        own = b"%d" % self._process.number
         if request.elsewhere is None:
-            return ((GROUP, own),)
-        return ((GROUP, b"%d" % request.elsewhere), (HANDED_BY, own))
+            return ((PROCESS, own),)
+        return ((PROCESS, b"%d" % request.elsewhere), (HANDED_BY, own))
 
     def sheds_connection(self) -> bool:
         """Whether the client that is answered now should connect anew, perhaps to another process; now and then."""
@@ -111,9 +128,9 @@ class Neighbors:
         if now_s - self._shed_s < _SHED_S:
             return False
         self._shed_s = now_s
-        board = self._group.board
+        board = self._process.board
         others = [board[number].connections for number in self._clients if self._is_ready(number, now_s)]
-        return bool(others) and has_too_many(board[self._group.number].connections, others)
+        return bool(others) and has_too_many(board[self._process.number].connections, others)
 
     @property
     def predicted_wait_s(self) -> float:
@@ -127,17 +144,19 @@ class Neighbors:
 
     def _load(self) -> tuple[float, int]:
         """Both, once for each beat of this process."""
-        beat_s = self._group.board.beat_of(self._group.number)
+        beat_s = self._process.board.beat_of(self._process.number)
         if beat_s != self._loaded_s:
             now_s = perf_counter()
-            slots = [self._group.board[each] for each in range(len(self._group.board)) if self._is_ready(each, now_s)]
+            slots = [
+                self._process.board[each] for each in range(len(self._process.board)) if self._is_ready(each, now_s)
+            ]
             wait_s = min((one.finish_s - one.middling_s for one in slots), default=0.0)
             self._loaded_s, self._known = beat_s, (max(0.0, wait_s), sum(one.queued_rows for one in slots))
         return self._known
 
     def signals(self) -> list[Signals]:
         """The load of all processes that are ready, this one among them."""
-        board = self._group.board
+        board = self._process.board
         slots = [board[number] for number in range(len(board))]
         return [Signals(one.utilization, one.shed, one.debt) for one in slots if one.state is State.READY]
 
@@ -147,7 +166,11 @@ class Neighbors:
             client.close()
 
     async def _watched(self, number: int, request: Request, message: bytes) -> RawReply | None:
-        """The reply, unless the other one ends or freezes."""
+        """The reply; None where the other one freezes, or has never read the request.
+
+        Raises:
+            EOFError: it ended, and had read the request. Where it had not, the kernel tells of a broken connection.
+        """
         asking = asyncio.ensure_future(self._clients[number].ask(message))
         try:
             while not (await asyncio.wait((asking,), timeout=_LOOK_S))[0]:
@@ -156,7 +179,7 @@ class Neighbors:
                 if not self._is_alive(number, perf_counter()):
                     return None
             return asking.result()
-        except (OSError, EOFError):
+        except OSError:
             return None
         finally:
             asking.cancel()
@@ -172,16 +195,21 @@ class Neighbors:
 
     def _finish_of(self, number: int) -> float:
         """What it last told, and what this process has sent it since: else a burst would go to one place."""
-        slot = self._group.board[number]
+        slot = self._process.board[number]
         beat_s, sent = self._sent.get(number, (slot.beat_s, 0))
         return slot.finish_s + (sent * slot.middling_s if beat_s == slot.beat_s else 0.0)
 
     def _is_ready(self, number: int, now_s: float) -> bool:
-        return self._group.board[number].state is State.READY and self._is_alive(number, now_s)
+        return self._process.board[number].state is State.READY and self._is_alive(number, now_s)
 
     def _is_alive(self, number: int, now_s: float) -> bool:
-        slot = self._group.board[number]
+        slot = self._process.board[number]
         return slot.state in (State.READY, State.DRAINING) and now_s - slot.beat_s < _SILENT_S
+
+
+def _died(number: int) -> ProcessDied:
+    hint = "It may have been the request itself: the server's log tells how the process ended."
+    return ProcessDied("the process that was to answer has died", where=f"process {number}", hint=hint)
 
 
 def _message(request: Request, body: bytes) -> bytes:

@@ -32,7 +32,7 @@ async def scrape(app: App, request: Request) -> bytes:
 
 
 def merged(texts: Mapping[int, bytes]) -> bytes:
-    """One text of those of several processes, with a label ``group`` for the number of each."""
+    """One text of those of several processes, with a label ``process`` for the number of each."""
     comments: dict[str, list[str]] = {}
     samples: dict[str, list[str]] = {}
     for number in sorted(texts):
@@ -50,7 +50,7 @@ def merged(texts: Mapping[int, bytes]) -> bytes:
 
 
 def _labeled(line: str, number: int) -> str:
-    label = f'group="{number}"'
+    label = f'process="{number}"'
     name_end = min((at for at in (line.find("{"), line.find(" ")) if at >= 0), default=len(line))
     if line[name_end : name_end + 1] != "{":
         return f"{line[:name_end]}{{{label}}}{line[name_end:]}"
@@ -63,9 +63,9 @@ def processes_text(board: Board) -> bytes:
     states = {number: board[number].state for number in numbers}
     lines = [
         *_typed("rankine_process_up", "1 for a process that serves, by what it told last", "gauge"),
-        *(f'rankine_process_up{{group="{at}"}} {int(states[at] in (State.READY, State.DRAINING))}' for at in numbers),
+        *(f'rankine_process_up{{process="{at}"}} {int(states[at] in (State.READY, State.DRAINING))}' for at in numbers),
         *_typed("rankine_process_starts_total", "Starts of each process, the first one among them", "counter"),
-        *(f'rankine_process_starts_total{{group="{at}"}} {board.starts_of(at)}' for at in numbers),
+        *(f'rankine_process_starts_total{{process="{at}"}} {board.starts_of(at)}' for at in numbers),
     ]
     return "".join(f"{line}\n" for line in lines).encode()
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,9 +21,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from rankine.errors import BadRequest, ConfigError
-from rankine.serving.logs import LOGGER
+from rankine.serving.watched_file import WatchedFile
 
-__all__ = ["OPEN_PATHS", "KeyRing", "Unauthenticated", "state_of"]
+__all__ = ["OPEN_PATHS", "KeyRing", "Unauthenticated"]
 
 OPEN_PATHS = frozenset(
     (
@@ -35,7 +34,6 @@ OPEN_PATHS = frozenset(
     )
 )
 """What is answered without a key: probes have none."""
-_LOOK_AGAIN_S = 1.0
 _LEAST_CHARS = 16
 _MOST_CHARS = 512
 _HASHED = re.compile(r"sha256:([0-9a-f]{64})")
@@ -59,10 +57,7 @@ class ApiKey:
 
 
 class KeyRing:
-    """The keys of a file.
-
-    A file that cannot be read any more, or holds a line that is none, changes nothing: the keys stay as they were, and
-    the log says so.
+    """The keys of a file, see :class:`~rankine.serving.watched_file.WatchedFile`.
 
     Args:
         path: the file; read at once.
@@ -73,10 +68,7 @@ class KeyRing:
     """
 
     def __init__(self, path: Path, now_s: float) -> None:
-        self._path = path
-        self._seen = state_of(path)
-        self._keys = read_keys(path)
-        self._looked_s = now_s
+        self._file = WatchedFile(path, read_keys, "API keys", now_s)
 
     def tenant_of(self, headers: Mapping[bytes, bytes], now_s: float) -> str | None:
         """The tenant of the key that a request brings; None for a key without one.
@@ -87,32 +79,16 @@ class KeyRing:
         Raises:
             Unauthenticated: there is no key, or an unknown one.
         """
-        self._refresh(now_s)
         presented = _presented(headers)
         digest = hashlib.sha256(presented).digest()
         found: ApiKey | None = None
-        for key in self._keys:  # all of them, always: the time tells nothing of which one it was
+        for key in self._file.at(now_s):  # all of them, always: the time tells nothing of which one it was
             if hmac.compare_digest(digest, key.digest):
                 found = key
         if found is None:
             hint = "Ask the operator of this server for one."
             raise Unauthenticated("the API key is not known here", where="header authorization", hint=hint)
         return found.tenant
-
-    def _refresh(self, now_s: float) -> None:
-        if now_s - self._looked_s < _LOOK_AGAIN_S:
-            return
-        self._looked_s = now_s
-        state = state_of(self._path)
-        if state == self._seen:
-            return
-        self._seen = state
-        try:
-            self._keys = read_keys(self._path)
-        except ConfigError as error:
-            LOGGER.error("API keys stay as they were", extra={"fields": {"error": str(error)}})
-            return
-        LOGGER.info("API keys were read again", extra={"fields": {"keys": len(self._keys)}})
 
 
 def read_keys(path: Path) -> tuple[ApiKey, ...]:
@@ -165,12 +141,3 @@ def _presented(headers: Mapping[bytes, bytes]) -> bytes:
         allowed = "authorization: Bearer KEY, or x-api-key: KEY"
         raise Unauthenticated("an API key is needed", where="header authorization", allowed=allowed)
     return key
-
-
-def state_of(path: Path) -> tuple[int, int, int] | None:
-    """What changes when a file is written or replaced; None where there is none."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -23,7 +23,6 @@ from rankine.serving.config import ServeConfig
 from rankine.serving.cores import pin
 from rankine.serving.door import Door
 from rankine.serving.gentle_close import ignore_new_connections
-from rankine.serving.group import Group
 from rankine.serving.grpc import check_grpc, open_grpc
 from rankine.serving.handed import HandedProtocol
 from rankine.serving.heads import LimitedProtocol
@@ -33,15 +32,17 @@ from rankine.serving.logs import LOGGER, set_up_logs
 from rankine.serving.metrics import ServerMetrics
 from rankine.serving.model import ServedModel, open_model, warn_of_memory
 from rankine.serving.pool import Pool
+from rankine.serving.process import ServerProcess
 from rankine.serving.refresh import Refresher
 from rankine.serving.rung_log import RungLog, tell_ladder
+from rankine.serving.stop_signals import is_in_a_hurry, stop_signals
 from rankine.serving.tls import tls_context
 from rankine.serving.warm import warm_works
 
 if TYPE_CHECKING:
     from rankine.serving.grpc.server import GrpcServer
 
-__all__ = ["serve", "serve_group"]
+__all__ = ["serve", "serve_process"]
 
 _POLL_S = 0.02
 _KEEP_ALIVE_S = 75
@@ -57,7 +58,7 @@ _LEAVE_S = 20
 
 
 def serve(config: ServeConfig, emit: Emit = ignore) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return.
+    """Serve until SIGTERM, SIGINT or SIGHUP, then drain and return.
 
     On a signal ``/v2/health/ready`` turns 503. For ``drain_s`` seconds all requests are still taken, also on new
     connections, with ``connection: close`` in their replies; then the server stops listening. Every request that was
@@ -86,20 +87,20 @@ def serve(config: ServeConfig, emit: Emit = ignore) -> None:
         _serve_on(config, tls, listener, None, emit)
 
 
-def serve_group(config: ServeConfig, group: Group, listener: socket.socket, emit: Emit) -> None:
+def serve_process(config: ServeConfig, process: ServerProcess, listener: socket.socket, emit: Emit) -> None:
     """Serve as one of several processes, on the socket that all of them listen on; otherwise as :func:`serve`."""
     if config.cores is not None:
         pin(config.cores)
     with listener:
-        _serve_on(config, tls_context(config), listener, group, emit)
+        _serve_on(config, tls_context(config), listener, process, emit)
 
 
 def _serve_on(
-    config: ServeConfig, tls: ssl.SSLContext | None, listener: socket.socket, group: Group | None, emit: Emit
+    config: ServeConfig, tls: ssl.SSLContext | None, listener: socket.socket, process: ServerProcess | None, emit: Emit
 ) -> None:
     with contextlib.ExitStack() as leave:
         model = open_model(config, emit)
-        set_up_logs(group=None if group is None else group.number)
+        set_up_logs(process=None if process is None else process.number)
         metrics = ServerMetrics()
         metrics.describe(model)
         devices = model.devices
@@ -116,7 +117,7 @@ def _serve_on(
             would=metrics.would_refuse,
             devices=devices,
         )
-        app = App(config, model, pool, metrics, group)
+        app = App(config, model, pool, metrics, process)
         leave.callback(app.close)
         leave.callback(pool.close)
         with step(emit, "warm up"):
@@ -159,6 +160,8 @@ async def _serve_http(
 
     def on_signal(number: int) -> None:
         nonlocal alone
+        if draining and not is_in_a_hurry(number):
+            return
         others_stay = app.group is not None and not app.group.board.leaving
         if alone and not others_stay:  # it drains by itself, and now all others do too: nobody is in a hurry
             alone = False
@@ -245,11 +248,11 @@ class _Server(uvicorn.Server):
 
     async def _take_from_neighbors(self) -> None:
         """Listen where other processes of the host hand requests over."""
-        group, limits = self._app.group, self._app.config
-        if group is None:
+        process, limits = self._app.group, self._app.config
+        if process is None:
             return
         door = Door(self._app, final=True)
-        path = group.socket_of(group.number)
+        path = process.socket_of(process.number)
         path.unlink(missing_ok=True)  # of a process that ended without a word
 
         def connected() -> HandedProtocol:
@@ -310,9 +313,9 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 def _on_signals(handle: Callable[[int], None]) -> None:
-    """React to SIGTERM and SIGINT; a server in another thread than the main one cannot, and is ended by its owner."""
+    """React to what should end it; a server in another thread than the main one cannot, and is ended by its owner."""
     if threading.current_thread() is not threading.main_thread():
         return
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         loop.add_signal_handler(number, handle, number)

@@ -13,7 +13,8 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -23,17 +24,17 @@ from rankine.events import Emit, Note
 from rankine.serving.board import Board, State
 from rankine.serving.child import Child
 from rankine.serving.config import ServeConfig
-from rankine.serving.cores import pin, usable_cores
-from rankine.serving.group import GroupSettings
+from rankine.serving.cores import core_numbers, pin, usable_cores
 from rankine.serving.grpc import check_grpc
 from rankine.serving.listen import bind, reserve
 from rankine.serving.logs import LOGGER, set_up_logs
+from rankine.serving.process import ProcessSettings
+from rankine.serving.stop_signals import is_in_a_hurry, stop_signals
 from rankine.serving.tls import tls_context
 
-__all__ = ["Supervisor", "share_cores", "supervise"]
+__all__ = ["Patience", "Supervisor", "share_cores", "supervise"]
 
 _TICK_S = 0.05
-_HANG_S = 5.0
 _MOST_COUNTED_S = 0.2
 """Of one look at the processes: where the supervisor itself was held up, so were the others."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 30.0
@@ -42,8 +43,30 @@ _STEADY_S = 30.0
 """A process that lived so long after it was ready is started again at once."""
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """For how many seconds there may be no sign of a process before it counts as hung.
+
+    Attributes:
+        start_s: while it starts; each step that it begins is a sign.
+        serve_s: of the beat of its event loop.
+        end_s: once its event loop has ended, until the process has.
+    """
+
+    start_s: float = 300.0
+    serve_s: float = 5.0
+    end_s: float = 30.0
+
+    def of(self, state: State) -> float:
+        """In a state that the board tells."""
+        return {State.STARTING: self.start_s, State.DOWN: self.end_s}.get(state, self.serve_s)
+
+
+_USUAL = Patience()
+
+
 def supervise(config: ServeConfig, emit: Emit) -> None:
-    """Serve by ``config.processes`` processes until SIGTERM or SIGINT; then all drain, and it returns.
+    """Serve by ``config.processes`` processes until SIGTERM, SIGINT or SIGHUP; then all drain, and it returns.
 
     Emits the ``Note`` of :func:`~rankine.serving.server.serve` once all of them answer, with the figure ``processes``.
 
@@ -68,11 +91,11 @@ def supervise(config: ServeConfig, emit: Emit) -> None:
         if holder is not None:
             ports["grpc_port"] = holder.getsockname()[1]
         cores = usable_cores() / config.processes
-        shares = share_cores(_usable_cores(), config.processes)
+        shares = share_cores(core_numbers(), config.processes)
 
-        def settings(number: int, tell_fd: int) -> GroupSettings:
+        def settings(number: int, tell_fd: int) -> ProcessSettings:
             own = config.model_copy(update=ports | {"cores": shares[number] if shares else None})
-            return GroupSettings(
+            return ProcessSettings(
                 config=own,
                 number=number,
                 parent=os.getpid(),
@@ -83,17 +106,18 @@ def supervise(config: ServeConfig, emit: Emit) -> None:
                 cores=cores,
             )
 
-        supervisor = Supervisor([Child(number, settings) for number in range(config.processes)], board, listener, emit)
-        with _signals(supervisor.leave):
+        children = [Child(number, settings) for number in range(config.processes)]
+        supervisor = Supervisor(children, board, listener, emit, Patience(config.start_limit_s))
+        with _signals(supervisor):
             supervisor.run()
 
 
-def share_cores(cores: Sequence[int], groups: int) -> tuple[tuple[int, ...], ...]:
-    """Neighboring cores for each of ``groups`` processes; none where there are too few to give each its own."""
-    if len(cores) < groups:
+def share_cores(cores: Sequence[int], processes: int) -> tuple[tuple[int, ...], ...]:
+    """Neighboring cores for each of ``processes`` processes; none where there are too few to give each its own."""
+    if len(cores) < processes:
         return ()
-    ends = [len(cores) * at // groups for at in range(groups + 1)]
-    return tuple(tuple(cores[ends[at] : ends[at + 1]]) for at in range(groups))
+    ends = [len(cores) * at // processes for at in range(processes + 1)]
+    return tuple(tuple(cores[ends[at] : ends[at + 1]]) for at in range(processes))
 
 
 class Supervisor:
@@ -103,20 +127,30 @@ class Supervisor:
         children: the processes, not started.
         listener: on which all listen; closed when they are to leave, so that it ends with the last of them.
         emit: told once all are ready.
+        patience: with processes of which there is no sign.
     """
 
-    def __init__(self, children: Sequence[Child], board: Board, listener: socket.socket, emit: Emit) -> None:
+    def __init__(
+        self,
+        children: Sequence[Child],
+        board: Board,
+        listener: socket.socket,
+        emit: Emit,
+        patience: Patience = _USUAL,
+    ) -> None:
         self._children = tuple(children)
         self._board = board
         self._listener = listener
         self._emit = emit
+        self._patience = patience
         self._asked = self._passed_on = 0
         self._looked_s = perf_counter()
         self._told = False
 
-    def leave(self) -> None:
-        """Have all drain and end; a second time, at once. May be called from a signal handler."""
-        self._asked += 1
+    def leave(self, *, in_a_hurry: bool = True) -> None:
+        """Have all drain and end; a second time, at once if in a hurry. May be called from a signal handler."""
+        if in_a_hurry or not self._asked:
+            self._asked += 1
 
     def run(self) -> None:
         """Returns when all have ended.
@@ -164,10 +198,11 @@ class Supervisor:
             self._ended(child, now_s)
             return
         slot = self._board[child.number]
-        beats = slot.state in (State.READY, State.DRAINING) and slot.pid == child.process.pid
-        if child.silent_for(slot.beat_s, passed_s if beats else 0.0) > _HANG_S:
-            LOGGER.error("a process hangs", extra={"fields": {"group": child.number, "pid": slot.pid}})
-            child.silent_s = 0.0
+        if not child.hung and child.silent_for(slot, passed_s) > self._patience.of(slot.state):
+            child.hung = True
+            when = {State.STARTING: {"starting": child.doing}, State.DOWN: {"ending": True}}.get(slot.state, {})
+            fields = {"process": child.number, "pid": child.process.pid, "silent_s": round(child.silent_s, 1), **when}
+            LOGGER.error("a process hangs", extra={"fields": fields})
             child.send(signal.SIGKILL)
 
     def _start(self, child: Child) -> None:
@@ -179,7 +214,9 @@ class Supervisor:
                 raise EngineError(f"a process cannot be started: {error}", where=f"process {child.number}") from error
             self._board.mark(child.number, State.DOWN)
             child.start_s = perf_counter() + _RETRY_S
-            LOGGER.error("a process cannot be started", extra={"fields": {"group": child.number, "error": str(error)}})
+            LOGGER.error(
+                "a process cannot be started", extra={"fields": {"process": child.number, "error": str(error)}}
+            )
             return
         self._board.count_start(child.number)
 
@@ -188,36 +225,30 @@ class Supervisor:
         status = child.reap()
         if self._asked:
             return
-        if child.first:
+        if child.first and not child.hung:
             raise child.error or RankineError(
                 "a server process could not start", where=f"process {child.number}", got=f"exit status {status}"
             )
         pause_s = child.pause_s(now_s, steady_s=_STEADY_S, first_s=_FIRST_PAUSE_S, longest_s=_LONGEST_PAUSE_S)
         child.start_s = now_s + pause_s
         why = {"error": str(child.error)} if child.error is not None else {}
-        fields = {"group": child.number, "status": status, "restart_in_s": round(pause_s, 3), **why}
+        fields = {"process": child.number, "status": status, "restart_in_s": round(pause_s, 3), **why}
         LOGGER.error("a process ended", extra={"fields": fields})
 
 
 @contextlib.contextmanager
-def _signals(leave: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM and SIGINT call ``leave``; in another thread than the main one the owner has to."""
+def _signals(supervisor: Supervisor) -> Iterator[None]:
+    """Signals end it; in another thread than the main one the owner has to."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def handle(number: int, frame: Any) -> None:
-        leave()
+        supervisor.leave(in_a_hurry=is_in_a_hurry(number))
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, handle) for number in stop_signals()}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _usable_cores() -> tuple[int, ...]:
-    """The cores that this process may use; none where the system does not tell."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return () if affinity is None else tuple(sorted(affinity(0)))

@@ -9,17 +9,16 @@ from rankine.errors import RankineError
 
 __all__ = ["error_of"]
 
+_DETAILS = ("where", "got", "allowed", "hint")
 
-def error_of(told: Mapping[str, str]) -> RankineError:
-    """The error that ``told`` is the :meth:`~rankine.errors.RankineError.as_dict` of; of the class with that code."""
+
+def error_of(told: Mapping[str, str], otherwise: type[RankineError] = RankineError) -> RankineError:
+    """The error that ``told`` is the :meth:`~rankine.errors.RankineError.as_dict` of.
+
+    It is of the class of :mod:`rankine.errors` with that code; of ``otherwise`` where there is none.
+    """
     known = {
         kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, RankineError)
     }
-    kind = known.get(told.get("code", ""), RankineError)
-    return kind(
-        told["message"],
-        where=told.get("where"),
-        got=told.get("got"),
-        allowed=told.get("allowed"),
-        hint=told.get("hint"),
-    )
+    kind = known.get(told.get("code", ""), otherwise)
+    return kind(told.get("message", ""), **{name: told.get(name) for name in _DETAILS})

@@ -8,9 +8,9 @@ from enum import IntEnum
 
 import msgspec
 
-from rankine import errors
 from rankine.config import Frozen
 from rankine.errors import EngineError, RankineError
+from rankine.serving.told_errors import error_of
 
 __all__ = ["RungToOpen", "Told", "WorkerSpec", "decode_error", "encode_error", "receive", "send"]
 
@@ -83,13 +83,9 @@ def encode_error(error: Exception) -> bytes:
     """An error as bytes, with all that a client may be told of it."""
     if not isinstance(error, RankineError):
         error = EngineError(f"the engine failed: {type(error).__name__}: {error}"[:_CUT_CHARS])
-    return msgspec.msgpack.encode([type(error).__name__, error.as_dict()])
+    return msgspec.msgpack.encode(error.as_dict())
 
 
 def decode_error(raw: bytes) -> RankineError:
-    """The error of :func:`encode_error`; of a class that this version does not have, an :class:`EngineError`."""
-    name, fields = msgspec.msgpack.decode(raw, type=tuple[str, dict[str, str]])
-    kind = getattr(errors, name, EngineError)
-    made = kind if isinstance(kind, type) and issubclass(kind, RankineError) else EngineError
-    told = {key: fields.get(key) for key in ("where", "got", "allowed", "hint")}
-    return made(fields.get("message", ""), **told)
+    """The error of :func:`encode_error`; of a kind that this version does not have, an :class:`EngineError`."""
+    return error_of(msgspec.msgpack.decode(raw, type=dict[str, str]), otherwise=EngineError)

@@ -36,7 +36,7 @@ class WorkerProcess:
 
     Args:
         number: of the worker, for people.
-        spec: what it opens; :meth:`await_open` tells when it has.
+        spec: what it opens; :meth:`opened` tells when it has.
         tables: of items that batches may refer to.
 
     Attributes:

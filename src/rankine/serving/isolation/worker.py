@@ -99,7 +99,7 @@ class Worker:
 def main() -> None:
     """``python -m rankine.serving.isolation.worker CHANNEL REGION``: descriptors that the front end left open."""
     # What ends the front end reaches the whole group: it decides when its workers go, once all is answered.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     channel, region = (int(argument) for argument in sys.argv[1:3])
     try:
