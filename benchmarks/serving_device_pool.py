@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from families import VALUES, schema_of
 from serving.device_pool import DevicePoolResult, Found, Probe, Who
+from serving.files import write_record
 from serving.queries import Mix, draw_queries
 from serving.traffic import due_times, intensity
 
@@ -288,8 +289,7 @@ def main() -> None:
     build(folder, engines)
     bench = open_bench(folder, engines, cores, given.slo_ms, given.probe_s)
     result = measure(bench, engines)
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_record(given.out, result)
 
 
 if __name__ == "__main__":

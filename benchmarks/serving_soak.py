@@ -11,70 +11,30 @@ from __future__ import annotations
 
 import argparse
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
-from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import psutil
-from pydantic import AwareDatetime
 from serving.contestants import CONTESTANTS
 from serving.drive import Drive
+from serving.endurance import Sample, Soak
+from serving.files import write_record
 from serving.models import open_served
+from serving.options import serving_parser
 from serving.peers.own import OWN
 from serving.peers.peer import Place
 from serving.queries import Mix, draw_queries
-from serving.record import Case, Goodput, read_result, row_of
+from serving.record import Contest, read_result
+from serving.standing import standings
 
-from rankine.config import Frozen
 from rankine.environment import environment
 from rankine.errors import UsageError
 
 RESULTS = Path(__file__).resolve().parent / "results"
 SHARE, EVERY_S, WARMUP_S = 0.7, 5.0, 120.0
-MOST_MEMORY_GROWTH, MOST_OTHER_GROWTH = 0.02, 1.0
-
-
-class Sample(NamedTuple):
-    """What the server's processes hold together."""
-
-    at_s: float
-    rss_bytes: int
-    descriptors: int
-    threads: int
-
-
-class Soak(Frozen):
-    """One long run.
-
-    Attributes:
-        memory_growth: over the time after the warm-up, of what was held at its beginning.
-        descriptors_growth, threads_growth: over that time, in numbers.
-    """
-
-    schema_version: Literal[1] = 1
-    kind: Literal["serving-soak"] = "serving-soak"
-    model: str
-    rate_rps: float
-    duration_s: float
-    warmup_s: float
-    requests: int
-    outcomes: Mapping[str, int]
-    p99_ms: float | None
-    memory_growth: float
-    descriptors_growth: float
-    threads_growth: float
-    samples: tuple[Sample, ...]
-    created: AwareDatetime
-    environment: Mapping[str, Any]
-
-    @property
-    def met(self) -> bool:
-        """Whether the bar is."""
-        others = max(self.descriptors_growth, self.threads_growth)
-        return self.memory_growth < MOST_MEMORY_GROWTH and others < MOST_OTHER_GROWTH
 
 
 def main() -> None:
@@ -106,8 +66,7 @@ def main() -> None:
         created=datetime.now(UTC),
         environment=environment(),
     )
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(soak.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_record(given.out, soak)
     print(f"memory {memory:+.2%}, descriptors {descriptors:+.1f}, threads {threads:+.1f}, {soak.outcomes}")
     print("met" if soak.met else "missed")
 
@@ -164,30 +123,19 @@ def slope(at_s: np.ndarray, values: np.ndarray) -> float:
 
 
 def _usual_rate(model: str, mix: Mix) -> float:
-    case = Case(server=OWN.name, model=model, traffic="exponential", candidates=mix.candidates)
-    found = row_of(read_result(RESULTS / "serving-proof.json"), "goodput", case)
-    if not isinstance(found, Goodput) or found.sustainable_rps is None:
+    contest = Contest(model=model, traffic="exponential", candidates=mix.candidates)
+    found = standings(read_result(RESULTS / "serving-proof.json"), contest).get(OWN.name)
+    if found is None or not found.sustained_rps:
         raise UsageError("the serving proof has not found what it sustains", where=model, hint="Give --rate.")
-    return SHARE * found.sustainable_rps
+    return SHARE * found.sustained_rps
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=lambda text: Path(text).resolve(), required=True)
+    parser = serving_parser(__doc__, RESULTS / "serving-soak.json")
     parser.add_argument("--model", choices=("big", "small"), default="small")
-    parser.add_argument("--compressed", type=Path, help="as of serving_goodput.py, where the model is not built yet")
-    parser.add_argument("--data-root", type=Path, default=Path("../shared/data"))
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--rate", type=float, help="requests per second")
-    parser.add_argument("--server-cores", type=_cores, default=(0,))
-    parser.add_argument("--generator-cores", type=_cores, default=(1,))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=RESULTS / "serving-soak.json")
     return parser
-
-
-def _cores(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
-"""The bars of the serving proof: what was promised, what was found, and whether that is enough."""
+"""The bars of the serving proof: what was promised, what was found, and whether that is enough.
+
+What was measured in rounds is judged by the median of what each round says by itself.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from serving.record import Goodput, LadderRun, Overload, ServingProof, Simulation
+from serving.peers.own import OWN
+from serving.record import Contest, ServingProof, Simulation
+from serving.standing import Spread, Standing, contests, oracle_shares, ratios, standings
 
-OWN = "rankine"
 ORACLE_SHARE = 0.95
 TIMES = {"triton": 1.5, "fastapi": 2.0}
 """That the small model is to sustain over these servers."""
@@ -39,75 +43,80 @@ def bars_of(result: ServingProof) -> list[Bar]:
     return [bar for part in parts for bar in part(result)]
 
 
-def _own(result: ServingProof) -> list[Goodput]:
-    return [one for one in result.goodput if one.case.server == OWN]
+def _own(result: ServingProof) -> Iterator[tuple[Contest, Standing]]:
+    """Rankine in each contest that it was in."""
+    for contest in contests(result):
+        found = standings(result, contest).get(OWN.name)
+        if found is not None:
+            yield contest, found
 
 
-def _peers(result: ServingProof, own: Goodput) -> dict[str, float]:
-    """What others sustained in the same case; 0 where no rate held."""
-    found = {}
-    for one in result.goodput:
-        if one.case.server != OWN and one.case.model_copy(update={"server": OWN}) == own.case:
-            found[one.case.server] = one.sustainable_rps or 0.0
-    return found
+def _over_peers(result: ServingProof, contest: Contest) -> dict[str, Spread]:
+    """What Rankine sustained over what each other server did, within rounds."""
+    peers = [name for name in standings(result, contest) if name != OWN.name]
+    found = {name: ratios(result, contest, OWN.name, name) for name in peers}
+    return {name: spread for name, spread in found.items() if spread is not None}
 
 
 def _best(result: ServingProof) -> Iterator[Bar]:
-    for one in _own(result):
-        peers = _peers(result, one)
-        if not peers:
+    for contest, own in _own(result):
+        over = _over_peers(result, contest)
+        if not over:
             continue
-        name = max(peers, key=lambda server: peers[server])
-        rate_rps = one.sustainable_rps or 0.0
-        found = f"{rate_rps:,.0f}, next {result.titles.get(name, name)} with {peers[name]:,.0f}"
-        what = f"goodput at SLO, {one.case.model}, {one.case.traffic}"
-        yield Bar(what, "most of all servers", found, rate_rps > peers[name])
+        name = min(over, key=lambda server: over[server].median)
+        found = f"{own.sustained_rps:,.0f}, over {result.titles.get(name, name)} {over[name].text('.2f')} times"
+        what = f"goodput at SLO, {contest.model}, {contest.traffic}"
+        yield Bar(what, "most of all servers", found, over[name].median > 1)
 
 
 def _of_oracle(result: ServingProof) -> Iterator[Bar]:
-    sustained = {one.case: one.sustainable_rps for one in _own(result)}
-    for one in result.oracle:
-        rate_rps = sustained.get(one.case)
-        if one.case.model == "big" and one.case.traffic != "day" and rate_rps is not None:
-            share = rate_rps / one.server_rps
-            found = f"{share:.0%} ({rate_rps / one.engine_rps:.0%} of one whose server costs nothing)"
-            yield Bar(f"of the oracle, big, {one.case.traffic}", f">= {ORACLE_SHARE:.0%}", found, share >= ORACLE_SHARE)
+    for contest, own in _own(result):
+        share = oracle_shares(own.turns, lambda one: one.server_rps)
+        free = oracle_shares(own.turns, lambda one: one.engine_rps)
+        if contest.model == "big" and contest.traffic != "day" and share is not None and free is not None:
+            found = f"{share.text('.0%')}; {free.median:.0%} of one whose server costs nothing"
+            what = f"of the oracle, big, {contest.traffic}"
+            yield Bar(what, f">= {ORACLE_SHARE:.0%}", found, share.median >= ORACLE_SHARE)
 
 
 def _times_others(result: ServingProof) -> Iterator[Bar]:
-    for one in _own(result):
-        if one.case.model != "small":
-            continue
-        peers = _peers(result, one)
+    for contest, _ in _own(result):
+        over = _over_peers(result, contest) if contest.model == "small" else {}
         for name, wanted in TIMES.items():
-            if name in peers:
-                times = (one.sustainable_rps or 0.0) / peers[name] if peers[name] else float("inf")
-                what = f"over {result.titles.get(name, name)}, small, {one.case.traffic}"
-                yield Bar(what, f">= {wanted:g} times", f"{times:.2f} times", times >= wanted)
+            if name in over:
+                what = f"over {result.titles.get(name, name)}, small, {contest.traffic}"
+                yield Bar(what, f">= {wanted:g} times", f"{over[name].text('.2f')} times", over[name].median >= wanted)
 
 
 def _overload(result: ServingProof) -> Iterator[Bar]:
-    for one in result.overload:
-        if one.case.server == OWN:
-            where = f"{one.case.model}, {one.case.traffic}"
-            wanted = OVERLOAD_SHARE[one.case.model]
-            what = f"goodput at {one.factor:g} times the rate, {where}"
-            yield Bar(what, f">= {wanted:.0%} of its peak", f"{one.goodput_share:.0%}", one.goodput_share >= wanted)
-            yield from _refusals(one, where)
+    for contest, own in _own(result):
+        if not own.overloads:
+            continue
+        where = f"{contest.model}, {contest.traffic}"
+        wanted = OVERLOAD_SHARE[contest.model]
+        share = Spread(tuple(one.goodput_share for one in own.overloads))
+        what = f"goodput at {own.overloads[0].factor:g} times the rate, {where}"
+        yield Bar(what, f">= {wanted:.0%} of its peak", share.text(".0%"), share.median >= wanted)
+        yield from _refusals(own, where)
 
 
-def _refusals(one: Overload, where: str) -> Iterator[Bar]:
-    if one.refusal_p99_ms is not None:
-        found, met = f"{one.refusal_p99_ms:.1f} ms", one.refusal_p99_ms <= REFUSAL_MS
-        yield Bar(f"refusals there, {where}", f"p99 <= {REFUSAL_MS:g} ms", found, met)
-    if one.admitted_in_time_share is not None:
-        found, met = f"{one.admitted_in_time_share:.2%}", one.admitted_in_time_share >= ADMITTED_SHARE
-        yield Bar(f"admitted there and in time, {where}", f">= {ADMITTED_SHARE:.0%}", found, met)
+def _refusals(own: Standing, where: str) -> Iterator[Bar]:
+    late_ms = tuple(one.refusal_p99_ms for one in own.overloads if one.refusal_p99_ms is not None)
+    in_time = tuple(one.admitted_in_time_share for one in own.overloads if one.admitted_in_time_share is not None)
+    if late_ms:
+        p99 = Spread(late_ms)
+        yield Bar(
+            f"refusals there, {where}", f"p99 <= {REFUSAL_MS:g} ms", f"{p99.text('.1f')} ms", p99.median <= REFUSAL_MS
+        )
+    if in_time:
+        share = Spread(in_time)
+        met = share.median >= ADMITTED_SHARE
+        yield Bar(f"admitted there and in time, {where}", f">= {ADMITTED_SHARE:.0%}", share.text(".2%"), met)
 
 
 def _added(result: ServingProof) -> Iterator[Bar]:
     for one in result.front_end:
-        if one.case.server == OWN:
+        if one.case.server == OWN.name:
             what = f"added latency, one client, 500 ids, {one.case.model}"
             yield Bar(what, f"<= {ADDED_MS:g} ms", f"{one.added_ms:.2f} ms", one.added_ms <= ADDED_MS)
 
@@ -137,10 +146,3 @@ def _ladder(result: ServingProof) -> Iterator[Bar]:
         yield Bar(what, f">= {LADDER_SHARE:.0%} in time, none shed", found, met)
         back = f"{one.back_up_s:.1f} s"
         yield Bar("ladder back up after the load falls", f"<= {BACK_UP_S:g} s", back, one.back_up_s <= BACK_UP_S)
-        yield Bar("cost between the rungs", "stated", cost_gap(one), True)
-
-
-def cost_gap(one: LadderRun) -> str:
-    """What a request costs on each rung, engine alone."""
-    rungs = [f"{rung.variant} {rung.request_ms:.2f} ms" for rung in one.rungs]
-    return ", ".join([f"{one.base} {one.base_request_ms:.2f} ms", *rungs])

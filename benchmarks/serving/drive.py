@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TypeVar
 
 import uvloop
@@ -23,7 +24,9 @@ Reference = Callable[[Query], Sequence[int]]
 """The ids that a query is to be answered with."""
 
 CHECKED = 20
-WARMUP_S, ESTIMATE_S, ESTIMATE_CLIENTS = 1.0, 1.5, 8
+WARMUP_S, ESTIMATE_S, ESTIMATE_CLIENTS = 0.5, 1.5, 8
+STOP_OVER_MISS_SHARE = 0.02
+"""A probe that has missed twice as much as it may is over."""
 _DRAIN_ATTEMPTS = 10
 
 
@@ -48,16 +51,12 @@ class Drive:
     seed: int = 0
     timeout_s: float = 1.0
 
-    def reseeded(self, seed: int) -> Drive:
-        """The same server under other arrivals."""
-        return replace(self, seed=seed)
-
     def estimate(self) -> float:
         config = self._config(clients=ESTIMATE_CLIENTS, duration_s=ESTIMATE_S, warmup_s=0.5)
         return self.record(config, self.closed(config)).achieved_rps
 
     def offer(self, rate_rps: float, duration_s: float) -> LoadResult:
-        config, run = self.open(rate_rps, duration_s, stop_over_miss_share=0.02)
+        config, run = self.open(rate_rps, duration_s, stop_over_miss_share=STOP_OVER_MISS_SHARE)
         return self.record(config, run)
 
     def drain(self) -> None:
@@ -76,6 +75,10 @@ class Drive:
     def trace(self, rate_rps: float, duration_s: float) -> Floats:
         """When the requests of a run are due, seconds from its start; its warm-up comes first."""
         return due_times(rate_rps, intensity(self.traffic, WARMUP_S + duration_s, seed=self.seed), seed=self.seed)
+
+    def offered(self, rate_rps: float, duration_s: float) -> float:
+        """The rate that :meth:`open` really offers when it is asked for ``rate_rps``."""
+        return float((self.trace(rate_rps, duration_s) >= WARMUP_S).sum()) / duration_s
 
     def replay(
         self, due_s: Floats, duration_s: float, *, stop_over_miss_share: float | None = None
@@ -105,8 +108,13 @@ class Drive:
             EngineError: it ranks otherwise; then its times would mean nothing.
         """
 
+        async def one(client: Client, message: Message) -> Reply | None:
+            with suppress(OSError):  # told below as no answer
+                return await client.reply(message)
+            return None
+
         async def ask(client: Client, messages: Sequence[Message]) -> list[Reply | None]:
-            return [await client.reply(message) for message in messages[:CHECKED]]
+            return [await one(client, message) for message in messages[:CHECKED]]
 
         for query, reply in zip(self.queries, self._run(ask), strict=False):
             wanted = reference(query)

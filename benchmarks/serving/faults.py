@@ -7,17 +7,17 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from rankine.errors import EngineError
 from rankine.observation.load.answer import Answer
+from serving.clock import set_ahead
 
 FROZEN_S, STEP_S = 2.0, 3600
 WINDOW_S, WELL_SHARE = 0.2, 0.95
-LOST = ("disconnected", "timeout", "unreachable")
 _DISK_KB = 64
 
 
@@ -27,8 +27,11 @@ class Fault:
 
     Attributes:
         strike: does it, given the server's process and the folder of its log; what it returns ends it.
-        lasts_s: until it is ended; recovery counts from there.
-        options: of `rankine serve`. ``needs`` of the folder and of the server's environment: see their users.
+        lasts_s: until it is ended.
+        from_end: recovery counts from the end, since nothing can be done before; else from when it strikes.
+        options: of `rankine serve`.
+        fakes_clock: the server's wall clock is that of :mod:`serving.clock`.
+        fills_disk: its log is on a small disk of its own.
         ends: the server goes away, in peace.
     """
 
@@ -36,11 +39,11 @@ class Fault:
     title: str
     strike: Callable[[psutil.Process, Path], Callable[[], None]]
     lasts_s: float = 0.0
+    from_end: bool = False
     options: Sequence[str] = ()
     fakes_clock: bool = False
     fills_disk: bool = False
     ends: bool = False
-    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def well_after_s(answers: Sequence[Answer], from_s: float, bound_ms: float, until_s: float) -> float | None:
@@ -57,19 +60,6 @@ def well_after_s(answers: Sequence[Answer], from_s: float, bound_ms: float, unti
             good[at] += one.correct and one.latency_ms <= bound_ms
     well = [right >= WELL_SHARE * all_ for right, all_ in zip(good, due, strict=True)]
     return next((at * WINDOW_S for at in range(count - 1) if well[at] and well[at + 1]), None)
-
-
-def server_process(url: str) -> psutil.Process:
-    """The process that this one has started and that listens at ``url``, or the supervisor of those that do.
-
-    Raises:
-        EngineError: there is none.
-    """
-    port = url.rsplit(":", 1)[1]
-    for child in psutil.Process().children():
-        if port in child.cmdline():
-            return child
-    raise EngineError("the server is gone", where=url)
 
 
 @contextmanager
@@ -105,10 +95,8 @@ def _freeze(server: psutil.Process, folder: Path) -> Callable[[], None]:
 
 
 def _step_clock(server: psutil.Process, folder: Path) -> Callable[[], None]:
-    clock = folder / "clock"
     for ahead_s in (STEP_S, -STEP_S):
-        clock.with_suffix(".new").write_text(f"{ahead_s:+d}\n", encoding="ascii")
-        clock.with_suffix(".new").replace(clock)
+        set_ahead(folder, ahead_s)
         time.sleep(0.5)
     return _nothing
 
@@ -146,7 +134,7 @@ def _freeze_worker(server: psutil.Process, folder: Path) -> Callable[[], None]:
 
 
 def _kill_front_end(server: psutil.Process, folder: Path) -> Callable[[], None]:
-    _children(server, "rankine.serving.group")[0].kill()
+    _children(server, "rankine.serving.process")[0].kill()
     return _nothing
 
 
@@ -155,11 +143,17 @@ FAULTS: Mapping[str, Fault] = {
     fault.name: fault
     for fault in (
         Fault("terminate", "SIGTERM", _terminate, ends=True),
-        Fault("freeze", f"SIGSTOP of the server for {FROZEN_S:g} s", _freeze, FROZEN_S),
+        Fault("freeze", f"SIGSTOP of the server for {FROZEN_S:g} s", _freeze, FROZEN_S, from_end=True),
         Fault("clock", "wall clock an hour ahead, then one behind", _step_clock, fakes_clock=True),
         Fault("disk", "full disk for the log (64 KiB)", _fill, options=("--log-requests",), fills_disk=True),
         Fault("kill_worker", "kill -9 of an engine worker", _kill_worker, options=ISOLATED),
-        Fault("freeze_worker", f"SIGSTOP of an engine worker for {FROZEN_S:g} s", _freeze_worker, options=ISOLATED),
+        Fault(
+            "freeze_worker",
+            f"SIGSTOP of an engine worker for {FROZEN_S:g} s",
+            _freeze_worker,
+            FROZEN_S,
+            options=ISOLATED,
+        ),
         Fault("kill_front_end", "kill -9 of one of two front ends", _kill_front_end, options=SEVERAL),
     )
 }

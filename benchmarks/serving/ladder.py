@@ -23,18 +23,21 @@ from rankine.serving.model import ladder_within
 from rankine.stats import percentile
 from serving.client import Reply
 from serving.drive import WARMUP_S, Drive
+from serving.effort import Effort
 from serving.oracle import engine_service
 from serving.peers.own import own_server
 from serving.peers.peer import Running
 from serving.queries import Mix, Query, draw_queries
 from serving.ranker import Ranker
 from serving.record import Case, LadderRun, LadderRung
-from serving.search import Effort, Tell
-from serving.sections import REFUSALS, find_goodput
+from serving.search import Tell
+from serving.sections import REFUSALS
 from serving.traffic import Floats, due_times, intensity
+from serving.turn import search_now
 from serving.wires import Wire, rank_json, read_rank
 
 BASE_MARGIN, FLOOR, FACTOR, CALM_SHARE, CALM_S = 0.0005, 0.002, 1.5, 0.5, 8.0
+BASE_TURNS = 3
 MODEL = "ladder"
 _OPTIONS = ("--allow-uncertified",)
 
@@ -71,40 +74,37 @@ def measure_ladder(plan: LadderPlan, effort: Effort, tell: Tell) -> LadderRun:
     artifact = Artifact.open(plan.artifact)
     steps = ladder_within(artifact, FLOOR)
     variant, engine = base_of(artifact)
-    case = ladder_case(plan)
     options = ["--variant", variant, "--engine", engine, *_OPTIONS]
     with own_server(plan.artifact, plan.catalog, options, cores=plan.server_cores, folder=plan.folder) as url:
         queries = _queries(url, plan)
         drive = _drive(url, rank_json("/v1/rank", own_headers=True), queries, plan)
-        base = find_goodput(drive, case, effort, {}, tell=tell)
-    if base.sustainable_rps is None:
+        base_rps = sustained_rps(drive, effort, tell)
+    if not base_rps:
         raise SloNotMet("no rate held", where=f"{variant} on {engine}")
-    tell(f"{variant} on {engine} sustains {base.sustainable_rps:.0f} rps")
+    tell(f"{variant} on {engine} sustains {base_rps:.0f} rps")
     seen: list[str] = []
     options = ["--floor", str(FLOOR), *_OPTIONS]
     with own_server(plan.artifact, plan.catalog, options, cores=plan.server_cores, folder=plan.folder) as url:
         drive = _drive(url, _naming_wire(seen), queries, plan)
         drive.drain()
         seen.clear()
-        due_s = two_loads(
-            FACTOR * base.sustainable_rps, CALM_SHARE * base.sustainable_rps, effort.overload_s, plan.seed
-        )
-        config, run = drive.replay(due_s, effort.overload_s + CALM_S)
-    falls_s = WARMUP_S + effort.overload_s
+        due_s = two_loads(FACTOR * base_rps, CALM_SHARE * base_rps, effort.ladder_s, plan.seed)
+        config, run = drive.replay(due_s, effort.ladder_s + CALM_S)
+    falls_s = WARMUP_S + effort.ladder_s
     pressed = [one for one in run.answers if WARMUP_S <= one.due_s < falls_s]
     requests = int(((due_s >= WARMUP_S) & (due_s < falls_s)).sum())
     in_time = [one for one in pressed if one.correct and one.latency_ms <= plan.mix.deadline_ms]
     by = named(run.answers, seen)
     shares = Counter(variant for answer, variant in by if WARMUP_S <= answer.due_s < falls_s)
     return LadderRun(
-        case=case,
+        case=ladder_case(plan),
         base=f"{variant} on {engine}",
         base_margin=BASE_MARGIN,
-        base_rps=base.sustainable_rps,
+        base_rps=base_rps,
         base_request_ms=_request_ms(plan, queries, variant, engine),
         floor=FLOOR,
         factor=FACTOR,
-        offered_rps=requests / effort.overload_s,
+        offered_rps=requests / effort.ladder_s,
         requests=requests,
         in_time_share=len(in_time) / max(1, requests),
         shed=sum(one.outcome in REFUSALS for one in pressed),
@@ -116,6 +116,16 @@ def measure_ladder(plan: LadderPlan, effort: Effort, tell: Tell) -> LadderRun:
         created=datetime.now(UTC),
         environment=environment(),
     )
+
+
+def sustained_rps(drive: Drive, effort: Effort, tell: Tell) -> float:
+    """The median of searches under ``BASE_TURNS`` different arrivals; 0 where most found none."""
+    rates: list[float] = []
+    for number in range(BASE_TURNS):
+        near_rps = rates[-1] if rates and rates[-1] else None
+        found = search_now(replace(drive, seed=drive.seed + number), effort, near_rps, None, tell)
+        rates.append(found.best.offered_rps or 0.0 if found.best else 0.0)
+    return float(np.median(rates))
 
 
 def base_of(artifact: Artifact) -> tuple[str, str]:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from rankine.errors import EngineError
 
 _START_S, _STOP_S, _POLL_S = 120.0, 15.0, 0.25
@@ -24,6 +26,25 @@ def free_port() -> int:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         return int(bound.getsockname()[1])
+
+
+def server_process(url: str) -> psutil.Process:
+    """The process that this one has started and that listens at ``url``, or the supervisor of those that do.
+
+    Raises:
+        EngineError: there is none.
+    """
+    port = url.rsplit(":", 1)[1]
+    for child in psutil.Process().children():
+        if port in child.cmdline():
+            return child
+    raise EngineError("the server is gone", where=url)
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """Processor time that a process and all its children have used."""
+    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    return float(sum(one.user + one.system for one in times))
 
 
 @contextmanager

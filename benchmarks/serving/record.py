@@ -1,7 +1,8 @@
-"""What a run of `serving_goodput.py` leaves: one file, a row for each thing measured, the last time that it was."""
+"""What a run of `serving_goodput.py` leaves: one file, the rounds of each contest and a row for each other thing."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -9,25 +10,38 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, Field
 
 from rankine.config import Frozen
+from rankine.errors import UsageError
+from serving.effort import Effort
 from serving.traffic import Kind
 
-Section = Literal["goodput", "front_end", "oracle", "simulator", "overload", "ladder"]
+Section = Literal["goodput", "front_end", "simulator", "ladder"]
+VERSION: Literal[2] = 2
+"""1 had one row a server, each measured at another time."""
 
 
-class Case(Frozen):
-    """What was measured: one server with one model under one traffic.
+class Contest(Frozen):
+    """Under what servers are compared: one model and one traffic.
 
     Attributes:
-        server: its name, see `serving/peers`.
         candidates: distribution of the number of candidates.
         short_share: of requests with a shorter deadline.
     """
 
-    server: str
     model: str
     traffic: Kind
     candidates: str
     short_share: float = 0.0
+
+
+class Case(Contest):
+    """What was measured: one server in a contest; ``server`` is its name, see `serving/peers`."""
+
+    server: str
+
+    @property
+    def contest(self) -> Contest:
+        """That of any server."""
+        return Contest.model_validate(self.model_dump(exclude={"server"}))
 
 
 class Attempt(Frozen):
@@ -38,34 +52,25 @@ class Attempt(Frozen):
     why: str
 
 
-class Goodput(Frozen):
-    """The highest rate that a server sustained; None where none held.
+class Oracle(Frozen):
+    """What a scheduler with perfect knowledge could sustain of the same requests, see `serving/oracle.py`.
 
     Attributes:
-        confirmed: how often the rate held when it was tried again with other seeds, and how often it was.
-        capped: no rate failed, or the generator was the bottleneck where one did: the limit may lie higher.
+        call_ms, row_us: of the engine, alone on the server's core.
+        request_ms: what the server's processes computed for a request beside that, one client asking.
+        engine_rps: the rate of an oracle to which nothing but the engine costs anything.
+        server_rps: of one that pays for what this server does beside.
     """
 
-    case: Case
-    slo_ms: float
-    sustainable_rps: float | None
-    goodput_rps: float | None
-    failed_rps: float | None
-    p50_ms: float | None
-    p99_ms: float | None
-    requests: int
-    supports_p99: bool
-    confirmed: tuple[int, int]
-    capped: bool
-    reason: str
-    attempts: tuple[Attempt, ...]
-    settings: Mapping[str, int]
-    created: AwareDatetime
-    environment: Mapping[str, Any]
+    call_ms: float
+    row_us: float
+    request_ms: float
+    engine_rps: float
+    server_rps: float
 
 
 class Overload(Frozen):
-    """A rate that is a multiple of what the server sustained.
+    """A rate that is a multiple of what the server had sustained the moment before.
 
     Attributes:
         goodput_share: of the goodput at the sustainable rate.
@@ -74,9 +79,7 @@ class Overload(Frozen):
         outcomes: number of requests by outcome.
     """
 
-    case: Case
     factor: float
-    sustainable_rps: float
     offered_rps: float
     goodput_rps: float
     goodput_share: float
@@ -86,7 +89,47 @@ class Overload(Frozen):
     admitted_in_time_share: float | None
     outcomes: Mapping[str, int]
     generator_bound: bool
+
+
+class Turn(Frozen):
+    """What one server sustained in one round.
+
+    Attributes:
+        sustained_rps: the highest rate that held; None where none did. Goodput and latencies are of that probe.
+        failed_rps: the lowest rate above it that did not hold.
+        requests: of all probes.
+        capped: no rate failed, or the generator was the bottleneck where one did: the limit may lie higher.
+        engine_ms: the control: the engine's own time for one request, before and after the turn.
+        oracle, overload: right after it, under the same arrivals; only of Rankine, or now and then.
+    """
+
+    sustained_rps: float | None
+    failed_rps: float | None
+    goodput_rps: float | None
+    p50_ms: float | None
+    p99_ms: float | None
+    requests: int
+    capped: bool
+    engine_ms: tuple[float, float]
+    attempts: tuple[Attempt, ...]
     settings: Mapping[str, int]
+    oracle: Oracle | None = None
+    overload: Overload | None = None
+
+
+class Round(Frozen):
+    """Servers one right after the other under the same arrivals.
+
+    Attributes:
+        number: of the round in its contest, which is the seed of its arrivals too.
+        turns: by server, in the order in which they came.
+    """
+
+    contest: Contest
+    number: int
+    slo_ms: float
+    effort: Effort
+    turns: Mapping[str, Turn]
     created: AwareDatetime
     environment: Mapping[str, Any]
 
@@ -105,27 +148,6 @@ class FrontEnd(Frozen):
     client_p99_ms: float
     run_p50_ms: float
     added_ms: float
-    settings: Mapping[str, int]
-    created: AwareDatetime
-    environment: Mapping[str, Any]
-
-
-class Oracle(Frozen):
-    """What a scheduler with perfect knowledge could sustain, see `serving/oracle.py`.
-
-    Attributes:
-        call_ms, row_us: of the engine, alone on the server's core.
-        request_ms: what the server's processes computed for a request beside that, one client asking.
-        engine_rps: the rate of an oracle to which nothing but the engine costs anything.
-        server_rps: of one that pays for what this server does beside.
-    """
-
-    case: Case
-    call_ms: float
-    row_us: float
-    request_ms: float
-    engine_rps: float
-    server_rps: float
     settings: Mapping[str, int]
     created: AwareDatetime
     environment: Mapping[str, Any]
@@ -212,27 +234,40 @@ class ServingProof(Frozen):
         missing: servers that could not be run, and why.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     kind: Literal["serving-proof"] = "serving-proof"
     titles: Mapping[str, str] = Field(default_factory=dict)
     versions: Mapping[str, Mapping[str, str]] = Field(default_factory=dict)
-    goodput: tuple[Goodput, ...] = ()
-    overload: tuple[Overload, ...] = ()
+    rounds: tuple[Round, ...] = ()
     front_end: tuple[FrontEnd, ...] = ()
-    oracle: tuple[Oracle, ...] = ()
     simulator: tuple[Simulation, ...] = ()
     ladder: tuple[LadderRun, ...] = ()
     missing: Mapping[str, str] = Field(default_factory=dict)
 
+    def rounds_of(self, contest: Contest) -> list[Round]:
+        """Those of one contest, in the order in which they were run."""
+        return [one for one in self.rounds if one.contest == contest]
 
-Row = Goodput | Overload | FrontEnd | Oracle | Simulation | LadderRun
+
+Row = FrontEnd | Simulation | LadderRun
 
 
 def read_result(path: Path) -> ServingProof:
-    """The result file; one without rows where there is none."""
+    """The result file; one without rows where there is none.
+
+    Raises:
+        UsageError: it is of another version.
+    """
     if not path.exists():
         return ServingProof()
-    return ServingProof.model_validate_json(path.read_text(encoding="utf-8"))
+    raw = path.read_text(encoding="utf-8")
+    version = json.loads(raw).get("schema_version")
+    if version != VERSION:
+        hint = "Its rates were not taken in rounds: measure them again, into another file."
+        raise UsageError(
+            "a result file of another version", where=str(path), got=version, allowed=str(VERSION), hint=hint
+        )
+    return ServingProof.model_validate_json(raw)
 
 
 def row_of(found: ServingProof, section: Section, case: Case) -> Row | None:
@@ -246,11 +281,3 @@ def merged(found: ServingProof, section: Section, row: Row) -> ServingProof:
     rows: Sequence[Row] = getattr(found, section)
     at = next((number for number, one in enumerate(rows) if one.case == row.case), len(rows))
     return found.model_copy(update={section: (*rows[:at], row, *rows[at + 1 :])})
-
-
-def write_result(path: Path, result: ServingProof) -> None:
-    """Write all of it, in one step: a run that is killed leaves what it has."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    part.replace(path)

@@ -17,13 +17,15 @@ from rankine.planning.simulate_server import SimulatedServer
 from rankine.planning.simulate_setup import Setup, SimulatedDevice
 from rankine.planning.simulate_traffic import Trace
 from serving.drive import WARMUP_S, Drive
+from serving.effort import Effort
 from serving.oracle import engine_service
 from serving.queries import Query
 from serving.ranker import Ranker
 from serving.record import Case, Point, Simulation
-from serving.search import Effort
+from serving.search import Tell
 from serving.sections import beside_engine_s
 from serving.traffic import Floats
+from serving.turn import search_now
 
 SHARES = (0.5, 0.8)
 """Of the sustainable rate, at which latencies are compared."""
@@ -74,23 +76,27 @@ def measure_profile(ranker: Ranker, queries: Sequence[Query], cores: tuple[int, 
 
 
 def compare_simulator(
-    drive: Drive, case: Case, ranker: Ranker, real_rps: float | None, effort: Effort, cores: tuple[int, ...]
+    drive: Drive, case: Case, ranker: Ranker, near_rps: float | None, effort: Effort, cores: tuple[int, ...], tell: Tell
 ) -> Simulation:
-    """Run the server at shares of the rate that it sustains, and the simulator at these and at its own highest rate.
+    """What the server sustains now and at shares of that, and the same of the simulator, in one go.
+
+    Args:
+        near_rps: a rate that it is likely to sustain.
 
     Raises:
         SloNotMet: the server sustains nothing, or answered nothing.
     """
-    if real_rps is None:
+    found = search_now(drive, effort, near_rps, None, tell)
+    if found.best is None or not found.best.offered_rps:
         raise SloNotMet("no rate held, so there is none to compare", where=case.server)
-    duration_s = effort.of(case.traffic).confirm_s
+    real_rps = found.best.offered_rps
     drive.drain()
     engine = engine_service(ranker, drive.queries, cores)
     profile = measure_profile(ranker, drive.queries, cores)
-    front_s = beside_engine_s(drive, case, engine, effort)
+    front_s = beside_engine_s(drive, engine, effort.requests)
     device = SimulatedDevice("cpu", profile.points, profile.per_request_s, profile.noise)
     setup = Setup((device,), front_s=front_s)
-    points = tuple(_point(drive, setup, share, real_rps, duration_s) for share in SHARES)
+    probe_s = effort.seconds_of(case.traffic)
     return Simulation(
         case=case,
         profile_ms={rows: 1e3 * seconds for rows, seconds in profile.points},
@@ -98,8 +104,8 @@ def compare_simulator(
         front_ms=1e3 * front_s,
         noise=profile.noise,
         real_rps=real_rps,
-        simulated_rps=_highest(drive, setup, real_rps, duration_s),
-        points=points,
+        simulated_rps=drive.offered(_highest(drive, setup, real_rps, probe_s), probe_s),
+        points=tuple(_point(drive, setup, share, real_rps, max(probe_s, effort.point_s)) for share in SHARES),
         created=datetime.now(UTC),
         environment=environment(),
     )
