@@ -14,8 +14,10 @@ from serving.device_pool import device_pool_lines
 from serving.endurance import fault_lines, soak_lines
 from serving.page import goodput_lines, number, oracle_lines, overload_lines, table, title, traffic_of
 from serving.peers.own import OWN
+from serving.queries import Mix
 from serving.record import FrontEnd, ServingProof, Simulation, read_result
 from serving.standing import by_contest, standings
+from serving.traffic import BURST_FACTOR, BURST_MEAN_S, BURST_SHARE, FLASH_FACTOR
 
 Row = TypeVar("Row", FrontEnd, Simulation)
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,22 +32,32 @@ Rendered by `python benchmarks/render_serving.py` from the result file of `bench
 it.
 
 Every server runs as a process of its own on one core, the load generator on another, and takes requests over HTTP in
-the form that it takes best: request features and item ids in, the best 50 out. Behind each is the native engine with
+the form that it takes best: request features and item ids in, the best {top_k} out. Behind each is the native engine with
 the same model in parts, items completed ahead, so that only the serving differs; before it is timed, a server must rank
 as the engine does. *big* is DCN-v2 (big) in INT8 with random weights, *small* the fastest certified MovieLens-1M
 variant.
 
-Users and items are drawn by Zipf's law (exponent 1.05). Latency counts from the time at which a request was *due*;
+Users and items are drawn by Zipf's law (exponent {zipf:g}). Latency counts from the time at which a request was *due*;
 refusals, failures and late answers are misses. A rate is sustained when p99 is within the bound of {slo_ms:g} ms and
-misses are at most 1 %. *Bursts*: a two-state Markov process, five times the rate in a tenth of the time, 0.1 s at a
-time. *Day*: a sine, and a flash crowd at three times that.
+misses are at most 1 %. *Bursts*: a two-state Markov process, {burst_factor:g} times the rate in {burst_share:.0%} of the time,
+{burst_s:g} s at a time. *Day*: a sine, and a flash crowd at {flash_factor:g} times that.
 """
 
 
 def render(result: ServingProof) -> str:
     """The page; parts that were not measured are left out or named at its end."""
     slo_ms = result.rounds[0].slo_ms if result.rounds else 50.0
-    lines = [INTRODUCTION.format(slo_ms=slo_ms)]
+    mix = Mix()
+    told = INTRODUCTION.format(
+        slo_ms=slo_ms,
+        zipf=mix.zipf,
+        top_k=mix.top_k,
+        burst_factor=BURST_FACTOR,
+        burst_share=BURST_SHARE,
+        burst_s=BURST_MEAN_S,
+        flash_factor=FLASH_FACTOR,
+    )
+    lines = [told]
     if not (result.rounds or result.front_end or result.ladder):
         return f"{lines[0]}\nNo results are committed yet.\n"
     lines += (
