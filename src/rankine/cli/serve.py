@@ -28,7 +28,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("--catalog", type=click.Path(path_type=Path), help="Catalog [default: ARTIFACT.catalog].")
 @click.option(
     "--catalog-refresh-s",
-    type=click.FloatRange(min=0),
+    type=click.FloatRange(0, 86_400),
     default=1.0,
     show_default=True,
     help="How often to look for a newer generation of the catalog; 0 never.",
@@ -59,8 +59,10 @@ _FILE = click.Path(path_type=Path)
 @click.option("--device", default="cpu", show_default=True, help="Device of the engine.")
 @click.option("--split/--no-split", default=True, show_default=True, help="Serve in parts what was built in parts.")
 @click.option("--allow-uncertified", is_flag=True, help="Serve without a passed certificate.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of one engine call.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Engine calls at one time.")
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), default=1, show_default=True, help="Threads of one engine call."
+)
+@click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Engine calls at one time.")
 @click.option(
     "--processes",
     type=click.IntRange(1, 256),
@@ -94,16 +96,36 @@ _FILE = click.Path(path_type=Path)
 @cores_option("Cores to run on, e.g. 0,1 [default: all].")
 @click.option("--max-candidates", type=click.IntRange(min=1), default=10_000, show_default=True)
 @click.option("--max-connections", type=click.IntRange(min=1), default=10_000, show_default=True)
-@click.option("--max-read-s", type=float, default=60.0, show_default=True, help="Longest time to send a request.")
+@click.option(
+    "--max-read-s",
+    type=click.FloatRange(0, 3600, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="Longest time to send a request.",
+)
 @click.option("--max-body-bytes", type=click.IntRange(min=1024), default=16 << 20, show_default=True)
 @click.option("--max-decompressed-bytes", type=click.IntRange(min=1024), default=16 << 20, show_default=True)
 @click.option("--max-batch-rows", type=click.IntRange(min=1), default=2048, show_default=True)
-@click.option("--max-batch-ms", type=float, default=20.0, show_default=True, help="Longest that a batch may take.")
+@click.option(
+    "--max-batch-ms",
+    type=click.FloatRange(0, 60_000, min_open=True),
+    default=20.0,
+    show_default=True,
+    help="Longest that a batch may take.",
+)
 @click.option("--max-queue-rows", type=click.IntRange(min=1), default=65_536, show_default=True)
 @click.option(
-    "--max-wait-ms", type=float, default=10_000.0, show_default=True, help="Longest wait of requests without deadline."
+    "--max-wait-ms",
+    type=click.FloatRange(0, 3_600_000, min_open=True),
+    default=10_000.0,
+    show_default=True,
+    help="Longest wait of requests without deadline.",
 )
-@click.option("--default-deadline-ms", type=float, help="Deadline of requests that bring none.")
+@click.option(
+    "--default-deadline-ms",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Deadline of requests that bring none.",
+)
 @click.option(
     "--unknown-item",
     type=click.Choice(["error", "row"]),
@@ -111,7 +133,7 @@ _FILE = click.Path(path_type=Path)
     show_default=True,
     help="Ids that the catalog does not have: refuse, or score as out of vocabulary.",
 )
-@click.option("--drain-s", type=click.FloatRange(min=0), default=0.5, show_default=True)
+@click.option("--drain-s", type=click.FloatRange(0, 600), default=0.5, show_default=True)
 @click.option(
     "--target-utilization",
     type=click.FloatRange(min=0, min_open=True, max=1),
