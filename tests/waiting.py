@@ -13,7 +13,7 @@ _LIMIT_S = 60.0
 """Long, since a machine may be busy: it is only waited for where something is wrong."""
 
 
-def wait_until(condition: Callable[[], bool], limit_s: float = _LIMIT_S) -> None:
+def wait_until(condition: Callable[[], object], limit_s: float = _LIMIT_S) -> None:
     """Return once ``condition`` holds.
 
     Raises:
@@ -25,7 +25,7 @@ def wait_until(condition: Callable[[], bool], limit_s: float = _LIMIT_S) -> None
         time.sleep(_POLL_S)
 
 
-async def until(condition: Callable[[], bool], limit_s: float = _LIMIT_S) -> None:
+async def until(condition: Callable[[], object], limit_s: float = _LIMIT_S) -> None:
     """The same on an event loop, which goes on meanwhile."""
     end_s = time.monotonic() + limit_s
     while not condition():

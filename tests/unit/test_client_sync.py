@@ -14,9 +14,7 @@ import pytest
 
 from rankine.client import Client, ClientSettings
 from rankine.errors import DeadlineExceeded, UsageError
-from unit.client_server import Behavior, TestServer
-
-IDS = [1, 2, 3]
+from unit.client_server import IDS, Behavior, TestServer
 
 
 @contextmanager

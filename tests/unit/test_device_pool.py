@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from time import perf_counter
 
-import msgspec
 import numpy as np
 import pytest
 
-from e2e.small_served import rank_body
 from rankine.cli.device_pool import parse_device
 from rankine.config import parse
 from rankine.errors import BadRequest, ConfigError, EngineError, UsageError
-from rankine.models.columns import Batch, Columns
+from rankine.models.columns import Columns
 from rankine.policy.batching import Limits
 from rankine.policy.reason import Reason
 from rankine.serving.config import PoolDeviceConfig, ServeConfig
@@ -26,33 +22,11 @@ from rankine.serving.devices import Health, PoolDevice, complete_on
 from rankine.serving.metrics import ServerMetrics
 from rankine.serving.model import ServedModel
 from rankine.serving.pool import Pool
-from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.rungs import ServedRung
 from rankine.serving.running import BatchRun
 from rankine.serving.work import Outcome, Work
 from unit.numpy_served import numpy_model
-
-
-class Sleeper:
-    """A runner that takes a time for each row, answers with its own mark, and fails when it is told to."""
-
-    def __init__(self, mark: float, row_s: float) -> None:
-        self.mark, self.row_s = mark, row_s
-        self.error: Exception | None = None
-        self.calls = 0
-
-    def run(self, batch: Batch, out: np.ndarray) -> None:
-        self.calls += 1
-        if self.error is not None:
-            raise self.error
-        time.sleep(self.row_s * batch.rows)
-        out[:] = self.mark
-
-    def complete(self, items: Columns) -> Columns:
-        return items
-
-    def close(self) -> None:
-        """It holds nothing."""
+from unit.sleepers import Sleeper, work_maker
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +36,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ServedModel:
 
 @pytest.fixture(scope="module")
 def make_work(model: ServedModel) -> Callable[..., Work]:
-    protocol = RankProtocol(model, max_candidates=2000)
-
-    def make(rows: int, *, within_s: float = 30.0) -> Work:
-        raw = msgspec.json.encode(rank_body(rows))
-        now_s = perf_counter()
-        return protocol.prepare(raw, arrived_s=now_s, deadline_s=now_s + within_s, announced=None).work
-
-    return make
+    return work_maker(model)
 
 
 class Served:

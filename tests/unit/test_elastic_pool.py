@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter
 
-import msgspec
 import numpy as np
 import pytest
 
-from e2e.small_served import rank_body
 from rankine.models.columns import Batch, Columns
 from rankine.policy.batching import Limits
 from rankine.policy.reason import Reason
+from rankine.serving.devices import PoolDevice, complete_on
 from rankine.serving.model import ServedModel
 from rankine.serving.pool import Pool
-from rankine.serving.protocols.rank import RankProtocol
-from rankine.serving.rungs import ServedRung, VariantRunner, complete_all_of
+from rankine.serving.rungs import ServedRung, VariantRunner
 from rankine.serving.running import BatchRun
 from rankine.serving.work import Outcome, Work
 from unit.numpy_served import numpy_model
-
-
-class Sleeper:
-    """A runner that takes a time for each row, and answers with its own mark."""
-
-    def __init__(self, mark: float, row_s: float) -> None:
-        self.mark, self.row_s = mark, row_s
-
-    def run(self, batch: Batch, out: np.ndarray) -> None:
-        time.sleep(self.row_s * batch.rows)
-        out[:] = self.mark
-
-    def complete(self, items: Columns) -> Columns:
-        return items
-
-    def close(self) -> None:
-        """It holds nothing."""
+from unit.sleepers import Sleeper, work_maker
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +30,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ServedModel:
 
 @pytest.fixture
 def make_work(model: ServedModel) -> Callable[..., Work]:
-    protocol = RankProtocol(model, max_candidates=1000)
-
-    def make(rows: int, *, within_s: float = 5.0, session: str = "") -> Work:
-        raw = msgspec.json.encode(rank_body(rows))
-        now_s = perf_counter()
-        work = protocol.prepare(raw, arrived_s=now_s, deadline_s=now_s + within_s, announced=None).work
-        work.session = session
-        return work
-
-    return make
+    return work_maker(model)
 
 
 RUNS: list[BatchRun] = []
@@ -154,11 +126,11 @@ class Storing(Sleeper):
 
 
 def test_variants_store_columns_of_their_own_when_they_share_items() -> None:
-    rungs = [
+    rungs = tuple(
         ServedRung(name, "numpy", VariantRunner(name, Storing(mark, 0.0)))
         for name, mark in (("first", 1.0), ("second", 2.0))
-    ]
-    items = complete_all_of(rungs, {"price": np.zeros((3, 1), np.float32)})
+    )
+    items = complete_on((PoolDevice("numpy", rungs),), {"price": np.zeros((3, 1), np.float32)})
     assert set(items) == {"price", "first/stored", "second/stored"}
     index = np.arange(3, dtype=np.int32)
     for rung, mark in zip(rungs, (1.0, 2.0), strict=True):

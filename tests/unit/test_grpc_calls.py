@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from rankine.serving.metrics import ServerMetrics
 from rankine.serving.model import ServedModel
 from rankine.serving.pool import Pool
 from unit.numpy_served import NumpyRunner, numpy_model
+from waiting import until
 
 try:
     import grpc
@@ -49,7 +49,7 @@ class Served:
         """A call whose batch runs, at the closed gate."""
         self.runner.gate.clear()
         call = self.rank(3)
-        await _until(lambda: self.app.pool.busy and self.app.pool.queued_rows == 0)
+        await until(lambda: self.app.pool.busy and self.app.pool.queued_rows == 0)
         return call
 
     @property
@@ -86,14 +86,6 @@ async def _serving(model: ServedModel, **options: Any) -> AsyncIterator[Served]:
         app.close()
 
 
-async def _until(done: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 10
-    while not done():
-        if time.monotonic() > end_s:
-            raise AssertionError("it did not come to that")
-        await asyncio.sleep(0.002)
-
-
 def _run(model: ServedModel, scenario: Callable[[Served], Awaitable[None]], **options: Any) -> None:
     async def whole() -> None:
         async with _serving(model, **options) as served:
@@ -128,9 +120,9 @@ def test_call_never_runs_and_is_counted_when_its_client_gives_it_up(opened: Serv
     async def scenario(served: Served) -> None:
         first = await served.occupied()
         second = served.rank(5)
-        await _until(lambda: served.app.pool.queued_rows == 5)
+        await until(lambda: served.app.pool.queued_rows == 5)
         second.cancel()
-        await _until(lambda: 'status="499"} 1.0' in served.counted)
+        await until(lambda: 'status="499"} 1.0' in served.counted)
         served.runner.gate.set()
         await first
         await served.rank(7)
@@ -143,7 +135,7 @@ def test_refusal_tells_when_to_come_back_when_the_queue_is_full(opened: ServedMo
     async def scenario(served: Served) -> None:
         first = await served.occupied()
         second = served.rank(8)
-        await _until(lambda: served.app.pool.queued_rows == 8)
+        await until(lambda: served.app.pool.queued_rows == 8)
         for metadata in ((), (("x-rankine-candidates", "5"),)):
             full = await _error_of(served.rank(5, metadata=metadata))
             assert full.code() == grpc.StatusCode.UNAVAILABLE
@@ -166,7 +158,7 @@ def test_what_was_taken_is_answered_when_the_server_stops(opened: ServedModel) -
     async def scenario(served: Served) -> None:
         running = await served.occupied()
         queued = served.rank(5)
-        await _until(lambda: served.app.pool.queued_rows == 5)
+        await until(lambda: served.app.pool.queued_rows == 5)
         stopping = asyncio.ensure_future(served.server.stop(10))
         await asyncio.sleep(0.05)
         assert (await _error_of(served.rank(2, timeout=5))).code() == grpc.StatusCode.UNAVAILABLE
@@ -183,7 +175,7 @@ def test_stream_answers_what_it_read_and_ends_as_unavailable_when_the_server_sto
         first = await served.occupied()
         call = served.channel.stream_stream(STREAM)()
         await call.write(_infer_message("one"))
-        await _until(lambda: served.app.pool.queued_rows == 1)
+        await until(lambda: served.app.pool.queued_rows == 1)
         stopping = asyncio.ensure_future(served.server.stop(10))
         await asyncio.sleep(0.05)
         served.runner.gate.set()
@@ -202,9 +194,9 @@ def test_stream_s_requests_never_run_when_the_client_gives_it_up(opened: ServedM
         call = served.channel.stream_stream(STREAM)()
         for name in ("one", "two"):
             await call.write(_infer_message(name))
-        await _until(lambda: served.app.pool.queued_rows == 2)
+        await until(lambda: served.app.pool.queued_rows == 2)
         call.cancel()
-        await _until(lambda: 'protocol="oip-grpc",status="499"} 2.0' in served.counted)
+        await until(lambda: 'protocol="oip-grpc",status="499"} 2.0' in served.counted)
         served.runner.gate.set()
         await first
         await served.rank(7)

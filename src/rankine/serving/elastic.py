@@ -5,7 +5,6 @@ Not thread-safe: the pool's lock is held around every call.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,6 +13,7 @@ from rankine.policy.autoscale import Offered, Signals
 from rankine.policy.backlog import Backlog
 from rankine.policy.cost import CostModel
 from rankine.policy.debt import QualityDebt
+from rankine.policy.demand import Demand
 from rankine.policy.ladder import Ladder, Load, Rung, RungChoice
 from rankine.policy.lanes import Lane
 from rankine.serving.devices import PoolDevice
@@ -63,9 +63,8 @@ class Elastic:
         self.ladder = Ladder(steps, max(rung.margin for rung in rungs))
         self._losses = [rung.loss for rung in rungs]
         self.debt = QualityDebt()
-        self._demand_s = 0.0
+        self._demand = Demand(_DEMAND_S)
         self._offered = Offered(self._capacity)
-        self._seen_s = math.nan
 
     @property
     def fastest(self) -> int:
@@ -84,9 +83,8 @@ class Elastic:
 
     def offered(self, rows: int, requests: int, now_s: float) -> None:
         """A request came, whether it is let in or not."""
-        self._fade(now_s)
         work_s = self.costs[0].mean_s(rows, requests)
-        self._demand_s += work_s / _DEMAND_S
+        self._demand.add(work_s, now_s)
         self._offered.add(work_s, now_s)
 
     def middling_s(self) -> float:
@@ -100,8 +98,8 @@ class Elastic:
 
     def choose(self, now_s: float, backlog: Backlog[Work], lanes: Sequence[Lane], wait_s: float) -> RungChoice:
         """The rung for a batch that starts now."""
-        self._fade(now_s)
-        load = Load(self._demand_s / self._capacity, wait_s, lambda slowdown: backlog.slack_s(lanes, slowdown))
+        demand = self._demand.per_s(now_s) / self._capacity
+        load = Load(demand, wait_s, lambda slowdown: backlog.slack_s(lanes, slowdown))
         return self.ladder.choose(now_s, load)
 
     def slowdown(self, device: int, rows: int) -> float:
@@ -121,11 +119,6 @@ class Elastic:
             share = costs[fastest].mean_s(rows, requests, co_running) / expected_s
             costs[fastest].observe(rows, requests, co_running, seconds * share)
         self.debt.add(self._losses[number], requests, now_s)
-
-    def _fade(self, now_s: float) -> None:
-        if not math.isnan(self._seen_s):
-            self._demand_s *= math.exp((self._seen_s - now_s) / _DEMAND_S)
-        self._seen_s = now_s
 
 
 def _profile(timed: Sequence[Sequence[Mapping[int, Sequence[float]]]], device: int, rung: int) -> Mapping[int, float]:

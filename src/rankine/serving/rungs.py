@@ -5,17 +5,16 @@ They share one catalog. What each stores of an item has its own columns there, u
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from rankine.compilation.engine import Runner
-from rankine.models.columns import Batch, Column, Columns
+from rankine.models.columns import Batch, Columns
 from rankine.serving.gate import Choice
 
-__all__ = ["ServedRung", "VariantRunner", "complete_all_of", "own_name"]
+__all__ = ["ServedRung", "VariantRunner", "own_name"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +63,3 @@ class VariantRunner:
 def own_name(variant: str, column: str) -> str:
     """Name of a variant's column where several share the items."""
     return f"{variant}/{column}"
-
-
-def complete_all_of(rungs: Sequence[ServedRung], items: Columns) -> Columns:
-    """Columns of items, and beside them what every rung computes of an item ahead of time."""
-    added: dict[str, Column] = {}
-    for rung in rungs:
-        added |= {name: column for name, column in rung.runner.complete(items).items() if name not in items}
-    return {**items, **added} if added else items
