@@ -14,6 +14,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import IO, Any
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from rankine.serving import ServeConfig
 
 _NOTHING: Mapping[str, str] = {}
@@ -75,6 +77,12 @@ class ServerProcess:
             return Answer(response.status, names, response.read())
         finally:
             connection.close()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """What ``/metrics`` tells now: the sum of all series of this name that have these labels."""
+        families = text_string_to_metric_families(self.ask("GET", "/metrics").body.decode())
+        samples = [sample for family in families for sample in family.samples if sample.name == name]
+        return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)

@@ -7,8 +7,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from e2e.small_served import ITEMS, rank_body
 from rankine.artifact import Artifact
 from rankine.catalog import catalog_beside
 from rankine.serving import ServeConfig
+from waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 NEW = {"item": 7000, "tags": ["tag-3"], "price": 12.5}
@@ -57,14 +56,6 @@ def score(server: ServerProcess, item: int) -> float:
     return float(found.json["scores"][0])
 
 
-def until(condition: Callable[[], bool]) -> None:
-    for _ in range(300):
-        if condition():
-            return
-        time.sleep(0.05)
-    pytest.fail("it did not happen within 15 s")
-
-
 def test_requests_see_what_was_written_when_the_server_runs(artifact: Artifact, place: Path) -> None:
     server = start_server(ServeConfig(artifact=artifact.path, catalog=place, port=0, catalog_refresh_s=0.05))
     answers: list[Answer] = []
@@ -84,7 +75,7 @@ def test_requests_see_what_was_written_when_the_server_runs(artifact: Artifact, 
             assert ranked(server, [7000]).status == 400
             changed = {"item": 1001, "tags": ["tag-9", "tag-5"], "price": 900.0}
             upsert(artifact, place, [NEW, changed])
-            until(lambda: generation() == 2)
+            wait_until(lambda: generation() == 2)
             after = score(server, 1001)
             assert abs(after - before) > 1e-4
             assert sorted(ranked(server, [7000, 1001]).json["ids"]) == [1001, 7000]
@@ -93,7 +84,7 @@ def test_requests_see_what_was_written_when_the_server_runs(artifact: Artifact, 
             run("build", artifact, place)
             run("compact", artifact, place)
             run("delete", artifact, place, "7000")
-            until(lambda: generation() == 4)
+            wait_until(lambda: generation() == 4)
             assert score(server, 1001) == pytest.approx(after, abs=1e-6)
             gone = ranked(server, [7000])
             assert gone.status == 400

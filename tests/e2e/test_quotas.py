@@ -45,11 +45,6 @@ def ruled(config: ServeConfig, policy: Path) -> Iterator[ServerProcess]:
         yield server
 
 
-def _metric(server: ServerProcess, start: str) -> float:
-    lines = server.ask("GET", "/metrics").body.decode().splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(start))
-
-
 def test_tenant_is_refused_with_429_when_its_quota_is_used_up_and_dry_runs_only_count(
     ruled: ServerProcess, policy: Path
 ) -> None:
@@ -59,11 +54,11 @@ def test_tenant_is_refused_with_429_when_its_quota_is_used_up_and_dry_runs_only_
     assert (refused.status, refused.json["error"]["code"]) == (429, "quota")
     assert int(refused.headers["retry-after"]) > 10
     assert ruled.ask("POST", RANK, rank_body(3), {"x-rankine-tenant": "other"}).status == 200
-    assert _metric(ruled, 'rankine_decisions_total{reason="quota"}') == 2
+    assert ruled.metric("rankine_decisions_total", reason="quota") == 2
     policy.write_text("dry_run = true\n" + _POLICY.replace("burst = 2", "burst = 1"))
     time.sleep(1.1)
     assert [ruled.ask("POST", RANK, rank_body(3), shop).status for _ in range(3)] == [200, 200, 200]
-    assert _metric(ruled, 'rankine_dry_run_total{reason="quota"}') == 2
+    assert ruled.metric("rankine_dry_run_total", reason="quota") == 2
 
 
 def test_unknown_priority_is_told_when_a_request_asks_for_it(ruled: ServerProcess) -> None:
