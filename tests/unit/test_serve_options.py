@@ -6,6 +6,7 @@ import annotated_types
 import click
 import pytest
 
+from rankine.cli import _rankine
 from rankine.cli.serve import command
 from rankine.serving.config import ServeConfig
 
@@ -19,7 +20,8 @@ def test_options_are_the_fields_of_the_configuration_when_both_are_listed() -> N
 
 
 def test_defaults_of_the_options_are_those_of_the_fields_when_nothing_is_given() -> None:
-    given = command.make_context("serve", ["small"]).params
+    root = click.Context(_rankine, **_rankine.context_settings)  # as on a command line: an option for help is kept
+    given = command.make_context("serve", ["small"], parent=root).params
     fields = {name: field.default for name, field in FIELDS.items() if not field.is_required()}
     assert {name: given[name] for name in fields} == fields
 
