@@ -14,6 +14,7 @@ from serving.device_pool import device_pool_lines
 from serving.endurance import fault_lines, soak_lines
 from serving.page import goodput_lines, number, oracle_lines, overload_lines, table, title, traffic_of
 from serving.peers.own import OWN
+from serving.probe_lengths import probe_length_lines
 from serving.queries import Mix
 from serving.record import FrontEnd, ServingProof, Simulation, read_result
 from serving.standing import by_contest, standings
@@ -23,6 +24,7 @@ Row = TypeVar("Row", FrontEnd, Simulation)
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "serving-proof.json"
 FAULTS, SOAK = (RESULT.with_name(f"serving-{part}.json") for part in ("faults", "soak"))
+PROBE_LENGTHS = ROOT / "benchmarks" / "results" / "serving-probe-lengths.json"
 DEVICE_POOL = ROOT / "benchmarks" / "results" / "serving-device-pool.json"
 PAGE = ROOT / "docs" / "reference" / "serving-proof.md"
 INTRODUCTION = """\
@@ -32,15 +34,15 @@ Rendered by `python benchmarks/render_serving.py` from the result file of `bench
 it.
 
 Every server runs as a process of its own on one core, the load generator on another, and takes requests over HTTP in
-the form that it takes best: request features and item ids in, the best {top_k} out. Behind each is the native engine with
-the same model in parts, items completed ahead, so that only the serving differs; before it is timed, a server must rank
-as the engine does. *big* is DCN-v2 (big) in INT8 with random weights, *small* the fastest certified MovieLens-1M
+the form that it takes best: request features and item ids in, the best {top_k} out. Behind each is the native engine
+with the same model in parts, items completed ahead, so that only the serving differs; before it is timed, a server must
+rank as the engine does. *big* is DCN-v2 (big) in INT8 with random weights, *small* the fastest certified MovieLens-1M
 variant.
 
 Users and items are drawn by Zipf's law (exponent {zipf:g}). Latency counts from the time at which a request was *due*;
 refusals, failures and late answers are misses. A rate is sustained when p99 is within the bound of {slo_ms:g} ms and
-misses are at most 1 %. *Bursts*: a two-state Markov process, {burst_factor:g} times the rate in {burst_share:.0%} of the time,
-{burst_s:g} s at a time. *Day*: a sine, and a flash crowd at {flash_factor:g} times that.
+misses are at most 1 %. *Bursts*: a two-state Markov process, {burst_factor:g} times the rate in {burst_share:.0%} of
+the time, {burst_s:g} s at a time. *Day*: a sine, and a flash crowd at {flash_factor:g} times that.
 """
 
 
@@ -63,6 +65,7 @@ def render(result: ServingProof) -> str:
     lines += (
         _bars(result)
         + goodput_lines(result)
+        + probe_length_lines(PROBE_LENGTHS)
         + oracle_lines(result)
         + overload_lines(result)
         + _ladder(result)

@@ -11,10 +11,9 @@ from serving.traffic import Kind
 class Effort(Frozen):
     """Seconds where nothing else is said.
 
-    A probe of 3 s is short, but more seconds would buy little: by `serving_probe_lengths.py` the ratio of two servers
-    under the same arrivals varies from one trace to the next by 3 % with probes of 3 s and by 2 % with probes of 20 s
-    (bursts: by 13 % with 6 s, by 9 % with 20 s), while the host's speed moves by far more within minutes. What buys
-    more is rounds, and their median.
+    Probes are short: longer ones would vary less from one trace to the next, but by little, as
+    `serving_probe_lengths.py` shows, while the host's speed moves by far more within minutes. What buys more is rounds,
+    and their median.
 
     Attributes:
         probe_s, bursts_s, day_s: a probe, after half a second that is not measured; a day is as long as its.
