@@ -10,8 +10,10 @@ from rankine.policy.balance import HANDOVER_S, better_process, has_too_many
 DRAW = random.Random(1).sample
 
 
-def test_request_stays_when_it_is_done_as_soon_as_it_could_be_handed_over() -> None:
-    assert better_process(HANDOVER_S, {1: 0.0}, DRAW) is None
+def test_request_goes_to_an_idle_process_only_when_a_fifth_of_its_time_is_left_after_handing_over() -> None:
+    just_s = HANDOVER_S / 0.8
+    assert better_process(0.99 * just_s, {1: 0.0}, DRAW) is None
+    assert better_process(1.01 * just_s, {1: 0.0}, DRAW) == 1
 
 
 def test_request_stays_when_nobody_else_is_there() -> None:

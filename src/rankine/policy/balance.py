@@ -29,7 +29,7 @@ def better_process(own_s: float, others_s: Mapping[int, float], draw: Draw) -> i
         others_s: the same elsewhere, without what handing over costs, by number of the process.
         draw: ``draw(numbers, count)`` gives so many different ones at random, as :func:`random.sample`.
     """
-    if not others_s or own_s <= HANDOVER_S:
+    if not others_s:
         return None
     best = min(draw(list(others_s), min(2, len(others_s))), key=others_s.__getitem__)
     return best if others_s[best] + HANDOVER_S < _GAIN * own_s else None
