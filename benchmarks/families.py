@@ -56,7 +56,7 @@ FAMILIES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def row_counts(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
@@ -67,7 +67,7 @@ def main() -> int:
     parser.add_argument(
         "--engines", type=known_names(engine_names()), default=ENGINES, help=f"[default: {','.join(ENGINES)}]"
     )
-    parser.add_argument("--rows", type=_numbers, default=(1, 7, 512), help="of a call [default: 1,7,512]")
+    parser.add_argument("--rows", type=row_counts, default=(1, 7, 512), help="of a call [default: 1,7,512]")
     options = parser.parse_args()
     torch.set_num_threads(1)
     failures = 0

@@ -22,6 +22,7 @@ from native_speed.certified import run_certified
 from native_speed.options import Options
 from native_speed.peak import run_peak
 from native_speed.record import Section, write_section
+from native_speed.shapes import families
 from native_speed.split import run_split
 from native_speed.threads import run_threads
 from native_speed.whole import run_families, run_whole
@@ -47,12 +48,15 @@ def main() -> None:
         "--artifacts", type=existing_folder, help="work folder of compression.py, for the section certified"
     )
     parser.add_argument("--data-root", type=Path, default=Path("../shared/data"), help="folder with ml-1m, ...")
-    parser.add_argument("--models", default="", help="of the section families: names, separated by commas")
+    models = [shape.name for shape in families()]
+    listed = ", ".join(map(repr, models))
+    parser.add_argument(
+        "--models", nargs="+", choices=models, default=(), metavar="NAME", help=f"of the section families: {listed}"
+    )
     parser.add_argument("--out", type=new_file, default=OUT, help="[default: the committed result]")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    models = tuple(name for name in given.models.split(",") if name)
-    options = Options(given.repeats, given.gigabytes, given.artifacts, given.data_root, models)
+    options = Options(given.repeats, given.gigabytes, given.artifacts, given.data_root, tuple(given.models))
     for name in given.only or SECTIONS:
         section = SECTIONS[name](options)
         if section is not None:
