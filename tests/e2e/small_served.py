@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def pair_features(rows: int) -> dict[str, list[object]]:
     return {"slot": [row % 10 for row in range(rows)], "match": [[0.5, 0.25 * (row % 7)] for row in range(rows)]}
 
 
-def rank_body(rows: int = 5, **more: object) -> dict[str, object]:
+def rank_body(rows: int = 5, **more: object) -> dict[str, Any]:
     """A good rank body over the first ``rows`` items of the catalog."""
     ids = [1000 + row % ITEMS for row in range(rows)]
     return {"request": REQUEST, "candidates": {"ids": ids, "features": pair_features(rows)}, **more}

@@ -40,12 +40,12 @@ def _rank(label: str, body: object, names: str = "", **headers: str) -> Bad:
 
 
 def _changed(*path: str | int, to: object) -> Body:
-    body: Any = copy.deepcopy(rank_body(3))
-    at = body
+    body = copy.deepcopy(rank_body(3))
+    at: Any = body
     for part in path[:-1]:
         at = at[part]
     at[path[-1]] = to
-    return body  # type: ignore[no-any-return]
+    return body
 
 
 _WRONG_VALUES: tuple[object, ...] = (
@@ -91,7 +91,7 @@ def _wrong_keys() -> Iterator[Bad]:
             yield _rank(f"unknown {section} {name[:9]}", _changed(*section, name, to=1), name[:100] or "unknown field")
     for name in ("user", "city", "recent", "age"):
         body = rank_body(3)
-        body["request"] = {key: value for key, value in body["request"].items() if key != name}  # type: ignore[attr-defined]
+        body["request"] = {key: value for key, value in body["request"].items() if key != name}
         yield _rank(f"missing {name}", body, f"request.{name}")
     text = json.dumps(rank_body(3))
     for name in ("user", "ids", "request", "slot"):

@@ -77,7 +77,7 @@ class Run:
         found = []
         for number in range(count):
             body = rank_body(int(random.integers(1, 1500)))
-            body |= {"request": {**body["request"], "user": number % 40 + 1}}  # type: ignore[dict-item]
+            body |= {"request": {**body["request"], "user": number % 40 + 1}}
             raw = msgspec.json.encode(body)
             now_s = perf_counter()
             found.append(self._protocol.prepare(raw, arrived_s=now_s, deadline_s=now_s + 60, announced=None).work)

@@ -189,7 +189,7 @@ def test_serve_answers_and_says_so_when_uncertified_is_allowed(compiled: Artifac
     config = ServeConfig(artifact=compiled.path, port=0, allow_uncertified=True, unknown_item="row", log_requests=True)
     server = start_server(config)
     body = rank_body(2)
-    body["candidates"]["ids"] = [1000, 4]  # type: ignore[index]
+    body["candidates"]["ids"] = [1000, 4]
     assert server.ask("POST", RANK, body).status == 200
     assert server.ask("GET", "/v1/models/small").json["certified"] is False
     assert server.stop() == 0

@@ -68,9 +68,9 @@ def test_prepare_encodes_as_the_transforms_do_when_body_is_good(model: ServedMod
 
 def test_prepare_uses_the_default_when_a_feature_is_left_out(protocol: RankProtocol) -> None:
     body = copy.deepcopy(rank_body(3))
-    del body["request"]["country"]  # type: ignore[attr-defined]
+    del body["request"]["country"]
     given = copy.deepcopy(rank_body(3))
-    given["request"]["country"] = "nl"  # type: ignore[index]
+    given["request"]["country"] = "nl"
     left_out, said = prepare(protocol, body).work, prepare(protocol, given).work
     assert np.array_equal(np.asarray(left_out.request["country"]), np.asarray(said.request["country"]))
     assert np.allclose(np.asarray(left_out.pair["clicks"]), np.asarray(left_out.pair["clicks"])[0])
@@ -259,7 +259,7 @@ def test_prepare_says_that_it_is_no_json_when_a_wrong_field_comes_first(protocol
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 2**64])
 def test_prepare_names_the_id_when_it_does_not_fit_64_bits(protocol: RankProtocol, number: int) -> None:
     body = rank_body(3)
-    body["candidates"]["ids"][1] = number  # type: ignore[index]
+    body["candidates"]["ids"][1] = number
     with pytest.raises(BadRequest) as refused:
         prepare(protocol, body)
     assert (refused.value.where, refused.value.got) == ("candidates.ids[1]", str(number))
