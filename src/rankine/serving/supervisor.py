@@ -200,8 +200,8 @@ class Supervisor:
         slot = self._board[child.number]
         if not child.hung and child.silent_for(slot, passed_s) > self._patience.of(slot.state):
             child.hung = True
-            when = {State.STARTING: {"starting": child.doing}, State.DOWN: {"ending": True}}.get(slot.state, {})
-            fields = {"process": child.number, "pid": child.process.pid, "silent_s": round(child.silent_s, 1), **when}
+            fields = {"process": child.number, "pid": child.process.pid, "state": slot.state.name.lower()}
+            fields |= {"silent_s": round(child.silent_s, 1), "doing": child.doing}
             LOGGER.error("a process hangs", extra={"fields": fields})
             child.send(signal.SIGKILL)
 
