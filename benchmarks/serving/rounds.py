@@ -148,7 +148,7 @@ def _turns(
                 plan.settings[name],
                 _beside(contest, name, number, plan.factor),
                 before=before.get(name),
-                guess_rps=max((one.sustained_rps or 0.0 for one in turns.values()), default=None),
+                rival_rps=max((one.sustained_rps or 0.0 for one in turns.values()), default=None),
                 tell=lambda text: tell(f"  {text}"),
             )
         except RankineError as error:

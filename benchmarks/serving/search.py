@@ -16,11 +16,13 @@ from rankine.observation.load.sweep import START_SHARE, Target, Trial
 
 Tell = Callable[[str], None]
 
-STEP, FIRST_STEP = 1.06, 1.2
-"""The first step of a search from a rate that the server had sustained, and from a guess."""
-LONGEST_STEP = 2.0
-MOST_PROBES = 6
+STEP, FIRST_STEP, GROWTH = 1.06, 1.3, 1.25
+"""The first step of a search from a rate that was sustained, and from a guess; the power that steps grow by."""
+MOST_PROBES, MOST_FIRST_PROBES = 6, 8
 """Of one search; where a server is found far from the guess, the next round narrows what this one left wide."""
+RIVAL_SHARE = 0.4
+"""Of what the best other server sustains: there a first search begins. Far above its rate a server may be upset for
+long: an adaptive batcher, say, learns from what it cannot do."""
 LEAST_RPS = 4.0
 """Below it the search gives up."""
 
@@ -60,7 +62,7 @@ def find_rate(
     probe_s: float,
     precision: float,
     near_rps: float | None = None,
-    guess_rps: float | None = None,
+    rival_rps: float | None = None,
     tell: Tell = lambda text: None,
 ) -> Found:
     """The highest rate at which ``load.slo_ms`` holds.
@@ -68,15 +70,14 @@ def find_rate(
     Args:
         probe_s: seconds of a probe.
         near_rps: a rate that is likely to be near.
-        guess_rps: a rate to begin with else; None asks a closed loop of clients. What another server sustains is a good
-            one: rates that are far too high fail at once.
+        rival_rps: what another server sustains; else the search begins at a share of it.
     """
-    step = FIRST_STEP if near_rps is None else STEP
-    rate_rps = max(LEAST_RPS, near_rps or guess_rps or START_SHARE * driven.estimate())
+    step, most = (FIRST_STEP, MOST_FIRST_PROBES) if near_rps is None else (STEP, MOST_PROBES)
+    rate_rps = max(LEAST_RPS, near_rps or _first_rps(driven, rival_rps))
     trials: list[Trial] = []
     low: Trial | None = None
     high: Trial | None = None
-    while len(trials) < MOST_PROBES:
+    while len(trials) < most:
         trial = _probe(driven, load, rate_rps, probe_s)
         trials.append(trial)
         tell(f"{rate_rps:.1f} rps {'held' if trial.held else 'failed'}: {trial.why}")
@@ -89,8 +90,13 @@ def find_rate(
         if rate_rps <= LEAST_RPS:
             break
         rate_rps = max(LEAST_RPS, rate_rps * step if trial.held else rate_rps / step)
-        step = min(LONGEST_STEP, step**1.5)
+        step **= GROWTH
     return Found(low.result if low else None, high, tuple(trials))
+
+
+def _first_rps(driven: Target, rival_rps: float | None) -> float:
+    """Where nothing is known of a server; a closed loop of clients is asked where nothing is of others either."""
+    return RIVAL_SHARE * rival_rps if rival_rps else START_SHARE * driven.estimate()
 
 
 def _probe(driven: Target, load: LoadConfig, rate_rps: float, probe_s: float) -> Trial:

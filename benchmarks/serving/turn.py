@@ -35,7 +35,7 @@ class Beside:
     overload_factor: float | None = None
 
 
-def search_now(drive: Drive, effort: Effort, near_rps: float | None, guess_rps: float | None, tell: Tell) -> Found:
+def search_now(drive: Drive, effort: Effort, near_rps: float | None, rival_rps: float | None, tell: Tell) -> Found:
     """The rate that a server sustains under the arrivals of ``drive``; see :func:`serving.search.find_rate`."""
     load = LoadConfig(url=drive.running.url, slo_ms=drive.slo_ms)
     return find_rate(
@@ -44,7 +44,7 @@ def search_now(drive: Drive, effort: Effort, near_rps: float | None, guess_rps: 
         probe_s=effort.seconds_of(drive.traffic),
         precision=effort.precision,
         near_rps=near_rps,
-        guess_rps=guess_rps,
+        rival_rps=rival_rps,
         tell=tell,
     )
 
@@ -58,7 +58,7 @@ def take_turn(
     beside: Beside,
     *,
     before: Turn | None,
-    guess_rps: float | None,
+    rival_rps: float | None,
     tell: Tell,
 ) -> Turn:
     """Measure one server.
@@ -66,7 +66,7 @@ def take_turn(
     Args:
         cores: of the server, where the engine is timed while the server is idle.
         before: its turn in the round before, which tells where to search.
-        guess_rps: where to search else; None asks a closed loop of clients.
+        rival_rps: what another server sustains, which tells it else.
 
     Raises:
         EngineError: the server is gone.
@@ -74,7 +74,7 @@ def take_turn(
     """
     begin_ms = control_ms(ranker, drive.queries, cores)
     near_rps = _near_rps(before, begin_ms)
-    found = search_now(drive, effort, near_rps, guess_rps, tell)
+    found = search_now(drive, effort, near_rps, rival_rps, tell)
     best = found.best
     if all(set(one.result.outcomes) <= {"unreachable"} for one in found.trials):
         raise EngineError("the server is gone", where=drive.running.url)
