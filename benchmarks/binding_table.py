@@ -6,6 +6,8 @@ Two sets of models, with weights as they are made: nothing here is about quality
 (`families.py`), the first of them "DCN-v2 (big)"; and those that `families_quality.py` trains, over their own data.
 Writes benchmarks/results/binding-table.json; `render_binding.py` makes the page of it. Exit status 0 where all bars
 hold, else 1.
+
+Some minutes on one core; needs ml-1m and s3rec-beauty under --data-root.
 """
 
 from __future__ import annotations

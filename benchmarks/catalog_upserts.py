@@ -9,6 +9,8 @@ processor time (of all threads, user and system: what other processes do to the 
 clock, on which the disk decides; and what it costs a reader to take the new generations up, to look 512 ids up, and the
 writer to fold the log. Exit status 0 where upserts of 1,000 items take in at least 10,000 a second of processor time,
 else 1.
+
+About a minute on one core.
 """
 
 from __future__ import annotations

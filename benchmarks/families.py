@@ -5,6 +5,8 @@ $ python benchmarks/families.py [--only din,dlrm] [--engines onnxruntime,openvin
 The weights are random: this is about what engines compute, not about quality (see `families_quality.py`). FP32 is held
 to PyTorch and to the float64 reference, INT8 to the reference of the same graph. Exit status 0 where all hold, else 1.
 The times are medians of a few calls in one thread, with nothing done against noise: `rankine bench engines` measures.
+
+Two minutes on one core; needs PyTorch and the engines that are named.
 """
 
 from __future__ import annotations

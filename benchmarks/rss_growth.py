@@ -4,6 +4,8 @@
 
 Starts ``rankine serve`` on a free port, sends requests of different users over one connection, and compares resident
 memory after request 1,000 with that after request 11,000. Exit status 0 where it grew by less than 2 %, else 1.
+
+A minute or two.
 """
 
 from __future__ import annotations
