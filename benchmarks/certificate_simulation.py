@@ -6,6 +6,8 @@ Four questions: how often a variant passes whose true loss *is* the margin (at m
 (as often as the predicted power), how the standard errors compare with the spread over the runs, and how the bounds on
 one data set compare with those of a bootstrap of 20,000 resamples. Chunks of 50 runs are kept in FOLDER, so that an
 interrupted simulation goes on where it was; every run has a seed of its own.
+
+Less than an hour on two cores.
 """
 
 from __future__ import annotations
