@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from rankine.catalog.change import Change
+from rankine.catalog.places import ABSENT, Places
 from rankine.errors import DataError
 from rankine.models.columns import Column, Columns, Ragged, concat, take
 
 __all__ = ["ABSENT", "Segment", "check_kind", "find", "gather_rows", "merge", "newest", "segment_of", "take_rows"]
-
-ABSENT = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +25,18 @@ class Segment:
             row ``i``, as in a snapshot, of which nothing is held in memory.
         columns: raw and derived, ``length`` rows each; may lie in mapped files.
         length: rows in ``columns``.
+        places: of ``ids``; None where they are searched.
     """
 
     ids: np.ndarray
     rows: np.ndarray | None
     columns: Columns
     length: int
+    places: Places | None = None
+
+    def find(self, ids: np.ndarray) -> np.ndarray:
+        """Positions of ``ids (m,)`` in its own, int64 ``(m,)``; -1 where one is not there."""
+        return find(self.ids, ids) if self.places is None else self.places.find(ids)
 
     @property
     def count(self) -> int:

@@ -25,6 +25,7 @@ from pathlib import Path
 from rankine.artifact import Artifact, Blob, Manifest
 from rankine.catalog.column_files import write_columns
 from rankine.catalog.durable import BlobFile, replace_file, sync_folder
+from rankine.catalog.places import places_of
 from rankine.catalog.prepare import Preparer
 from rankine.catalog.record import (
     RECORD_FILE,
@@ -57,7 +58,7 @@ def read_snapshot(artifact: Artifact) -> tuple[View, SnapshotRecord]:
         if length != record.items:
             where = f"{artifact.path}: {name}"
             raise ArtifactError("has the wrong length", where=where, got=length, allowed=str(record.items))
-    segment = Segment(ids, None, columns, record.items)
+    segment = Segment(ids, None, columns, record.items, places_of(ids))
     derived = {kept.key: kept.widths for kept in record.derived}
     return View(record.generation, (segment,), tuple(record.features), derived), record
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from rankine.catalog.derive import DerivedKey, column_names, tables_of
-from rankine.catalog.segment import ABSENT, Segment, check_kind, find, merge, newest, take_rows
+from rankine.catalog.segment import ABSENT, Segment, check_kind, merge, newest, take_rows
 from rankine.errors import ArtifactError, did_you_mean
 from rankine.models.columns import Column
 from rankine.models.tables import Table
@@ -78,13 +78,13 @@ class View:
         """
         first, *later = self.segments
         check_kind(ids, first.ids)
-        found = find(first.ids, ids)
+        found = first.find(ids)
         if first.rows is not None:
             known = np.flatnonzero(found != ABSENT)
             found[known] = first.rows[found[known]]
         start = first.length
         for segment in later:  # the oldest first: what a later one says replaces it, also that it is deleted
-            at = find(segment.ids, ids)
+            at = segment.find(ids)
             known = np.flatnonzero(at != ABSENT)
             found[known] = segment.rows_at(at[known], start)
             start += segment.length

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rankine.policy.backlog import Backlog, Fit
 from rankine.policy.batching import Limits, Waiting
@@ -28,8 +31,7 @@ _LEAST_RETRY_S, _MOST_RETRY_S = 0.005, 60.0
 _MARGIN_SHARE = 0.3
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(Struct, frozen=True):
     """The decision on one request.
 
     Attributes:
@@ -123,7 +125,7 @@ def admit(
         return ruled
     found = _full(gates, work) or _fitted(gates, work, now_s, lanes, in_flight, below_top, rung, commit)
     if found.admitted and commit and ruled is None:
-        _charge(gates, tenant, gates.cost.mean_s(work.rows, work.requests), now_s)
+        _charge(gates, work, tenant, now_s)
     return found if ruled is None else replace(found, would=ruled.reason)
 
 
@@ -135,11 +137,14 @@ def _ruled(gates: Gates[W], work: W, now_s: float, in_flight: int, tenant: str) 
     if gates.concurrency is not None and in_flight >= gates.concurrency.limit:
         text = f"{in_flight} requests are in flight, at most {int(gates.concurrency.limit)} may be"
         return _no(503, gates.backlog.work_s, Reason.CONCURRENCY, text)
-    shares, work_s = gates.shares, gates.cost.mean_s(work.rows, work.requests)
-    if shares is not None and not shares.may(tenant, work_s, now_s, waiting_s=gates.backlog.work_s):
-        text = "others wait and the tenant has used its share"
-        return _no(429, shares.wait_s(tenant, work_s, now_s), Reason.FAIR_SHARE, text)
-    return None
+    shares = gates.shares
+    if shares is None:
+        return None
+    work_s = gates.cost.mean_s(work.rows, work.requests)
+    if shares.may(tenant, work_s, now_s, waiting_s=gates.backlog.work_s):
+        return None
+    text = "others wait and the tenant has used its share"
+    return _no(429, shares.wait_s(tenant, work_s, now_s), Reason.FAIR_SHARE, text)
 
 
 def _full(gates: Gates[W], work: W) -> Admission | None:
@@ -162,7 +167,6 @@ def _fitted(
     commit: bool,
 ) -> Admission:
     """Admitted where the plan has room."""
-    work_s = gates.cost.mean_s(work.rows, work.requests)
     # Never more than a share of the time that there is: a margin that noise has driven up would refuse everything, and
     # what is never let in can never show that it is in time again.
     margin_s = min(gates.margin_s, _MARGIN_SHARE * (work.deadline_s - now_s))
@@ -177,7 +181,7 @@ def _fitted(
     reason = Reason.ADMITTED
     if not fit.fits:
         if in_flight or now_s < gates.probed_s + gates.limits.probe_s:
-            return _too_late(gates, work, now_s, fit, work_s)
+            return _too_late(gates, work, now_s, fit)
         reason = Reason.PROBE
         if commit:
             gates.probed_s = now_s
@@ -185,14 +189,15 @@ def _fitted(
     return Admission(True, 0, 0.0, fit.finish_s, reason, "admitted", would)
 
 
-def _charge(gates: Gates[W], tenant: str, work_s: float, now_s: float) -> None:
+def _charge(gates: Gates[W], work: W, tenant: str, now_s: float) -> None:
     if gates.quotas and tenant in gates.quotas:
         gates.quotas[tenant].take(1.0, now_s)
     if gates.shares is not None:
-        gates.shares.charge(tenant, work_s, now_s)
+        gates.shares.charge(tenant, gates.cost.mean_s(work.rows, work.requests), now_s)
 
 
-def _too_late(gates: Gates[W], work: W, now_s: float, fit: Fit, work_s: float) -> Admission:
+def _too_late(gates: Gates[W], work: W, now_s: float, fit: Fit) -> Admission:
+    work_s = gates.cost.mean_s(work.rows, work.requests)
     if fit.reason is Reason.TOO_LATE and now_s + work_s > work.deadline_s:
         text = f"it takes about {1000 * work_s:.1f} ms, which is more than its deadline leaves"
         return _no(504, 0.0, Reason.TOO_LATE, text, fit.finish_s)

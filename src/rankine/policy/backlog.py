@@ -11,9 +11,11 @@ import math
 from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from operator import sub
 from typing import Generic, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rankine.policy.batching import Entry, FormedBatch, Forming, Limits, Piece, Shape, Waiting
 from rankine.policy.cost import CostModel
@@ -34,8 +36,7 @@ size, one more request would push one request out of every later batch into the 
 _ROUNDING_S = 1e-9
 
 
-@dataclass(frozen=True, slots=True)
-class Slice(Generic[W]):
+class Slice(Struct, Generic[W], frozen=True):
     """Rows ``first_row .. first_row + rows`` of a request; the request is done when all of its slices are."""
 
     work: W
@@ -43,8 +44,7 @@ class Slice(Generic[W]):
     rows: int
 
 
-@dataclass(frozen=True, slots=True)
-class Decision(Generic[W]):
+class Decision(Struct, Generic[W], frozen=True):
     """What to do with the queue now.
 
     Attributes:
@@ -68,8 +68,7 @@ class Decision(Generic[W]):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
+class Fit(Struct, frozen=True):
     """Whether a request fits into the plan.
 
     Attributes:
@@ -309,8 +308,7 @@ class Backlog(Generic[W]):
         durations_s = [batch.duration_s for batch in formed] + self._durations_s[after:]
         dues_s = [batch.due_s for batch in formed] + self._dues_s[after:]
         ends_s = finishes(durations_s, starts)
-        own = max(at for at, batch in enumerate(formed) if any(piece.entry is entry for piece in batch.pieces))
-        finish_s = ends_s[own]
+        finish_s = ends_s[_last_with(entry, formed)]
         slacks_s: list[float] = list(map(sub, dues_s, ends_s))
         lacks_s = margin_s - min(slacks_s)
         if lacks_s <= 0.0:
@@ -387,6 +385,8 @@ class Backlog(Generic[W]):
 
 def _fold(pieces: Sequence[Piece[W]], lanes: Sequence[Lane], shape: Shape, cost: CostModel) -> list[FormedBatch[W]]:
     """``pieces`` in batches, as :func:`~rankine.policy.batching.form_batch` takes one after the other."""
+    if len(pieces) == 1 and pieces[0].rows <= shape.most_rows:  # most of the time nothing else waits
+        return [_of_one(pieces[0], cost)]
     formed: list[FormedBatch[W]] = []
     left = deque(pieces)
     while left:
@@ -399,6 +399,19 @@ def _fold(pieces: Sequence[Piece[W]], lanes: Sequence[Lane], shape: Shape, cost:
         formed.append(forming.done())
         lanes = lanes_after([formed[-1].duration_s], lanes)
     return formed
+
+
+def _last_with(entry: Entry[W], formed: Sequence[FormedBatch[W]]) -> int:
+    """Which of these batches is the last with a piece of ``entry``; one has one."""
+    if len(formed) == 1:
+        return 0
+    return max(at for at, batch in enumerate(formed) if any(piece.entry is entry for piece in batch.pieces))
+
+
+def _of_one(piece: Piece[W], cost: CostModel) -> FormedBatch[W]:
+    entry, requests = piece.entry, piece.entry.work.requests
+    seconds = cost.mean_s(piece.rows, requests)
+    return FormedBatch((piece,), piece.rows, requests, seconds, entry.due_s, entry.rung, Reason.ALONE)
 
 
 def _key(piece: Piece[W]) -> tuple[float, int]:

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from msgspec import Struct
+
 from rankine.policy.cost import CostModel
 from rankine.policy.reason import Reason
 
@@ -86,8 +88,7 @@ class Entry(Generic[W]):
         return (self.due_s, self.number)
 
 
-@dataclass(frozen=True, slots=True)
-class Piece(Generic[W]):
+class Piece(Struct, Generic[W], frozen=True):
     """Consecutive rows of a request: all of it, or what a split leaves."""
 
     entry: Entry[W]
@@ -133,8 +134,7 @@ def _rows_at(cost: CostModel, efficiency: float, most_rows: int) -> int:
     return most_rows
 
 
-@dataclass(frozen=True, slots=True)
-class FormedBatch(Generic[W]):
+class FormedBatch(Struct, Generic[W], frozen=True):
     """Pieces that run together.
 
     Attributes:

@@ -7,7 +7,8 @@ So requests that are let in wait in a line of their own, and how fast it moves t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 __all__ = ["FrontEnd", "Outlook"]
 
@@ -25,8 +26,7 @@ _REPLY_SHARE = 0.3
 _PROBE_S = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
+class Outlook(Struct, frozen=True):
     """What a request that comes now has before it, beside the engine's queue.
 
     Attributes:

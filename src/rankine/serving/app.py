@@ -49,12 +49,11 @@ from rankine.serving.metrics import ServerMetrics
 from rankine.serving.model import ServedModel
 from rankine.serving.neighbors import HANDED, Neighbors
 from rankine.serving.pool import Pool
-from rankine.serving.refusals import QueueRefused
+from rankine.serving.refusals import QueueRefused, refusal
 from rankine.serving.routes import Route, Routes
 from rankine.serving.rulebook import RuleBook
 from rankine.serving.security import OPEN_PATHS, KeyRing, Unauthenticated
 from rankine.serving.spans import Marks, open_spans
-from rankine.serving.tenants import TenantPolicy
 from rankine.serving.trace import trace_of
 from rankine.serving.work import Outcome, Presence, Work
 
@@ -217,33 +216,31 @@ class App:
         policy = self._book.policy_at(request.arrived_s)
         name = request.headers.get(b"x-rankine-tenant", ANONYMOUS).decode("latin-1")
         tenant, priority = policy.known(name), policy.priority(name, priority_header(request))
-        rows = min(announced or 1, self._truncate_to(policy) or self.config.max_candidates)
+        least = (None if policy.dry_run else policy.truncate_to) or self.config.truncate_by_prior
+        rows = min(announced or 1, least or self.config.max_candidates)
         kept_s = before.kept_s if is_behind else 0.0
         plan_s = deadline_s - before.entry_s - before.reply_s - kept_s
         asked = Asked(rows, 1, request.arrived_s, plan_s, tenant, priority)
-        try:
-            self.pool.ask(asked)
-        except DeadlineExceeded:
-            if is_behind:
-                raise self._behind(behind_s) from None
-            raise
+        found = self.pool.ask(asked)
+        if found is not None:
+            if is_behind and found.status == DeadlineExceeded.http_status:
+                raise self._behind(behind_s)
+            self.metrics.decided(found.reason)
+            raise refusal(found)
         self.front_end.let_in(now_s)
-        request.head = Head(deadline_s, deadline_s - before.reply_s, announced, tenant, priority)
+        request.head = Head(deadline_s, deadline_s - before.reply_s, announced, tenant, priority, least)
         return request.head
 
     def scored_rows(self, request: Request, rows: int) -> int:
         """How many candidates of a request with prior scores are scored: all, unless there is no time for them."""
-        head, least = request.head, self._truncate_to(self._book.policy_at(request.arrived_s))
-        if least is None or rows <= least or head is None:
+        head = request.head
+        if head is None or head.least is None or rows <= head.least:
             return rows
         asked = Asked(rows, 1, request.arrived_s, head.plan_s, head.tenant, head.priority)
-        found = self.pool.rows_that_fit(least, asked)
+        found = self.pool.rows_that_fit(head.least, asked)
         if found < rows:
             self.metrics.truncated(rows - found)
         return found
-
-    def _truncate_to(self, policy: TenantPolicy) -> int | None:
-        return (None if policy.dry_run else policy.truncate_to) or self.config.truncate_by_prior
 
     async def in_thread(self, do: Callable[[], T]) -> T:
         """The result of ``do``, computed off the event loop."""

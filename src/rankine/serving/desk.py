@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rankine.policy.admission import Admission, Gates, admit
 from rankine.policy.backlog import Backlog, Decision, Slice
@@ -29,10 +31,11 @@ from rankine.serving.work import Work
 __all__ = ["Asked", "DecisionObserver", "Desk"]
 
 DecisionObserver = Callable[[Reason], None]
+_EASE = 0.25
+"""Share of a request's time: what waits and runs, with it, takes no more where nothing has to be weighed yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """A request of which only the head is there, as the policies see it."""
 
     rows: int
@@ -120,6 +123,17 @@ class Desk:
             commit=commit,
         )
 
+    def is_at_ease(self, asked: Asked, now_s: float) -> bool:
+        """Whether a request may go on by its head without a look at the plan: so little waits and runs that there is
+        time for it all several times over, and there are no rules. The plan decides when its body is there."""
+        rules = self.rules
+        if self.draining or rules.quotas or rules.shares is not None or rules.concurrency is not None:
+            return False
+        ends_s = max(max(now_s, worker.free_s) if worker.running else now_s for worker in self.placing.workers)
+        busy_s = ends_s - now_s + self.gates.backlog.work_s + self.gates.cost.mean_s(asked.rows, asked.requests)
+        left_s = self._priorities.below_top(asked.priority, now_s) * self.gates.limits.headroom_s
+        return busy_s + left_s <= _EASE * (asked.deadline_s - now_s)
+
     def lanes(self, now_s: float) -> list[Lane]:
         """The workers, as the plan sees them."""
         return self.placing.lanes(now_s, self.elastic, self.gates.backlog.shape.target_rows)
@@ -157,14 +171,16 @@ class Desk:
         co_running = sum(each.running for each in others)
         worker.running = bool(taken.decision.slices)
         worker.free_s = now_s + taken.predicted_s
-        return replace(taken, co_running=co_running)
+        taken.co_running = co_running
+        return taken
 
     def on(self, device: int, taken: Taken) -> Taken:
         """A batch on its way to a device."""
         decision = taken.decision
         cost = self.elastic.by_device[device][taken.rung]
-        predicted_s = cost.mean_s(decision.rows, decision.requests) if decision.slices else 0.0
-        return replace(taken, device=device, predicted_s=predicted_s)
+        taken.device = device
+        taken.predicted_s = cost.mean_s(decision.rows, decision.requests) if decision.slices else 0.0
+        return taken
 
     def _shared(self, worker: Worker, taken: Taken, now_s: float) -> Taken:
         """A worker's part of a batch: all of it, or of one request that nothing waits behind what pays to divide."""

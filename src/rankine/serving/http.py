@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from math import isfinite
 from typing import ClassVar
 
 import msgspec
+from msgspec import Struct
 
 from rankine.errors import BadRequest, DeadlineExceeded, PayloadTooLarge, RankineError
 from rankine.policy.priorities import Priority
@@ -61,14 +62,14 @@ class UnsupportedMedia(BadRequest):
     http_status: ClassVar[int] = 415
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(Struct, frozen=True):
     """What the head of a request that was let in has told.
 
     Attributes:
         deadline_s: when the answer must be there; ``plan_s``: when its scores must, so that it can be.
         announced: number of candidates; None where it was not announced.
         tenant: whose it is, as the operator's rules name it.
+        least: how many of its candidates are scored at least, where it gives prior scores; None: all.
     """
 
     deadline_s: float
@@ -76,6 +77,7 @@ class Head:
     announced: int | None
     tenant: str = ""
     priority: Priority = Priority.NORMAL
+    least: int | None = None
 
 
 @dataclass(slots=True)
@@ -102,14 +104,13 @@ class Request:
     elsewhere: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """One HTTP response."""
 
     status: int
     body: bytes
     content_type: bytes = JSON
-    headers: tuple[Header, ...] = field(default=())
+    headers: tuple[Header, ...] = ()
 
 
 def bytes_of(reply: Reply, headers: list[Header]) -> bytes:

@@ -86,6 +86,9 @@ class ServerMetrics:
         # Looking a series up by its labels costs more than counting, and there are few.
         self._requests_of = cache(lambda protocol, status: self._requests.labels(protocol, str(status)))
         self._latency_of = cache(self._latency.labels)
+        self._rungs_of = cache(self._rungs.labels)
+        self._error_of = cache(self._error.labels)
+        self._placements_of = cache(self._placements.labels)
         self._decisions_of = cache(lambda reason: self._decisions.labels(reason.value))
         self._restarts = Counter(
             "rankine_worker_restarts", "Worker processes that were lost and replaced, by reason", ("reason",),
@@ -129,12 +132,12 @@ class ServerMetrics:
         self._run.observe(batch.run_s)
         self.decided(batch.reason)
         if self._names:
-            self._rungs.labels(self._names[batch.rung]).inc(batch.requests)
+            self._rungs_of(self._names[batch.rung]).inc(batch.requests)
         self._debt.set(batch.debt)
         if batch.predicted_s > 0:
-            self._error.labels(batch.device).observe(batch.run_s / batch.predicted_s)
+            self._error_of(batch.device).observe(batch.run_s / batch.predicted_s)
         if batch.placed is not None:
-            self._placements.labels(batch.device, batch.placed.value).inc()
+            self._placements_of(batch.device, batch.placed.value).inc()
 
     def decided(self, reason: Reason) -> None:
         """Count why a request was let in, refused or dropped, or why a batch ended where it did."""

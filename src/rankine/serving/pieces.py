@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from msgspec import structs
 
 from rankine.models.columns import take
 from rankine.policy.backlog import Slice
@@ -73,7 +74,7 @@ class Assembly:
             return None
         self.forget(work)
         engine = "+".join(sorted(parts.engines))
-        return replace(found, logits=parts.logits, queue_s=parts.queue_s, run_s=parts.run_s, engine=engine)
+        return structs.replace(found, logits=parts.logits, queue_s=parts.queue_s, run_s=parts.run_s, engine=engine)
 
     def forget(self, work: Work) -> None:
         """It was answered otherwise."""

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from rankine.policy.backlog import Backlog, Decision
 from rankine.policy.lanes import Lane
 from rankine.policy.placement import Device, Placement, next_for, place
@@ -21,8 +23,7 @@ from rankine.serving.work import Work
 __all__ = ["Placing", "Taken", "Worker"]
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct):
     """A batch on its way: what the policies decided, and the rung and the device that run it.
 
     Attributes:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
+from msgspec.structs import replace
 
 from rankine.errors import RankineError
+from rankine.policy.admission import Admission
 from rankine.policy.autoscale import Signals
 from rankine.policy.batching import Limits
 from rankine.policy.reason import Reason
@@ -179,19 +180,20 @@ class Pool:
                 asked = replace(asked, rows=max(least, asked.rows // 2))
         return asked.rows
 
-    def ask(self, head: Asked) -> None:
-        """Whether a request of which only the head is there would be let in now; nothing is queued.
+    def ask(self, head: Asked) -> Admission | None:
+        """Why a request of which only the head is there would not be let in now, None where it would.
 
-        Raises:
-            QueueRefused, DeadlineExceeded: as :meth:`run`.
+        Nothing is queued, and nothing is counted: that is for whoever refuses it.
         """
         with self._changed:
+            now_s = perf_counter()
+            if self._desk.is_at_ease(head, now_s):
+                return None
             found = self._desk.admit(head, commit=False)
-            if not found.admitted:  # one that is let in counts once its body is there
-                self._desk.elastic.offered(head.rows, 1, perf_counter())
-        if not found.admitted:
-            self._decided(found.reason)
-            raise refusal(found)
+            if found.admitted:  # it counts as offered once its body is there
+                return None
+            self._desk.elastic.offered(head.rows, 1, now_s)
+            return found
 
     async def run(self, work: Work) -> Outcome:
         """Queue ``work`` and wait for its outcome.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 from time import perf_counter
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rankine.errors import DeadlineExceeded, EngineError, RankineError
 from rankine.models.columns import Columns
@@ -28,8 +29,7 @@ _REPLACED_WITHIN_S = 10.0
 """What was lost with its worker waits so long for another."""
 
 
-@dataclass(frozen=True, slots=True)
-class BatchRun:
+class BatchRun(Struct, frozen=True):
     """One batch, as the pool reports it to its observer.
 
     Attributes:
@@ -118,8 +118,19 @@ class Runs:
             self._desk.placing.worked(taken.device)
             debt = self._desk.elastic.debt.recent(now_s)
         reason = taken.decision.reason
-        ran = BatchRun(batch.rows, len(works), run_s, queue_s, taken.predicted_s, reason, taken.rung, debt)
-        self._observe(replace(ran, device=device.name, placed=taken.placed))
+        told = BatchRun(
+            batch.rows,
+            len(works),
+            run_s,
+            queue_s,
+            predicted_s=taken.predicted_s,
+            reason=reason,
+            rung=taken.rung,
+            debt=debt,
+            device=device.name,
+            placed=taken.placed,
+        )
+        self._observe(told)
         found = scatter(works, out, begin, run_s, taken.text, rung)
         with self._lock:
             return list(self._assembled(pieces, found))

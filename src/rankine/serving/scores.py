@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from rankine._native import top_k as best_of
 from rankine.errors import BadRequest
@@ -16,8 +16,7 @@ __all__ = ["Scorer", "Scores", "sigmoid32"]
 _NO_TASKS: Mapping[str, np.ndarray] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
+class Scores(Struct, frozen=True):
     """What is told of some rows.
 
     Attributes:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
+
+from msgspec import Struct
 
 from rankine.serving.logs import LOGGER
 from rankine.serving.trace import TraceContext
@@ -22,8 +23,7 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT
 _FLUSH_MS = 2_000
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
+class Marks(Struct, frozen=True):
     """Of a request that has run: when its work was ready and its outcome back, how long it waited and how long it ran.
 
     Times are on the clock of ``time.perf_counter``.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from rankine.models.columns import Batch, Columns, concat
 from rankine.policy.priorities import Priority
@@ -64,8 +65,7 @@ class Work:
         return len(self.item_index)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """What came of it: ``logits (rows, tasks)`` float32, how its batch went, and what ran it."""
 
     logits: np.ndarray

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rankine.errors import BadRequest, PayloadTooLarge
 from rankine.models.columns import Columns
@@ -31,8 +32,7 @@ def all_of_them(rows: int) -> int:
     return rows
 
 
-@dataclass(frozen=True, slots=True)
-class Ranking:
+class Ranking(Struct, frozen=True):
     """A rank request that is ready to run, and what its reply needs.
 
     ``scored``: of its candidates only so many were, the best by their prior scores; None: all.

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from rankine.errors import BadRequest, did_you_mean
 from rankine.models.schema import Feature, RaggedFeature, Schema
@@ -24,8 +23,7 @@ _NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _FIELD = re.compile(r"field `(?P<name>[^`]*)`")
 
 
-@dataclass(frozen=True, slots=True)
-class RankBody:
+class RankBody(Struct, frozen=True):
     """What a client asks to be ranked, in whichever protocol it came.
 
     Attributes:
