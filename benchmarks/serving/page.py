@@ -37,9 +37,9 @@ def goodput_lines(result: ServingProof) -> list[str]:
 def _how(rounds: Sequence[Round]) -> str:
     effort: Effort = rounds[-1].effort
     within, over_all = control_drift(rounds)
-    seconds, traffic = effort.seconds_of(rounds[0].contest.traffic), rounds[0].contest.traffic
+    seconds = effort.seconds_of(rounds[0].contest.traffic)
     return (
-        f"{len(rounds)} rounds, probes of {seconds:g} s, searched to {effort.precision:.0%}; {traffic} arrivals. "
+        f"Rounds: {len(rounds)}, with probes of {seconds:g} s, searched to {effort.precision:.0%}. "
         f"The control moved by {within:.0%} within a round at most, by {over_all:.0%} over all rounds."
     )
 

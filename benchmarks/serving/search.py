@@ -18,8 +18,8 @@ Tell = Callable[[str], None]
 
 STEP, FIRST_STEP, GROWTH = 1.06, 1.3, 1.25
 """The first step of a search from a rate that was sustained, and from a guess; the power that steps grow by."""
-MOST_PROBES, MOST_FIRST_PROBES = 6, 8
-"""Of one search; where a server is found far from the guess, the next round narrows what this one left wide."""
+MOST_PROBES, MOST_FIRST_PROBES, MOST_WITHOUT_A_RATE = 6, 8, 14
+"""Of one search, and of one in which no rate has held yet; what it leaves wide, the next round narrows."""
 RIVAL_SHARE = 0.4
 """Of what the best other server sustains: there a first search begins. Far above its rate a server may be upset for
 long: an adaptive batcher, say, learns from what it cannot do."""
@@ -77,7 +77,7 @@ def find_rate(
     trials: list[Trial] = []
     low: Trial | None = None
     high: Trial | None = None
-    while len(trials) < most:
+    while len(trials) < (most if low is not None else MOST_WITHOUT_A_RATE):
         trial = _probe(driven, load, rate_rps, probe_s)
         trials.append(trial)
         tell(f"{rate_rps:.1f} rps {'held' if trial.held else 'failed'}: {trial.why}")

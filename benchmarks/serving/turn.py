@@ -22,8 +22,6 @@ from serving.search import Found, Tell, find_rate
 from serving.sections import find_oracle, run_overload
 
 CONTROL_S, CONTROL_ROWS = 0.2, 500
-MOST_DRIFT = 1.5
-"""Of the host from one round to the next, as far as the control is believed: a hiccup may have hit it."""
 ORACLE_QUERIES = 240
 
 
@@ -73,7 +71,7 @@ def take_turn(
         SloNotMet: the server answered nothing.
     """
     begin_ms = control_ms(ranker, drive.queries, cores)
-    near_rps = _near_rps(before, begin_ms)
+    near_rps = before.sustained_rps if before else None
     found = search_now(drive, effort, near_rps, rival_rps, tell)
     best = found.best
     if all(set(one.result.outcomes) <= {"unreachable"} for one in found.trials):
@@ -108,13 +106,6 @@ def control_ms(ranker: Ranker, queries: Sequence[Query], cores: tuple[int, ...])
             ranker.run(prepared)
             times.append(perf_counter() - begin)
     return 1e3 * float(np.median(times))
-
-
-def _near_rps(before: Turn | None, engine_ms: float) -> float | None:
-    """What the server sustained in the round before, moved by as much as the host's speed has."""
-    if before is None or before.sustained_rps is None:
-        return None
-    return before.sustained_rps * min(max(before.engine_ms[0] / engine_ms, 1 / MOST_DRIFT), MOST_DRIFT)
 
 
 def _failed_rps(drive: Drive, effort: Effort, found: Found) -> float | None:

@@ -105,7 +105,7 @@ def rendered(page: ModuleType) -> str:
 
 def test_page_shows_ratios_within_rounds_when_a_peer_was_measured(page: ModuleType) -> None:
     told = rendered(page)
-    assert "2 rounds, probes of 2.5 s, searched to 3%; exponential arrivals. The control moved by 10%" in told
+    assert "Rounds: 2, with probes of 2.5 s, searched to 3%. The control moved by 10%" in told
     assert "| **Rankine** | **220** (200 to 240) |  | 8.0 | 40.0 | 210 |" in told
     assert "| Triton server | **100** (100 to 100) or more | **2.20** (2.00 to 2.40) |" in told
     assert "over Triton server **2.20** (2.00 to 2.40) times | met |" in told

@@ -87,6 +87,11 @@ def test_search_finds_nothing_when_no_rate_holds(serving: Any) -> None:
     assert "no rate held" in found.reason
 
 
+def test_search_goes_on_down_when_the_server_has_become_far_slower(serving: Any) -> None:
+    found = serving.search.find_rate(Fickle(), LOAD, probe_s=1.0, precision=0.03, near_rps=2500.0)
+    assert 700 < found.best.offered_rps <= 1001
+
+
 def test_limit_may_lie_higher_when_no_rate_failed(serving: Any) -> None:
     class Fast(Fickle):
         def offer(self, rate_rps: float, duration_s: float) -> Any:
