@@ -8,9 +8,9 @@ them, on validation rows; the foreign ones those of foreign_models.py, on rows t
 that is not in the folder is trained there first; needs deepctr-torch). INT8 of a foreign model is made here. Each is
 split twice: at the prices that the compiler has by default, and at none, where everything is taken out that can be.
 
-Twenty minutes on one core, most of it for the foreign models. The result is written when all is done. Exit status 0
-where all bars hold, 1 where one does not or where `load` refuses a foreign model that results/foreign-models.json has
-as accepted.
+A quarter of an hour on one core, most of it for the foreign models. The result is written when all is done. Exit
+status 0 where all bars hold, 1 where one does not or where `load` refuses a foreign model that
+results/foreign-models.json has as accepted.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def render(table: Mapping[str, Any] | None, proofs: Mapping[str, Any] | None) ->
         lines += [PROOF]
         head = ("model", "variants", "FP32", "accumulators", "codes", "of", "by", "AUC")
         lines += _table(head, [_proved(group) for group in models])
-        lines += [f"Not proved: {found['model']}, {_why(found)}." for found in proofs.get("unproved", ())]
+        lines += [f"* Not proved: {found['model']}, {_why(found)}." for found in proofs.get("unproved", ())]
     return "\n".join(lines).rstrip() + "\n"
 
 
