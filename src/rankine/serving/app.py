@@ -26,7 +26,6 @@ from rankine.serving.config import ServeConfig
 from rankine.serving.cores import usable_cores
 from rankine.serving.desk import Asked
 from rankine.serving.entry import EntryLine
-from rankine.serving.group import Group
 from rankine.serving.heads import PRESENCE, REQUEST, WAITED, WRITE
 from rankine.serving.http import (
     CLOSE,
@@ -49,6 +48,8 @@ from rankine.serving.metrics import ServerMetrics
 from rankine.serving.model import ServedModel
 from rankine.serving.neighbors import HANDED, Neighbors
 from rankine.serving.pool import Pool
+from rankine.serving.process import ServerProcess
+from rankine.serving.quick import CLIENT_GONE, SMALL_BODY_BYTES
 from rankine.serving.refusals import QueueRefused, refusal
 from rankine.serving.routes import Route, Routes
 from rankine.serving.rulebook import RuleBook
@@ -61,12 +62,9 @@ __all__ = ["CLIENT_GONE", "App"]
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 T = TypeVar("T")
-_INLINE_BYTES = 32 << 10
 _SMALL_REPLY_ROWS = 2_000
 _BEHIND_S = 0.002
 """A server that is less behind is not."""
-CLIENT_GONE = 499
-"""Status under which requests are counted whose client left; nothing is sent (as nginx has it)."""
 
 
 class App:
@@ -76,7 +74,7 @@ class App:
         model: what is served.
         pool: started; the application only queues work in it.
         metrics: counts every reply.
-        group: which of several server processes of the host this is; None where it is alone.
+        process: which of several server processes of the host this is; None where it is alone.
 
     Attributes:
         open: the server has started and is not going away. The server sets it.
@@ -90,15 +88,17 @@ class App:
         model: ServedModel,
         pool: Pool,
         metrics: ServerMetrics,
-        group: Group | None = None,
+        process: ServerProcess | None = None,
     ) -> None:
         self.config = config
         self.model = model
         self.pool = pool
         self.metrics = metrics
-        self.group = group
-        self.busy = Busy(usable_cores() if group is None else group.cores)
-        self.neighbors = None if group is None else Neighbors(group, lambda: self.predicted_finish_s, metrics.decided)
+        self.process = process
+        self.busy = Busy(usable_cores() if process is None else process.cores)
+        self.neighbors = None
+        if process is not None:
+            self.neighbors = Neighbors(process, lambda: self.predicted_finish_s, metrics.decided)
         self.open = False
         self.leaving = False
         self.connections: Callable[[], int] = _none
@@ -262,15 +262,21 @@ class App:
         request.headers = {**request.headers, b"x-rankine-tenant": ANONYMOUS if tenant is None else tenant.encode()}
 
     async def run(self, request: Request, work: Work) -> Outcome:
-        """Queue the work of a request and wait for its outcome; see :meth:`~rankine.serving.pool.Pool.run`."""
-        work.presence = request.presence
-        work.session = request.headers.get(b"x-rankine-session", b"").decode("latin-1")
-        if request.head is not None:
-            work.tenant, work.priority = request.head.tenant, request.head.priority
+        """Queue the work of a request and wait for its outcome; see :meth:`~rankine.serving.pool.Pool.submit`."""
         ready_s = perf_counter()
-        outcome = await self.pool.run(work)
+        outcome = await self.submit(request, work)
         request.marks = Marks(ready_s, outcome.queue_s, outcome.run_s, perf_counter())
         return outcome
+
+    def submit(self, request: Request, work: Work) -> asyncio.Future[Outcome]:
+        """Queue the work of a request; see :meth:`~rankine.serving.pool.Pool.submit`."""
+        work.presence = request.presence
+        session = request.headers.get(b"x-rankine-session")
+        if session is not None:
+            work.session = session.decode("latin-1")
+        if request.head is not None:
+            work.tenant, work.priority = request.head.tenant, request.head.priority
+        return self.pool.submit(work)
 
     async def with_body(
         self, request: Request, receive: Receive, media: tuple[bytes, ...], prepare: Callable[[bytes], T]
@@ -289,7 +295,7 @@ class App:
 
     async def decode(self, size_bytes: int, prepare: Callable[[], T]) -> T:
         """``prepare``, which reads so many bytes, called here if it is quick, else in a thread."""
-        return prepare() if size_bytes <= _INLINE_BYTES else await self.in_thread(prepare)
+        return prepare() if size_bytes <= SMALL_BODY_BYTES else await self.in_thread(prepare)
 
     async def render(self, rows: int, encode: Callable[[], T]) -> T:
         """``encode`` called here if it is quick, else in a thread."""

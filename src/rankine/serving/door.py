@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rankine.errors import CapacityExceeded, DeadlineExceeded, RankineError
 from rankine.serving.http import CLOSE, Header, Request, bytes_of
+from rankine.serving.quick import SMALL_BODY_BYTES, Quick
 from rankine.serving.work import Presence
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Door:
         self._final = final
         self.line = app.line
         self._guarded = {path.encode(): route.label for path, route in app.guarded.items()}
+        self._quick = {path: route.quick for path, route in app.guarded.items() if route.quick is not None}
 
     def guards(self, method: bytes, url: bytes) -> bool:
         """Whether requests of this kind may be refused here."""
@@ -68,6 +70,16 @@ class Door:
         except RankineError:  # of the client's making: the application explains it better
             return None
         return None
+
+    def quick(self, request: Request) -> Quick | None:
+        """What answers a request of this kind without a task; None where there is nothing, or it is no small one.
+
+        Its length was announced, and was looked at when it was let in.
+        """
+        quick = self._quick.get(request.path)
+        if quick is None or not quick.takes(request) or int(request.headers[b"content-length"]) > SMALL_BODY_BYTES:
+            return None
+        return quick
 
     def _answer(self, request: Request, error: RankineError) -> tuple[bytes, bool]:
         app, label = self._app, self._guarded[request.path.encode()]

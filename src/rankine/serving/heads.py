@@ -10,16 +10,19 @@ Extension ``rankine.request`` is the request itself, where the :class:`~rankine.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import struct
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from rankine.errors import BadRequest, CapacityExceeded, PayloadTooLarge
 from rankine.serving.door import Door
+from rankine.serving.http import Request
+from rankine.serving.quick import Quick
 from rankine.serving.wire_errors import closing_answer
 from rankine.serving.work import Presence
 
@@ -61,6 +64,25 @@ _NO_HTTP = closing_answer(
 )
 
 
+class QuickCycle:
+    """A request on its way through :class:`~rankine.serving.quick.Quick`: what uvicorn's protocol asks of a cycle.
+
+    Attributes:
+        parts: of its body.
+        keep_alive: the connection goes on after the reply; the server's shutdown says no.
+        disconnected: the client has left.
+    """
+
+    __slots__ = ("disconnected", "keep_alive", "parts", "quick", "request", "response_complete")
+    message_event = asyncio.Event()
+    """uvicorn sets it where a task may wait; here none does."""
+
+    def __init__(self, request: Request, quick: Quick) -> None:
+        self.request, self.quick = request, quick
+        self.parts: list[bytes] = []
+        self.keep_alive, self.disconnected, self.response_complete = True, False, False
+
+
 class LimitedProtocol(HttpToolsProtocol):
     """Answers 431 (RFC 6585) and closes a connection whose request head has more than ``MAX_HEAD_BYTES``.
 
@@ -83,6 +105,8 @@ class LimitedProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._door = door
         self._asked = self._turned_away = self._closes = self._refused_here = False
+        self._quick: QuickCycle | None = None
+        self._extensions: dict[str, Any] = {}
         self._head_waited_s = 0.0
         self._socket: socket.socket | None = None
         self._max_connections = max_connections
@@ -108,6 +132,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._presence.gone = True
+        if self._quick is not None:  # its body was still to come
+            self._quick.quick.left(self._quick.request)
+            self._quick = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -126,7 +153,9 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._unset_keepalive_if_required()  # what was refused just before has set it, if it came in the same read
         self._head_waited_s = kernel_wait_s(self._socket)
-        self.scope["extensions"] = {PRESENCE: self._presence, WAITED: self._head_waited_s}  # type: ignore[dict-item]
+        self._extensions = {PRESENCE: self._presence, WAITED: self._head_waited_s}
+        scope: Any = self.scope
+        scope["extensions"] = self._extensions
         self._in_message = self._in_head = True
         self._progress_s = self._begun_s = self.loop.time()
 
@@ -135,12 +164,14 @@ class LimitedProtocol(HttpToolsProtocol):
         size = len(self.url) + sum(len(name) + len(value) + _LINE_BYTES for name, value in self.headers)
         if size > MAX_HEAD_BYTES:
             self._refuse()
-        if not self._refused and not self._turns_away():
+        if not self._refused and not self._turns_away() and self._quick is None:
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._unread_bytes = 0
-        if not self._refused and not self._turned_away:
+        if self._quick is not None:
+            self._quick.parts.append(body)
+        elif not self._refused and not self._turned_away:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -150,17 +181,18 @@ class LimitedProtocol(HttpToolsProtocol):
             if self._closes:
                 self.transport.close()
             self.on_response_complete()  # as after any other answer: the next request, or the keep-alive timer
+        elif self._quick is not None:
+            self._begin_quick(self._quick)
         elif not self._refused:
             super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        request: Any = cycle.scope["extensions"].get(REQUEST)
-        if (
-            self._door is None or request is None or request.head is None
-        ):  # those that nobody has let in wait for nobody
+        extensions: Any = cycle.scope["extensions"]
+        request: Request | None = extensions.get(REQUEST)
+        if self._door is None or request is None or request.head is None:  # one that nobody has let in waits for nobody
             super()._start_asgi_task(cycle, app)
         else:
-            cycle.scope["extensions"][WRITE] = partial(self._write_whole, cycle)  # type: ignore[assignment]
+            extensions[WRITE] = partial(self._write_whole, cycle)
             self._door.line.put(partial(super()._start_asgi_task, cycle, app))
 
     def send_400_response(self, msg: str) -> None:
@@ -191,6 +223,23 @@ class LimitedProtocol(HttpToolsProtocol):
         cycle.on_response()
         return True
 
+    def _begin_quick(self, cycle: QuickCycle) -> None:
+        """The body is there: it begins in its turn, and is answered by a callback."""
+        self._quick = None
+        body = cycle.parts[0] if len(cycle.parts) == 1 else b"".join(cycle.parts)
+        begin = partial(cycle.quick.begin, cycle.request, body, partial(self._answer_quick, cycle))
+        if self._door is not None:
+            self._door.line.put(begin)
+
+    def _answer_quick(self, cycle: QuickCycle, answer: bytes, closes: bool) -> None:
+        if cycle.disconnected:
+            return
+        self.transport.write(answer)
+        cycle.response_complete = True
+        if closes or not cycle.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
     def _turns_away(self) -> bool:
         """Whether the request whose head is complete has been refused; what still comes of it is dropped."""
         door = self._door
@@ -205,7 +254,12 @@ class LimitedProtocol(HttpToolsProtocol):
         request = door.knock(self.url, self.headers, self._head_waited_s, self._presence)
         answer = door.turns_away(request)
         if answer is None:
-            self.scope["extensions"][REQUEST] = request  # type: ignore[assignment]
+            quick = door.quick(request)
+            if quick is None:
+                self._extensions[REQUEST] = request
+            else:
+                self._quick = QuickCycle(request, quick)
+                self.cycle = cast(Any, self._quick)
             return False
         self._asked = self._turned_away = self._refused_here = True
         whole, self._closes = answer

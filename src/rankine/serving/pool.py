@@ -196,15 +196,22 @@ class Pool:
             return found
 
     async def run(self, work: Work) -> Outcome:
-        """Queue ``work`` and wait for its outcome.
+        """The outcome of ``work``; see :meth:`submit`."""
+        return await self.submit(work)
+
+    def submit(self, work: Work) -> asyncio.Future[Outcome]:
+        """Queue ``work``, on the event loop that waits for its outcome.
+
+        The future may raise
+            DeadlineExceeded: the deadline passed while it waited.
+            BadRequest, EngineError: as the engine raised it.
+            ClientGone: its client left while it waited; it did not run.
 
         Raises:
             QueueRefused: it, or another request, would be late; the queue is full or the server is draining.
-            DeadlineExceeded: the deadline passed while it waited, or cannot be met.
-            BadRequest, EngineError: as the engine raised it.
-            ClientGone: its client left while it waited; it did not run.
+            DeadlineExceeded: the deadline cannot be met.
         """
-        work.future = asyncio.get_running_loop().create_future()
+        future = work.future = asyncio.get_running_loop().create_future()
         with self._changed:
             work.queued_s = perf_counter()
             found, here = self._desk.admit(work, commit=True), False
@@ -221,7 +228,7 @@ class Pool:
             raise refusal(found)
         if here:
             self.here.run()
-        return await work.future
+        return future
 
     def drain(self) -> None:
         """Take nothing new; what was taken is still answered."""

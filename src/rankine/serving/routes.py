@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rankine.errors import ModelNotFound, did_you_mean
 from rankine.serving.bodies import Receive
 from rankine.serving.http import MethodNotAllowed, Reply, Request
+from rankine.serving.quick import Quick
 
 if TYPE_CHECKING:
     from rankine.serving.app import App
@@ -25,12 +26,14 @@ class Route:
     Attributes:
         protocol: whose form its errors have: ``oip``, or any other for our own.
         label: under which its requests are counted and timed.
+        quick: answers small ones; None where all go through ``handle``.
     """
 
     method: str
     protocol: str
     handle: Handler
     label: str = "http"
+    quick: Quick | None = None
 
 
 class Routes:

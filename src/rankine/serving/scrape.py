@@ -22,13 +22,13 @@ async def scrape(app: App, request: Request) -> bytes:
     """What is counted, by all processes of the host, or only by this one where another one asks."""
     target = app.config.target_utilization
     text = await app.watch(lambda: app.metrics.render(app.pool.queued_rows))
-    if app.neighbors is None or app.group is None:
+    if app.neighbors is None or app.process is None:
         return text + autoscale_text(app.signals, target)
     if request.final:
         return text
-    texts = {app.group.number: text, **await app.neighbors.metrics()}
+    texts = {app.process.number: text, **await app.neighbors.metrics()}
     host = autoscale_text(together(app.neighbors.signals()), target)
-    return merged(texts) + processes_text(app.group.board) + host
+    return merged(texts) + processes_text(app.process.board) + host
 
 
 def merged(texts: Mapping[int, bytes]) -> bytes:

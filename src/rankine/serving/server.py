@@ -152,7 +152,7 @@ async def _serve_http(
             RungLog(app.model.rungs, lambda: app.pool.rung).start()
         _announce(app.model, "http" if tls is None else "https", listener, grpc, emit)
 
-    beat = None if app.group is None else Beat(app, app.group)
+    beat = None if app.process is None else Beat(app, app.process)
     server = _Server(app, tls, on_ready)
     draining: set[asyncio.Task[None]] = set()
 
@@ -162,7 +162,7 @@ async def _serve_http(
         nonlocal alone
         if draining and not is_in_a_hurry(number):
             return
-        others_stay = app.group is not None and not app.group.board.leaving
+        others_stay = app.process is not None and not app.process.board.leaving
         if alone and not others_stay:  # it drains by itself, and now all others do too: nobody is in a hurry
             alone = False
             return
@@ -189,7 +189,7 @@ async def _drain(app: App, server: _Server, grpc: GrpcServer | None, listener: s
     app.leaving = True
     # New connections are still taken for a while: a load balancer must be able to see that this server is not ready.
     await asyncio.sleep(app.config.drain_s)
-    if app.group is None or app.group.board.leaving:  # else others go on taking them
+    if app.process is None or app.process.board.leaving:  # else others go on taking them
         ignore_new_connections(listener)
     await asyncio.sleep(_BACKLOG_S)
     for listening in getattr(server, "servers", ()):  # none yet, where the signal came while it started
@@ -248,7 +248,7 @@ class _Server(uvicorn.Server):
 
     async def _take_from_neighbors(self) -> None:
         """Listen where other processes of the host hand requests over."""
-        process, limits = self._app.group, self._app.config
+        process, limits = self._app.process, self._app.config
         if process is None:
             return
         door = Door(self._app, final=True)

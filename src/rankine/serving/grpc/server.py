@@ -65,7 +65,7 @@ class GrpcServer:
             ("grpc.server_handshake_timeout_ms", round(1000 * STALL_S)),
             ("grpc.keepalive_time_ms", _PING_MS),  # a client that is gone without a word is found out
             # A port that is taken is refused, and shared only with the other processes of the same server.
-            ("grpc.so_reuseport", int(app.group is not None)),
+            ("grpc.so_reuseport", int(app.process is not None)),
         ]
         self._server = grpc.aio.server(options=options)
         calls = self._calls

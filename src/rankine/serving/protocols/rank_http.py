@@ -9,10 +9,11 @@ from rankine.errors import BadRequest, did_you_mean
 from rankine.serving.bodies import Receive
 from rankine.serving.describe import describe_items, describe_model
 from rankine.serving.examples import MAX_EXAMPLE_IDS, MAX_EXAMPLES, example_bodies
-from rankine.serving.http import JSON, Reply, Request, json_reply
+from rankine.serving.http import JSON, Head, Reply, Request, json_reply
 from rankine.serving.metrics import METRICS_TYPE
 from rankine.serving.page import HTML, home_page
-from rankine.serving.protocols.rank import RankProtocol
+from rankine.serving.protocols.rank import Ranking, RankProtocol
+from rankine.serving.quick import Quick
 from rankine.serving.routes import Route
 from rankine.serving.scrape import scrape
 
@@ -31,20 +32,18 @@ def rank_routes(app: App) -> dict[str, Route]:
     rank = RankProtocol(model, max_candidates=config.max_candidates)
     description = describe_model(model, config)
 
+    def prepare(request: Request, head: Head, raw: bytes) -> Ranking:
+        return rank.prepare(
+            raw,
+            arrived_s=request.arrived_s,
+            deadline_s=head.plan_s,
+            announced=head.announced,
+            worth=lambda rows: app.scored_rows(request, rows),
+        )
+
     async def post_rank(request: Request, receive: Receive) -> Reply:
         head = app.admit_head(request)
-        ranking = await app.with_body(
-            request,
-            receive,
-            (JSON,),
-            lambda raw: rank.prepare(
-                raw,
-                arrived_s=request.arrived_s,
-                deadline_s=head.plan_s,
-                announced=head.announced,
-                worth=lambda rows: app.scored_rows(request, rows),
-            ),
-        )
+        ranking = await app.with_body(request, receive, (JSON,), lambda raw: prepare(request, head, raw))
         outcome = await app.run(request, ranking.work)
         return Reply(200, await app.render(ranking.top_k, lambda: rank.reply(ranking, outcome, request.id)))
 
@@ -82,7 +81,7 @@ def rank_routes(app: App) -> dict[str, Route]:
         return Reply(200, await scrape(app, request), METRICS_TYPE)
 
     root = f"/v1/models/{model.name}"
-    post = Route("POST", "rank", post_rank, "rank")
+    post = Route("POST", "rank", post_rank, "rank", Quick(app, rank, prepare, "rank"))
     one = Route("GET", "http", get_model)
     return {
         "/": Route("GET", "http", get_page),

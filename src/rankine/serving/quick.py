@@ -1,0 +1,98 @@
+"""Small rank requests, from the body to the reply in two steps of the event loop: without a task, without ASGI.
+
+Most requests of a ranking service are of a few hundred ids and have come whole when their head is read. What a general
+server does for any request (a scope, a task, a body that may be read in parts, a reply that may be sent in parts) costs
+as much as ranking them. Whatever is not small and plain goes the general way, and is answered alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from rankine.serving.bodies import ClientGone
+from rankine.serving.http import CLOSE, JSON, Head, Reply, Request, bytes_of
+from rankine.serving.spans import Marks
+from rankine.serving.work import Outcome
+
+if TYPE_CHECKING:
+    from rankine.serving.app import App
+    from rankine.serving.protocols.rank import Ranking, RankProtocol
+
+__all__ = ["CLIENT_GONE", "SMALL_BODY_BYTES", "Answer", "Quick"]
+
+SMALL_BODY_BYTES = 32 << 10
+"""Larger ones are read in parts, and decoded in a thread."""
+CLIENT_GONE = 499
+"""Status under which requests are counted whose client left; nothing is sent (as nginx has it)."""
+Answer = Callable[[bytes, bool], None]
+"""Sends a whole response, and then closes the connection if told so."""
+
+
+class Quick:
+    """Answers rank requests that were let in at the door and whose bodies have come; on the event loop only.
+
+    Args:
+        prepare: of a request, what its head has told, and its body.
+        label: under which they are counted.
+    """
+
+    def __init__(
+        self, app: App, rank: RankProtocol, prepare: Callable[[Request, Head, bytes], Ranking], label: str
+    ) -> None:
+        self._app, self._rank, self._prepare, self._label = app, rank, prepare, label
+
+    def takes(self, request: Request) -> bool:
+        """Whether a request that was let in may be answered here, if its body is small."""
+        headers = request.headers
+        return request.head is not None and headers.get(b"content-type", JSON) == JSON and _ENCODING not in headers
+
+    def begin(self, request: Request, body: bytes, answer: Answer) -> None:
+        """Prepare a request and queue it; ``answer`` is called once it is ranked, unless its client has left."""
+        try:
+            head = self._app.admit_head(request)
+            ranking = self._prepare(request, head, body)
+            ready_s = perf_counter()
+            future = self._app.submit(request, ranking.work)
+        except ClientGone:
+            self.left(request)
+        except Exception as error:  # noqa: BLE001  explained, and logged where it is our own
+            self._fail(request, error, answer)
+        else:
+            done = partial(self._ranked, request, ranking, ready_s, answer)
+            if future.done():
+                done(future)
+            else:
+                future.add_done_callback(done)
+
+    def left(self, request: Request) -> None:
+        """Count a request whose client is gone."""
+        self._app.finish(request, self._label, CLIENT_GONE)
+
+    def _ranked(
+        self, request: Request, ranking: Ranking, ready_s: float, answer: Answer, future: asyncio.Future[Outcome]
+    ) -> None:
+        try:
+            outcome = future.result()
+            request.marks = Marks(ready_s, outcome.queue_s, outcome.run_s, perf_counter())
+            reply = Reply(200, self._rank.reply(ranking, outcome, request.id))
+        except ClientGone:
+            self.left(request)
+        except Exception as error:  # noqa: BLE001  as above
+            self._fail(request, error, answer)
+        else:
+            self._send(request, reply, answer)
+
+    def _fail(self, request: Request, error: Exception, answer: Answer) -> None:
+        self._send(request, self._app.told(request, self._app.explain(request, error), plain=False), answer)
+
+    def _send(self, request: Request, reply: Reply, answer: Answer) -> None:
+        headers = self._app.headers_of(request, reply)
+        answer(bytes_of(reply, headers), CLOSE in headers)
+        self._app.finish(request, self._label, reply.status)
+
+
+_ENCODING = b"content-encoding"
