@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from e2e.small_served import rank_body
-from rankine.errors import BadRequest, DeadlineExceeded, EngineError
+from rankine.errors import BadRequest, DeadlineExceeded
 from rankine.models.columns import Batch, Columns
 from rankine.policy.batching import Limits
 from rankine.policy.reason import Reason
@@ -264,10 +264,10 @@ def test_pool_goes_on_when_its_observer_fails(model: ServedModel, make_work: Cal
     limits = Limits(max_batch_rows=64, max_queue_rows=100)
     pool = Pool(alone(NumpyRunner()), tasks=1, workers=1, limits=limits, observe=observe)
     pool.start()
-    with pytest.raises(EngineError, match="no room"):
-        asyncio.run(pool.run(make_work(1, 2)))
-    assert pool.alive
-    assert len(asyncio.run(pool.run(make_work(1, 2))).logits) == 2
+    for count in (1, 2):  # it is not the fault of a request
+        assert len(asyncio.run(pool.run(make_work(1, 2))).logits) == 2
+        assert len(seen) == count
+        assert pool.alive
     pool.close()
     assert not pool.alive
 

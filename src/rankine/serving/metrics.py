@@ -135,7 +135,7 @@ class ServerMetrics:
             self._rungs_of(self._names[batch.rung]).inc(batch.requests)
         self._debt.set(batch.debt)
         if batch.predicted_s > 0:
-            self._error_of(batch.device).observe(batch.run_s / batch.predicted_s)
+            self._error_of(batch.device).observe(batch.spent_s / batch.predicted_s)
         if batch.placed is not None:
             self._placements_of(batch.device, batch.placed.value).inc()
 

@@ -25,6 +25,7 @@ from rankine.serving.work import Outcome, Work, join
 
 __all__ = ["BatchRun", "Observer", "Runs"]
 
+_AFTER_RATE, _MOST_AFTER_S = 0.05, 0.001
 _REPLACED_WITHIN_S = 10.0
 """What was lost with its worker waits so long for another."""
 
@@ -33,7 +34,8 @@ class BatchRun(Struct, frozen=True):
     """One batch, as the pool reports it to its observer.
 
     Attributes:
-        run_s: from joining it, which completes items given inline, to its logits. ``predicted_s``: what was expected.
+        run_s: from joining it, which completes items given inline, to its logits.
+        spent_s: until its requests were answered. ``predicted_s``: what was expected of that.
         queue_s: the waits of its requests.
         rung: number of the variant that ran. ``debt``: the quality debt of the last minute.
         device: that ran it. ``placed``: why there; None where the pool has one device.
@@ -43,6 +45,7 @@ class BatchRun(Struct, frozen=True):
     requests: int
     run_s: float
     queue_s: tuple[float, ...]
+    spent_s: float = 0.0
     predicted_s: float = 0.0
     reason: Reason = Reason.ALONE
     rung: int = 0
@@ -52,6 +55,15 @@ class BatchRun(Struct, frozen=True):
 
 
 Observer = Callable[[BatchRun], None]
+
+
+class _Ran(Struct, frozen=True):
+    """An engine's call that went well."""
+
+    taken: Taken
+    rows: int
+    run_s: float
+    queue_s: tuple[float, ...]
 
 
 class Runs:
@@ -76,11 +88,16 @@ class Runs:
     ) -> None:
         self._desk, self._lock, self._devices, self._tasks = desk, lock, tuple(devices), tasks
         self._observe, self._decided = observe, decided
+        self._after_s = 0.0  # usually, from the scores of a batch until it is counted and answered
 
     def finish(self, worker: Worker, taken: Taken, results: list[Result]) -> None:
         """Run a batch, and answer its requests and those that were answered without running."""
+        begin_s = ran_s = perf_counter()
+        ran: list[_Ran] = []
         try:
-            results += self._run(taken) if taken.decision.slices else []
+            results += self._run(taken, ran) if taken.decision.slices else []
+            ran_s = perf_counter()
+            self._learn(ran, ran_s - begin_s + self._after_s)
         except Exception as error:  # noqa: BLE001  of an observer: a worker must outlive it, and its batch be answered
             LOGGER.exception("a batch failed outside of its engine")
             results += [(piece.work, as_error(error)) for piece in taken.decision.slices]
@@ -88,8 +105,38 @@ class Runs:
             with self._lock:
                 worker.running = False
         self._settle(results)
+        if ran:
+            self._after_s += _AFTER_RATE * (min(perf_counter() - ran_s, _MOST_AFTER_S) - self._after_s)
 
-    def _run(self, taken: Taken) -> list[Result]:
+    def _learn(self, ran: Sequence[_Ran], spent_s: float) -> None:
+        """Tell what ran, and how long it took: what comes next waits for all of it, not for the engine's call alone."""
+        if not ran:
+            return
+        factor = spent_s / sum(one.run_s for one in ran)
+        for one in ran:
+            taken, now_s = one.taken, perf_counter()
+            requests, seconds = taken.decision.requests, one.run_s * factor
+            with self._lock:
+                elastic = self._desk.elastic
+                elastic.ran(taken.rung, one.rows, requests, taken.co_running, seconds, now_s, taken.device)
+                self._desk.placing.worked(taken.device)
+                debt = elastic.debt.recent(now_s)
+            told = BatchRun(
+                one.rows,
+                len(one.queue_s),
+                one.run_s,
+                one.queue_s,
+                spent_s=seconds,
+                predicted_s=taken.predicted_s,
+                reason=taken.decision.reason,
+                rung=taken.rung,
+                debt=debt,
+                device=self._devices[taken.device].name,
+                placed=taken.placed,
+            )
+            self._observe(told)
+
+    def _run(self, taken: Taken, ran: list[_Ran]) -> list[Result]:
         begin = perf_counter()
         device = self._devices[taken.device]
         pieces, rung = taken.decision.slices, device.rungs[taken.rung]
@@ -103,39 +150,20 @@ class Runs:
             rung.runner.run(batch, out)
             run_s = perf_counter() - begin  # joining counts: it runs the catalog's part on items given inline
         except WorkerLost as lost:
-            return self._again(taken, lost)
+            return self._again(taken, lost, ran)
         except Exception as error:  # noqa: BLE001  a worker thread must outlive whatever an engine raises
             if self._moved(taken, error):
                 return []
             if len(pieces) == 1:
                 return [(pieces[0].work, as_error(error))]
             # One bad request must not spoil the others that happened to be in its batch.
-            return [result for piece in pieces for result in self._run(_alone(taken, piece))]
-        queue_s = tuple(begin - work.queued_s for work in works)
-        now_s, requests = begin + run_s, taken.decision.requests
-        with self._lock:
-            self._desk.elastic.ran(taken.rung, batch.rows, requests, taken.co_running, run_s, now_s, taken.device)
-            self._desk.placing.worked(taken.device)
-            debt = self._desk.elastic.debt.recent(now_s)
-        reason = taken.decision.reason
-        told = BatchRun(
-            batch.rows,
-            len(works),
-            run_s,
-            queue_s,
-            predicted_s=taken.predicted_s,
-            reason=reason,
-            rung=taken.rung,
-            debt=debt,
-            device=device.name,
-            placed=taken.placed,
-        )
-        self._observe(told)
+            return [result for piece in pieces for result in self._run(_alone(taken, piece), ran)]
+        ran.append(_Ran(taken, batch.rows, run_s, tuple(begin - work.queued_s for work in works)))
         found = scatter(works, out, begin, run_s, taken.text, rung)
         with self._lock:
             return list(self._assembled(pieces, found))
 
-    def _again(self, taken: Taken, lost: WorkerLost) -> list[Result]:
+    def _again(self, taken: Taken, lost: WorkerLost, ran: list[_Ran]) -> list[Result]:
         """What ran when its worker was lost, once more: each request alone, so that one that kills workers harms no
         other. Nothing of it was answered, as only this process answers."""
         if taken.again:
@@ -149,7 +177,7 @@ class Runs:
             elif seats is not None and not seats.ready(0.0 if self._desk.stopping else min(_REPLACED_WITHIN_S, left_s)):
                 self._settle([(piece.work, lost)])
             else:
-                self._settle(self._run(replace(_alone(taken, piece), again=True)))
+                self._settle(self._run(replace(_alone(taken, piece), again=True), ran))
         return []
 
     def _moved(self, taken: Taken, error: Exception) -> bool:
