@@ -24,12 +24,14 @@ def scatter(
     """The rows of each piece of work; an error where they have no finite score."""
     results: list[Result] = []
     start = 0
+    rows, requests, variant, engine = len(logits), len(works), rung.variant, rung.engine
+    all_finite = bool(np.isfinite(logits).all())
     for work in works:
-        mine = logits[start : start + work.rows]
-        start += work.rows
-        if np.isfinite(mine).all():
-            queue_s = begin_s - work.queued_s
-            ran = Outcome(mine, queue_s, run_s, len(logits), len(works), reason, rung.variant, rung.engine)
+        end = start + work.rows
+        mine = logits[start:end]
+        start = end
+        if all_finite or np.isfinite(mine).all():
+            ran = Outcome(mine, begin_s - work.queued_s, run_s, rows, requests, reason, variant, engine)
             results.append((work, ran))
         else:
             hint = "A number of the request is too far from what the model was trained on."

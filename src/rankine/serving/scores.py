@@ -14,6 +14,7 @@ from rankine.models.schema import Schema
 __all__ = ["Scorer", "Scores", "sigmoid32"]
 
 _NO_TASKS: Mapping[str, np.ndarray] = {}
+_ONE, _MOST = np.float32(1), np.float32(80)
 
 
 class Scores(Struct, frozen=True):
@@ -100,8 +101,9 @@ class Scorer:
 
 def sigmoid32(logits: np.ndarray) -> np.ndarray:
     """``1 / (1 + exp(-x))`` in float32, without overflow."""
-    scores: np.ndarray = np.float32(1) / (np.float32(1) + np.exp(np.minimum(-logits, np.float32(80))))
-    return scores
+    scores: np.ndarray = np.exp(np.minimum(-logits, _MOST))
+    scores += _ONE  # in place: requests are small, and each array of its own costs as much as what is done with it
+    return np.divide(_ONE, scores, out=scores)
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

@@ -91,12 +91,16 @@ def join(works: Sequence[Work], complete: Complete) -> Batch:
     if len(works) == 1:
         work = works[0]
         return Batch(work.request, items, work.pair, work.request_index, item_index)
-    starts = np.cumsum([0, *(work.requests for work in works)])
-    request_index = np.concatenate(
-        [work.request_index + np.int32(start) for work, start in zip(works, starts, strict=False)]
-    )
     request = concat([work.request for work in works])
-    return Batch(request, items, concat([work.pair for work in works]), request_index, item_index)
+    return Batch(request, items, concat([work.pair for work in works]), _join_requests(works), item_index)
+
+
+def _join_requests(works: Sequence[Work]) -> np.ndarray:
+    """Each row's request among those of all work, int32 ``(rows,)``."""
+    if all(work.requests == 1 for work in works):
+        return np.repeat(np.arange(len(works), dtype=np.int32), [work.rows for work in works])
+    starts = np.cumsum([0, *(work.requests for work in works)])
+    return np.concatenate([work.request_index + np.int32(start) for work, start in zip(works, starts, strict=False)])
 
 
 def _join_items(works: Sequence[Work], complete: Complete) -> tuple[Columns, np.ndarray]:

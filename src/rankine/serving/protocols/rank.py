@@ -58,6 +58,7 @@ class RankProtocol:
         self._request = RequestEncoder(model.transforms)
         self._scorer = Scorer(model.schema)
         self._row_features, self._static = self._schema.row_features, self._schema.catalog_features
+        self._static_names = frozenset(feature.name for feature in self._static)
         self._encode_reply = msgspec.json.Encoder().encode
         self._artifact = model.artifact.digest
 
@@ -117,7 +118,9 @@ class RankProtocol:
             body, rows = best_by_prior(body, truncated), truncated
         ids, features = body.ids, body.features
         request = self._request.encode(body.request)
-        pair = encode_given(self._model.transforms, self._row_features, features, rows, "candidates.features")
+        pair: Columns = {}
+        if self._row_features:
+            pair = encode_given(self._model.transforms, self._row_features, features, rows, "candidates.features")
         known = ids_array(ids, self._schema.item_id_dtype, "candidates.ids")
         held = self._model.items  # once: the catalog may move on while this request is prepared
         items, item_index = self._items(held, ids, known, features)
@@ -184,13 +187,12 @@ class RankProtocol:
         self, held: Items | None, ids: list[Any], known: np.ndarray, features: Given
     ) -> tuple[Items | Columns, np.ndarray]:
         """Static item features: rows of the catalog, or, where any is given inline, the items of this request."""
-        static = self._static
-        if not any(feature.name in features for feature in static):
+        if self._static_names.isdisjoint(features):
             return self._model.find(held, known, "candidates.ids")
         given = dict(features)
-        if any(feature.name == self._schema.item_id for feature in static):
+        if self._schema.item_id in self._static_names:
             given.setdefault(self._schema.item_id, ids)  # the id is a feature too: no need to say it twice
-        items = encode_given(self._model.transforms, static, given, len(ids), "candidates.features")
+        items = encode_given(self._model.transforms, self._static, given, len(ids), "candidates.features")
         return items, np.arange(len(ids), dtype=np.int32)
 
 

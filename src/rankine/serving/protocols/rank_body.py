@@ -53,6 +53,7 @@ class BodyDecoder:
         row_features = (*schema.row_features, *schema.catalog_features)
         self._request_names = [feature.name for feature in schema.request_features]
         self._row_names = [feature.name for feature in row_features]
+        self._request_fields, self._row_fields = _by_field(self._request_names), _by_field(self._row_names)
         self._request_lists = [f.name for f in schema.request_features if isinstance(f, RaggedFeature)]
         self._row_lists = [f.name for f in row_features if isinstance(f, RaggedFeature)]
         request = _struct("Request", [(feature, type_of(feature)) for feature in schema.request_features])
@@ -93,14 +94,10 @@ class BodyDecoder:
             raise _broken(raw) or self._as_bad_request(str(error), raw) from None
         except _NO_JSON as error:
             raise _no_json(error) from None
-        request = _given(body.request, self._request_names)
-        features = _given(body.candidates.features, self._row_names)
         chosen = body.candidates
-        keys = len(request) + len(features) + 1 + _count(body.request, body.top_k, body.timings)
-        keys += 1 + _count(chosen.features, chosen.prior)
-        keys += _weighted_keys([request[name] for name in self._request_lists if name in request])
-        for name in self._row_lists:
-            keys += _weighted_keys(features.get(name, ()))
+        request = _given(body.request, self._request_fields)
+        features = _given(chosen.features, self._row_fields)
+        keys = self._keys(body, request, features)
         if raw.count(b":") != keys:  # a key came twice, or a string holds a colon; that takes a look
             refuse_duplicate_keys(raw, keys)
         return RankBody(
@@ -109,6 +106,19 @@ class BodyDecoder:
             None if body.top_k is UNSET else int(body.top_k),
             body.timings is True,
         )  # fmt: skip
+
+    def _keys(self, body: Any, request: Given, features: Given) -> int:
+        """How many keys a body has that gives none twice."""
+        chosen = body.candidates
+        keys = len(request) + len(features) + 2  # "candidates" and its "ids" are always there
+        keys += (body.request is not UNSET) + (body.top_k is not UNSET) + (body.timings is not UNSET)
+        keys += (chosen.features is not UNSET) + (chosen.prior is not UNSET)
+        for name in self._request_lists:
+            if name in request:
+                keys += _weighted_keys((request[name],))
+        for name in self._row_lists:
+            keys += _weighted_keys(features.get(name, ()))
+        return keys
 
     def _as_bad_request(self, text: str, raw: bytes) -> BadRequest:
         """msgspec's finding as our error: same facts, with the field's full path and a suggestion."""
@@ -158,11 +168,15 @@ def _struct(name: str, typed: Sequence[tuple[Feature, Any]]) -> Any:
     return msgspec.defstruct(name, fields, rename=rename, forbid_unknown_fields=True)
 
 
-def _given(struct: Any, names: Sequence[str]) -> Given:
+def _by_field(names: Sequence[str]) -> Sequence[tuple[str, str]]:
+    """Pairs of field and feature."""
+    return [(f"f{at}", name) for at, name in enumerate(names)]
+
+
+def _given(struct: Any, fields: Sequence[tuple[str, str]]) -> Given:
     if struct is UNSET:
         return {}
-    values = [getattr(struct, field) for field in struct.__struct_fields__]
-    return {name: value for name, value in zip(names, values, strict=True) if value is not UNSET}
+    return {name: value for field, name in fields if (value := getattr(struct, field)) is not UNSET}
 
 
 def _weighted_keys(values: Sequence[object]) -> int:
@@ -170,7 +184,3 @@ def _weighted_keys(values: Sequence[object]) -> int:
     if _LIST.issuperset(map(type, values)):
         return 0
     return len(WeightedList.__struct_fields__) * sum(isinstance(value, WeightedList) for value in values)
-
-
-def _count(*values: object) -> int:
-    return sum(value is not UNSET for value in values)

@@ -34,6 +34,7 @@ class RequestEncoder:
         self._transforms = transforms
         self._encode_one = lru_cache(_CACHED_VALUES * max(1, len(self._features)))(self._encode_categorical)
         self._by_name = {feature.name: feature for feature in self._features}
+        self._categorical = frozenset(each.name for each in self._features if isinstance(each, CategoricalFeature))
 
     def encode(self, given: Given) -> Columns:
         """Columns of one row.
@@ -42,9 +43,9 @@ class RequestEncoder:
             BadRequest: a value is refused, or a required feature is missing.
         """
         columns: dict[str, Column] = {}
-        for feature in self._features:
-            if isinstance(feature, CategoricalFeature) and feature.name in given:
-                columns[feature.name] = self._encode_one(feature.name, given[feature.name])
+        for name, feature in self._by_name.items():
+            if name in self._categorical and name in given:
+                columns[name] = self._encode_one(name, given[name])
             else:
                 columns |= encode_given(self._transforms, (feature,), given, None, "request")
         return columns
