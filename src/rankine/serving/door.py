@@ -40,6 +40,11 @@ class Door:
         self._guarded = {path.encode(): route.label for path, route in app.guarded.items()}
         self._quick = {path: route.quick for path, route in app.guarded.items() if route.quick is not None}
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether requests may have waited before anybody saw them: the event loop is late."""
+        return self._app.lag.seconds > 0 or len(self.line) > 0
+
     def guards(self, method: bytes, url: bytes) -> bool:
         """Whether requests of this kind may be refused here."""
         return method == b"POST" and url in self._guarded

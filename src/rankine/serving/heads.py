@@ -152,7 +152,9 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._unset_keepalive_if_required()  # what was refused just before has set it, if it came in the same read
-        self._head_waited_s = kernel_wait_s(self._socket)
+        # Where the loop is on time it has only just come, and to ask the kernel costs as much as to read a head.
+        is_behind = self._door is None or self._door.is_behind
+        self._head_waited_s = kernel_wait_s(self._socket) if is_behind else 0.0
         self._extensions = {PRESENCE: self._presence, WAITED: self._head_waited_s}
         scope: Any = self.scope
         scope["extensions"] = self._extensions
