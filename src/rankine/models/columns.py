@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -119,9 +120,9 @@ def row_count(columns: Columns) -> int:
 
 
 def _concat_column(parts: Sequence[Column]) -> Column:
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(cast("Sequence[np.ndarray]", parts))
     ragged = [part for part in parts if isinstance(part, Ragged)]
-    if not ragged:
-        return np.concatenate([part for part in parts if isinstance(part, np.ndarray)])
     starts = np.cumsum([0, *(int(part.offsets[-1]) for part in ragged)])
     offsets = np.concatenate(
         [ragged[0].offsets[:1], *(part.offsets[1:] + start for part, start in zip(ragged, starts, strict=False))]

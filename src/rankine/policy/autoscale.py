@@ -153,9 +153,10 @@ class Refusals:
 
     def add(self, reason: Reason, now_s: float) -> None:
         """A decision; those that are not about admission do not count."""
-        if reason in _REFUSED:
+        if reason in _LET_IN:
+            self._asked.add(1.0, now_s)
+        elif reason in _REFUSED:
             self._refused.add(1.0, now_s)
-        if reason in _REFUSED or reason in _LET_IN:
             self._asked.add(1.0, now_s)
 
     def share(self, now_s: float) -> float:

@@ -63,6 +63,7 @@ class CostModel:
         self._co_running = [0.0] * (_MOST_CO_RUNNING + 1)
         self._spread = 0.1
         self._tail = 0.2
+        self._tail_ratio = math.exp(self._tail)
         self._observed = 0
         self._slow_down()
         self._refresh()
@@ -80,7 +81,7 @@ class CostModel:
     @property
     def tail_ratio(self) -> float:
         """The 99th percentile over the mean, at least 1."""
-        return math.exp(self._tail)
+        return self._tail_ratio
 
     def mean_s(self, rows: int, requests: int = 1, co_running: int = 0) -> float:
         """Seconds that a batch takes on the whole.
@@ -101,7 +102,7 @@ class CostModel:
     def predict(self, rows: int, requests: int = 1, co_running: int = 0) -> Prediction:
         """Mean and 99th percentile; arguments as of :meth:`mean_s`."""
         mean_s = self.mean_s(rows, requests, co_running)
-        return Prediction(mean_s, mean_s * math.exp(self._tail))
+        return Prediction(mean_s, mean_s * self._tail_ratio)
 
     def rows_within(self, seconds: float) -> int:
         """The most rows of one request that are predicted to take no longer; 0 where not even one does."""
@@ -124,6 +125,7 @@ class CostModel:
         self._spread = max(self._spread, _LEAST_SPREAD)
         self._tail += _TAIL_STEP * usual * (_TAIL if error > self._tail else _TAIL - 1.0)
         self._tail = max(self._tail, 0.0)
+        self._tail_ratio = math.exp(self._tail)
         bounded = max(-_BOUND * usual, min(_BOUND * usual, error))
         if co_running:
             at = min(co_running, _MOST_CO_RUNNING)

@@ -52,6 +52,8 @@ def start_of(duration_s: float, lanes: Sequence[Lane]) -> float:
 
     A slow lane that is free is no reason to think that a batch starts now: a fast one may be done with it sooner.
     """
+    if len(lanes) == 1:
+        return lanes[0].free_s + (lanes[0].slowdown - 1.0) * duration_s
     return min(lane.free_s + (lane.slowdown - 1.0) * duration_s for lane in lanes)
 
 

@@ -30,4 +30,7 @@ class Priorities:
     def below_top(self, priority: Priority, now_s: float) -> int:
         """A request comes: how many higher priorities are in use."""
         self._seen_s[priority] = now_s
-        return sum(now_s - seen_s <= self._remembered_s for seen_s in self._seen_s[priority + 1 :])
+        used = 0
+        for seen_s in self._seen_s[priority + 1 :]:
+            used += now_s - seen_s <= self._remembered_s
+        return used

@@ -10,6 +10,8 @@ __all__ = ["Reason"]
 class Reason(StrEnum):
     """One code a rule. A metric has one series for each, so codes are few and never carry figures."""
 
+    __hash__ = str.__hash__  # an enum's own is a call of Python, and every decision is looked up several times
+
     # batching: why the batch ends where it ends
     IDLE = "idle"
     ALONE = "alone"

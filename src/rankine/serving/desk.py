@@ -129,7 +129,10 @@ class Desk:
         rules = self.rules
         if self.draining or rules.quotas or rules.shares is not None or rules.concurrency is not None:
             return False
-        ends_s = max(max(now_s, worker.free_s) if worker.running else now_s for worker in self.placing.workers)
+        ends_s = now_s
+        for worker in self.placing.workers:
+            if worker.running and worker.free_s > ends_s:
+                ends_s = worker.free_s
         busy_s = ends_s - now_s + self.gates.backlog.work_s + self.gates.cost.mean_s(asked.rows, asked.requests)
         left_s = self._priorities.below_top(asked.priority, now_s) * self.gates.limits.headroom_s
         return busy_s + left_s <= _EASE * (asked.deadline_s - now_s)

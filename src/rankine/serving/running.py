@@ -224,7 +224,7 @@ class Runs:
                 self._desk.assembly.forget(work)
                 if self._desk.rules.concurrency is not None and isinstance(result, Outcome):
                     self._desk.rules.concurrency.observe(perf_counter() - work.queued_s, work.in_flight)
-                if isinstance(result, Outcome | DeadlineExceeded):
+                if isinstance(result, (Outcome, DeadlineExceeded)):
                     self._desk.gates.answered(
                         late=isinstance(result, DeadlineExceeded) or perf_counter() > work.deadline_s
                     )

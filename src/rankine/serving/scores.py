@@ -57,7 +57,8 @@ class Scorer:
             return best, Scores(values[best].astype(np.float32), self._tasks(logits[best]))
         column = logits[:, self._column]
         order: np.ndarray = best_of(np.ascontiguousarray(column), top_k)
-        ranking = sigmoid32(column[order]) if self._sigmoid[self._column] else column[order]
+        chosen = column.take(order)
+        ranking = sigmoid32(chosen) if self._sigmoid[self._column] else chosen
         return order, Scores(ranking, self._tasks(logits[order]) if len(self._names) > 1 else _NO_TASKS)
 
     def scores(self, logits: np.ndarray) -> Scores:
@@ -103,7 +104,8 @@ def sigmoid32(logits: np.ndarray) -> np.ndarray:
     """``1 / (1 + exp(-x))`` in float32, without overflow."""
     scores: np.ndarray = np.exp(np.minimum(-logits, _MOST))
     scores += _ONE  # in place: requests are small, and each array of its own costs as much as what is done with it
-    return np.divide(_ONE, scores, out=scores)
+    np.divide(_ONE, scores, out=scores)
+    return scores
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
