@@ -10,9 +10,9 @@ import numpy as np
 
 from rankine.errors import BadRequest
 from rankine.models.columns import Column, Columns
-from rankine.models.schema import CategoricalFeature, Feature
+from rankine.models.schema import CategoricalFeature, DenseFeature, Feature
 from rankine.models.transforms import Transforms
-from rankine.serving.inputs import column_of, default_column, encode
+from rankine.serving.inputs import as_float32, column_of, default_column, encode
 
 __all__ = ["Given", "RequestEncoder", "encode_given"]
 
@@ -35,6 +35,7 @@ class RequestEncoder:
         self._encode_one = lru_cache(_CACHED_VALUES * max(1, len(self._features)))(self._encode_categorical)
         self._by_name = {feature.name: feature for feature in self._features}
         self._categorical = frozenset(each.name for each in self._features if isinstance(each, CategoricalFeature))
+        self._numbers = Numbers(transforms, self._features)
 
     def encode(self, given: Given) -> Columns:
         """Columns of one row.
@@ -42,11 +43,11 @@ class RequestEncoder:
         Raises:
             BadRequest: a value is refused, or a required feature is missing.
         """
-        columns: dict[str, Column] = {}
+        columns = self._numbers.encode(given)
         for name, feature in self._by_name.items():
             if name in self._categorical and name in given:
                 columns[name] = self._encode_one(name, given[name])
-            else:
+            elif name not in columns:
                 columns |= encode_given(self._transforms, (feature,), given, None, "request")
         return columns
 
@@ -55,6 +56,31 @@ class RequestEncoder:
         if isinstance(column, np.ndarray):
             column.flags.writeable = False
         return column
+
+
+class Numbers:
+    """The dense request features of width 1, encoded together: by itself each costs some ten calls of numpy."""
+
+    def __init__(self, transforms: Transforms, features: Sequence[Feature]) -> None:
+        plain = [each for each in features if isinstance(each, DenseFeature) and each.width == 1]
+        fitted = [transforms.normalization[each.name] for each in plain]
+        self._names = [each.name for each in plain]
+        self._mean = np.array([part.mean[0] for part in fitted], np.float32)
+        self._std = np.array([part.std[0] for part in fitted], np.float32)
+        self._logs = np.flatnonzero([each.normalization == "log1p" for each in plain])
+
+    def encode(self, given: Given) -> dict[str, Column]:
+        """Columns ``(1, 1)`` of all of them, to the bit as one by one; none where one is missing or is refused: then
+        it takes a look at each to say which."""
+        if not self._names or any(name not in given for name in self._names):
+            return {}
+        values = as_float32(np.array([given[name] for name in self._names], np.float64))
+        logs = values[self._logs]
+        if not np.isfinite(values).all() or (logs <= -1).any():
+            return {}
+        values[self._logs] = np.log1p(logs)
+        values = (values - self._mean) / self._std
+        return {name: values[at : at + 1].reshape(1, 1) for at, name in enumerate(self._names)}
 
 
 def encode_given(
