@@ -25,6 +25,7 @@ from rankine.serving.model import ServedModel
 from rankine.serving.pool import Pool
 from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.refusals import QueueRefused
+from rankine.serving.results import scatter
 from rankine.serving.running import BatchRun
 from rankine.serving.work import Outcome, Presence, Work, join
 from unit.numpy_served import POISON, NumpyRunner, alone, as_they_are, expected_logits, numpy_model
@@ -67,6 +68,32 @@ def test_join_gives_every_row_its_own_score_when_work_is_mixed(
     assert np.allclose(expected_logits(batch), apart, atol=1e-6)
     assert (np.diff(batch.request_index) >= 0).all()
     assert batch.request_index.dtype == batch.item_index.dtype == np.int32
+
+
+def test_join_gives_every_row_its_own_request_when_work_holds_several(make_work: Callable[..., Work]) -> None:
+    one, other, last = make_work(1, 3), make_work(2, 4), make_work(3, 2)
+    both = join([one, other], as_they_are)
+    several = Work(both.request, both.pair, one.items, both.request_index, both.item_index, 2, 0.0, NEVER)
+    batch = join([last, several], as_they_are)
+    assert batch.request_index.tolist() == [0] * 2 + [1] * 3 + [2] * 4
+    assert batch.request_index.dtype == np.int32
+    apart = np.concatenate([expected_logits(join([work], as_they_are)) for work in (last, one, other)])
+    assert np.allclose(expected_logits(batch), apart, atol=1e-6)
+
+
+def test_scatter_refuses_only_the_request_without_finite_score_when_others_are_in_its_batch(
+    make_work: Callable[..., Work], model: ServedModel
+) -> None:
+    works = [make_work(1, 3), make_work(2, 4), make_work(3, 2)]
+    logits = np.arange(9, dtype=np.float32).reshape(9, 1)
+    logits[5] = np.nan
+    found = scatter(works, logits, 1.0, 0.5, "why", model.rungs[0])
+    assert [work for work, _ in found] == works
+    assert [type(result) for _, result in found] == [Outcome, BadRequest, Outcome]
+    last = found[2][1]
+    assert isinstance(last, Outcome)
+    assert last.logits.tolist() == [[7.0], [8.0]]
+    assert (last.batch_rows, last.batch_requests) == (9, 3)
 
 
 def test_join_refers_to_the_catalog_as_it_lies_when_no_item_is_inline(
