@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from rankine.serving.heads import WAITED, kernel_wait_s, tcp_socket
+from rankine.serving.heads import WAITED
+from rankine.serving.kernel_wait import kernel_wait_s, tcp_socket
 from rankine.serving.lag import LoopLag
 
 

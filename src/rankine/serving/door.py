@@ -6,11 +6,14 @@ decision falls where the HTTP server has parsed the head, and the answer is writ
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from rankine.errors import CapacityExceeded, DeadlineExceeded, RankineError
 from rankine.serving.http import CLOSE, Header, Request, bytes_of
+from rankine.serving.kernel_wait import kernel_wait_s
 from rankine.serving.quick import SMALL_BODY_BYTES, Quick
 from rankine.serving.work import Presence
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Door"]
 
+_BEHIND_S, _BEHIND_FOR_S = 0.002, 0.1
 _DIGITS = 18
 """Of a length that is looked at: Python refuses to read numbers of thousands."""
 
@@ -36,14 +40,26 @@ class Door:
     def __init__(self, app: App, *, final: bool = False) -> None:
         self._app = app
         self._final = final
+        self._behind_until_s = 0.0
         self.line = app.line
         self._guarded = {path.encode(): route.label for path, route in app.guarded.items()}
         self._quick = {path: route.quick for path, route in app.guarded.items() if route.quick is not None}
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether requests may have waited before anybody saw them: the event loop is late."""
-        return self._app.lag.seconds > 0 or len(self.line) > 0
+    def waited_s(self, connection: socket.socket | None) -> float:
+        """How long what a connection has just read has lain in the kernel.
+
+        The kernel is asked only while the event loop is late, or was lately: else it has only just come, and to ask
+        costs as much as to read a head. Whoever has waited shows that others have.
+        """
+        now_s = perf_counter()
+        if self._app.lag.seconds > 0 or len(self.line) > 0:
+            self._behind_until_s = now_s + _BEHIND_FOR_S
+        if now_s >= self._behind_until_s:
+            return 0.0
+        waited_s = kernel_wait_s(connection)
+        if waited_s > _BEHIND_S:
+            self._behind_until_s = now_s + _BEHIND_FOR_S
+        return waited_s
 
     def guards(self, method: bytes, url: bytes) -> bool:
         """Whether requests of this kind may be refused here."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
@@ -22,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from rankine.errors import BadRequest, CapacityExceeded, PayloadTooLarge
 from rankine.serving.door import Door
 from rankine.serving.http import Request
+from rankine.serving.kernel_wait import kernel_wait_s, tcp_socket
 from rankine.serving.quick import Quick
 from rankine.serving.wire_errors import closing_answer
 from rankine.serving.work import Presence
@@ -34,14 +34,9 @@ __all__ = [
     "WAITED",
     "WRITE",
     "LimitedProtocol",
-    "kernel_wait_s",
-    "tcp_socket",
 ]
 
 PRESENCE, WAITED, REQUEST, WRITE = "rankine.presence", "rankine.waited", "rankine.request", "rankine.write"
-_TCP_INFO: int = getattr(socket, "TCP_INFO", 0)  # Linux has it
-_INFO_BYTES, _LAST_RECEIVED_AT = 104, 52
-"""Of the kernel's ``struct tcp_info``: ``tcpi_last_data_recv``, milliseconds since data came in."""
 MAX_HEAD_BYTES = 64 << 10
 _LINE_BYTES = len(b": \r\n")
 STALL_S = 20.0
@@ -152,9 +147,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._unset_keepalive_if_required()  # what was refused just before has set it, if it came in the same read
-        # Where the loop is on time it has only just come, and to ask the kernel costs as much as to read a head.
-        is_behind = self._door is None or self._door.is_behind
-        self._head_waited_s = kernel_wait_s(self._socket) if is_behind else 0.0
+        door = self._door
+        self._head_waited_s = kernel_wait_s(self._socket) if door is None else door.waited_s(self._socket)
         self._extensions = {PRESENCE: self._presence, WAITED: self._head_waited_s}
         scope: Any = self.scope
         scope["extensions"] = self._extensions
@@ -274,25 +268,3 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.write(answer)
             # Closing with data unread would reset the connection, and the client might never see the answer.
             self.loop.call_later(_LINGER_S, self.transport.close)
-
-
-def tcp_socket(transport: Any) -> socket.socket | None:
-    """The socket of a connection, where the kernel tells how long data have lain in it."""
-    connection: socket.socket | None = transport.get_extra_info("socket")
-    if not _TCP_INFO or connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
-        return None
-    return connection
-
-
-def kernel_wait_s(connection: socket.socket | None) -> float:
-    """How long what came last has lain in the kernel; 0 where it does not tell."""
-    if connection is None:
-        return 0.0
-    try:
-        info = connection.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _INFO_BYTES)
-    except OSError:  # closed meanwhile
-        return 0.0
-    if len(info) < _LAST_RECEIVED_AT + 4:
-        return 0.0
-    waited_ms: int = struct.unpack_from("=I", info, _LAST_RECEIVED_AT)[0]
-    return waited_ms / 1000
