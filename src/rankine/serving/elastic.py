@@ -39,6 +39,7 @@ class Elastic:
         by_device: of each device the cost models of its rungs.
         lead: the device by whose times the backlog is planned: the fastest.
         costs: those of the lead.
+        numbers: of the rungs that are worth having, the best first.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Elastic:
             for at, rung in enumerate(rungs)
         ]
         self.ladder = Ladder(steps, max(rung.margin for rung in rungs))
+        self.numbers = tuple(int(rung.variant) for rung in self.ladder.rungs)
         self._losses = [rung.loss for rung in rungs]
         self.debt = QualityDebt()
         self._demand = Demand(_DEMAND_S)
@@ -70,11 +72,6 @@ class Elastic:
     def fastest(self) -> int:
         """Number of the rung that decides what can be admitted."""
         return int(self.ladder.rungs[-1].variant)
-
-    @property
-    def numbers(self) -> tuple[int, ...]:
-        """Numbers of the rungs that are worth having, the best first."""
-        return tuple(int(rung.variant) for rung in self.ladder.rungs)
 
     @property
     def at(self) -> int:

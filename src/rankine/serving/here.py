@@ -50,6 +50,7 @@ class Here:
     ) -> None:
         self._desk, self._lock, self._worker, self._finish = desk, lock, worker, finish
         self._turns: asyncio.Handle | None = None
+        self._since_s = 0.0
         self.enabled = False
         self.crowded: Callable[[], bool] = _never
 
@@ -65,6 +66,7 @@ class Here:
     def run(self) -> None:
         """Run what was kept: now, or together with what comes in the next turns of the event loop."""
         if self._turns is None:
+            self._since_s = perf_counter()
             self._turn()
 
     def _turn(self) -> None:
@@ -73,16 +75,20 @@ class Here:
             planned = self._desk.gates.backlog.planned
             if not planned:
                 return
-            if self._busy or not self._fits(planned[0]):
+            if self._busy:
                 self._desk.wake()
                 return
             now_s = perf_counter()
-            if self._holds(planned[0], now_s) and len(planned) == 1:
+            if len(planned) == 1 and self._holds(planned[0], now_s):
                 self._turns = asyncio.get_running_loop().call_soon(self._turn)
+                return
+            if not self._fits(planned[0]):
+                self._desk.wake()
                 return
             taken, results = self._desk.take(self._worker, 0, now_s)
             taken = self._desk.begun(self._worker, taken, now_s)
             if planned:
+                self._since_s = now_s
                 self._turns = asyncio.get_running_loop().call_soon(self._turn)
         self._finish(self._worker, taken, results)
 
@@ -95,8 +101,7 @@ class Here:
         """Whether a batch waits for those that the event loop is at."""
         if not self.crowded() or batch.rows >= self._desk.gates.backlog.shape.target_rows:
             return False
-        since_s = min(piece.entry.work.queued_s for piece in batch.pieces)
-        return now_s - since_s < _HELD_S and now_s + batch.duration_s + _HELD_S < batch.due_s
+        return now_s - self._since_s < _HELD_S and now_s + batch.duration_s + _HELD_S < batch.due_s
 
     def _fits(self, batch: FormedBatch[Work]) -> bool:
         """Whether the loop may run it, on whichever rung: a session may keep to a slow one."""
@@ -104,6 +109,8 @@ class Here:
             return False  # no prediction knows what is computed of items given inline
         within_s = _ALONE_S if len(batch.pieces) == 1 else _JOINED_S
         elastic = self._desk.elastic
+        if len(elastic.numbers) == 1:
+            return batch.duration_s <= within_s
         return all(elastic.costs[at].mean_s(batch.rows, batch.requests) <= within_s for at in elastic.numbers)
 
 
