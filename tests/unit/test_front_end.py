@@ -95,3 +95,14 @@ def test_line_begins_one_a_turn_in_order_when_many_come_at_once() -> None:
     at_once, lengths = asyncio.run(scenario())
     assert at_once == [0]
     assert lengths == [2, 1, 0]
+
+
+def test_queue_stands_when_nobody_is_read_in_time_for_a_while() -> None:
+    front_end = FrontEnd()
+    assert not front_end.stands(0.040, 0.050, 10.0)  # the server stood still: this is the first that it reads
+    assert not front_end.stands(0.040, 0.050, 10.09)
+    assert front_end.stands(0.040, 0.050, 10.11)
+    assert not front_end.stands(0.004, 0.050, 10.12)  # one that has not waited
+    assert not front_end.stands(0.040, 0.050, 10.13)
+    assert not front_end.stands(0.040, 10.0, 10.25)  # to whom it is not long
+    assert not front_end.stands(0.040, 0.050, 10.26)

@@ -24,6 +24,7 @@ _MARGIN_STEP, _MOST_MARGIN = 0.02, 0.5
 _REPLY_SHARE = 0.3
 """A reply is not predicted to take more of the time that is left: what noise has driven up would refuse everybody."""
 _PROBE_S = 0.01
+_STANDING_SHARE, _STANDS_S = 0.1, 0.1
 
 
 class Outlook(Struct, frozen=True):
@@ -60,6 +61,7 @@ class FrontEnd:
         self._reply_s = self._deviation_s = 0.0
         self.margin = 0.0
         self._let_in_s = -math.inf
+        self._standing_since_s = math.inf
 
     def outlook(self, now_s: float, left_s: float, waiting: int, lag_s: float) -> Outlook:
         """What a request has before it that comes now.
@@ -77,6 +79,23 @@ class FrontEnd:
         left_s = max(0.0, left_s)
         reply_s = min(self._reply_s + _DEVIATIONS * self._deviation_s, _REPLY_SHARE * left_s)
         return Outlook(max(lag_s, waiting * self._gap_s), reply_s, self.margin * left_s)
+
+    def stands(self, waited_s: float, whole_s: float, now_s: float) -> bool:
+        """Whether the queue that nobody sees stands: for 100 ms no request was read that had not waited for long.
+
+        It is in the kernel, first in, first out. Where it stands, every request has lost most of its time before it is
+        looked at, and more are let in than can be done, for as long as the load lasts. To refuse is so much cheaper
+        than to answer that refusing them drains it at once. (Controlled delay, as in Maurer, "Fail at Scale", ACM Queue
+        13(8), 2015.)
+
+        Args:
+            waited_s: before it was read; a tenth of ``whole_s``, of the time that it had, is long.
+        """
+        if waited_s <= _STANDING_SHARE * whole_s:
+            self._standing_since_s = math.inf
+            return False
+        self._standing_since_s = min(self._standing_since_s, now_s)
+        return now_s - self._standing_since_s > _STANDS_S
 
     def let_in(self, now_s: float) -> None:
         """A request was let in."""

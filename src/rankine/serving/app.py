@@ -211,7 +211,9 @@ class App:
         before = self.front_end.outlook(now_s, last_s - now_s, len(self.line), 0.0 if in_line else self.lag.seconds)
         behind_s = now_s - request.arrived_s + before.entry_s + before.reply_s
         is_behind = behind_s > _BEHIND_S  # else it is the deadline that is too short
-        if is_behind and now_s + before.seconds > last_s:
+        waited_s, whole_s = now_s - request.arrived_s, last_s - request.arrived_s
+        stands = in_line and self.front_end.stands(waited_s, whole_s, now_s)
+        if stands or (is_behind and now_s + before.seconds > last_s):
             raise self._behind(behind_s)
         policy = self._book.policy_at(request.arrived_s)
         name = request.headers.get(b"x-rankine-tenant", ANONYMOUS).decode("latin-1")
