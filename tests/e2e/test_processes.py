@@ -183,7 +183,7 @@ def children_of(pid: int) -> set[int]:
 
 
 def test_a_process_is_replaced_when_it_hangs_while_it_starts(two_config: ServeConfig) -> None:
-    server = start_server(two_config.model_copy(update={"start_limit_s": 10.0}))
+    server = start_server(two_config.model_copy(update={"start_limit_s": 15.0}))
     try:
         wait_for(lambda: len(pids(server)) == 2)
         before = pids(server)
