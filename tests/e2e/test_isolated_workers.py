@@ -272,6 +272,7 @@ def test_crew_tells_why_when_the_artifact_was_replaced(artifact: Artifact) -> No
         empty = np.zeros(0, np.int32)
         with pytest.raises(ArtifactError, match="another one than when the server started"):
             crew.run(0, Batch({}, {}, {}, empty, empty), np.empty((0, 1), np.float32))
+        wait_until(lambda: lost)  # it is told by another thread
         assert lost[0] == "start"
     finally:
         crew.close()
