@@ -197,6 +197,8 @@ def test_a_process_is_replaced_when_it_hangs_while_it_starts(two_config: ServeCo
         os.kill(before[1], signal.SIGKILL)
         wait_for(lambda: bool(children_of(server.process.pid) - set(before.values())))
         [stuck] = children_of(server.process.pid) - set(before.values())
+        # Stopped before it is a program of its own, it would keep whoever starts it, too.
+        wait_for(lambda: command_of(stuck) not in (b"", command_of(server.process.pid)))
         os.kill(stuck, signal.SIGSTOP)
         wait_for(lambda: pids(server)[1] not in (before[1], stuck))
         hangs = [line for line in map(json.loads, list(server.log)) if line["message"] == "a process hangs"]
@@ -204,6 +206,10 @@ def test_a_process_is_replaced_when_it_hangs_while_it_starts(two_config: ServeCo
         assert answer_of(server).status == 200
     finally:
         assert server.stop() == 0
+
+
+def command_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def connected(server: ServerProcess, number: int, count: int = 12) -> list[CountingConnection]:
