@@ -1,5 +1,6 @@
 // The module rankine._native: checks arguments, releases the GIL, calls a kernel.  Typed in src/rankine/_native.pyi.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/ndarray.h>
 
@@ -13,6 +14,7 @@
 #include "array.h"
 #include "fused/bindings.h"
 #include "gather.h"
+#include "id_list.h"
 #include "ids.h"
 #include "lookup.h"
 #include "table.h"
@@ -47,6 +49,39 @@ Positions py_top_k(nb::handle scores_object, std::int64_t k) {
   }
   nb::capsule owner(positions.get(), [](void* memory) noexcept { delete[] static_cast<std::int32_t*>(memory); });
   return Positions(positions.release(), {kept}, owner);
+}
+
+constexpr std::size_t kWorthReleasing = 1 << 16;
+using Ids = nb::ndarray<nb::numpy, std::int64_t, nb::ndim<1>>;
+
+Ids as_array(std::unique_ptr<std::int64_t[]> ids, std::size_t count) {
+  nb::capsule owner(ids.get(), [](void* memory) noexcept { delete[] static_cast<std::int64_t*>(memory); });
+  return Ids(ids.release(), {count}, owner);
+}
+
+std::optional<Ids> py_read_id_list(nb::bytes text) {
+  const std::size_t room = text.size() / 2;  // a digit and what parts it from the next
+  std::unique_ptr<std::int64_t[]> ids(new std::int64_t[room]);
+  // To give the GIL away and wait for it again takes longer than to read a usual list.
+  std::optional<nb::gil_scoped_release> released;
+  if (text.size() >= kWorthReleasing) released.emplace();
+  const std::int64_t count = read_id_list(text.c_str(), text.size(), ids.get(), room);
+  released.reset();
+  if (count < 0) return std::nullopt;
+  return as_array(std::move(ids), static_cast<std::size_t>(count));
+}
+
+Ids py_find_places(nb::handle ids_object, std::int64_t first, nb::handle at_object) {
+  const Array ids(ids_object, "ids", {Dtype::kInt64}, 1);
+  const Array at(at_object, "at", {Dtype::kInt32}, 1);
+  if (at.size(0) == 0) throw nb::value_error("at: must have an entry at least");
+  const std::size_t count = ids.size(0);
+  std::unique_ptr<std::int64_t[]> found(new std::int64_t[count]);
+  std::optional<nb::gil_scoped_release> released;
+  if (count >= kWorthReleasing) released.emplace();
+  find_places(ids.data<const std::int64_t>(), count, first, at.data<const std::int32_t>(), at.size(0), found.get());
+  released.reset();
+  return as_array(std::move(found), count);
 }
 
 // The slice [column, column + dim) of every row of `out`, and the row positions that fill it.
@@ -265,6 +300,8 @@ NB_MODULE(_native, module) {
   module.doc() = "Native kernels of Rankine; see _native.pyi for their contracts.";
   module.def("check_ids", &rankine::py_check_ids, "ids"_a, "rows"_a);
   module.def("top_k", &rankine::py_top_k, "scores"_a, "k"_a);
+  module.def("read_id_list", &rankine::py_read_id_list, "text"_a);
+  module.def("find_places", &rankine::py_find_places, "ids"_a, "first"_a, "at"_a);
   nb::class_<rankine::Table>(module, "Table", nb::is_final())
       .def_prop_ro("count", &rankine::Table::count)
       .def_prop_ro("dim", &rankine::Table::dim);

@@ -20,6 +20,15 @@ def check_ids(ids: NDArray[np.int32] | NDArray[np.int64], rows: int) -> int:
 def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int32]:
     """Positions ``(min(k, n),)`` of the best of ``scores (n,)``: descending, ties by lower position, NaN last."""
 
+def read_id_list(text: bytes) -> NDArray[np.int64] | None:
+    """The whole numbers of a JSON list, ``(n,)``.
+
+    None where it is anything else, or holds a number of more than 18 digits: it may be valid JSON all the same.
+    """
+
+def find_places(ids: NDArray[np.int64], first: int, at: NDArray[np.int32]) -> NDArray[np.int64]:
+    """``at[id - first]`` of each of ``ids (n,)``, ``(n,)``; the last entry of ``at`` stands for all ids outside."""
+
 class Table:
     """An embedding table: the arrays of a form of :mod:`rankine.models.tables`, for the lookups."""
 

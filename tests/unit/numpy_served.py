@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
 
+import msgspec
 import numpy as np
 
-from e2e.small_served import transforms, write_small_catalog
+from e2e.small_served import rank_body, transforms, write_small_catalog
 from rankine.artifact import Draft
 from rankine.catalog import Catalog
 from rankine.compilation.engine import Runner
@@ -18,7 +21,9 @@ from rankine.models.transforms import Transforms
 from rankine.serving.gate import Choice
 from rankine.serving.items import ServedCatalog
 from rankine.serving.model import ServedModel, unknown_item
+from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.rungs import ServedRung
+from rankine.serving.work import Work
 
 POISON = 9
 """A ``slot`` that the runner refuses, as an engine refuses an index out of range."""
@@ -110,3 +115,22 @@ def served_by_numpy(
         served = ServedCatalog(catalog.artifact.path, fitted, unknown=unknown, complete=as_they_are)
     choice = Choice("baseline", "numpy", None, None, False)
     return ServedModel(artifact, served, fitted, choice, alone(runner()))
+
+
+def work_maker(model: ServedModel) -> Callable[..., Work]:
+    """Makes work out of rank bodies: user, number of candidates, first item, and whether items are given inline."""
+    protocol = RankProtocol(model, max_candidates=1000)
+
+    def make(
+        user: int, rows: int, *, first: int = 0, inline: bool = False, slot: int = 1, deadline_s: float = math.inf
+    ) -> Work:
+        body = rank_body(rows)
+        ids = [1000 + (first + row) % 300 for row in range(rows)]
+        features = {"slot": [slot] * rows, "match": [[user, row] for row in range(rows)]}
+        if inline:
+            features |= {"tags": [["tag-1"]] * rows, "price": [float(row) for row in range(rows)]}
+        body |= {"request": body["request"] | {"user": user}, "candidates": {"ids": ids, "features": features}}  # type: ignore[operator]
+        raw = msgspec.json.encode(body)
+        return protocol.prepare(raw, arrived_s=perf_counter(), deadline_s=deadline_s, announced=None).work
+
+    return make

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Callable
 from time import perf_counter
 
-import msgspec
 import numpy as np
 import pytest
 
-from e2e.small_served import rank_body
 from rankine.errors import BadRequest, DeadlineExceeded
 from rankine.models.columns import Batch, Columns
 from rankine.policy.batching import Limits
 from rankine.policy.reason import Reason
-from rankine.serving import here as here_module
 from rankine.serving import running as running_module
 from rankine.serving.bodies import ClientGone
 from rankine.serving.desk import Asked
 from rankine.serving.model import ServedModel
 from rankine.serving.pool import Pool
-from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.refusals import QueueRefused
 from rankine.serving.results import scatter
 from rankine.serving.running import BatchRun
 from rankine.serving.work import Outcome, Presence, Work, join
-from unit.numpy_served import POISON, NumpyRunner, alone, as_they_are, expected_logits, numpy_model
+from unit.numpy_served import POISON, NumpyRunner, alone, as_they_are, expected_logits, numpy_model, work_maker
 
 NEVER = float("inf")
 
@@ -40,22 +35,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> ServedModel:
 
 @pytest.fixture(scope="module")
 def make_work(model: ServedModel) -> Callable[..., Work]:
-    """Work out of rank bodies: user, first item, number of candidates, and whether items are given inline."""
-    protocol = RankProtocol(model, max_candidates=1000)
-
-    def make(
-        user: int, rows: int, *, first: int = 0, inline: bool = False, slot: int = 1, deadline_s: float = NEVER
-    ) -> Work:
-        body = rank_body(rows)
-        ids = [1000 + (first + row) % 300 for row in range(rows)]
-        features = {"slot": [slot] * rows, "match": [[user, row] for row in range(rows)]}
-        if inline:
-            features |= {"tags": [["tag-1"]] * rows, "price": [float(row) for row in range(rows)]}
-        body |= {"request": body["request"] | {"user": user}, "candidates": {"ids": ids, "features": features}}  # type: ignore[operator]
-        raw = msgspec.json.encode(body)
-        return protocol.prepare(raw, arrived_s=perf_counter(), deadline_s=deadline_s, announced=None).work
-
-    return make
+    return work_maker(model)
 
 
 @pytest.mark.parametrize("inline", [(), (1,), (0, 1, 2)])
@@ -374,107 +354,3 @@ def test_pool_start_raises_when_the_engine_fails_in_the_warm_up(
     with pytest.raises(BadRequest, match="slot"):
         pool.start([make_work(1, 2, slot=POISON)])
     pool.close()
-
-
-class Telling(NumpyRunner):
-    """Keeps the threads that it ran on; slow where ``spent_s`` says so."""
-
-    def __init__(self, spent_s: float = 0.0) -> None:
-        super().__init__()
-        self.spent_s = spent_s
-        self.threads: list[int] = []
-
-    def run(self, batch: Batch, out: np.ndarray) -> None:
-        self.threads.append(threading.get_ident())
-        super().run(batch, out)
-        time.sleep(self.spent_s)
-
-
-@pytest.mark.parametrize(("spent_s", "here"), [(0.0, True), (0.05, False)])
-def test_pool_runs_a_request_on_the_event_loop_when_it_is_alone_and_short(
-    model: ServedModel,
-    make_work: Callable[..., Work],
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    spent_s: float,
-    here: bool,
-) -> None:
-    monkeypatch.setattr(here_module, "_ALONE_S", 0.02)
-    runner, runs = Telling(spent_s), []
-    limits = Limits(max_batch_rows=64, max_queue_rows=1000)
-    pool = Pool(alone(runner), tasks=1, workers=1, limits=limits, observe=runs.append)
-    works = [make_work(1, rows) for rows in (1, 64)]
-    pool.start(works)
-    warmed = len(runner.threads)
-    outcome = asyncio.run(pool.run(make_work(5, 7)))
-    pool.close()
-    assert np.allclose(outcome.logits, expected_logits(runner.batches[-1]), atol=1e-6)
-    assert len(runs) == 1
-    assert [thread == threading.get_ident() for thread in runner.threads[warmed:]] == [here]
-
-
-def test_pool_leaves_a_request_to_its_workers_when_it_has_to_be_cut(
-    model: ServedModel, make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(here_module, "_ALONE_S", 10.0)
-    runner, runs = Telling(), []
-    limits = Limits(max_batch_rows=64, max_queue_rows=1000)
-    pool = Pool(alone(runner), tasks=1, workers=1, limits=limits, observe=runs.append)
-    pool.start([make_work(1, rows) for rows in (1, 64)])
-    work = make_work(5, 200)
-    outcome = asyncio.run(pool.run(work))
-    pool.close()
-    assert np.allclose(outcome.logits, expected_logits(join([work], as_they_are)), atol=1e-6)
-    assert len(runs) > 1
-    assert threading.get_ident() not in runner.threads
-
-
-def test_pool_runs_requests_together_on_the_event_loop_when_others_wait_for_it(
-    model: ServedModel, make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("_ALONE_S", "_JOINED_S", "_HELD_S"):
-        monkeypatch.setattr(here_module, name, 5.0)
-    runner, runs = Telling(0.005), []  # a batch costs the same whatever its rows: large ones are efficient
-    limits = Limits(max_batch_rows=64, max_queue_rows=1000)
-    pool = Pool(alone(runner), tasks=1, workers=1, limits=limits, observe=runs.append)
-    pool.start([make_work(1, rows) for rows in (1, 64)])
-    warmed = len(runner.threads)
-    works = [make_work(user, 5 + user) for user in (1, 2, 3)]
-
-    async def one_after_the_other() -> list[Outcome]:
-        monkeypatch.setattr(pool.here, "crowded", lambda: True)
-        waiting = []
-        for work in works:
-            waiting.append(asyncio.ensure_future(pool.run(work)))
-            for _ in range(5):  # turns of the loop
-                await asyncio.sleep(0)
-        assert runs == []
-        monkeypatch.setattr(pool.here, "crowded", lambda: False)
-        return await asyncio.gather(*waiting)
-
-    outcomes = asyncio.run(one_after_the_other())
-    pool.close()
-    assert [run.requests for run in runs] == [3]
-    assert runner.threads[warmed:] == [threading.get_ident()]
-    expected = expected_logits(join(works, as_they_are))
-    assert np.allclose(np.concatenate([outcome.logits for outcome in outcomes]), expected, atol=1e-6)
-
-
-def test_pool_leaves_what_it_held_to_its_workers_when_it_takes_long_together(
-    model: ServedModel, make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in (("_ALONE_S", 5.0), ("_JOINED_S", 0.0), ("_HELD_S", 5.0)):
-        monkeypatch.setattr(here_module, name, value)
-    runner, runs = Telling(), []
-    pool = Pool(alone(runner), tasks=1, workers=1, limits=Limits(max_queue_rows=1000), observe=runs.append)
-    pool.start([make_work(1, rows) for rows in (1, 64)])
-    warmed = len(runner.threads)
-    monkeypatch.setattr(pool.here, "crowded", lambda: True)
-
-    async def both() -> None:
-        await asyncio.gather(pool.run(make_work(1, 5)), pool.run(make_work(2, 6)))
-
-    asyncio.run(both())
-    pool.close()
-    assert sum(run.requests for run in runs) == 2
-    assert threading.get_ident() not in runner.threads[warmed:]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from functools import partial
 
 import pytest
 
 from rankine.policy.front_end import FrontEnd, Outlook
+from rankine.serving import entry as entry_module
 from rankine.serving.entry import EntryLine
 
 
@@ -78,11 +80,21 @@ def test_margin_stays_where_three_in_a_thousand_are_late_and_moves_when_they_are
     assert front_end.margin == pytest.approx(margin, abs=0.025)
 
 
-def test_line_begins_one_a_turn_in_order_when_many_come_at_once() -> None:
+@pytest.mark.parametrize(("turn_s", "expected"), [(10.0, [0]), (0.001, [2, 1, 0])])
+def test_line_begins_as_many_a_turn_as_there_is_time_for_when_many_come_at_once(
+    monkeypatch: pytest.MonkeyPatch, turn_s: float, expected: list[int]
+) -> None:
+    monkeypatch.setattr(entry_module, "_TURN_S", turn_s)
+
     async def scenario() -> tuple[list[int], list[int]]:
         line, begun, lengths = EntryLine(FrontEnd()), list[int](), list[int]()
+
+        def begin(number: int) -> None:
+            begun.append(number)
+            time.sleep(0.002)
+
         for number in range(4):
-            line.put(partial(begun.append, number))
+            line.put(partial(begin, number))
         at_once = list(begun)
         while len(line):
             await asyncio.sleep(0)
@@ -94,7 +106,7 @@ def test_line_begins_one_a_turn_in_order_when_many_come_at_once() -> None:
 
     at_once, lengths = asyncio.run(scenario())
     assert at_once == [0]
-    assert lengths == [2, 1, 0]
+    assert lengths == expected
 
 
 def test_queue_stands_when_nobody_is_read_in_time_for_a_while() -> None:

@@ -233,4 +233,4 @@ def test_body_is_that_of_json_when_the_same_is_sent_as_a_message(model: ServedMo
     features = given_columns(message.candidates.features, FEATURES, 4, "candidates.features")
     assert request == decoded.request
     assert features == decoded.features
-    assert list(message.candidates.integers.values) == decoded.ids
+    assert list(message.candidates.integers.values) == list(decoded.ids)

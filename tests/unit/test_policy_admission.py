@@ -268,7 +268,7 @@ def test_noise_does_not_refuse_for_ever_when_it_has_gone() -> None:
     gates: Gates[Ask] = Gates(Backlog(cost, limits), cost, limits)
     for _ in range(300):
         cost.observe(300, 1, 0, 0.05)
-        gates.answered(late=True)
+        gates.answered(late=1)
     now_s, admitted = 100.0, []
     while now_s < 110.0:  # 100 requests a second, one worker, each takes what it took before the noise
         now_s += 0.01
@@ -278,6 +278,6 @@ def test_noise_does_not_refuse_for_ever_when_it_has_gone() -> None:
             decision = gates.backlog.take(now_s)
             if decision.slices:
                 cost.observe(300, 1, 0, 0.002)
-            gates.answered(late=not decision.slices)
+            gates.answered(late=not decision.slices, on_time=bool(decision.slices))
     assert not all(admitted[:50])
     assert all(admitted[-200:])

@@ -18,7 +18,7 @@ def test_margin_settles_where_few_are_late_when_lateness_is_random() -> None:
     margin, late_of_last = Margin(late_share=0.01, step_s=0.0005), 0
     for at in range(20_000):
         late = bool(random.exponential(0.002) > margin.seconds(0.01))
-        margin.observe(late, 0.01)
+        margin.observe(0.01, late=late, on_time=not late)
         late_of_last += late and at >= 10_000
     assert late_of_last / 10_000 == pytest.approx(0.01, abs=0.004)
     assert margin.seconds(0.01) == pytest.approx(0.002 * np.log(100), rel=0.3)
@@ -27,7 +27,7 @@ def test_margin_settles_where_few_are_late_when_lateness_is_random() -> None:
 def test_margin_is_bounded_when_everybody_is_late() -> None:
     margin = Margin()
     for _ in range(1000):
-        margin.observe(True, 0.001)
+        margin.observe(0.001, late=1)
     assert margin.seconds(0.001) <= 0.004
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rankine._native import find_places
+
 __all__ = ["ABSENT", "Places", "places_of"]
 
 ABSENT = -1
@@ -27,10 +29,7 @@ class Places:
 
     def find(self, ids: np.ndarray) -> np.ndarray:
         """Positions of ``ids (m,)`` int64, int64 ``(m,)``; -1 where one is not there."""
-        # What is below the first, or so far above that the difference wraps, is a large number without its sign.
-        steps = (ids - np.int64(self.first)).view(np.uint64)
-        found: np.ndarray = self.at.take(np.minimum(steps, np.uint64(len(self.at) - 1)).view(np.int64))
-        return found.astype(np.int64)
+        return find_places(np.ascontiguousarray(ids), self.first, self.at)
 
 
 def places_of(ids: np.ndarray) -> Places | None:

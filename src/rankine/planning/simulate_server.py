@@ -198,7 +198,7 @@ class SimulatedServer:
             decision = self._backlog.take(now_s, batch)
             for late in (*decision.expired, *decision.hopeless):
                 self._end(late, 504, now_s)
-                self._gates.answered(late=True)
+                self._gates.answered(late=1)
             self._ended.reasons[Reason.EXPIRED] += len(decision.expired)
             self._ended.reasons[Reason.HOPELESS] += len(decision.hopeless)
             if decision.slices:
@@ -251,7 +251,8 @@ class SimulatedServer:
             request.left -= part.rows
             if not request.left and not self._ended.status[request.number]:
                 self._end(request, 200, self._front(now_s, 1 - _PARSE_SHARE))
-                self._gates.answered(late=now_s > request.deadline_s)
+                late = now_s > request.deadline_s
+                self._gates.answered(late=late, on_time=not late)
                 self._ended.rung[request.number] = worker.rung
                 self._debt.add(loss, 1, now_s)
 

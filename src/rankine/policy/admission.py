@@ -80,9 +80,9 @@ class Gates(Generic[W]):
         """Time by which everything must be predicted to be done before its deadline."""
         return self.margin.seconds(self._usual_s)
 
-    def answered(self, late: bool) -> None:
-        """Learn from an admitted request that was answered, or dropped since it was (or would have been) late."""
-        self.margin.observe(late, self._usual_s)
+    def answered(self, *, on_time: int = 0, late: int = 0) -> None:
+        """Learn from admitted requests that were answered, or dropped since they were (or would have been) late."""
+        self.margin.observe(self._usual_s, on_time=on_time, late=late)
 
     @property
     def _usual_s(self) -> float:
@@ -105,6 +105,7 @@ def admit(
     rung: int | None = None,
     draining: bool = False,
     commit: bool = True,
+    at_ease: bool = False,
 ) -> Admission:
     """Decide on ``work`` and, where it is admitted, queue it.
 
@@ -115,6 +116,7 @@ def admit(
         rung: of the ladder, that the request's session keeps to.
         draining: the server is going away and takes nothing new.
         commit: False asks only, for instance when the head of a request is there and its body is not: nothing changes.
+        at_ease: there is time for it and for all others several times over: the rules decide, and it is not queued.
     """
     if draining:
         return _no(503, 1.0, Reason.DRAINING, "the server is shutting down and takes no new requests")
@@ -123,7 +125,9 @@ def admit(
     ruled = _ruled(gates, work, now_s, in_flight, tenant)
     if ruled is not None and not gates.dry_run:
         return ruled
-    found = _full(gates, work) or _fitted(gates, work, now_s, lanes, in_flight, below_top, rung, commit)
+    found = _AT_EASE if at_ease else _full(gates, work)
+    if found is None:
+        found = _fitted(gates, work, now_s, lanes, in_flight, below_top, rung, commit)
     if found.admitted and commit and ruled is None:
         _charge(gates, work, tenant, now_s)
     return found if ruled is None else replace(found, would=ruled.reason)
@@ -209,3 +213,6 @@ def _too_late(gates: Gates[W], work: W, now_s: float, fit: Fit) -> Admission:
 def _no(status: int, retry_after_s: float, reason: Reason, text: str, finish_s: float = math.inf) -> Admission:
     retry_s = min(_MOST_RETRY_S, max(_LEAST_RETRY_S, retry_after_s)) if retry_after_s else 0.0
     return Admission(False, status, retry_s, finish_s, reason, text)
+
+
+_AT_EASE = Admission(True, 0, 0.0, math.inf, Reason.ADMITTED, "admitted")

@@ -17,8 +17,11 @@ class Demand:
 
     def add(self, work_s: float, now_s: float) -> None:
         """A request came that takes ``work_s`` seconds of one worker."""
-        self._work_per_s = self.per_s(now_s) + work_s / self._memory_s
-        self._seen_s = max(self._seen_s, now_s)
+        since_s = now_s - self._seen_s
+        if since_s > 0.0:
+            self._work_per_s *= math.exp(-since_s / self._memory_s)
+            self._seen_s = now_s
+        self._work_per_s += work_s / self._memory_s
 
     def per_s(self, now_s: float) -> float:
         """Seconds of work a second: above the number of workers is more than they can do."""

@@ -31,7 +31,7 @@ class Margin:
         """
         return usual_s if self._seconds is None else min(self._seconds, _MOST * usual_s)
 
-    def observe(self, late: bool, usual_s: float) -> None:
-        """An admitted request was answered, or dropped since it would have been late."""
-        moved_s = self._step_s * ((1.0 if late else 0.0) - self._late_share)
+    def observe(self, usual_s: float, *, on_time: int = 0, late: int = 0) -> None:
+        """Admitted requests were answered, or dropped since they would have been late."""
+        moved_s = self._step_s * (late - (on_time + late) * self._late_share)
         self._seconds = max(0.0, self.seconds(usual_s) + moved_s)

@@ -42,7 +42,7 @@ from rankine.serving.http import (
     priority_header,
 )
 from rankine.serving.lag import LoopLag
-from rankine.serving.load_report import Load, load_headers
+from rankine.serving.load_report import Load, LoadReport
 from rankine.serving.logs import LOGGER
 from rankine.serving.metrics import ServerMetrics
 from rankine.serving.model import ServedModel
@@ -104,11 +104,13 @@ class App:
         self.connections: Callable[[], int] = _none
         self.front_end = FrontEnd()
         self.line = EntryLine(self.front_end)
-        pool.here.crowded = lambda: self.line.moves
         self.lag = LoopLag()
+        pool.here.crowded = lambda: self.line.moves
+        pool.here.busy = lambda: self.lag.busy
         self._keys = None if config.api_keys is None else KeyRing(config.api_keys, perf_counter())
         self._book = RuleBook(config.policy, lambda policy: pool.govern(policy.rules(config)), perf_counter())
         self._spans = open_spans()
+        self._report = LoadReport()
         self._routes = Routes(self)
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="rankine-bodies")
         self._watcher = ThreadPoolExecutor(1, thread_name_prefix="rankine-watch")
@@ -272,13 +274,22 @@ class App:
 
     def submit(self, request: Request, work: Work) -> asyncio.Future[Outcome]:
         """Queue the work of a request; see :meth:`~rankine.serving.pool.Pool.submit`."""
+        self._tell(request, work)
+        return self.pool.submit(work)
+
+    def queue(self, request: Request, work: Work) -> None:
+        """The same of work that has somebody who waits for it."""
+        self._tell(request, work)
+        self.pool.queue(work)
+
+    def _tell(self, request: Request, work: Work) -> None:
+        """What the pool has to know of a request."""
         work.presence = request.presence
         session = request.headers.get(b"x-rankine-session")
         if session is not None:
             work.session = session.decode("latin-1")
         if request.head is not None:
             work.tenant, work.priority = request.head.tenant, request.head.priority
-        return self.pool.submit(work)
 
     async def with_body(
         self, request: Request, receive: Receive, media: tuple[bytes, ...], prepare: Callable[[bytes], T]
@@ -394,7 +405,7 @@ class App:
             (b"content-type", reply.content_type),
             (b"content-length", b"%d" % len(reply.body)),
             (b"x-request-id", request.id.encode()),
-            *load_headers(self.load, request.headers),
+            *self.load_headers(request),
             *reply.headers,
         ]
         trace = trace_of(request.headers)
@@ -405,6 +416,10 @@ class App:
         if self.leaving or (self.neighbors is not None and not request.final and self.neighbors.sheds_connection()):
             headers.append(CLOSE)
         return headers
+
+    def load_headers(self, request: Request) -> tuple[Header, ...]:
+        """What the reply to a request tells of the load."""
+        return self._report.headers(self.load, request.headers, perf_counter())
 
     def _still_in_time(self, request: Request, head: Head) -> Head:
         """``head`` of a request that was let in at the door, and whose turn it is now."""

@@ -31,6 +31,7 @@ from rankine.serving.work import Work
 __all__ = ["Asked", "DecisionObserver", "Desk"]
 
 DecisionObserver = Callable[[Reason], None]
+_ALONE = (Reason.ALONE, "alone: nothing else waits")
 _EASE = 0.25
 """Share of a request's time: what waits and runs, with it, takes no more where nothing has to be weighed yet."""
 
@@ -103,8 +104,8 @@ class Desk:
         work_s = self.gates.backlog.work_s + sum((lane.free_s - now_s) / lane.slowdown for lane in lanes)
         return work_s / sum(1 / lane.slowdown for lane in lanes)
 
-    def admit(self, work: Work | Asked, *, commit: bool) -> Admission:
-        """The policies' decision."""
+    def admit(self, work: Work | Asked, *, commit: bool, at_ease: bool = False) -> Admission:
+        """The policies' decision; what is admitted ``at_ease`` is not in the queue."""
         now_s = perf_counter()
         session = work.session if isinstance(work, Work) else ""
         if commit:
@@ -114,26 +115,34 @@ class Desk:
             self.gates,
             queued,
             now_s,
-            self.lanes(now_s),
+            () if at_ease else self.lanes(now_s),
             in_flight=self.unanswered,
             tenant=work.tenant,
             below_top=self._priorities.below_top(work.priority, now_s),
             rung=self._sessions.rung(session, now_s) if session else None,
             draining=self.draining,
             commit=commit,
+            at_ease=at_ease,
         )
 
-    def is_at_ease(self, asked: Asked, now_s: float) -> bool:
-        """Whether a request may go on by its head without a look at the plan: so little waits and runs that there is
-        time for it all several times over, and there are no rules. The plan decides when its body is there."""
+    def passes(self, asked: Asked, now_s: float) -> bool:
+        """Whether a request may go on by its head without a look at the plan: it is at ease, and there are no rules.
+
+        What is decided is decided when its body is there.
+        """
         rules = self.rules
         if self.draining or rules.quotas or rules.shares is not None or rules.concurrency is not None:
             return False
+        return self.is_at_ease(asked, self.gates.cost.mean_s(asked.rows, asked.requests), now_s)
+
+    def is_at_ease(self, asked: Work | Asked, spent_s: float, now_s: float) -> bool:
+        """Whether so little waits and runs, with ``spent_s`` of work beside it, that there is time for it all several
+        times over."""
         ends_s = now_s
         for worker in self.placing.workers:
             if worker.running and worker.free_s > ends_s:
                 ends_s = worker.free_s
-        busy_s = ends_s - now_s + self.gates.backlog.work_s + self.gates.cost.mean_s(asked.rows, asked.requests)
+        busy_s = ends_s - now_s + self.gates.backlog.work_s + spent_s
         left_s = self._priorities.below_top(asked.priority, now_s) * self.gates.limits.headroom_s
         return busy_s + left_s <= _EASE * (asked.deadline_s - now_s)
 
@@ -148,6 +157,38 @@ class Desk:
         else:
             self._changed.notify()
 
+    def wake_all(self) -> None:
+        """A worker was given something."""
+        self._changed.notify_all()
+
+    def put(self, works: Sequence[Work], now_s: float) -> None:
+        """Queue what was admitted at ease, for the workers."""
+        for work in works:
+            self.gates.backlog.push(work, self.lanes(now_s))
+        self.wake()
+
+    def joined(self, works: Sequence[Work], predicted_s: float, now_s: float) -> tuple[Taken, list[Result]]:
+        """A batch of what was admitted at ease, without what nobody waits for, which is answered without running."""
+        results: list[Result] = []
+        if any(work.deadline_s <= now_s or _is_gone(work) for work in works):
+            late = [work for work in works if work.deadline_s <= now_s]
+            results = [(work, too_late(work)) for work in late]
+            for _ in late:
+                self._decided(Reason.EXPIRED)
+            results += [(work, ClientGone()) for work in works if work not in late and _is_gone(work)]
+            dropped = [work for work, _ in results]
+            works = [work for work in works if work not in dropped]
+        rows, requests = sum(work.rows for work in works), sum(work.requests for work in works)
+        reason, text = _ALONE if len(works) == 1 else (Reason.ALL, f"joined all {len(works)} that waited")
+        slices = tuple(Slice(work, 0, work.rows) for work in works)
+        decision = Decision(slices, (), (), rows, requests, predicted_s, None, reason, text)
+        choice = None
+        if len(self._rungs) > 1 and works:
+            wait_s = now_s - works[0].queued_s
+            choice = self.elastic.choose(now_s, self.gates.backlog, self.lanes(now_s), wait_s)
+        rung, text = self._kept(decision, choice, now_s)
+        return self.on(0, Taken(decision, rung, text, 0.0, 0)), results
+
     def take(self, worker: Worker, at: int, now_s: float) -> tuple[Taken, list[Result]]:
         """A planned batch without what nobody waits for, and what is answered without running."""
         choice = self._chosen(now_s)
@@ -157,7 +198,7 @@ class Desk:
         for reason, works in ((Reason.EXPIRED, decision.expired), (Reason.HOPELESS, decision.hopeless)):
             for _ in works:
                 self._decided(reason)
-        gone = [piece for piece in decision.slices if piece.work.presence is not None and piece.work.presence.gone]
+        gone = [piece for piece in decision.slices if _is_gone(piece.work)]
         for piece in gone:
             self.gates.backlog.remove(piece.work, now_s)
             results.append((piece.work, ClientGone()))
@@ -205,7 +246,7 @@ class Desk:
                 mine = self.on(worker.device, divided)
             else:
                 other.given.append(self.on(other.device, divided))
-        self._changed.notify_all()
+        self.wake_all()
         return mine
 
     def _emptied(self, now_s: float) -> list[Result]:
@@ -260,6 +301,10 @@ class Desk:
         gates.quotas, gates.shares, gates.concurrency = rules.quotas, rules.shares, rules.concurrency
         gates.dry_run = rules.dry_run
         return gates
+
+
+def _is_gone(work: Work) -> bool:
+    return work.presence is not None and work.presence.gone
 
 
 def _without(decision: Decision[Work], gone: Sequence[Slice[Work]]) -> Decision[Work]:

@@ -1,4 +1,4 @@
-"""The line of requests that were let in and not begun: one begins each turn of the event loop.
+"""The line of requests that were let in and not begun: a few begin each turn of the event loop.
 
 Would all begin that are ready, a turn would take as long as all of them, and whoever comes meanwhile, to be refused or
 to be let in, would wait unseen in the kernel for that long. In between one looks at the sockets.
@@ -16,6 +16,8 @@ from rankine.policy.front_end import FrontEnd
 __all__ = ["EntryLine"]
 
 Begin = Callable[[], None]
+_TURN_S = 3e-4
+"""No further one begins in a turn of the event loop that has taken so long already."""
 
 
 class EntryLine:
@@ -53,8 +55,11 @@ class EntryLine:
         if not self._waiting:
             self._moving = False
             return
-        now_s = perf_counter()
-        self._front_end.moved(now_s - self._moved_s)
-        self._moved_s = now_s
         asyncio.get_running_loop().call_soon(self._move)
-        self._waiting.popleft()()
+        now_s = perf_counter()
+        end_s = now_s + _TURN_S
+        while self._waiting and now_s < end_s:
+            self._front_end.moved(now_s - self._moved_s)
+            self._moved_s = now_s
+            self._waiting.popleft()()
+            now_s = perf_counter()

@@ -1,8 +1,10 @@
 """Batches so short that the event loop runs them itself: to wake a worker and be woken takes as long as they do.
 
-A request that is alone runs at once. Where others wait for the event loop, what is ready is held until they are ready
-too, or there is enough for an efficient batch: nothing idles meanwhile, since the loop works on those others, and a
-call of the engine, with all that is counted around it, is paid once for all of them.
+Requests for which there is time several times over need no place in the plan: they are kept beside it. One that is
+alone runs at once. Where others wait for the event loop, what is ready is held until they are ready too, or there is
+enough for an efficient batch: nothing idles meanwhile, since the loop works on those others, and a call of the engine,
+with all that is counted around it, is paid once for all of them. Where the loop is busy most of the time the same holds
+of those that come within a moment: what is saved is less than they wait, and more than they would wait without it.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import threading
 from collections.abc import Callable
 from time import perf_counter
 
-from rankine.policy.batching import FormedBatch
 from rankine.serving.desk import Desk
 from rankine.serving.items import Items
 from rankine.serving.placing import Taken, Worker
@@ -26,6 +27,10 @@ _ALONE_S = 3e-4
 _JOINED_S = 1e-3
 """Several requests together may take so long: nothing else runs on the loop meanwhile, not even a refusal."""
 _HELD_S = 2e-3
+_MOMENT_S = 1e-3
+"""Timers of the event loop are no finer."""
+_BUSY = 0.6
+"""Share of the loop's time from which waiting for others pays."""
 
 
 class Here:
@@ -38,58 +43,101 @@ class Here:
 
     Attributes:
         enabled: nothing runs on the loop by a guess: it is set once predictions are measured.
-        crowded: whether others wait for the event loop.
+        crowded: whether others wait for the event loop. ``busy``: the share of its time that it works.
+        rows: of what is held.
     """
 
     def __init__(
         self,
         desk: Desk,
-        lock: threading.Condition,
+        lock: threading.RLock,
         worker: Worker,
         finish: Callable[[Worker, Taken, list[Result]], None],
     ) -> None:
         self._desk, self._lock, self._worker, self._finish = desk, lock, worker, finish
-        self._turns: asyncio.Handle | None = None
+        self._held: list[Work] = []
+        self._requests = 0
+        self._predicted_s = 0.0
+        self._due_s = 0.0
+        self._scheduled: asyncio.Handle | None = None
         self._since_s = 0.0
+        self.rows = 0
         self.enabled = False
         self.crowded: Callable[[], bool] = _never
+        self.busy: Callable[[], float] = _idle
 
-    def keeps(self) -> bool:
-        """Whether what was just let in is for the event loop: then :meth:`run` is to be called. The lock is held."""
-        if self._turns is not None:  # it goes with those that are held, wherever they go
-            return True
-        if not self.enabled or self._busy:
+    def make_room(self, work: Work) -> None:
+        """Run what is held, if one more request would make it too much."""
+        if self._held:
+            rows = self.rows + work.rows
+            predicted_s = self._desk.gates.cost.mean_s(rows, self._requests + work.requests)
+            if predicted_s > _JOINED_S or rows > self._desk.gates.backlog.shape.most_rows:
+                self._go()
+
+    def takes(self, work: Work, now_s: float) -> bool:
+        """Whether a request is for the event loop, if it is let in: then it is to be held. The lock is held."""
+        desk = self._desk
+        if not self.enabled or self._busy or len(desk.gates.backlog):
             return False
-        planned = self._desk.gates.backlog.planned
-        return len(planned) == 1 and len(planned[0].pieces) == 1 and self._fits(planned[0])
+        if work.items and not isinstance(work.items, Items):
+            return False  # no prediction knows what is computed of items given inline
+        if work.session and len(desk.elastic.numbers) > 1:
+            return False  # it may keep to a variant
+        rows, requests = self.rows + work.rows, self._requests + work.requests
+        if rows > desk.gates.backlog.shape.most_rows:
+            return False
+        predicted_s = desk.gates.cost.mean_s(rows, requests)
+        within_s = _JOINED_S if self._held else _ALONE_S
+        if predicted_s > within_s or not desk.is_at_ease(work, predicted_s, now_s):
+            return False
+        costs = desk.elastic.costs
+        return len(costs) == 1 or all(
+            costs[at].mean_s(rows, requests) <= within_s for at in desk.elastic.numbers
+        )  # on whichever rung
+
+    def hold(self, work: Work) -> None:
+        """Keep a request that was let in; :meth:`run` is to be called. The lock is held."""
+        self._due_s = min(self._due_s, work.deadline_s) if self._held else work.deadline_s
+        self._held.append(work)
+        self.rows += work.rows
+        self._requests += work.requests
+        self._predicted_s = self._desk.gates.cost.mean_s(self.rows, self._requests)
 
     def run(self) -> None:
-        """Run what was kept: now, or together with what comes in the next turns of the event loop."""
-        if self._turns is None:
+        """Run what is held: now, or together with what comes in the next turns of the event loop."""
+        if self._scheduled is None:
             self._since_s = perf_counter()
             self._turn()
+        elif self._is_enough:
+            self._go()
 
     def _turn(self) -> None:
-        self._turns = None
+        self._scheduled = None
+        now_s = perf_counter()
+        if self._is_enough or not self._has_time(now_s):
+            self._go()
+        elif self.crowded():
+            self._scheduled = asyncio.get_running_loop().call_soon(self._turn)
+        elif self.busy() > _BUSY:
+            self._scheduled = asyncio.get_running_loop().call_later(_MOMENT_S, self._turn)
+        else:
+            self._go()
+
+    def _go(self) -> None:
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
+        if not self._held:
+            return
+        now_s = perf_counter()
+        works, predicted_s = self._held, self._predicted_s
+        self._held, self.rows, self._requests = [], 0, 0
         with self._lock:
-            planned = self._desk.gates.backlog.planned
-            if not planned:
+            if self._busy:  # a worker has begun something else meanwhile: it takes these when it is done
+                self._desk.put(works, now_s)
                 return
-            if self._busy:
-                self._desk.wake()
-                return
-            now_s = perf_counter()
-            if len(planned) == 1 and self._holds(planned[0], now_s):
-                self._turns = asyncio.get_running_loop().call_soon(self._turn)
-                return
-            if not self._fits(planned[0]):
-                self._desk.wake()
-                return
-            taken, results = self._desk.take(self._worker, 0, now_s)
+            taken, results = self._desk.joined(works, predicted_s, now_s)
             taken = self._desk.begun(self._worker, taken, now_s)
-            if planned:
-                self._since_s = now_s
-                self._turns = asyncio.get_running_loop().call_soon(self._turn)
         self._finish(self._worker, taken, results)
 
     @property
@@ -97,21 +145,19 @@ class Here:
         """Whether a worker runs something: it takes what waits when it is done."""
         return any(worker.running for worker in self._desk.placing.workers)
 
-    def _holds(self, batch: FormedBatch[Work], now_s: float) -> bool:
-        """Whether a batch waits for those that the event loop is at."""
-        if not self.crowded() or batch.rows >= self._desk.gates.backlog.shape.target_rows:
-            return False
-        return now_s - self._since_s < _HELD_S and now_s + batch.duration_s + _HELD_S < batch.due_s
+    @property
+    def _is_enough(self) -> bool:
+        """Whether what is held is an efficient batch."""
+        return self.rows >= self._desk.gates.backlog.shape.target_rows
 
-    def _fits(self, batch: FormedBatch[Work]) -> bool:
-        """Whether the loop may run it, on whichever rung: a session may keep to a slow one."""
-        if any(not isinstance(piece.entry.work.items, Items) for piece in batch.pieces if piece.entry.work.items):
-            return False  # no prediction knows what is computed of items given inline
-        within_s = _ALONE_S if len(batch.pieces) == 1 else _JOINED_S
-        elastic = self._desk.elastic
-        if len(elastic.numbers) == 1:
-            return batch.duration_s <= within_s
-        return all(elastic.costs[at].mean_s(batch.rows, batch.requests) <= within_s for at in elastic.numbers)
+    def _has_time(self, now_s: float) -> bool:
+        """Whether what is held may wait for more."""
+        return now_s - self._since_s < _HELD_S and now_s + self._predicted_s + _HELD_S < self._due_s
+
+
+def _idle() -> float:
+    """Where nobody knows how busy the loop is."""
+    return 0.0
 
 
 def _never() -> bool:

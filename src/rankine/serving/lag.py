@@ -1,4 +1,5 @@
-"""How long one turn of the event loop takes: about what a request still has before it that is handled now.
+"""How long one turn of the event loop takes, about what a request still has before it that is handled now; and how busy
+the loop is.
 
 Under overload a turn takes as long as all requests that are ready. A timer that fires late tells how long.
 """
@@ -6,7 +7,7 @@ Under overload a turn takes as long as all requests that are ready. A timer that
 from __future__ import annotations
 
 import asyncio
-from time import perf_counter
+from time import perf_counter, thread_time
 
 __all__ = ["LoopLag"]
 
@@ -15,15 +16,25 @@ _UNNOTICED_S = 0.002
 """Timers are that late on an idle machine too."""
 
 
+_BUSY_RATE = 0.2
+
+
 class LoopLag:
-    """The delay of the running event loop; zero until :meth:`start`."""
+    """The delay of the running event loop; zero until :meth:`start`.
+
+    Attributes:
+        busy: share of the last 25 ms or so that its thread worked.
+    """
 
     def __init__(self) -> None:
+        self.busy = 0.0
+        self._worked_s = self._looked_s = 0.0
         self._late_s = 0.0
         self._due_s = float("inf")
 
     def start(self) -> None:
         """Begin to watch the running loop, until it ends."""
+        self._worked_s, self._looked_s = thread_time(), perf_counter()
         self._watch(asyncio.get_running_loop())
 
     @property
@@ -36,4 +47,9 @@ class LoopLag:
         now_s = perf_counter()
         self._late_s = max(0.0, now_s - self._due_s)
         self._due_s = now_s + _EVERY_S
+        worked_s = thread_time()
+        if now_s > self._looked_s:
+            share = (worked_s - self._worked_s) / (now_s - self._looked_s)
+            self.busy += _BUSY_RATE * (share - self.busy)
+        self._worked_s, self._looked_s = worked_s, now_s
         loop.call_later(_EVERY_S, self._watch, loop)

@@ -6,12 +6,14 @@ Envoy reads) where the request asks for it by ``endpoint-load-metrics-format: js
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Protocol
 
-__all__ = ["Load", "load_headers"]
+__all__ = ["Load", "LoadReport"]
 
 Header = tuple[bytes, bytes]
+_FRESH_S = 1e-3
 
 
 class Load(Protocol):
@@ -24,11 +26,26 @@ class Load(Protocol):
     def predicted_wait_s(self) -> float: ...
 
 
-def load_headers(load: Load, asked: Mapping[bytes, bytes]) -> tuple[Header, ...]:
-    """The report as headers of a reply; ``asked``: headers of the request, lower case."""
-    wait_ms, rows = 1000 * load.predicted_wait_s, load.queued_rows
-    plain = ((b"x-rankine-predicted-wait-ms", b"%.3f" % wait_ms), (b"x-rankine-queued-rows", b"%d" % rows))
-    if asked.get(b"endpoint-load-metrics-format", b"").strip().lower() != b"json":
-        return plain
-    orca = b'JSON {"named_metrics":{"predicted_wait_ms":%.3f,"queued_rows":%d}}' % (wait_ms, rows)
-    return (*plain, (b"endpoint-load-metrics", orca))
+class LoadReport:
+    """The report as headers of replies; one serves all replies of a millisecond."""
+
+    def __init__(self) -> None:
+        self._until_s = -math.inf
+        self._plain: tuple[Header, ...] = ()
+        self._orca: Header = (b"", b"")
+
+    def headers(self, load: Load, asked: Mapping[bytes, bytes], now_s: float) -> tuple[Header, ...]:
+        """What is told of ``load``; ``asked``: headers of the request, lower case."""
+        if now_s >= self._until_s:
+            wait_ms, rows = 1000 * load.predicted_wait_s, load.queued_rows
+            self._plain = (
+                (b"x-rankine-predicted-wait-ms", b"%.3f" % wait_ms),
+                (b"x-rankine-queued-rows", b"%d" % rows),
+            )
+            orca = b'JSON {"named_metrics":{"predicted_wait_ms":%.3f,"queued_rows":%d}}' % (wait_ms, rows)
+            self._orca = (b"endpoint-load-metrics", orca)
+            self._until_s = now_s + _FRESH_S
+        wanted = asked.get(b"endpoint-load-metrics-format")
+        if wanted is None or wanted.strip().lower() != b"json":
+            return self._plain
+        return (*self._plain, self._orca)

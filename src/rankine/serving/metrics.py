@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from functools import cache
+from http import HTTPStatus
 from time import perf_counter
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Info, generate_latest
 
 from rankine import __version__
 from rankine.policy.autoscale import Refusals
@@ -15,6 +15,7 @@ from rankine.policy.reason import Reason
 from rankine.serving.items import Items
 from rankine.serving.model import ServedModel
 from rankine.serving.running import BatchRun
+from rankine.serving.tallies import Counts, Distribution
 
 __all__ = ["METRICS_TYPE", "ServerMetrics"]
 
@@ -22,6 +23,7 @@ METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _ROWS = (1, 16, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 _RATIOS = (0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2, 4)
+_STATUSES = {status.value: str(status.value) for status in HTTPStatus}
 _REQUESTS = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
 
 
@@ -30,34 +32,29 @@ class ServerMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "rankine_requests", "Answered requests", ("protocol", "status"), registry=self.registry
-        )
-        self._latency = Histogram(
-            "rankine_request_seconds", "From the request's head to its reply", ("protocol",), buckets=_SECONDS,
+        self._requests = Counts("rankine_requests", "Answered requests", ("protocol", "status"), registry=self.registry)
+        self._latency = Distribution(
+            "rankine_request_seconds", "From the request's head to its reply", _SECONDS, ("protocol",),
             registry=self.registry,
         )  # fmt: skip
         self._queue_rows = Gauge("rankine_queue_rows", "Rows that wait", registry=self.registry)
-        self._batch_rows = Histogram("rankine_batch_rows", "Rows a batch", buckets=_ROWS, registry=self.registry)
-        self._batch_requests = Histogram(
-            "rankine_batch_requests", "Requests a batch", buckets=_REQUESTS, registry=self.registry
+        self._batch_rows = Distribution("rankine_batch_rows", "Rows a batch", _ROWS, registry=self.registry)
+        self._batch_requests = Distribution(
+            "rankine_batch_requests", "Requests a batch", _REQUESTS, registry=self.registry
         )
-        self._queue = Histogram(
-            "rankine_queue_seconds", "From the queue to the start of its batch", buckets=_SECONDS,
-            registry=self.registry,
-        )  # fmt: skip
-        self._run = Histogram(
-            "rankine_run_seconds", "One batch, joined and run", buckets=_SECONDS, registry=self.registry
+        self._queue = Distribution(
+            "rankine_queue_seconds", "From the queue to the start of its batch", _SECONDS, registry=self.registry
         )
-        self._decisions = Counter(
+        self._run = Distribution("rankine_run_seconds", "One batch, joined and run", _SECONDS, registry=self.registry)
+        self._decisions = Counts(
             "rankine_decisions", "Decisions of the scheduler on requests and batches, by reason", ("reason",),
             registry=self.registry,
         )  # fmt: skip
-        self._error = Histogram(
-            "rankine_prediction_error", "Time of a batch over what was predicted", ("device",), buckets=_RATIOS,
+        self._error = Distribution(
+            "rankine_prediction_error", "Time of a batch over what was predicted", _RATIOS, ("device",),
             registry=self.registry,
         )  # fmt: skip
-        self._placements = Counter(
+        self._placements = Counts(
             "rankine_placements", "Batches, and parts of divided requests, by device of a pool and reason",
             ("device", "reason"), registry=self.registry,
         )  # fmt: skip
@@ -66,31 +63,24 @@ class ServerMetrics:
             registry=self.registry,
         )  # fmt: skip
         self._items = Gauge("rankine_catalog_items", "Items in that generation", registry=self.registry)
-        self._rungs = Counter(
+        self._rungs = Counts(
             "rankine_variant_requests", "Requests answered by each variant", ("variant",), registry=self.registry
         )
         self._debt = Gauge(
             "rankine_quality_debt", "Certified upper bound of the AUC given up by the variants in use, last minute",
             registry=self.registry,
         )  # fmt: skip
-        self._truncated = Counter(
+        self._truncated = Counts(
             "rankine_unscored_candidates", "Candidates left out by their prior scores, under pressure",
             registry=self.registry,
         )  # fmt: skip
-        self._dry_run = Counter(
+        self._dry_run = Counts(
             "rankine_dry_run", "What rules that are not in force would have refused, by reason", ("reason",),
             registry=self.registry,
         )  # fmt: skip
         self._refusals = Refusals()
         self._counting = threading.Lock()
-        # Looking a series up by its labels costs more than counting, and there are few.
-        self._requests_of = cache(lambda protocol, status: self._requests.labels(protocol, str(status)))
-        self._latency_of = cache(self._latency.labels)
-        self._rungs_of = cache(self._rungs.labels)
-        self._error_of = cache(self._error.labels)
-        self._placements_of = cache(self._placements.labels)
-        self._decisions_of = cache(lambda reason: self._decisions.labels(reason.value))
-        self._restarts = Counter(
+        self._restarts = Counts(
             "rankine_worker_restarts", "Worker processes that were lost and replaced, by reason", ("reason",),
             registry=self.registry,
         )  # fmt: skip
@@ -120,8 +110,8 @@ class ServerMetrics:
 
     def answered(self, protocol: str, status: int, seconds: float) -> None:
         """Count a reply."""
-        self._requests_of(protocol, status).inc()
-        self._latency_of(protocol).observe(seconds)
+        self._requests.add(protocol, _STATUSES.get(status) or str(status))
+        self._latency.observe(seconds, protocol)
 
     def ran(self, batch: BatchRun) -> None:
         """Count an engine call, and how long its requests waited for it."""
@@ -132,16 +122,16 @@ class ServerMetrics:
         self._run.observe(batch.run_s)
         self.decided(batch.reason)
         if self._names:
-            self._rungs_of(self._names[batch.rung]).inc(batch.requests)
+            self._rungs.add(self._names[batch.rung], count=batch.requests)
         self._debt.set(batch.debt)
         if batch.predicted_s > 0:
-            self._error_of(batch.device).observe(batch.spent_s / batch.predicted_s)
+            self._error.observe(batch.spent_s / batch.predicted_s, batch.device)
         if batch.placed is not None:
-            self._placements_of(batch.device, batch.placed.value).inc()
+            self._placements.add(batch.device, batch.placed.value)
 
     def decided(self, reason: Reason) -> None:
         """Count why a request was let in, refused or dropped, or why a batch ended where it did."""
-        self._decisions_of(reason).inc()
+        self._decisions.add(reason.value)
         with self._counting:
             self._refusals.add(reason, perf_counter())
 
@@ -152,7 +142,7 @@ class ServerMetrics:
 
     def lost_worker(self, reason: str) -> None:
         """Count a worker process that is replaced."""
-        self._restarts.labels(reason).inc()
+        self._restarts.add(reason)
 
     @property
     def shed(self) -> float:
@@ -162,12 +152,12 @@ class ServerMetrics:
 
     def would_refuse(self, reason: Reason) -> None:
         """Count what the operator's rules would have done, were they in force."""
-        self._dry_run.labels(reason.value).inc()
+        self._dry_run.add(reason.value)
 
     def truncated(self, unscored: int) -> None:
         """Count a request of which only the best candidates by their prior scores were scored."""
         self.decided(Reason.TRUNCATED)
-        self._truncated.inc(unscored)
+        self._truncated.add(count=unscored)
 
     def render(self, queued_rows: int) -> bytes:
         """The text that Prometheus scrapes."""

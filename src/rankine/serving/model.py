@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -51,6 +51,7 @@ class ServedModel:
             its first device.
         devices: of a device pool; empty where there is none.
         catalog: None where there is none, which only a model without static item features can do without.
+        reads_items: the model has static item features.
     """
 
     artifact: Artifact
@@ -59,6 +60,10 @@ class ServedModel:
     choice: Choice
     rungs: tuple[ServedRung, ...]
     devices: tuple[PoolDevice, ...] = ()
+    reads_items: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reads_items", bool(self.schema.catalog_features))
 
     @property
     def runner(self) -> Runner:
@@ -94,7 +99,7 @@ class ServedModel:
         Raises:
             BadRequest: the catalog does not have an id, and unknown items are refused.
         """
-        if items is None or not self.schema.catalog_features:
+        if items is None or not self.reads_items:
             return {}, np.arange(len(ids), dtype=np.int32)
         return items, items.rows_of(ids, where)
 

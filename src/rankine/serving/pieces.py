@@ -78,5 +78,6 @@ class Assembly:
 
     def forget(self, work: Work) -> None:
         """It was answered otherwise."""
-        self._parts.pop(id(work), None)
-        self._rungs.pop(id(work), None)
+        if self._parts or self._rungs:
+            self._parts.pop(id(work), None)
+            self._rungs.pop(id(work), None)

@@ -77,12 +77,13 @@ class Pool:
         self._tasks = tasks
         self._decided = decided or _ignored
         self._would = would or _ignored
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()  # by itself it costs half of what it costs as a condition
+        self._changed = threading.Condition(self._lock)
         self._desk = Desk(self._devices, limits, self._changed, self._decided, self._would)
         self._warm: Callable[[Worker], None] = _nothing
-        self._runs = Runs(self._desk, self._changed, self._devices, tasks=tasks, observe=observe, decided=self._decided)
+        self._runs = Runs(self._desk, self._lock, self._devices, tasks=tasks, observe=observe, decided=self._decided)
         self._workers = self._desk.placing.workers
-        self.here = Here(self._desk, self._changed, self._workers[0], self._runs.finish)
+        self.here = Here(self._desk, self._lock, self._workers[0], self._runs.finish)
         for number, worker in enumerate(self._workers):
             name = f"rankine-worker-{number}"
             worker.thread = threading.Thread(target=self._serve, args=(worker,), name=name, daemon=True)
@@ -110,7 +111,7 @@ class Pool:
             if device.seats is not None:
                 device.seats.settle()
         if warm:
-            with self._changed:
+            with self._lock:
                 first = {worker.device: worker.timed for worker in reversed(self._workers)}
                 self._desk.timed([first[number] for number in range(len(self._devices))])
             if len(self._devices) == 1 and self._devices[0].seats is None:
@@ -119,12 +120,12 @@ class Pool:
     @property
     def queued_rows(self) -> int:
         """Rows that wait."""
-        return self._desk.gates.backlog.rows
+        return self._desk.gates.backlog.rows + self.here.rows
 
     @property
     def predicted_wait_s(self) -> float:
         """How long a request that came now would wait for the start of its batch."""
-        with self._changed:
+        with self._lock:
             return self._desk.wait_s(perf_counter())
 
     @property
@@ -135,13 +136,13 @@ class Pool:
     @property
     def middling_s(self) -> float:
         """How long it would take if nobody else was there."""
-        with self._changed:
+        with self._lock:
             return self._desk.elastic.middling_s()
 
     @property
     def signals(self) -> Signals:
         """What an autoscaler looks at, without the refusals."""
-        with self._changed:
+        with self._lock:
             return self._desk.elastic.signals(perf_counter())
 
     @property
@@ -170,12 +171,12 @@ class Pool:
 
     def govern(self, rules: Rules) -> None:
         """From now on these rules hold."""
-        with self._changed:
+        with self._lock:
             self._desk.govern(rules)
 
     def rows_that_fit(self, least: int, asked: Asked) -> int:
         """How many of a request's rows there is time for: all, or half and half again, never fewer than ``least``."""
-        with self._changed:
+        with self._lock:
             while asked.rows > least and not self._desk.admit(asked, commit=False).admitted:
                 asked = replace(asked, rows=max(least, asked.rows // 2))
         return asked.rows
@@ -185,9 +186,9 @@ class Pool:
 
         Nothing is queued, and nothing is counted: that is for whoever refuses it.
         """
-        with self._changed:
+        with self._lock:
             now_s = perf_counter()
-            if self._desk.is_at_ease(head, now_s):
+            if self._desk.passes(head, now_s):
                 return None
             found = self._desk.admit(head, commit=False)
             if found.admitted:  # it counts as offered once its body is there
@@ -212,14 +213,23 @@ class Pool:
             DeadlineExceeded: the deadline cannot be met.
         """
         future = work.future = asyncio.get_running_loop().create_future()
-        with self._changed:
+        self.queue(work)
+        return future
+
+    def queue(self, work: Work) -> None:
+        """Queue ``work`` that has a ``future``; otherwise as :meth:`submit`. That may have its outcome before this
+        returns."""
+        self.here.make_room(work)
+        with self._lock:
             work.queued_s = perf_counter()
-            found, here = self._desk.admit(work, commit=True), False
+            here = self.here.takes(work, work.queued_s)
+            found = self._desk.admit(work, commit=True, at_ease=here)
             if found.admitted:
                 work.in_flight = self._desk.unanswered
                 self._desk.unanswered += 1
-                here = self.here.keeps()
-                if not here:
+                if here:
+                    self.here.hold(work)
+                else:
                     self._desk.wake()
         self._decided(found.reason)
         if found.would is not None:
@@ -228,16 +238,15 @@ class Pool:
             raise refusal(found)
         if here:
             self.here.run()
-        return future
 
     def drain(self) -> None:
         """Take nothing new; what was taken is still answered."""
-        with self._changed:
+        with self._lock:
             self._desk.draining = True
 
     def close(self) -> None:
         """Answer what waits, then end the threads and free the runner."""
-        with self._changed:
+        with self._lock:
             self._desk.draining = self._desk.stopping = True
             self._changed.notify_all()
         for worker in self._workers:
@@ -274,7 +283,7 @@ class Pool:
         self._warm(worker)
         while True:
             self._await_seat(worker)
-            with self._changed:
+            with self._lock:
                 found = self._next(worker)
             if found is None:
                 return
@@ -285,11 +294,11 @@ class Pool:
         seats = self._devices[worker.device].seats
         if seats is None or seats.ready(0.0):
             return
-        with self._changed:
+        with self._lock:
             worker.running, worker.free_s = True, perf_counter() + seats.start_s
         while not seats.ready(_SEAT_S) and not self._desk.stopping:
             continue
-        with self._changed:
+        with self._lock:
             worker.running = False
 
     def _next(self, worker: Worker) -> tuple[Taken, list[Result]] | None:

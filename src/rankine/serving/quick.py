@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from rankine.serving.bodies import ClientGone
 from rankine.serving.http import CLOSE, JSON, Head, Reply, Request, bytes_of
+from rankine.serving.logs import LOGGER
 from rankine.serving.spans import Marks
 from rankine.serving.work import Outcome
 
@@ -56,27 +57,24 @@ class Quick:
             head = self._app.admit_head(request)
             ranking = self._prepare(request, head, body)
             ready_s = perf_counter()
-            future = self._app.submit(request, ranking.work)
+            ranking.work.future = _Pending(partial(self._ranked, request, ranking, ready_s, answer))
+            self._app.queue(request, ranking.work)
         except ClientGone:
             self.left(request)
         except Exception as error:  # noqa: BLE001  explained, and logged where it is our own
             self._fail(request, error, answer)
-        else:
-            done = partial(self._ranked, request, ranking, ready_s, answer)
-            if future.done():
-                done(future)
-            else:
-                future.add_done_callback(done)
 
     def left(self, request: Request) -> None:
         """Count a request whose client is gone."""
         self._app.finish(request, self._label, CLIENT_GONE)
 
     def _ranked(
-        self, request: Request, ranking: Ranking, ready_s: float, answer: Answer, future: asyncio.Future[Outcome]
+        self, request: Request, ranking: Ranking, ready_s: float, answer: Answer, found: Outcome | Exception
     ) -> None:
         try:
-            outcome = future.result()
+            if not isinstance(found, Outcome):
+                raise found
+            outcome = found
             request.marks = Marks(ready_s, outcome.queue_s, outcome.run_s, perf_counter())
             reply = Reply(200, self._rank.reply(ranking, outcome, request.id))
         except ClientGone:
@@ -93,6 +91,39 @@ class Quick:
         headers = self._app.headers_of(request, reply)
         answer(bytes_of(reply, headers), CLOSE in headers)
         self._app.finish(request, self._label, reply.status)
+
+
+class _Pending:
+    """Waits for the outcome of a request as a future would; but it goes on at once, not in the loop's next turn.
+
+    Args:
+        then: called with the outcome or the error. Others are answered after it: what it raises is logged.
+    """
+
+    __slots__ = ("_done", "_loop", "_then")
+
+    def __init__(self, then: Callable[[Outcome | Exception], None]) -> None:
+        self._then, self._done = then, False
+        self._loop = asyncio.get_running_loop()
+
+    def done(self) -> bool:
+        return self._done
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    def set_result(self, outcome: Outcome, /) -> None:
+        self._go_on(outcome)
+
+    def set_exception(self, error: Exception, /) -> None:
+        self._go_on(error)
+
+    def _go_on(self, found: Outcome | Exception) -> None:
+        self._done = True
+        try:
+            self._then(found)
+        except Exception:  # noqa: BLE001  a reply that fails must not take those behind it along
+            LOGGER.exception("a reply failed")
 
 
 _ENCODING = b"content-encoding"

@@ -56,9 +56,10 @@ def as_error(error: Exception) -> RankineError:
 def deliver(results: Sequence[Result]) -> None:
     """Set all futures, with one wake-up of each event loop that another thread runs (a test may use several)."""
     by_loop: dict[asyncio.AbstractEventLoop, list[Result]] = {}
-    for work, outcome in results:
-        if work.future is not None:
-            by_loop.setdefault(work.future.get_loop(), []).append((work, outcome))
+    for result in results:
+        future = result[0].future
+        if future is not None:
+            by_loop.setdefault(future.get_loop(), []).append(result)
     try:
         here = asyncio.get_running_loop()
     except RuntimeError:  # a worker's thread has none

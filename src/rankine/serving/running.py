@@ -70,7 +70,7 @@ class Runs:
     """Runs batches that a :class:`~rankine.serving.desk.Desk` has given away, and answers their requests.
 
     Args:
-        lock: of the desk, notified when a worker may find something to do.
+        lock: of the desk.
         tasks: columns of the runner's logits.
         observe: called after every engine call, by whoever made it.
         decided: called with the reason of what is decided on the way.
@@ -79,7 +79,7 @@ class Runs:
     def __init__(
         self,
         desk: Desk,
-        lock: threading.Condition,
+        lock: threading.RLock,
         devices: Sequence[PoolDevice],
         *,
         tasks: int,
@@ -102,11 +102,11 @@ class Runs:
             LOGGER.exception("a batch failed outside of its engine")
             results += [(piece.work, as_error(error)) for piece in taken.decision.slices]
         finally:
-            with self._lock:
-                worker.running = False
-        self._settle(results)
+            worker.running = False
+        answered = self._settled(results)
         if ran:
             self._after_s += _AFTER_RATE * (min(perf_counter() - ran_s, _MOST_AFTER_S) - self._after_s)
+        self._deliver(answered)
 
     def _learn(self, ran: Sequence[_Ran], spent_s: float) -> None:
         """Tell what ran, and how long it took: what comes next waits for all of it, not for the engine's call alone."""
@@ -173,11 +173,11 @@ class Runs:
             self._decided(Reason.WORKER_LOST)
             left_s = piece.work.deadline_s - perf_counter()
             if left_s <= 0:
-                self._settle([(piece.work, too_late(piece.work))])
+                self._deliver(self._settled([(piece.work, too_late(piece.work))]))
             elif seats is not None and not seats.ready(0.0 if self._desk.stopping else min(_REPLACED_WITHIN_S, left_s)):
-                self._settle([(piece.work, lost)])
+                self._deliver(self._settled([(piece.work, lost)]))
             else:
-                self._settle(self._run(replace(_alone(taken, piece), again=True), ran))
+                self._deliver(self._settled(self._run(replace(_alone(taken, piece), again=True), ran)))
         return []
 
     def _moved(self, taken: Taken, error: Exception) -> bool:
@@ -191,7 +191,7 @@ class Runs:
                 return False
             moved = replace(taken, failed_on=taken.device, placed=Reason.DEVICE_FAILED)
             other.given.append(self._desk.on(other.device, moved))
-            self._lock.notify_all()
+            self._desk.wake_all()
         self._decided(Reason.DEVICE_FAILED)
         fields = {"device": self._devices[taken.device].name, "to": self._devices[other.device].name}
         fields |= {"error": str(as_error(error))}
@@ -212,24 +212,35 @@ class Runs:
             if whole is not None:
                 yield piece.work, whole
 
-    def _settle(self, results: Sequence[Result]) -> None:
-        """Answer; of a request that failed, nothing further runs."""
+    def _settled(self, results: Sequence[Result]) -> list[Result]:
+        """Those that are answered now; of a request that failed, nothing further runs."""
         answered: list[Result] = []
+        desk, on_time = self._desk, 0
         with self._lock:
+            now_s, concurrency = perf_counter(), desk.rules.concurrency
             for work, result in results:
                 if work.answered:
                     continue
                 work.answered = True
                 answered.append((work, result))
-                self._desk.assembly.forget(work)
-                if self._desk.rules.concurrency is not None and isinstance(result, Outcome):
-                    self._desk.rules.concurrency.observe(perf_counter() - work.queued_s, work.in_flight)
-                if isinstance(result, (Outcome, DeadlineExceeded)):
-                    self._desk.gates.answered(
-                        late=isinstance(result, DeadlineExceeded) or perf_counter() > work.deadline_s
-                    )
-                if not isinstance(result, Outcome):
-                    self._desk.gates.backlog.remove(work, perf_counter())
+                desk.assembly.forget(work)
+                if isinstance(result, Outcome):
+                    if concurrency is not None:
+                        concurrency.observe(now_s - work.queued_s, work.in_flight)
+                    if now_s <= work.deadline_s:
+                        on_time += 1
+                    else:
+                        desk.gates.answered(late=1)
+                    continue
+                if isinstance(result, DeadlineExceeded):
+                    desk.gates.answered(late=1)
+                desk.gates.backlog.remove(work, now_s)
+            if on_time:
+                desk.gates.answered(on_time=on_time)
+        return answered
+
+    def _deliver(self, answered: Sequence[Result]) -> None:
+        """Wake those who wait."""
         try:
             deliver(answered)
         except RuntimeError:  # the event loop is closed: nobody waits any more

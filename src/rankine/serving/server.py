@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 __all__ = ["serve", "serve_process"]
 
 _POLL_S = 0.02
+_GARBAGE = 20_000
+"""Objects between two looks for cycles: requests leave none behind, and each look goes over all that are under way."""
 _KEEP_ALIVE_S = 75
 _BACKLOG = 2048
 _BACKLOG_S = 0.1
@@ -142,6 +144,7 @@ async def _serve_http(
         # What lives now lives until the end: the collector need not look at it again in the middle of a request.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_GARBAGE)
         app.open = True
         app.lag.start()
         app.busy.start()

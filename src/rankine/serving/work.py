@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from msgspec import Struct
@@ -14,7 +15,7 @@ from rankine.policy.priorities import Priority
 from rankine.serving.completion import Complete
 from rankine.serving.items import Items
 
-__all__ = ["Outcome", "Presence", "Work", "join"]
+__all__ = ["Outcome", "Presence", "Waiter", "Work", "join"]
 
 
 @dataclass(slots=True, eq=False)
@@ -22,6 +23,18 @@ class Presence:
     """Whether the client at the other end of a connection is still there; set by the connection, read by workers."""
 
     gone: bool = False
+
+
+class Waiter(Protocol):
+    """Who waits for an outcome: a future, or what does as much of one. Set once, on its event loop."""
+
+    def done(self) -> bool: ...
+
+    def get_loop(self) -> asyncio.AbstractEventLoop: ...
+
+    def set_result(self, outcome: Outcome, /) -> None: ...
+
+    def set_exception(self, error: Exception, /) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -51,7 +64,7 @@ class Work:
     requests: int
     arrived_s: float
     deadline_s: float
-    future: asyncio.Future[Outcome] | None = None
+    future: Waiter | None = None
     queued_s: float = 0.0
     presence: Presence | None = None
     answered: bool = False

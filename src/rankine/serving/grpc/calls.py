@@ -15,7 +15,6 @@ from rankine.serving.bodies import ClientGone
 from rankine.serving.grpc.messages import Message
 from rankine.serving.grpc.statuses import Metadata, code_of, details_of, text_of
 from rankine.serving.http import Request
-from rankine.serving.load_report import load_headers
 from rankine.serving.trace import trace_of
 from rankine.serving.work import Presence
 
@@ -148,7 +147,7 @@ class Calls:
         await context.abort(code_of(error.http_status), text_of(error), trailers)
 
     def _trailers(self, request: Request) -> Metadata:
-        report = load_headers(self._app.load, request.headers)
+        report = self._app.load_headers(request)
         if self._app.neighbors is not None:
             report += self._app.neighbors.headers_of(request)
         trace = trace_of(request.headers)

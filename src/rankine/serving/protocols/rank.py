@@ -16,7 +16,7 @@ from rankine.models.columns import Columns
 from rankine.serving.inputs import ids_array
 from rankine.serving.items import Items
 from rankine.serving.model import ServedModel, generation_of
-from rankine.serving.protocols.rank_body import BodyDecoder, RankBody
+from rankine.serving.protocols.rank_body import BodyDecoder, Ids, RankBody
 from rankine.serving.protocols.rank_encode import Given, RequestEncoder, encode_given
 from rankine.serving.scores import Scorer
 from rankine.serving.work import Outcome, Work
@@ -39,7 +39,7 @@ class Ranking(Struct, frozen=True):
     """
 
     work: Work
-    ids: list[Any]
+    ids: Ids
     generation: int
     top_k: int
     timings: bool
@@ -121,7 +121,9 @@ class RankProtocol:
         pair: Columns = {}
         if self._row_features:
             pair = encode_given(self._model.transforms, self._row_features, features, rows, "candidates.features")
-        known = ids_array(ids, self._schema.item_id_dtype, "candidates.ids")
+        known = ids
+        if not isinstance(known, np.ndarray):
+            known = ids_array(known, self._schema.item_id_dtype, "candidates.ids")
         held = self._model.items  # once: the catalog may move on while this request is prepared
         items, item_index = self._items(held, ids, known, features)
         work = Work(request, pair, items, np.zeros(rows, np.int32), item_index, 1, arrived_s, deadline_s)
@@ -142,7 +144,7 @@ class RankProtocol:
         order, scores = self._scorer.best(outcome.logits, ranking.top_k)
         ids = ranking.ids
         reply: dict[str, Any] = {
-            "ids": [ids[at] for at in order.tolist()],
+            "ids": ids.take(order).tolist() if isinstance(ids, np.ndarray) else [ids[at] for at in order.tolist()],
             "scores": scores.ranking.tolist(),
             "request_id": request_id,
             "artifact": self._artifact,
@@ -184,14 +186,15 @@ class RankProtocol:
         return rows
 
     def _items(
-        self, held: Items | None, ids: list[Any], known: np.ndarray, features: Given
+        self, held: Items | None, ids: Ids, known: np.ndarray, features: Given
     ) -> tuple[Items | Columns, np.ndarray]:
         """Static item features: rows of the catalog, or, where any is given inline, the items of this request."""
-        if self._static_names.isdisjoint(features):
+        if not features or self._static_names.isdisjoint(features):
             return self._model.find(held, known, "candidates.ids")
         given = dict(features)
         if self._schema.item_id in self._static_names:
-            given.setdefault(self._schema.item_id, ids)  # the id is a feature too: no need to say it twice
+            same = ids.tolist() if isinstance(ids, np.ndarray) else ids
+            given.setdefault(self._schema.item_id, same)  # the id is a feature too: no need to say it twice
         items = encode_given(self._model.transforms, self._static, given, len(ids), "candidates.features")
         return items, np.arange(len(ids), dtype=np.int32)
 
@@ -201,7 +204,10 @@ def best_by_prior(body: RankBody, count: int) -> RankBody:
     prior = np.asarray(body.prior, np.float64)
     kept = np.sort(np.argsort(-prior, kind="stable")[:count]).tolist()
     features = {name: [values[at] for at in kept] for name, values in body.features.items()}
-    return replace(body, ids=[body.ids[at] for at in kept], features=features)
+    ids = body.ids
+    return replace(
+        body, ids=ids.take(kept) if isinstance(ids, np.ndarray) else [ids[at] for at in kept], features=features
+    )
 
 
 def _check_length(values: Sequence[Any], rows: int, where: str) -> None:

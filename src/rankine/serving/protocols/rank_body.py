@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from rankine._native import read_id_list
 from rankine.errors import BadRequest, did_you_mean
 from rankine.models.schema import Feature, RaggedFeature, Schema
 from rankine.serving.inputs import INT64, TEXT, WeightedList, type_of
 from rankine.serving.protocols.json_keys import refuse_duplicate_keys, value_at
 from rankine.serving.protocols.rank_encode import Given
 
-__all__ = ["BodyDecoder", "RankBody"]
+__all__ = ["BodyDecoder", "Ids", "RankBody"]
 
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
 _LIST = frozenset((list,))
@@ -23,11 +25,14 @@ _NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _FIELD = re.compile(r"field `(?P<name>[^`]*)`")
 
 
+Ids = list[Any] | np.ndarray
+
+
 class RankBody(Struct, frozen=True):
     """What a client asks to be ranked, in whichever protocol it came.
 
     Attributes:
-        ids: of the items, int or str as the schema says.
+        ids: of the items, int or str as the schema says; or int64 ``(n,)``.
         request: values of request features by name, of those that were given.
         features: a value for each candidate, of row and item features by name, of those that were given.
         prior: scores from retrieval, one a candidate.
@@ -35,7 +40,7 @@ class RankBody(Struct, frozen=True):
         timings: the reply tells what took how long.
     """
 
-    ids: list[Any]
+    ids: Ids
     request: Given
     features: Given
     prior: Sequence[float] | None = None
@@ -58,23 +63,9 @@ class BodyDecoder:
         self._row_lists = [f.name for f in row_features if isinstance(f, RaggedFeature)]
         request = _struct("Request", [(feature, type_of(feature)) for feature in schema.request_features])
         features = _struct("Features", [(feature, list[type_of(feature)]) for feature in row_features])  # type: ignore[misc]
-        ids = list[INT64] if schema.item_id_dtype == "int64" else list[TEXT]
-        candidates = msgspec.defstruct(
-            "Candidates",
-            [("ids", ids), ("features", features | UnsetType, UNSET), ("prior", list[float] | UnsetType, UNSET)],
-            forbid_unknown_fields=True,
-        )
-        body = msgspec.defstruct(
-            "Body",
-            [
-                ("candidates", candidates),
-                ("request", request | UnsetType, UNSET),
-                ("top_k", Annotated[int, Meta(ge=1)] | UnsetType, UNSET),
-                ("timings", bool | UnsetType, UNSET),
-            ],
-            forbid_unknown_fields=True,
-        )
-        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(body)
+        are_numbers = schema.item_id_dtype == "int64"
+        self._decoder = _decoder(list[INT64] if are_numbers else list[TEXT], request, features)
+        self._unread = _decoder(msgspec.Raw, request, features) if are_numbers else None
         self._fields = {
             "": ["request", "candidates", "top_k", "timings"],
             "request": self._request_names,
@@ -88,8 +79,14 @@ class BodyDecoder:
         Raises:
             BadRequest: not JSON, a key is unknown, missing or given twice, or a value has the wrong type.
         """
+        ids: Ids | None = None
         try:
-            body = self._decoder.decode(raw)
+            if self._unread is not None:  # numbers without a Python object for each
+                body = self._unread.decode(raw)
+                ids = read_id_list(bytes(body.candidates.ids))
+            if ids is None:
+                body = self._decoder.decode(raw)
+                ids = body.candidates.ids
         except msgspec.ValidationError as error:
             raise _broken(raw) or self._as_bad_request(str(error), raw) from None
         except _NO_JSON as error:
@@ -101,7 +98,7 @@ class BodyDecoder:
         if raw.count(b":") != keys:  # a key came twice, or a string holds a colon; that takes a look
             refuse_duplicate_keys(raw, keys)
         return RankBody(
-            chosen.ids, request, features,
+            ids, request, features,
             None if chosen.prior is UNSET else chosen.prior,
             None if body.top_k is UNSET else int(body.top_k),
             body.timings is True,
@@ -141,6 +138,26 @@ class BodyDecoder:
                 hint=did_you_mean(field["name"], self._fields.get(path, WeightedList.__struct_fields__)),
             )
         return BadRequest("required field is missing", where=where)
+
+
+def _decoder(ids: Any, request: type[Struct], features: type[Struct]) -> msgspec.json.Decoder[Any]:
+    """Of bodies whose ids are of this type."""
+    candidates = msgspec.defstruct(
+        "Candidates",
+        [("ids", ids), ("features", features | UnsetType, UNSET), ("prior", list[float] | UnsetType, UNSET)],
+        forbid_unknown_fields=True,
+    )
+    body = msgspec.defstruct(
+        "Body",
+        [
+            ("candidates", candidates),
+            ("request", request | UnsetType, UNSET),
+            ("top_k", Annotated[int, Meta(ge=1)] | UnsetType, UNSET),
+            ("timings", bool | UnsetType, UNSET),
+        ],
+        forbid_unknown_fields=True,
+    )
+    return msgspec.json.Decoder(body)
 
 
 def _no_json(error: Exception) -> BadRequest:
