@@ -19,6 +19,7 @@ from typing import Any, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from rankine.errors import BadRequest, CapacityExceeded, PayloadTooLarge
+from rankine.serving.descriptors import REFUSED
 from rankine.serving.door import Door
 from rankine.serving.http import Request
 from rankine.serving.kernel_wait import kernel_wait_s, tcp_socket
@@ -122,8 +123,11 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._socket = tcp_socket(transport)
-        if len(self.connections) > self._max_connections:
+        too_many = len(self.connections) - self._max_connections
+        if too_many > 0:
             self._refuse(_FULL)
+        if too_many > REFUSED:  # there are no descriptors to let all of them linger
+            transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._presence.gone = True

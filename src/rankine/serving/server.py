@@ -21,6 +21,7 @@ from rankine.serving.app import App
 from rankine.serving.beat import Beat
 from rankine.serving.config import ServeConfig
 from rankine.serving.cores import pin
+from rankine.serving.descriptors import bounded, none_is_left, raise_limit
 from rankine.serving.door import Door
 from rankine.serving.gentle_close import ignore_new_connections
 from rankine.serving.grpc import check_grpc, open_grpc
@@ -35,6 +36,7 @@ from rankine.serving.pool import Pool
 from rankine.serving.process import ServerProcess
 from rankine.serving.refresh import Refresher
 from rankine.serving.rung_log import RungLog, tell_ladder
+from rankine.serving.seldom import Seldom
 from rankine.serving.stop_signals import is_in_a_hurry, stop_signals
 from rankine.serving.tls import tls_context
 from rankine.serving.warm import warm_works
@@ -72,8 +74,9 @@ def serve(config: ServeConfig, emit: Emit = ignore) -> None:
 
     Raises:
         CertificateRequired, ArtifactError, EngineMissing: see :func:`~rankine.serving.model.open_model`.
-        UsageError: the address cannot be listened on, or a core does not exist.
+        UsageError: the address cannot be listened on, a core does not exist, or there are too few file descriptors.
     """
+    raise_limit(config)
     if config.processes > 1:
         from rankine.serving.supervisor import supervise
 
@@ -107,6 +110,7 @@ def _serve_on(
         if config.isolate:
             devices = isolate_devices(model, config, metrics.lost_worker)
             metrics.watch_workers(lambda: sum(device.seats.up for device in devices if device.seats is not None))
+        config = bounded(config)
         pool = Pool(
             model.rungs,
             tasks=len(model.schema.tasks),
@@ -236,6 +240,7 @@ class _Server(uvicorn.Server):
             )
         )
         self._on_ready = on_ready
+        self._no_descriptor = Seldom("no file descriptor is left: connections are cut", every_s=60.0)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -284,6 +289,8 @@ class _Server(uvicorn.Server):
             for connection in list(self.server_state.connections):
                 if isinstance(connection, LimitedProtocol):
                     connection.close_if_stalled(now_s)
+            if none_is_left():
+                self._no_descriptor.warn({"connections": len(self.server_state.connections)})
         return await super().on_tick(counter)
 
 
