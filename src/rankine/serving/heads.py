@@ -21,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from rankine.errors import BadRequest, CapacityExceeded, PayloadTooLarge
 from rankine.serving.descriptors import REFUSED
 from rankine.serving.door import Door
+from rankine.serving.half_close import find_out_whether_gone
 from rankine.serving.http import Request
 from rankine.serving.kernel_wait import kernel_wait_s, tcp_socket
 from rankine.serving.quick import Quick
@@ -136,6 +137,17 @@ class LimitedProtocol(HttpToolsProtocol):
             self._quick = None
         super().connection_lost(exc)
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether the connection stays open, since its client, which sends nothing more, may wait for answers.
+
+        Not over TLS, which has no such state, and not where the last request will never be whole.
+        """
+        if self._in_message or self._refused or not self._owes or self.scheme == "https":
+            return False
+        self.cycle.keep_alive = False  # with the last answer the connection ends
+        find_out_whether_gone(self.transport, self._socket, self._may_send_interim)
+        return True
+
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
@@ -240,16 +252,25 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.close()
         self.on_response_complete()
 
+    @property
+    def _owes(self) -> bool:
+        """Whether a request is not answered yet."""
+        return bool(self.pipeline) or not getattr(self.cycle, "response_complete", True)  # there may be no cycle
+
+    def _may_send_interim(self) -> bool:
+        """Whether an interim response would stand alone: not in the middle of another, nor to HTTP/1.0."""
+        begun = bool(self.pipeline) or getattr(self.cycle, "response_started", False)
+        return not begun and self.scope["http_version"] == "1.1"
+
     def _turns_away(self) -> bool:
         """Whether the request whose head is complete has been refused; what still comes of it is dropped."""
         door = self._door
         # One in a read, and none while the client does not read: the others wait for it as any pipelined request does.
         if self._refused_here or self.flow.write_paused:
             return False
-        busy = bool(self.pipeline) or not getattr(self.cycle, "response_complete", True)  # there may be no cycle
         plain = not self.expect_100_continue and self.parser.should_keep_alive() and not self.parser.should_upgrade()
         plain = plain and self.parser.get_http_version() == "1.1"
-        if door is None or busy or not plain or not door.guards(self.parser.get_method(), self.url):
+        if door is None or self._owes or not plain or not door.guards(self.parser.get_method(), self.url):
             return False
         request = door.knock(self.url, self.headers, self._head_waited_s, self._presence)
         answer = door.turns_away(request)
