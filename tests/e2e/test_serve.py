@@ -21,6 +21,7 @@ from rankine.serving.model import open_model
 from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.scores import sigmoid32
 from rankine.serving.work import join
+from waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 RANK = "/v1/models/small/rank"
@@ -299,6 +300,38 @@ def test_probe_on_a_new_connection_sees_503_when_the_server_drains(config: Serve
     assert answer.headers["connection"] == "close"
     assert server.ask("POST", RANK, rank_body(3)).status == 200
     assert server.wait() == 0
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8"])
+def test_request_is_answered_when_its_body_comes_after_the_server_has_drained(
+    config: ServeConfig, content_type: str
+) -> None:
+    server = start_server(config)
+    raw = json.dumps(rank_body(3)).encode()
+    slow = server.connect()
+    slow.putrequest("POST", RANK)
+    slow.putheader("content-type", content_type)
+    slow.putheader("content-length", str(len(raw)))
+    slow.endheaders(raw[:-10])
+    server.ask("GET", "/v2/health/live")  # by now the head before it was read
+    server.terminate()
+    wait_until(lambda: not is_listening(server))
+    time.sleep(1.5)  # and from then on the pool takes nothing new
+    slow.send(raw[-10:])
+    response = slow.getresponse()
+    assert (response.status, len(json.loads(response.read())["ids"])) == (200, 3)
+    assert server.wait() == 0
+
+
+def is_listening(server: ServerProcess) -> bool:
+    probe = server.connect()
+    try:
+        probe.connect()
+    except ConnectionRefusedError:
+        return False
+    finally:
+        probe.close()
+    return True
 
 
 def test_request_is_dropped_and_counted_when_its_client_leaves(config: ServeConfig) -> None:

@@ -238,7 +238,7 @@ class App:
         head = request.head
         if head is None or head.least is None or rows <= head.least:
             return rows
-        asked = Asked(rows, 1, request.arrived_s, head.plan_s, head.tenant, head.priority)
+        asked = Asked(rows, 1, request.arrived_s, head.plan_s, head.tenant, head.priority, let_in=True)
         found = self.pool.rows_that_fit(head.least, asked)
         if found < rows:
             self.metrics.truncated(rows - found)
@@ -277,7 +277,7 @@ class App:
         if session is not None:
             work.session = session.decode("latin-1")
         if request.head is not None:
-            work.tenant, work.priority = request.head.tenant, request.head.priority
+            work.tenant, work.priority, work.let_in = request.head.tenant, request.head.priority, True
         return self.pool.submit(work)
 
     async def with_body(
