@@ -229,6 +229,7 @@ class _Server(uvicorn.Server):
                 http=protocol,
                 ssl_context_factory=None if tls is None else lambda config, default: tls,
                 lifespan="off",
+                ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
