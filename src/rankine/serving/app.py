@@ -44,7 +44,7 @@ from rankine.serving.http import (
 from rankine.serving.lag import LoopLag
 from rankine.serving.load_report import Load, load_headers
 from rankine.serving.logs import LOGGER
-from rankine.serving.metrics import ServerMetrics
+from rankine.serving.metrics import INFERENCE, ServerMetrics
 from rankine.serving.model import ServedModel
 from rankine.serving.neighbors import HANDED, Neighbors
 from rankine.serving.pool import Pool
@@ -315,7 +315,7 @@ class App:
             self.front_end.answered(_IN_TIME[status] is False or now_s > request.head.deadline_s)
         self.metrics.answered(label, status, seconds)
         trace = trace_of(request.headers)
-        if self._spans is not None and label in _TRACED:
+        if self._spans is not None and label in INFERENCE:
             attributes = {"rankine.request_id": request.id, "url.path": request.path, "rankine.status": status}
             self._spans.record(f"{request.method} {request.path}", request.arrived_s, request.marks, trace, attributes)
         if self.config.log_requests:
@@ -440,8 +440,6 @@ def _none() -> int:
     return 0
 
 
-_TRACED = ("rank", "oip", "rank-grpc", "oip-grpc")
-"""Labels of requests that are worth a span: not probes, nor what a person looks at."""
 _LOGGED = {"tenant": b"x-rankine-tenant", "session": b"x-rankine-session"}
 
 

@@ -12,6 +12,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -178,8 +179,11 @@ async def _serve_http(
         draining.add(asyncio.get_running_loop().create_task(_drain(app, server, grpc, listener, reason)))
 
     _on_signals(on_signal)
+    begun_s = perf_counter()
     try:
         await server.serve(sockets=[listener])
+        seconds = {"seconds": round(perf_counter() - begun_s, 3)}
+        LOGGER.info("stopped", extra={"fields": {**app.metrics.totals, **seconds}})
     finally:
         if beat is not None:
             beat.stop()
