@@ -223,6 +223,12 @@ class LimitedProtocol(HttpToolsProtocol):
             extensions[WRITE] = partial(self._write_whole, cycle)
             self._door.line.put(partial(super()._start_asgi_task, cycle, app))
 
+    def shutdown(self) -> None:
+        """The server ends: close the connection, once what was asked on it is answered."""
+        super().shutdown()
+        if self.scheme == "https":  # closing waits for the client to say goodbye, and an idle one does not listen
+            self.loop.call_later(_LINGER_S, self._leave)
+
     def close_if_stalled(self, now_s: float) -> None:
         """Close the connection if its client has kept it waiting too long; ``now_s`` is on the event loop's clock."""
         if self.flow.read_paused:  # it is the server that does not read
@@ -236,6 +242,12 @@ class LimitedProtocol(HttpToolsProtocol):
         too_slow = self._in_message and now_s - self._begun_s > self._max_read_s
         if too_slow or now_s - self._progress_s > (STALL_S if self._in_message else _SILENT_S):
             self.transport.close()
+
+    def _leave(self) -> None:
+        if self.transport.is_closing() and self.transport.get_write_buffer_size() == 0:
+            self.transport.abort()
+        elif self in self.connections:
+            self.loop.call_later(_LINGER_S, self._leave)
 
     def _write_whole(self, cycle: RequestResponseCycle, answer: bytes) -> bool:
         """Send a whole response at once: in two parts it costs two system calls. False: it has to go the long way."""

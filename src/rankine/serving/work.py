@@ -19,7 +19,10 @@ __all__ = ["Outcome", "Presence", "Work", "join"]
 
 @dataclass(slots=True, eq=False)
 class Presence:
-    """Whether the client at the other end of a connection is still there; set by the connection, read by workers."""
+    """Whether the client at the other end of a connection is still there; set by the connection, read by workers.
+
+    One that has only ended its side of the connection is, see :mod:`rankine.serving.half_close`.
+    """
 
     gone: bool = False
 
