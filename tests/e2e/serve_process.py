@@ -103,13 +103,13 @@ class ServerProcess:
         return self.wait()
 
 
-def start_server(config: ServeConfig, environment: Mapping[str, str] = _NOTHING) -> ServerProcess:
-    """Start a server and wait until it answers.
+def start_server(config: ServeConfig, environment: Mapping[str, str] = _NOTHING, *, limits: str = "") -> ServerProcess:
+    """Start a server and wait until it answers; ``limits`` are options of the shell's ulimit.
 
     Raises:
         AssertionError: it ended instead; with its log.
     """
-    process = run_server(config, environment)
+    process = run_server(config, environment, limits=limits)
     assert process.stdout is not None
     assert process.stderr is not None
     url = process.stdout.readline().strip()
@@ -124,13 +124,18 @@ def start_server(config: ServeConfig, environment: Mapping[str, str] = _NOTHING)
 
 
 def run_server(
-    config: ServeConfig, environment: Mapping[str, str] = _NOTHING, stderr: int | IO[bytes] = subprocess.PIPE
+    config: ServeConfig,
+    environment: Mapping[str, str] = _NOTHING,
+    stderr: int | IO[bytes] = subprocess.PIPE,
+    *,
+    limits: str = "",
 ) -> subprocess.Popen[str]:
     """The bare process, for servers that are not expected to start, or whose log nobody reads."""
     source = str(Path(__file__).resolve().parents[2] / "src")
     paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
+    limited = ["/bin/sh", "-c", f'ulimit {limits} && exec "$@"', "sh"] if limits else []
     return subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM, config.model_dump_json()],
+        [*limited, sys.executable, "-c", _PROGRAM, config.model_dump_json()],
         stdout=subprocess.PIPE,
         stderr=stderr,
         text=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gzip
 import json
+import socket
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,8 +15,9 @@ import pytest
 
 from e2e.conftest import MAX_BODY_BYTES
 from e2e.history_served import LONGEST_SENT, history_body
-from e2e.serve_process import ServerProcess
+from e2e.serve_process import ServerProcess, start_server
 from e2e.small_served import SCHEMA, rank_body
+from rankine.serving import ServeConfig
 
 pytestmark = pytest.mark.e2e
 RANK = "/v1/rank"
@@ -275,6 +277,22 @@ def test_server_goes_on_when_http_itself_is_wrong(server: ServerProcess, raw: by
     connection.close()
     assert reply.startswith(b"HTTP/1.1 4")
     assert server.ask("POST", RANK, rank_body(5)).status == 200
+
+
+def test_log_tells_who_was_refused_and_why_when_http_itself_is_wrong(config: ServeConfig) -> None:
+    server = start_server(config)
+    clients = []
+    for _ in range(50):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
+            client.sendall(b"POST /v1/rank HTTP/1.1\r\nhost: x\r\ncontent-length: nine\r\n\r\n")
+            assert client.recv(65_536).startswith(b"HTTP/1.1 400 ")
+            clients.append("{}:{}".format(*client.getsockname()))
+    assert server.stop() == 0
+    lines = [line for line in map(json.loads, server.log) if line["message"] == "a connection is refused"]
+    assert 1 <= len(lines) < 50  # no more than one a second
+    assert {line["client"] for line in lines} <= set(clients)
+    assert all(line["why"].startswith("header content-length: ") for line in lines)
+    assert not [line for line in server.log if "uvicorn" in line]
 
 
 def test_server_goes_on_when_clients_leave_before_their_answer(server: ServerProcess) -> None:

@@ -92,6 +92,18 @@ def _ask(
         connection.close()
 
 
+def test_server_waits_for_no_goodbye_when_clients_over_tls_are_idle(config: ServeConfig, authority: Authority) -> None:
+    pair = authority.sign("server")
+    server = start_server(config.model_copy(update={"tls_cert": pair.cert, "tls_key": pair.key}))
+    context = ssl.create_default_context(cafile=str(authority.cert))
+    idle = http.client.HTTPSConnection("127.0.0.1", server.port, context=context, timeout=30)
+    idle.request("GET", "/v2/health/live")
+    assert idle.getresponse().read()
+    assert server.stop() == 0
+    idle.close()
+    assert not [line for line in server.log if "exceeded" in line]  # as the HTTP server says when it waits no longer
+
+
 def test_clients_are_answered_when_they_show_certificate_and_key(
     secured: ServerProcess, authority: Authority, mine: Pair
 ) -> None:

@@ -21,6 +21,7 @@ from rankine.serving.model import open_model
 from rankine.serving.protocols.rank import RankProtocol
 from rankine.serving.scores import sigmoid32
 from rankine.serving.work import join
+from waiting import wait_until
 
 pytestmark = pytest.mark.e2e
 RANK = "/v1/models/small/rank"
@@ -96,6 +97,53 @@ def test_examples_are_refused_when_a_number_is_out_of_bounds(
     answer = server.ask("GET", f"/v1/models/small/examples?{query}")
     assert answer.status == 400
     assert (answer.json["error"]["where"], answer.json["error"]["allowed"]) == (where, allowed)
+
+
+def test_examples_are_refused_when_an_option_is_given_twice(server: ServerProcess) -> None:
+    answer = server.ask("GET", "/v1/models/small/examples?count=1&seed=2&count=3")
+    assert answer.status == 400
+    assert (answer.json["error"]["where"], answer.json["error"]["got"]) == ("query count", "1, 3")
+
+
+@pytest.mark.parametrize("left_ms", ["0", "0.0001"])
+def test_a_passed_deadline_is_told_in_the_same_words_when_it_passes_before_and_after_the_arrival(
+    server: ServerProcess, left_ms: str
+) -> None:
+    answer = server.ask("POST", RANK, rank_body(3), {"x-rankine-deadline-ms": left_ms})
+    assert (answer.status, answer.json["error"]["message"]) == (504, "the deadline passed before the request ran")
+
+
+def test_a_whole_number_of_any_size_is_called_so_when_a_string_is_needed(server: ServerProcess) -> None:
+    for country, kind in ((7, "int"), (10**30, "int"), (-(2**64), "int"), (0.5, "float"), (1e30, "float")):
+        body = rank_body(3)
+        body["request"] = body["request"] | {"country": country}
+        error = server.ask("POST", RANK, body).json["error"]
+        assert (error["where"], error["got"], error["allowed"]) == ("request.country", kind, "str")
+
+
+@pytest.mark.parametrize("path", ["//", "///", "/nowhere", "/nowhere/"])
+def test_error_names_the_path_when_it_is_not_there(server: ServerProcess, path: str) -> None:
+    answer = server.ask("GET", path)
+    assert (answer.status, answer.json["error"]["where"]) == (404, path if path.strip("/") == "" else "/nowhere")
+
+
+def test_request_id_is_the_client_s_own_when_it_is_short_enough(server: ServerProcess) -> None:
+    for given, kept in (("a" * 128, True), ("a" * 129, False), ("a\tb", False)):
+        answer = server.ask("GET", "/v2/health/live", headers={"x-request-id": given})
+        assert (answer.headers["x-request-id"] == given) is kept
+
+
+def test_last_line_of_the_log_tells_what_was_answered_when_the_server_has_stopped(config: ServeConfig) -> None:
+    server = start_server(config)
+    server.ask("GET", "/v2/health/live")  # counts as no request for the engine
+    for deadline_ms, body in ((10_000, rank_body(3)), (10_000, rank_body(3)), (0, rank_body(3)), (10_000, {})):
+        server.ask("POST", RANK, body, {"x-rankine-deadline-ms": str(deadline_ms)})
+    assert server.stop() == 0
+    last = json.loads(server.log[-1])
+    assert last["message"] == "stopped"
+    counts = {name: last[name] for name in ("answered", "refused", "failed", "left")}
+    assert counts == {"answered": 2, "refused": 1, "failed": 1, "left": 0}
+    assert last["seconds"] > 0
 
 
 def test_a_client_that_sends_all_before_it_listens_sees_413_when_its_body_is_100_mb(server: ServerProcess) -> None:
@@ -299,6 +347,38 @@ def test_probe_on_a_new_connection_sees_503_when_the_server_drains(config: Serve
     assert answer.headers["connection"] == "close"
     assert server.ask("POST", RANK, rank_body(3)).status == 200
     assert server.wait() == 0
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8"])
+def test_request_is_answered_when_its_body_comes_after_the_server_has_drained(
+    config: ServeConfig, content_type: str
+) -> None:
+    server = start_server(config)
+    raw = json.dumps(rank_body(3)).encode()
+    slow = server.connect()
+    slow.putrequest("POST", RANK)
+    slow.putheader("content-type", content_type)
+    slow.putheader("content-length", str(len(raw)))
+    slow.endheaders(raw[:-10])
+    server.ask("GET", "/v2/health/live")  # by now the head before it was read
+    server.terminate()
+    wait_until(lambda: not is_listening(server))
+    time.sleep(1.5)  # and from then on the pool takes nothing new
+    slow.send(raw[-10:])
+    response = slow.getresponse()
+    assert (response.status, len(json.loads(response.read())["ids"])) == (200, 3)
+    assert server.wait() == 0
+
+
+def is_listening(server: ServerProcess) -> bool:
+    probe = server.connect()
+    try:
+        probe.connect()
+    except ConnectionRefusedError:
+        return False
+    finally:
+        probe.close()
+    return True
 
 
 def test_request_is_dropped_and_counted_when_its_client_leaves(config: ServeConfig) -> None:

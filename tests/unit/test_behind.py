@@ -54,7 +54,7 @@ def test_wait_in_the_kernel_is_told_when_nobody_has_read_a_connection() -> None:
         loop = asyncio.get_running_loop()
         server = await loop.create_server(Probe, "127.0.0.1", 0)
         client = socket.create_connection(server.sockets[0].getsockname())
-        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         time.sleep(0.3)
         await asyncio.sleep(0.1)
         client.close()

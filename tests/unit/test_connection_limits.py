@@ -82,7 +82,7 @@ def test_connection_is_refused_with_503_when_there_are_as_many_as_allowed() -> N
         second.close()
         await asyncio.sleep(_SETTLE_S)
         third, protocol, theirs_third = await _connect(state, max_connections=1)
-        theirs_third.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        theirs_third.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         await asyncio.sleep(_SETTLE_S)
         asked = protocol.scope["method"].encode()
         for task in protocol.tasks:
@@ -104,8 +104,8 @@ def test_connection_is_refused_with_503_when_there_are_as_many_as_allowed() -> N
 @pytest.mark.parametrize(
     ("sent", "status", "message"),
     [
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"400", "no HTTP/1.1 request"),
-        (b"\x16\x03\x01\x02\x00\x01", b"400", "no HTTP/1.1 request"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"505", "version of HTTP"),
+        (b"\x16\x03\x01\x02\x00\x01", b"400", "this is TLS"),
         (b"GET / HTTP/1.1\r\nx: " + b"a" * 70_000 + b"\r\n\r\n", b"431", "head is too large"),
     ],
     ids=["h2 preface", "TLS", "large head"],

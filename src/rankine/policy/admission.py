@@ -23,10 +23,12 @@ from rankine.policy.lanes import Lane
 from rankine.policy.margin import Margin
 from rankine.policy.reason import Reason
 
-__all__ = ["Admission", "Gates", "admit"]
+__all__ = ["DEADLINE_MISSED", "DEADLINE_PASSED", "Admission", "Gates", "admit"]
 
 W = TypeVar("W", bound=Waiting)
 
+DEADLINE_PASSED, DEADLINE_MISSED = "the deadline passed before the request ran", "the deadline cannot be met"
+"""What a client is told, wherever on the way it is found."""
 _LEAST_RETRY_S, _MOST_RETRY_S = 0.005, 60.0
 _MARGIN_SHARE = 0.3
 
@@ -121,7 +123,7 @@ def admit(
     if draining:
         return _no(503, 1.0, Reason.DRAINING, "the server is shutting down and takes no new requests")
     if work.deadline_s <= now_s:
-        return _no(504, 0.0, Reason.EXPIRED, "the deadline had passed when the request came")
+        return _no(504, 0.0, Reason.EXPIRED, DEADLINE_PASSED)
     ruled = _ruled(gates, work, now_s, in_flight, tenant)
     if ruled is not None and not gates.dry_run:
         return ruled

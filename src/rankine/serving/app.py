@@ -44,7 +44,7 @@ from rankine.serving.http import (
 from rankine.serving.lag import LoopLag
 from rankine.serving.load_report import Load, LoadReport
 from rankine.serving.logs import LOGGER
-from rankine.serving.metrics import ServerMetrics
+from rankine.serving.metrics import INFERENCE, ServerMetrics
 from rankine.serving.model import ServedModel
 from rankine.serving.neighbors import HANDED, Neighbors
 from rankine.serving.pool import Pool
@@ -240,7 +240,7 @@ class App:
         head = request.head
         if head is None or head.least is None or rows <= head.least:
             return rows
-        asked = Asked(rows, 1, request.arrived_s, head.plan_s, head.tenant, head.priority)
+        asked = Asked(rows, 1, request.arrived_s, head.plan_s, head.tenant, head.priority, let_in=True)
         found = self.pool.rows_that_fit(head.least, asked)
         if found < rows:
             self.metrics.truncated(rows - found)
@@ -289,7 +289,7 @@ class App:
         if session is not None:
             work.session = session.decode("latin-1")
         if request.head is not None:
-            work.tenant, work.priority = request.head.tenant, request.head.priority
+            work.tenant, work.priority, work.let_in = request.head.tenant, request.head.priority, True
 
     async def with_body(
         self, request: Request, receive: Receive, media: tuple[bytes, ...], prepare: Callable[[bytes], T]
@@ -326,7 +326,7 @@ class App:
             self.front_end.answered(_IN_TIME[status] is False or now_s > request.head.deadline_s)
         self.metrics.answered(label, status, seconds)
         trace = trace_of(request.headers)
-        if self._spans is not None and label in _TRACED:
+        if self._spans is not None and label in INFERENCE:
             attributes = {"rankine.request_id": request.id, "url.path": request.path, "rankine.status": status}
             self._spans.record(f"{request.method} {request.path}", request.arrived_s, request.marks, trace, attributes)
         if self.config.log_requests:
@@ -455,8 +455,6 @@ def _none() -> int:
     return 0
 
 
-_TRACED = ("rank", "oip", "rank-grpc", "oip-grpc")
-"""Labels of requests that are worth a span: not probes, nor what a person looks at."""
 _LOGGED = {"tenant": b"x-rankine-tenant", "session": b"x-rankine-session"}
 
 

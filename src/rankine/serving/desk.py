@@ -37,7 +37,7 @@ _EASE = 0.25
 
 
 class Asked(Struct, frozen=True):
-    """A request of which only the head is there, as the policies see it."""
+    """A request of which only the head is there, as the policies see it; ``let_in`` as of :class:`Work`."""
 
     rows: int
     requests: int
@@ -45,6 +45,7 @@ class Asked(Struct, frozen=True):
     deadline_s: float
     tenant: str = ""
     priority: Priority = Priority.NORMAL
+    let_in: bool = False
 
 
 class Desk:
@@ -61,7 +62,8 @@ class Desk:
         placing: the workers. ``assembly``: requests of which some parts have run.
         rules: the operator's.
         unanswered: requests that wait or run.
-        draining: nothing new is let in. ``stopping``: and workers end when nothing waits.
+        draining: nothing is let in but what was let in by its head before. ``stopping``: nothing at all, and workers
+            end when nothing waits.
     """
 
     def __init__(
@@ -120,7 +122,7 @@ class Desk:
             tenant=work.tenant,
             below_top=self._priorities.below_top(work.priority, now_s),
             rung=self._sessions.rung(session, now_s) if session else None,
-            draining=self.draining,
+            draining=self.stopping or (self.draining and not work.let_in),
             commit=commit,
             at_ease=at_ease,
         )

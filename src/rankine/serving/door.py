@@ -15,6 +15,7 @@ from rankine.errors import CapacityExceeded, DeadlineExceeded, RankineError
 from rankine.serving.http import CLOSE, Header, Request, bytes_of
 from rankine.serving.kernel_wait import kernel_wait_s
 from rankine.serving.quick import SMALL_BODY_BYTES, Quick
+from rankine.serving.seldom import Seldom
 from rankine.serving.work import Presence
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Door:
         self._final = final
         self._behind_until_s = 0.0
         self.line = app.line
+        self._refusals = Seldom("a connection is refused")
         self._guarded = {path.encode(): route.label for path, route in app.guarded.items()}
         self._quick = {path: route.quick for path, route in app.guarded.items() if route.quick is not None}
 
@@ -101,6 +103,10 @@ class Door:
         if quick is None or not quick.takes(request) or int(request.headers[b"content-length"]) > SMALL_BODY_BYTES:
             return None
         return quick
+
+    def tell_refused(self, client: tuple[str, int] | None, why: str) -> None:
+        """Log that a connection ends before it has asked anything that could be answered."""
+        self._refusals.warn({"client": None if client is None else f"{client[0]}:{client[1]}", "why": why})
 
     def _answer(self, request: Request, error: RankineError) -> tuple[bytes, bool]:
         app, label = self._app, self._guarded[request.path.encode()]

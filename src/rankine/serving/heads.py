@@ -16,14 +16,18 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from rankine.errors import BadRequest, CapacityExceeded, PayloadTooLarge
+from rankine.errors import CapacityExceeded, PayloadTooLarge
+from rankine.serving.descriptors import REFUSED
 from rankine.serving.door import Door
+from rankine.serving.half_close import find_out_whether_gone
 from rankine.serving.http import Request
 from rankine.serving.kernel_wait import kernel_wait_s, tcp_socket
+from rankine.serving.malformed import explained, misread_head
 from rankine.serving.quick import Quick
-from rankine.serving.wire_errors import closing_answer
+from rankine.serving.wire_errors import ClosingAnswer, closing_answer
 from rankine.serving.work import Presence
 
 __all__ = [
@@ -44,18 +48,10 @@ _SILENT_S = 75.0
 """A new connection may stay silent for as long as one that is kept alive between requests."""
 _LINGER_S = 1.0
 """After a refusal, what still comes is read and dropped for so long."""
-_FULL = closing_answer(
-    HTTPStatus.SERVICE_UNAVAILABLE, CapacityExceeded("there are too many connections"), retry_after_s=1
-)
+_FULL = closing_answer(CapacityExceeded("there are too many connections"), retry_after_s=1)
 _TOO_LARGE = closing_answer(
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     PayloadTooLarge("the request's head is too large", allowed=f"at most {MAX_HEAD_BYTES} bytes"),
-)
-_NO_HTTP = closing_answer(
-    HTTPStatus.BAD_REQUEST,
-    BadRequest(
-        "this is no HTTP/1.1 request", hint="Speak HTTP/1.1, over TLS where the server has a certificate; not HTTP/2."
-    ),
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
 )
 
 
@@ -122,8 +118,11 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._socket = tcp_socket(transport)
-        if len(self.connections) > self._max_connections:
+        too_many = len(self.connections) - self._max_connections
+        if too_many > 0:
             self._refuse(_FULL)
+        if too_many > REFUSED:  # there are no descriptors to let all of them linger
+            transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._presence.gone = True
@@ -131,6 +130,17 @@ class LimitedProtocol(HttpToolsProtocol):
             self._quick.quick.left(self._quick.request)
             self._quick = None
         super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether the connection stays open, since its client, which sends nothing more, may wait for answers.
+
+        Not over TLS, which has no such state, and not where the last request will never be whole.
+        """
+        if self._in_message or self._refused or not self._owes or self.scheme == "https":
+            return False
+        self.cycle.keep_alive = False  # with the last answer the connection ends
+        find_out_whether_gone(self.transport, self._socket, self._may_send_interim)
+        return True
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -140,9 +150,22 @@ class LimitedProtocol(HttpToolsProtocol):
         self._refused_here = False
         # Bytes that the parser holds back, or has put into headers or trailers, since the last part that it gave away.
         self._unread_bytes += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._feed(data)
         if self._unread_bytes > MAX_HEAD_BYTES and (self._in_head or self._in_message):
-            self._refuse()
+            self._break_off(_TOO_LARGE)
+
+    def _feed(self, data: bytes) -> None:
+        """Have the parser read ``data``; what it cannot read ends the connection."""
+        while data and not self._refused:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:  # an offer that is not taken up: HTTP/1.1 goes on behind it
+                data = data[int(upgrade.args[0]) :]
+            except httptools.HttpParserError as error:
+                self._break_off(closing_answer(explained(error, data)))
+            else:
+                return
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -157,10 +180,19 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head, self._unread_bytes = False, 0
-        size = len(self.url) + sum(len(name) + len(value) + _LINE_BYTES for name, value in self.headers)
+        size, hosts = len(self.url), 0
+        for name, value in self.headers:
+            size += len(name) + len(value) + _LINE_BYTES
+            if name == b"host":
+                hosts += 1
+        version = self.parser.get_http_version()
         if size > MAX_HEAD_BYTES:
-            self._refuse()
-        if not self._refused and not self._turns_away() and self._quick is None:
+            self._refuse(_TOO_LARGE)
+        elif hosts != 1 or version != "1.1":
+            wrong = misread_head(version, hosts)
+            if wrong is not None:
+                self._refuse(closing_answer(wrong))
+        if not self._refused and not self._turns_away(version) and self._quick is None:
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -191,9 +223,11 @@ class LimitedProtocol(HttpToolsProtocol):
             extensions[WRITE] = partial(self._write_whole, cycle)
             self._door.line.put(partial(super()._start_asgi_task, cycle, app))
 
-    def send_400_response(self, msg: str) -> None:
-        self.transport.write(_NO_HTTP)
-        self.transport.close()
+    def shutdown(self) -> None:
+        """The server ends: close the connection, once what was asked on it is answered."""
+        super().shutdown()
+        if self.scheme == "https":  # closing waits for the client to say goodbye, and an idle one does not listen
+            self.loop.call_later(_LINGER_S, self._leave)
 
     def close_if_stalled(self, now_s: float) -> None:
         """Close the connection if its client has kept it waiting too long; ``now_s`` is on the event loop's clock."""
@@ -208,6 +242,12 @@ class LimitedProtocol(HttpToolsProtocol):
         too_slow = self._in_message and now_s - self._begun_s > self._max_read_s
         if too_slow or now_s - self._progress_s > (STALL_S if self._in_message else _SILENT_S):
             self.transport.close()
+
+    def _leave(self) -> None:
+        if self.transport.is_closing() and self.transport.get_write_buffer_size() == 0:
+            self.transport.abort()
+        elif self in self.connections:
+            self.loop.call_later(_LINGER_S, self._leave)
 
     def _write_whole(self, cycle: RequestResponseCycle, answer: bytes) -> bool:
         """Send a whole response at once: in two parts it costs two system calls. False: it has to go the long way."""
@@ -236,16 +276,25 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.close()
         self.on_response_complete()
 
-    def _turns_away(self) -> bool:
+    @property
+    def _owes(self) -> bool:
+        """Whether a request is not answered yet."""
+        return bool(self.pipeline) or not getattr(self.cycle, "response_complete", True)  # there may be no cycle
+
+    def _may_send_interim(self) -> bool:
+        """Whether an interim response would stand alone: not in the middle of another, nor to HTTP/1.0."""
+        begun = bool(self.pipeline) or getattr(self.cycle, "response_started", False)
+        return not begun and self.scope["http_version"] == "1.1"
+
+    def _turns_away(self, version: str) -> bool:
         """Whether the request whose head is complete has been refused; what still comes of it is dropped."""
         door = self._door
         # One in a read, and none while the client does not read: the others wait for it as any pipelined request does.
         if self._refused_here or self.flow.write_paused:
             return False
-        busy = bool(self.pipeline) or not getattr(self.cycle, "response_complete", True)  # there may be no cycle
         plain = not self.expect_100_continue and self.parser.should_keep_alive() and not self.parser.should_upgrade()
-        plain = plain and self.parser.get_http_version() == "1.1"
-        if door is None or busy or not plain or not door.guards(self.parser.get_method(), self.url):
+        plain = plain and version == "1.1"
+        if door is None or self._owes or not plain or not door.guards(self.parser.get_method(), self.url):
             return False
         request = door.knock(self.url, self.headers, self._head_waited_s, self._presence)
         answer = door.turns_away(request)
@@ -262,9 +311,20 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.write(whole)
         return True
 
-    def _refuse(self, answer: bytes = _TOO_LARGE) -> None:
+    def _break_off(self, answer: ClosingAnswer) -> None:
+        """Refuse what has come, also in the middle of a message: nobody else answers the request that it was to be."""
+        if self._in_message and not self._in_head and not self._refused and self.cycle is not None:
+            self.cycle.disconnected = self.cycle.response_complete = True
+            self.cycle.message_event.set()
+        self._refuse(answer)
+
+    def _refuse(self, answer: ClosingAnswer) -> None:
         if not self._refused:
             self._refused = True
-            self.transport.write(answer)
+            self.transport.write(answer.raw)
+            if self._door is not None:
+                self._door.tell_refused(self.client, answer.says)
+            if not self._owes and self.transport.can_write_eof():
+                self.transport.write_eof()
             # Closing with data unread would reset the connection, and the client might never see the answer.
             self.loop.call_later(_LINGER_S, self.transport.close)

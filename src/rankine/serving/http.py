@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from rankine.errors import BadRequest, DeadlineExceeded, PayloadTooLarge, RankineError
+from rankine.policy.admission import DEADLINE_PASSED
 from rankine.policy.priorities import Priority
 from rankine.serving.spans import Marks
 from rankine.serving.work import Presence
@@ -150,7 +151,8 @@ def deadline_of(request: Request, default_ms: float | None) -> float:
         got = raw.decode("latin-1")
         raise BadRequest("must be the remaining time in milliseconds", where=where, got=got, allowed="a finite number")
     if remaining_ms <= 0:
-        raise DeadlineExceeded("the deadline had passed when the request arrived", where=where, got=f"{remaining_ms:g}")
+        allowed = "more than 0 ms when the request arrives"
+        raise DeadlineExceeded(DEADLINE_PASSED, where=where, got=f"{remaining_ms:g}", allowed=allowed)
     return request.arrived_s + remaining_ms / 1000
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from time import perf_counter
 
@@ -17,13 +17,16 @@ from rankine.serving.model import ServedModel
 from rankine.serving.running import BatchRun
 from rankine.serving.tallies import Counts, Distribution
 
-__all__ = ["METRICS_TYPE", "ServerMetrics"]
+__all__ = ["INFERENCE", "METRICS_TYPE", "ServerMetrics"]
 
 METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _ROWS = (1, 16, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 _RATIOS = (0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2, 4)
 _STATUSES = {status.value: str(status.value) for status in HTTPStatus}
+INFERENCE = ("rank", "oip", "rank-grpc", "oip-grpc")
+"""Labels of requests that are for the engine: not probes, nor what a person looks at."""
+_OUTCOMES = {"200": "answered", "429": "refused", "503": "refused", "504": "refused", "499": "left"}
 _REQUESTS = (1, 2, 3, 4, 6, 8, 12, 16, 32, 64)
 
 
@@ -149,6 +152,16 @@ class ServerMetrics:
         """Share of the requests of the last minute that was refused for want of capacity."""
         with self._counting:
             return self._refusals.share(perf_counter())
+
+    @property
+    def totals(self) -> Mapping[str, int]:
+        """Requests for inference since the start: ``answered``, ``refused`` for want of capacity, a quota or time,
+        ``failed`` by the client's fault or the server's, ``left`` by their clients."""
+        found = dict.fromkeys(("answered", "refused", "failed", "left"), 0)
+        for sample in next(iter(self._requests.collect())).samples:
+            if sample.name.endswith("_total") and sample.labels["protocol"] in INFERENCE:
+                found[_OUTCOMES.get(sample.labels["status"], "failed")] += int(sample.value)
+        return found
 
     def would_refuse(self, reason: Reason) -> None:
         """Count what the operator's rules would have done, were they in force."""

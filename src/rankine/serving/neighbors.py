@@ -224,6 +224,7 @@ def _message(request: Request, body: bytes) -> bytes:
         if name not in _HOP and not name.endswith(b"-bin")
     }
     headers |= {b"content-length": b"%d" % len(body), b"x-request-id": request.id.encode()}
+    headers.setdefault(b"host", b"localhost")  # gRPC and HTTP/1.0 do without
     headers[ARRIVED] = b"%.6f" % request.arrived_s
     lines = b"".join(b"%b: %b\r\n" % header for header in headers.items())
     return b"%b %b HTTP/1.1\r\n%b\r\n%b" % (request.method.encode(), path, lines, body)

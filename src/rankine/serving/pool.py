@@ -209,7 +209,8 @@ class Pool:
             ClientGone: its client left while it waited; it did not run.
 
         Raises:
-            QueueRefused: it, or another request, would be late; the queue is full or the server is draining.
+            QueueRefused: it, or another request, would be late; the queue is full; the server drains and had not let it
+                in.
             DeadlineExceeded: the deadline cannot be met.
         """
         future = work.future = asyncio.get_running_loop().create_future()
@@ -240,7 +241,7 @@ class Pool:
             self.here.run()
 
     def drain(self) -> None:
-        """Take nothing new; what was taken is still answered."""
+        """Take nothing new; what was taken, or let in by its head, is still answered."""
         with self._lock:
             self._desk.draining = True
 

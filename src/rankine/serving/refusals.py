@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from rankine.errors import CapacityExceeded, DeadlineExceeded, RankineError
-from rankine.policy.admission import Admission
+from rankine.policy.admission import DEADLINE_MISSED, Admission
 from rankine.policy.reason import Reason
 
 __all__ = ["OverQuota", "QueueRefused", "refusal"]
@@ -30,6 +30,8 @@ class OverQuota(QueueRefused):
 def refusal(found: Admission) -> RankineError:
     """The error that says what an admission decided."""
     if found.status == DeadlineExceeded.http_status:
-        return DeadlineExceeded("the deadline cannot be met", where="deadline", got=found.text)
+        if found.reason is Reason.EXPIRED:
+            return DeadlineExceeded(found.text, where="deadline")
+        return DeadlineExceeded(DEADLINE_MISSED, where="deadline", got=found.text)
     kind = OverQuota if found.status == OverQuota.http_status else QueueRefused
     return kind(found.text, found.retry_after_s, found.reason)

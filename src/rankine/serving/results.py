@@ -9,6 +9,7 @@ from time import perf_counter
 import numpy as np
 
 from rankine.errors import BadRequest, DeadlineExceeded, EngineError, RankineError
+from rankine.policy.admission import DEADLINE_MISSED, DEADLINE_PASSED
 from rankine.serving.bodies import ClientGone
 from rankine.serving.rungs import ServedRung
 from rankine.serving.work import Outcome, Work
@@ -41,9 +42,10 @@ def scatter(
 
 def too_late(work: Work) -> DeadlineExceeded:
     """For work that left the queue because its deadline had passed, or would."""
-    waited_ms = 1000 * (perf_counter() - work.arrived_s)
-    got = f"{waited_ms:.1f} ms since its arrival"
-    return DeadlineExceeded("the deadline passed while the request waited", where="deadline", got=got)
+    now_s = perf_counter()
+    message = DEADLINE_PASSED if now_s >= work.deadline_s else DEADLINE_MISSED
+    got = f"{1000 * (now_s - work.arrived_s):.1f} ms since its arrival"
+    return DeadlineExceeded(message, where="deadline", got=got)
 
 
 def as_error(error: Exception) -> RankineError:

@@ -63,7 +63,7 @@ class Routes:
         """
         if request.final and request.path in self.for_neighbors:
             return self.for_neighbors[request.path]
-        path = request.path if request.path == "/" else request.path.rstrip("/")
+        path = request.path.rstrip("/") or request.path  # the page itself, or one that is not there
         route = self._routes.get(path)
         if route is None:
             raise self._not_found(path)

@@ -12,6 +12,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -21,6 +22,7 @@ from rankine.serving.app import App
 from rankine.serving.beat import Beat
 from rankine.serving.config import ServeConfig
 from rankine.serving.cores import pin
+from rankine.serving.descriptors import bounded, none_is_left, raise_limit
 from rankine.serving.door import Door
 from rankine.serving.gentle_close import ignore_new_connections
 from rankine.serving.grpc import check_grpc, open_grpc
@@ -35,6 +37,7 @@ from rankine.serving.pool import Pool
 from rankine.serving.process import ServerProcess
 from rankine.serving.refresh import Refresher
 from rankine.serving.rung_log import RungLog, tell_ladder
+from rankine.serving.seldom import Seldom
 from rankine.serving.stop_signals import is_in_a_hurry, stop_signals
 from rankine.serving.tls import tls_context
 from rankine.serving.warm import warm_works
@@ -74,8 +77,9 @@ def serve(config: ServeConfig, emit: Emit = ignore) -> None:
 
     Raises:
         CertificateRequired, ArtifactError, EngineMissing: see :func:`~rankine.serving.model.open_model`.
-        UsageError: the address cannot be listened on, or a core does not exist.
+        UsageError: the address cannot be listened on, a core does not exist, or there are too few file descriptors.
     """
+    raise_limit(config)
     if config.processes > 1:
         from rankine.serving.supervisor import supervise
 
@@ -109,6 +113,7 @@ def _serve_on(
         if config.isolate:
             devices = isolate_devices(model, config, metrics.lost_worker)
             metrics.watch_workers(lambda: sum(device.seats.up for device in devices if device.seats is not None))
+        config = bounded(config)
         pool = Pool(
             model.rungs,
             tasks=len(model.schema.tasks),
@@ -177,8 +182,11 @@ async def _serve_http(
         draining.add(asyncio.get_running_loop().create_task(_drain(app, server, grpc, listener, reason)))
 
     _on_signals(on_signal)
+    begun_s = perf_counter()
     try:
         await server.serve(sockets=[listener])
+        seconds = {"seconds": round(perf_counter() - begun_s, 3)}
+        LOGGER.info("stopped", extra={"fields": {**app.metrics.totals, **seconds}})
     finally:
         if beat is not None:
             beat.stop()
@@ -228,6 +236,7 @@ class _Server(uvicorn.Server):
                 http=protocol,
                 ssl_context_factory=None if tls is None else lambda config, default: tls,
                 lifespan="off",
+                ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -239,6 +248,7 @@ class _Server(uvicorn.Server):
             )
         )
         self._on_ready = on_ready
+        self._no_descriptor = Seldom("no file descriptor is left: connections are cut", every_s=60.0)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -287,6 +297,8 @@ class _Server(uvicorn.Server):
             for connection in list(self.server_state.connections):
                 if isinstance(connection, LimitedProtocol):
                     connection.close_if_stalled(now_s)
+            if none_is_left():
+                self._no_descriptor.warn({"connections": len(self.server_state.connections)})
         return await super().on_tick(counter)
 
 

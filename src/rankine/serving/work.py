@@ -20,7 +20,10 @@ __all__ = ["Outcome", "Presence", "Waiter", "Work", "join"]
 
 @dataclass(slots=True, eq=False)
 class Presence:
-    """Whether the client at the other end of a connection is still there; set by the connection, read by workers."""
+    """Whether the client at the other end of a connection is still there; set by the connection, read by workers.
+
+    One that has only ended its side of the connection is, see :mod:`rankine.serving.half_close`.
+    """
 
     gone: bool = False
 
@@ -53,6 +56,7 @@ class Work:
         answered: a worker has settled it; what still runs of it is of no use.
         session: that keeps to one variant while the load lets it; empty where there is none.
         tenant: whose it is, as the operator's rules name it; ``priority``: among all requests.
+        let_in: by its head; where the server has drained since, it is still taken.
         in_flight: requests that waited or ran when it was let in.
     """
 
@@ -71,6 +75,7 @@ class Work:
     session: str = ""
     tenant: str = ""
     priority: Priority = Priority.NORMAL
+    let_in: bool = False
     in_flight: int = 0
 
     @property

@@ -127,7 +127,7 @@ class BodyDecoder:
                 return BadRequest(what[:1].lower() + what[1:].replace("`", "'"), where=path or "body")
             expected, _, got = what.partition(", got ")
             return BadRequest(
-                "has the wrong type or value", where=path or "body", got=got.strip("`") or value_at(raw, path),
+                "has the wrong type or value", where=path or "body", got=_got(got.strip("`"), raw, path),
                 allowed=_in_words(expected.removeprefix("Expected ").replace("`", "")),
             )  # fmt: skip
         where = f"{path}.{field['name']}" if path else field["name"]
@@ -158,6 +158,14 @@ def _decoder(ids: Any, request: type[Struct], features: type[Struct]) -> msgspec
         forbid_unknown_fields=True,
     )
     return msgspec.json.Decoder(body)
+
+
+def _got(kind: str, raw: bytes, path: str) -> str | None:
+    """What lies at ``path`` instead; to msgspec a whole number of more than 64 bits is a float."""
+    if kind not in ("", "float"):
+        return kind
+    value = value_at(raw, path)
+    return "int" if kind and value is not None and value.lstrip("-").isdigit() else kind or value
 
 
 def _no_json(error: Exception) -> BadRequest:

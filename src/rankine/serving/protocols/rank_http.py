@@ -100,7 +100,8 @@ def _options(query: bytes, max_candidates: int) -> dict[str, int]:
     """``count``, ``candidates`` and ``seed`` of a query string.
 
     Raises:
-        BadRequest: an option is unknown or out of its bounds, or all examples together would have too many ids.
+        BadRequest: an option is unknown, given twice or out of its bounds, or all examples together would have too many
+            ids.
     """
     candidates = min(_EXAMPLE_CANDIDATES, max_candidates)
     options = {"count": _EXAMPLE_COUNT, "candidates": candidates, "seed": 0}
@@ -109,11 +110,13 @@ def _options(query: bytes, max_candidates: int) -> dict[str, int]:
         where = f"query {name}"
         if name not in options:
             raise BadRequest("unknown option", where=where, hint=did_you_mean(name, options))
-        least, most = bounds[name]
-        is_number = values[-1].isascii() and values[-1].isdigit() and len(values[-1]) <= len(str(most))
-        if not (is_number and least <= int(values[-1]) <= most):
-            raise BadRequest("must be a whole number", where=where, got=values[-1], allowed=f"{least}..{most}")
-        options[name] = int(values[-1])
+        if len(values) > 1:
+            raise BadRequest("the option is given more than once", where=where, got=", ".join(values), allowed="once")
+        (least, most), [value] = bounds[name], values
+        is_number = value.isascii() and value.isdigit() and len(value) <= len(str(most))
+        if not (is_number and least <= int(value) <= most):
+            raise BadRequest("must be a whole number", where=where, got=value, allowed=f"{least}..{most}")
+        options[name] = int(value)
     ids = options["count"] * options["candidates"]
     if options["count"] > 1 and ids > MAX_EXAMPLE_IDS:
         allowed = f"at most {MAX_EXAMPLE_IDS} of all examples together"
