@@ -167,6 +167,12 @@ class Backlog(Generic[W]):
         self._entries[id(work)].keep = keep
         return fit
 
+    def put(self, work: W, lanes: Sequence[Lane], *, rung: int | None = None) -> None:
+        """Let ``work`` in for which there is time several times over: whether it fits need not be asked."""
+        entry = self._entry(work, rung)
+        first, after, formed, _ = self._placed(Piece(entry, 0, work.rows), lanes)
+        self._keep(entry, first, after, formed)
+
     def remove(self, work: W, now_s: float) -> bool:
         """Take a cancelled request out; False where it does not wait (any more)."""
         entry = self._entries.get(id(work))
@@ -243,16 +249,23 @@ class Backlog(Generic[W]):
     def _insert(
         self, work: W, lanes: Sequence[Lane], *, margin_s: float, rung: int | None, force: bool, commit: bool
     ) -> Fit:
-        due_s = min(work.deadline_s, work.arrived_s + self._limits.max_wait_s)
-        entry = Entry(work, due_s, self._number, work.rows, rung)
+        entry = self._entry(work, rung)
         first, after, formed, starts = self._placed(Piece(entry, 0, work.rows), lanes)
         fit = self._judge(entry, formed, first, after, starts, margin_s)
         if commit and (fit.fits or force):
-            self._number += 1
-            self._entries[id(work)] = entry
-            self._rows += work.rows
-            self._splice(first, after, formed)
+            self._keep(entry, first, after, formed)
         return fit
+
+    def _entry(self, work: W, rung: int | None) -> Entry[W]:
+        due_s = min(work.deadline_s, work.arrived_s + self._limits.max_wait_s)
+        return Entry(work, due_s, self._number, work.rows, rung)
+
+    def _keep(self, entry: Entry[W], first: int, after: int, formed: Sequence[FormedBatch[W]]) -> None:
+        """Take an entry up, with the batches that take the place of ``first .. after``."""
+        self._number += 1
+        self._entries[id(entry.work)] = entry
+        self._rows += entry.work.rows
+        self._splice(first, after, formed)
 
     def _placed(self, piece: Piece[W], lanes: Sequence[Lane]) -> tuple[int, int, list[FormedBatch[W]], Sequence[Lane]]:
         """Where a new piece goes.

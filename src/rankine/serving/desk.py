@@ -32,8 +32,9 @@ __all__ = ["Asked", "DecisionObserver", "Desk"]
 
 DecisionObserver = Callable[[Reason], None]
 _ALONE = (Reason.ALONE, "alone: nothing else waits")
-_EASE = 0.25
-"""Share of a request's time: what waits and runs, with it, takes no more where nothing has to be weighed yet."""
+_EASE, _HEAD_EASE = 0.25, 0.5
+"""Shares of a request's time: what waits and runs, with it, takes no more where nothing has to be weighed; and where
+nothing has to be weighed yet, as its body is still to come."""
 
 
 class Asked(Struct, frozen=True):
@@ -135,9 +136,16 @@ class Desk:
         rules = self.rules
         if self.draining or rules.quotas or rules.shares is not None or rules.concurrency is not None:
             return False
-        return self.is_at_ease(asked, self.gates.cost.mean_s(asked.rows, asked.requests), now_s)
+        return self.is_at_ease(asked, self.gates.cost.mean_s(asked.rows, asked.requests), now_s, share=_HEAD_EASE)
 
-    def is_at_ease(self, asked: Work | Asked, spent_s: float, now_s: float) -> bool:
+    def has_time(self, work: Work, now_s: float) -> bool:
+        """Whether there is time for a request several times over, and room in the queue."""
+        backlog, limits = self.gates.backlog, self.gates.limits
+        if backlog.rows and backlog.rows + work.rows > limits.max_queue_rows:
+            return False
+        return self.is_at_ease(work, self.gates.cost.mean_s(work.rows, work.requests), now_s)
+
+    def is_at_ease(self, asked: Work | Asked, spent_s: float, now_s: float, *, share: float = _EASE) -> bool:
         """Whether so little waits and runs, with ``spent_s`` of work beside it, that there is time for it all several
         times over."""
         ends_s = now_s
@@ -146,7 +154,7 @@ class Desk:
                 ends_s = worker.free_s
         busy_s = ends_s - now_s + self.gates.backlog.work_s + spent_s
         left_s = self._priorities.below_top(asked.priority, now_s) * self.gates.limits.headroom_s
-        return busy_s + left_s <= _EASE * (asked.deadline_s - now_s)
+        return busy_s + left_s <= share * (asked.deadline_s - now_s)
 
     def lanes(self, now_s: float) -> list[Lane]:
         """The workers, as the plan sees them."""
@@ -166,7 +174,8 @@ class Desk:
     def put(self, works: Sequence[Work], now_s: float) -> None:
         """Queue what was admitted at ease, for the workers."""
         for work in works:
-            self.gates.backlog.push(work, self.lanes(now_s))
+            rung = self._sessions.rung(work.session, now_s) if work.session else None
+            self.gates.backlog.put(work, self.lanes(now_s), rung=rung)
         self.wake()
 
     def joined(self, works: Sequence[Work], predicted_s: float, now_s: float) -> tuple[Taken, list[Result]]:

@@ -45,7 +45,7 @@ MAX_HEAD_BYTES = 64 << 10
 _LINE_BYTES = len(b": \r\n")
 STALL_S = 20.0
 _SILENT_S = 75.0
-"""A new connection may stay silent for as long as one that is kept alive between requests."""
+"""For so long a connection may stay silent, new or between requests."""
 _LINGER_S = 1.0
 """After a refusal, what still comes is read and dropped for so long."""
 _FULL = closing_answer(CapacityExceeded("there are too many connections"), retry_after_s=1)
@@ -97,7 +97,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._door = door
         self._asked = self._turned_away = self._closes = self._refused_here = False
         self._quick: QuickCycle | None = None
-        self._extensions: dict[str, Any] = {}
+        self._let_in: Request | None = None
+        self._version = ""
         self._head_waited_s = 0.0
         self._socket: socket.socket | None = None
         self._max_connections = max_connections
@@ -150,7 +151,6 @@ class LimitedProtocol(HttpToolsProtocol):
         self._refused_here = False
         # Bytes that the parser holds back, or has put into headers or trailers, since the last part that it gave away.
         self._unread_bytes += len(data)
-        self._unset_keepalive_if_required()
         self._feed(data)
         if self._unread_bytes > MAX_HEAD_BYTES and (self._in_head or self._in_message):
             self._break_off(_TOO_LARGE)
@@ -168,32 +168,41 @@ class LimitedProtocol(HttpToolsProtocol):
                 return
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._unset_keepalive_if_required()  # what was refused just before has set it, if it came in the same read
+        self.url, self.headers, self.expect_100_continue = b"", [], False  # the scope is made where it is needed
+        self._let_in = None
         door = self._door
         self._head_waited_s = kernel_wait_s(self._socket) if door is None else door.waited_s(self._socket)
-        self._extensions = {PRESENCE: self._presence, WAITED: self._head_waited_s}
-        scope: Any = self.scope
-        scope["extensions"] = self._extensions
         self._in_message = self._in_head = True
         self._progress_s = self._begun_s = self.loop.time()
 
     def on_headers_complete(self) -> None:
-        self._in_head, self._unread_bytes = False, 0
-        size, hosts = len(self.url), 0
-        for name, value in self.headers:
-            size += len(name) + len(value) + _LINE_BYTES
-            if name == b"host":
-                hosts += 1
-        version = self.parser.get_http_version()
-        if size > MAX_HEAD_BYTES:
+        read_bytes, self._in_head, self._unread_bytes = self._unread_bytes, False, 0
+        hosts = [name for name, _ in self.headers].count(b"host")
+        version = self._version = self.parser.get_http_version()
+        if read_bytes > MAX_HEAD_BYTES and self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(_TOO_LARGE)
         elif hosts != 1 or version != "1.1":
             wrong = misread_head(version, hosts)
             if wrong is not None:
                 self._refuse(closing_answer(wrong))
-        if not self._refused and not self._turns_away(version) and self._quick is None:
+        if not self._refused and not self._turns_away() and self._quick is None:
+            self._make_scope()
             super().on_headers_complete()
+
+    @property
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + _LINE_BYTES for name, value in self.headers)
+
+    def _make_scope(self) -> None:
+        """The ASGI scope of the head that has come."""
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = url, headers, expects
+        scope: Any = self.scope
+        extensions: dict[str, Any] = {PRESENCE: self._presence, WAITED: self._head_waited_s}
+        if self._let_in is not None:
+            extensions[REQUEST] = self._let_in
+        scope.update(headers=headers, extensions=extensions)
 
     def on_body(self, body: bytes) -> None:
         self._unread_bytes = 0
@@ -208,11 +217,21 @@ class LimitedProtocol(HttpToolsProtocol):
             self._turned_away = False
             if self._closes:
                 self.transport.close()
-            self.on_response_complete()  # as after any other answer: the next request, or the keep-alive timer
+            self.on_response_complete()
         elif self._quick is not None:
             self._begin_quick(self._quick)
         elif not self._refused:
             super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request. uvicorn's sets a timer with every answer; here one look a second serves all."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self._progress_s = self.loop.time()
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         extensions: Any = cycle.scope["extensions"]
@@ -234,11 +253,8 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.flow.read_paused:  # it is the server that does not read
             self._progress_s = self._begun_s = now_s
             return
-        if not self._in_message and not self.fresh:  # between requests: the server's own timer
-            # Bytes that begin no request, or end one that was answered before it had come, have canceled it.
-            waits = not self.pipeline and getattr(self.cycle, "response_complete", True)
-            if not waits or self.timeout_keep_alive_task is not None:
-                return
+        if not self._in_message and self._owes:
+            return
         too_slow = self._in_message and now_s - self._begun_s > self._max_read_s
         if too_slow or now_s - self._progress_s > (STALL_S if self._in_message else _SILENT_S):
             self.transport.close()
@@ -284,16 +300,16 @@ class LimitedProtocol(HttpToolsProtocol):
     def _may_send_interim(self) -> bool:
         """Whether an interim response would stand alone: not in the middle of another, nor to HTTP/1.0."""
         begun = bool(self.pipeline) or getattr(self.cycle, "response_started", False)
-        return not begun and self.scope["http_version"] == "1.1"
+        return not begun and self._version == "1.1"
 
-    def _turns_away(self, version: str) -> bool:
+    def _turns_away(self) -> bool:
         """Whether the request whose head is complete has been refused; what still comes of it is dropped."""
         door = self._door
         # One in a read, and none while the client does not read: the others wait for it as any pipelined request does.
         if self._refused_here or self.flow.write_paused:
             return False
         plain = not self.expect_100_continue and self.parser.should_keep_alive() and not self.parser.should_upgrade()
-        plain = plain and version == "1.1"
+        plain = plain and self._version == "1.1"
         if door is None or self._owes or not plain or not door.guards(self.parser.get_method(), self.url):
             return False
         request = door.knock(self.url, self.headers, self._head_waited_s, self._presence)
@@ -301,7 +317,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if answer is None:
             quick = door.quick(request)
             if quick is None:
-                self._extensions[REQUEST] = request
+                self._let_in = request
             else:
                 self._quick = QuickCycle(request, quick)
                 self.cycle = cast(Any, self._quick)

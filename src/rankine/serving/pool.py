@@ -223,13 +223,17 @@ class Pool:
         self.here.make_room(work)
         with self._lock:
             work.queued_s = perf_counter()
-            here = self.here.takes(work, work.queued_s)
-            found = self._desk.admit(work, commit=True, at_ease=here)
+            now_s = work.queued_s
+            here = self.here.takes(work, now_s)
+            at_ease = here or self._desk.has_time(work, now_s)
+            found = self._desk.admit(work, commit=True, at_ease=at_ease)
             if found.admitted:
                 work.in_flight = self._desk.unanswered
                 self._desk.unanswered += 1
                 if here:
                     self.here.hold(work)
+                elif at_ease:
+                    self._desk.put((work,), now_s)
                 else:
                     self._desk.wake()
         self._decided(found.reason)

@@ -50,7 +50,6 @@ __all__ = ["serve", "serve_process"]
 _POLL_S = 0.02
 _GARBAGE = 20_000
 """Objects between two looks for cycles: requests leave none behind, and each look goes over all that are under way."""
-_KEEP_ALIVE_S = 75
 _BACKLOG = 2048
 _BACKLOG_S = 0.1
 """After new connections are ignored: for handshakes under way, and for accepting what is in the backlog."""
@@ -243,7 +242,6 @@ class _Server(uvicorn.Server):
                 date_header=False,
                 proxy_headers=False,
                 backlog=_BACKLOG,
-                timeout_keep_alive=_KEEP_ALIVE_S,
                 timeout_graceful_shutdown=_LEAVE_S,
             )
         )
