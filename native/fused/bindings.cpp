@@ -327,7 +327,7 @@ class PyRunner {
 
 std::vector<std::string> instruction_sets() {
   std::vector<std::string> found;
-  for (const char* name : {"avx512", "avx2", "portable"})
+  for (const char* name : {"amx", "avx512", "avx2", "portable"})
     if (kernels_named(name) != nullptr) found.emplace_back(name);
   return found;
 }

@@ -7,6 +7,10 @@
 
 namespace rankine::fused {
 
+// Half to even by adding 1.5 * 2^23 once the value lies within a code's reach: the code is then in the lowest byte, the
+// same on every instruction set.  NaN becomes the lowest code.
+constexpr float kRounding = 12582912.0f;
+
 // What is done with the sums of a linear layer.  Arrays of one number a column are padded to 16 columns.
 struct Epilogue {
   const std::int32_t* correction;  // what the sums begin with
@@ -106,8 +110,9 @@ const Kernels& portable_kernels();
 // nullptr where the program was built for another architecture.
 const Kernels* avx2_kernels();
 const Kernels* avx512_kernels();
+const Kernels* amx_kernels();
 
-// By name: "avx512", "avx2", "portable", or the best that this processor has for an empty one; nullptr where it has not.
+// By name: "amx", "avx512", "avx2", "portable", or the best that this processor has for an empty one; nullptr where it has not.
 const Kernels* kernels_named(const char* name);
 
 }  // namespace rankine::fused

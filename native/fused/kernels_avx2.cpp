@@ -16,6 +16,7 @@ namespace rankine::fused {
 namespace {
 
 #include "elementwise.inc"
+#include "fetch.inc"
 #include "linear.inc"
 
 struct Avx2 {

@@ -12,6 +12,7 @@ namespace rankine::fused {
 namespace {
 
 #include "elementwise.inc"
+#include "fetch.inc"
 #include "linear.inc"
 
 struct Portable {
