@@ -30,8 +30,9 @@ host's lookup where an engine has none. Cells are medians in milliseconds with q
 line's median of the same run, in bold. The first line is timed a second time as the control: where that moved by more
 than 10 %, the run is **noise**, and so are ratios from it. Every engine reads the same INT8 graph (canonical QDQ);
 *int8-nncf* is the form that NNCF makes for OpenVINO, all layers and sums in INT8. Before it is timed, a side is held to
-the float64 reference. *At the INT8 peak* is the ratio of a program that did nothing but `vpdpbusd`, at the rate that
-the processor reached in the same run: no engine can be faster here.
+the float64 reference. *At the INT8 peak* is the ratio of a program that did nothing but the processor's fastest INT8
+instruction (`vpdpbusd`, or `tdpbusd` of AMX), at the rate that it reached in the same run: no engine can be faster here.
+Sections may be of different processors, which their last lines name: AMX is a multiple of the others.
 """
 SECTIONS: Mapping[str, str] = {
     "whole": """\
@@ -71,8 +72,8 @@ one.
 ## Share of the processor's INT8 peak
 
 An MLP of 448-1024-512-256 in INT8 and a head of one column in FP32, which reads bytes, as the parts of a split do; 512
-rows. The peak is what `vpdpbusd` alone reached in the same run, the best of several; multiplications and additions
-count one each.
+rows. The peak is what the processor's fastest INT8 instruction alone (`vpdpbusd`, or `tdpbusd` of AMX) reached in the
+same run, the best of several; multiplications and additions count one each.
 """,
 }
 
@@ -222,7 +223,8 @@ def _where(section: Section) -> list[str]:
     versions = ", ".join(f"{name} {here[name]}" for name in names if name in here)
     turns = sorted({one.turns for one in (*section.timings, *section.scalings)})
     told = f"{turns[0]}-{turns[-1]}" if len(turns) > 1 else str(turns[0]) if turns else "no"
-    return [f"Taken on {section.created:%Y-%m-%d}, {here['cpu']}, {told} turns; {versions}.", ""]
+    tiles = " with AMX" if "amx_int8" in str(here.get("instruction_sets", "")).split() else ""
+    return [f"Taken on {section.created:%Y-%m-%d}, {here['cpu']}{tiles}, {told} turns; {versions}.", ""]
 
 
 def _timings(result: NativeLatency, section: str) -> tuple[Timing, ...]:

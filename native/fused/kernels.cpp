@@ -3,6 +3,7 @@
 #include <cstring>
 
 #if defined(__linux__) && defined(__x86_64__)
+#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -27,12 +28,16 @@ bool has_avx512() {
 #endif
 }
 
-// The kernel gives a process its tiles on request; one that knows nothing of them, or a processor without, refuses.
+// Linux gives a process its tiles on request; one that is too old refuses.
 bool has_amx() {
 #if defined(__linux__) && defined(__x86_64__)
   constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
-  static const bool found = has_avx512() && __builtin_cpu_supports("amx-int8") && __builtin_cpu_supports("amx-tile") &&
-                            syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  constexpr unsigned kTiles = 1u << 24, kInt8 = 1u << 25;  // of leaf 7's edx; not every compiler has names for them
+  static const bool found = [] {
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    return has_avx512() && __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx & kTiles) != 0 &&
+           (edx & kInt8) != 0 && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  }();
   return found;
 #else
   return false;

@@ -106,6 +106,14 @@ struct Kernels {
   void (*softmax)(float* values, std::size_t count, bool logarithm);
 };
 
+// What AMX's `ldtilecfg` reads: eight tiles of sixteen rows of 64 bytes.
+struct alignas(64) TileConfiguration {
+  std::uint8_t palette = 1;
+  std::uint8_t unused[15] = {};
+  std::uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
 const Kernels& portable_kernels();
 // nullptr where the program was built for another architecture.
 const Kernels* avx2_kernels();

@@ -1,4 +1,5 @@
-// AMX: tiles of sixteen rows by sixteen columns of sums, for INT8 layers of as many rows or more.  All else is AVX-512's.
+// AMX: tiles of sixteen rows by sixteen columns of sums, for INT8 layers of as many rows and 64 inputs, or more.  All
+// else is AVX-512's.
 // Compiled with those flags where the target is x86-64, else to nothing.
 #include "kernels.h"
 
@@ -22,14 +23,6 @@ namespace {
 constexpr std::size_t kTile = 16;       // rows of a tile, and its columns, and groups of four inputs in one instruction
 constexpr std::size_t kTileBytes = 64;  // of a row of a tile
 constexpr std::size_t kFetched = 64;    // lines after a block
-
-// What `ldtilecfg` reads: eight tiles of sixteen rows of 64 bytes.
-struct alignas(64) Configuration {
-  std::uint8_t palette = 1;
-  std::uint8_t unused[15] = {};
-  std::uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-  std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
 
 // Two tiles of rows; where sixteen are not left, the last sixteen once more, of which `begin` are done.
 struct Rows {
@@ -163,8 +156,9 @@ struct Amx : Avx512Epilogue {
   }
 
   static void linear(const LinearCall& call) {
-    if (call.rows < kTile) return avx512_kernels()->linear_int8(call);
-    static const Configuration configuration;
+    // Less than one whole tile of inputs is not worth the way through memory.
+    if (call.rows < kTile || call.width < kTileBytes) return avx512_kernels()->linear_int8(call);
+    static const TileConfiguration configuration;
     _tile_loadconfig(&configuration);
     const std::size_t groups = (call.width + 3) / 4, rest = groups % kTile;
     const std::size_t padded = (call.columns + kLanes - 1) / kLanes * kLanes;

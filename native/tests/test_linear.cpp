@@ -349,4 +349,23 @@ TEST(int8_sums_wrap_when_they_do_not_fit) {
   }
 }
 
+TEST(values_are_added_once_when_the_result_lies_where_they_do) {
+  constexpr std::size_t kRows = 24, kWidth = 64, kColumns = 16;  // one tile and a half
+  const std::vector<std::uint8_t> in(kRows * kWidth, 1);
+  const auto weights = packed(std::vector<std::int8_t>(kWidth * kColumns, 1), kWidth, kColumns);
+  const std::vector<std::int32_t> correction(kColumns);
+  const std::vector<float> scale(kColumns, 1.0f);
+  for (const Kernels* kernels : all_kernels()) {
+    std::vector<float> out(kRows * kColumns, 0.5f);
+    LinearCall call{};
+    call.in = in.data(), call.in_stride = kWidth, call.weights = weights.data();
+    call.rows = kRows, call.width = kWidth, call.columns = kColumns;
+    call.epilogue.correction = correction.data(), call.epilogue.scale = scale.data();
+    call.epilogue.out = out.data(), call.epilogue.out_stride = kColumns;
+    call.epilogue.added = out.data(), call.epilogue.added_stride = kColumns;
+    kernels->linear_int8(call);
+    for (float value : out) CHECK(value == kWidth + 0.5f, kernels->name << ": " << value);
+  }
+}
+
 }  // namespace rankine::tests
