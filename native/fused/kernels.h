@@ -83,6 +83,9 @@ struct StoredRow {
 
 struct Kernels {
   const char* name;
+  bool fetches_ahead;       // layers ask for the rows that the next tile gathers
+  std::size_t block_rows;   // a tile of a multiple of them is whole blocks
+  std::size_t arena_bytes;  // of a tile: what the second cache holds beside the weights of a layer
   void (*linear_float32)(const LinearCall&);
   void (*linear_int8)(const LinearCall&);
   void (*matmul)(const MatmulCall&);

@@ -22,7 +22,6 @@ namespace {
 
 constexpr std::size_t kTile = 16;       // rows of a tile, and its columns, and groups of four inputs in one instruction
 constexpr std::size_t kTileBytes = 64;  // of a row of a tile
-constexpr std::size_t kFetched = 64;    // lines after a block
 
 // Two tiles of rows; where sixteen are not left, the last sixteen once more, of which `begin` are done.
 struct Rows {
@@ -181,7 +180,6 @@ struct Amx : Avx512Epilogue {
         std::size_t offset = 0;
         for (; offset + 2 * kTile <= columns; offset += 2 * kTile) block<2>(call, rows, panel, offset, last);
         if (offset < columns) block<1>(call, rows, panel, offset, last);
-        if (call.ahead != nullptr && call.ahead->row < call.ahead->count) fetch(*call.ahead, kFetched);
       }
       panel.weights = next;
     }
@@ -195,6 +193,9 @@ const Kernels* amx_kernels() {
   static const Kernels kernels = [] {
     Kernels found = *avx512_kernels();
     found.name = "amx";
+    found.fetches_ahead = false;  // tiles wait for memory, and stored rows are read in order: the processor fetches on
+    found.block_rows = 2 * kTile;
+    found.arena_bytes = 768 << 10;  // these processors have a second cache of two megabytes
     found.linear_int8 = Amx::linear;
     return found;
   }();

@@ -160,8 +160,9 @@ struct Avx512 : Avx512Epilogue {
 }  // namespace
 
 const Kernels* avx512_kernels() {
-  static const Kernels kernels{"avx512", linear<Avx512, false>, linear<Avx512, true>, matmul<Avx512>, quantize, dequantize,
-                               Avx512::stored, Avx512::stored_codes, unary, binary, reduce, Avx512::dot, softmax};
+  static const Kernels kernels{"avx512", true, 24, 704 << 10, linear<Avx512, false>, linear<Avx512, true>, matmul<Avx512>,
+                               quantize, dequantize, Avx512::stored, Avx512::stored_codes, unary, binary, reduce,
+                               Avx512::dot, softmax};
   return &kernels;
 }
 
