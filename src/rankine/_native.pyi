@@ -277,5 +277,5 @@ def instruction_sets() -> list[str]:
     """Those that this processor has, the best first: of ``amx``, ``avx512``, ``avx2``, ``portable``."""
 
 def int8_peak() -> tuple[str, float] | None:
-    """The fastest INT8 instruction, and operations a second of one core with it on registers alone; None without AVX-512
-    VNNI. Takes a few milliseconds."""
+    """The fastest INT8 instruction, and operations a second of one core with it on registers alone; None without
+    AVX-512 VNNI. Takes a few milliseconds."""
