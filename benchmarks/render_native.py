@@ -17,6 +17,7 @@ from script import no_arguments
 _Key = TypeVar("_Key")
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "native-latency.json"
+WITHOUT_AMX = ROOT / "benchmarks" / "results" / "native-latency-without-amx.json"
 PAGE = ROOT / "docs" / "reference" / "native-engine-speed.md"
 PICTURE = ROOT / "docs" / "images" / "native-engine-speed.svg"
 INTRODUCTION = """\
@@ -30,8 +31,16 @@ host's lookup where an engine has none. Cells are medians in milliseconds with q
 line's median of the same run, in bold. The first line is timed a second time as the control: where that moved by more
 than 10 %, the run is **noise**, and so are ratios from it. Every engine reads the same INT8 graph (canonical QDQ);
 *int8-nncf* is the form that NNCF makes for OpenVINO, all layers and sums in INT8. Before it is timed, a side is held to
-the float64 reference. *At the INT8 peak* is the ratio of a program that did nothing but `vpdpbusd`, at the rate that
-the processor reached in the same run: no engine can be faster here.
+the float64 reference. *At the INT8 peak* is the ratio of a program that did nothing but the processor's fastest INT8
+instruction (`vpdpbusd`, or `tdpbusd` of AMX), at the rate that it reached in the same run: no engine can be faster.
+
+Sections may be of different processors, which their last lines name. Where there is AMX, OpenVINO and native both use
+it. The last section has what was measured without.
+"""
+WITHOUT_AMX_TEXT = """\
+## Without AMX
+
+The same table of a processor that has AVX-512 VNNI and no AMX; kernels for such have not changed since it was taken.
 """
 SECTIONS: Mapping[str, str] = {
     "whole": """\
@@ -71,23 +80,25 @@ one.
 ## Share of the processor's INT8 peak
 
 An MLP of 448-1024-512-256 in INT8 and a head of one column in FP32, which reads bytes, as the parts of a split do; 512
-rows. The peak is what `vpdpbusd` alone reached in the same run, the best of several; multiplications and additions
-count one each.
+rows. The peak is what the processor's fastest INT8 instruction alone (`vpdpbusd`, or `tdpbusd` of AMX) reached in the
+same run, the best of several; multiplications and additions count one each.
 """,
 }
 
 
-def render(result: NativeLatency) -> str:
+def render(result: NativeLatency, without_amx: NativeLatency | None = None) -> str:
     """The page; sections that were not run are left out."""
     if not result.sections:
         return f"{INTRODUCTION}\nNo results are committed yet.\n"
-    lines = [INTRODUCTION, *_bars(bars(result))]
+    lines = [INTRODUCTION, "## What was to be reached", "", *_bars(bars(result))]
     if _bars_of_picture(result):
         lines += [f"![DCN-v2 (big), 512 rows](../images/{PICTURE.name})", ""]
     for name, text in SECTIONS.items():
         if name in result.sections:
             section = result.sections[name]
             lines += [text.format(**section.facts.get(BIG, {})), *_section(section), *_where(section)]
+    if without_amx is not None:
+        lines += [WITHOUT_AMX_TEXT, *_bars(bars(without_amx)), *_where(without_amx.sections["whole"])]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -114,7 +125,7 @@ def _bars(found: Sequence[Bar]) -> list[str]:
         return f"{word} (**noise**)" if bar.noisy else word
 
     rows = [(one.name, one.bar, one.measured, told(one)) for one in found]
-    return ["## What was to be reached", "", *_table(("", "bar", "measured", "reached"), rows)]
+    return _table(("", "bar", "measured", "reached"), rows)
 
 
 def _section(section: Section) -> list[str]:
@@ -222,7 +233,8 @@ def _where(section: Section) -> list[str]:
     versions = ", ".join(f"{name} {here[name]}" for name in names if name in here)
     turns = sorted({one.turns for one in (*section.timings, *section.scalings)})
     told = f"{turns[0]}-{turns[-1]}" if len(turns) > 1 else str(turns[0]) if turns else "no"
-    return [f"Taken on {section.created:%Y-%m-%d}, {here['cpu']}, {told} turns; {versions}.", ""]
+    tiles = " with AMX" if "amx_int8" in str(here.get("instruction_sets", "")).split() else ""
+    return [f"Taken on {section.created:%Y-%m-%d}, {here['cpu']}{tiles}, {told} turns; {versions}.", ""]
 
 
 def _timings(result: NativeLatency, section: str) -> tuple[Timing, ...]:
@@ -247,7 +259,7 @@ def render_committed() -> dict[Path, str]:
     """The page and the picture of the committed result, by where they lie."""
     result = read_result(RESULT)
     drawn = picture(result)
-    return {PAGE: render(result)} | ({} if drawn is None else {PICTURE: drawn})
+    return {PAGE: render(result, read_result(WITHOUT_AMX))} | ({} if drawn is None else {PICTURE: drawn})
 
 
 if __name__ == "__main__":

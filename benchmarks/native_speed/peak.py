@@ -13,12 +13,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from native_speed.int8_peak import int8_peak
 from native_speed.options import Options
 from native_speed.race import Runnable, race, timings_of, turns_of
 from native_speed.record import CHAIN, Section, Side
 from native_speed.shapes import draw_from
 from native_speed.sides import Opened, engines
-from native_speed.vnni import peak_operations_per_s
 from rankine.compilation.engine import Model, Runner, Target
 from rankine.compilation.engines import load_engine
 from rankine.compilation.verify import reference_logits, verify_logits
@@ -61,12 +61,12 @@ def run_peak(options: Options) -> Section:
             opened.add(Side(engine=name, numeric="int8"), partial(_open, name, chain, items, folder))
         draw = draw_from({"none": np.zeros((1, 1), np.float32)}, items, np.arange(ITEMS, dtype=np.int32), ROWS)
         sides = [Runnable(side, runner, draw) for side, runner in opened.runners.items()]
-        seen = [peak_operations_per_s()]
+        seen = [int8_peak()]
         spent = race(sides, rows=ROWS, tasks=1, turns=turns_of(ROWS, 4 * options.turns))
-        seen.append(peak_operations_per_s())
+        seen.append(int8_peak())
         opened.close()
     facts: dict[str, float | int | str] = {"operations": chain.operations}
-    facts |= {"peak_operations_per_s": max(peak for peak in seen if peak)} if all(seen) else {}
+    facts |= max(seen, key=lambda peak: peak["peak_operations_per_s"]) if all(seen) else {}
     best = {f"best_ms_{side.engine}": float(times.min()) for side, times in spent.items() if side is not None}
     return Section(
         timings=tuple(timings_of(spent, model=CHAIN, rows=ROWS)),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import onnx
 
+from native_speed.int8_peak import int8_peak
 from native_speed.options import Options
 from native_speed.race import Runnable, race, timings_of, turns_of
 from native_speed.record import EAGER, NNCF, Failure, Section, Side, Timing
@@ -25,7 +26,6 @@ from native_speed.shapes import (
     verification_batch,
 )
 from native_speed.sides import Opened, engines, nncf_facts, open_engine, open_nncf
-from native_speed.vnni import peak_operations_per_s
 from rankine.environment import environment
 from rankine.models.columns import row_count
 from rankine.models.macs import count_graph_macs
@@ -86,8 +86,7 @@ def _race_shape(shape: Shape, rows: Sequence[int], turns: int, *, eager: bool) -
             timings += timings_of(spent, model=shape.name, rows=count)
         opened.close()
         facts: dict[str, float | int | str] = {"operations_per_row": 2 * count_graph_macs(onnx.load(forms.fp32.graph))}
-        peak = peak_operations_per_s()
-        facts |= {} if peak is None else {"peak_operations_per_s": peak}
+        facts |= int8_peak()
         facts |= nncf_facts(forms, folder, batch) if NNCF in opened.runners else {}
     return _Found(timings, opened.failures, facts)
 

@@ -327,18 +327,19 @@ class PyRunner {
 
 std::vector<std::string> instruction_sets() {
   std::vector<std::string> found;
-  for (const char* name : {"avx512", "avx2", "portable"})
+  for (const char* name : {"amx", "avx512", "avx2", "portable"})
     if (kernels_named(name) != nullptr) found.emplace_back(name);
   return found;
 }
 
 nb::object peak() {
-  double found;
+  Peak found;
   {
     nb::gil_scoped_release released;
-    found = vpdpbusd_peak();
+    found = int8_peak();
   }
-  return found > 0 ? nb::cast(found) : nb::none();
+  if (found.instruction == nullptr) return nb::none();
+  return nb::make_tuple(found.instruction, found.operations_per_s);
 }
 
 }  // namespace
@@ -364,7 +365,7 @@ void add_engine(nb::module_& module) {
       .def_prop_ro("tile_rows", &PyRunner::tile_rows)
       .def_prop_ro("instruction_set", &PyRunner::instruction_set);
   module.def("instruction_sets", &instruction_sets);
-  module.def("vpdpbusd_peak", &peak);
+  module.def("int8_peak", &peak);
 }
 
 }  // namespace rankine::fused

@@ -7,8 +7,7 @@ namespace rankine::fused {
 namespace {
 
 constexpr std::size_t kAlignment = 64;
-constexpr std::size_t kBlock = 24;  // rows: whole blocks of every kernel
-constexpr std::size_t kArenaBytes = 704 << 10;
+constexpr std::size_t kLeastTileRows = 24;
 constexpr std::size_t kMostTileRows = 480;
 
 // What one operation needs of where it runs.
@@ -261,9 +260,10 @@ Tile::Tile(const Program& program, std::size_t capacity) : capacity_(capacity) {
   scratch_ = reinterpret_cast<float*>(arena_ + (arena + kAlignment - 1) / kAlignment * kAlignment);
 }
 
-std::size_t tile_rows(const Program& program) {
-  const std::size_t fitting = kArenaBytes / program.row_bytes() / kBlock * kBlock;
-  return std::clamp(fitting, kBlock, kMostTileRows);
+std::size_t tile_rows(const Program& program, const Kernels& kernels, std::size_t gathered_bytes) {
+  const std::size_t row = program.row_bytes() + (kernels.fetches_ahead ? 0 : gathered_bytes);
+  const std::size_t fitting = kernels.arena_bytes / row / kernels.block_rows * kernels.block_rows;
+  return std::clamp(fitting, kLeastTileRows, kMostTileRows);
 }
 
 void execute(const Program& program, const Kernels& kernels, const Tile& tile, std::size_t rows, Ahead* ahead,

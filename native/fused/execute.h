@@ -33,8 +33,9 @@ class Tile {
   std::size_t capacity_;
 };
 
-// The rows that a tile of a program should have: whole blocks of the kernels, whose values fit the second cache.
-std::size_t tile_rows(const Program& program);
+// The rows that a tile of a program should have: whole blocks of the kernels, whose values fit the second cache; where
+// nothing is fetched ahead, with the bytes that a row gathers.
+std::size_t tile_rows(const Program& program, const Kernels& kernels, std::size_t gathered_bytes);
 
 // All operations on the first `rows` rows of the tile, whose inputs are filled; rows <= tile.capacity().  Layers fetch
 // what lies `ahead`, and the nanoseconds of each operation are added to `spent`; either may be nullptr.

@@ -7,6 +7,10 @@
 
 namespace rankine::fused {
 
+// Half to even by adding 1.5 * 2^23 once the value lies within a code's reach: the code is then in the lowest byte, the
+// same on every instruction set.  NaN becomes the lowest code.
+constexpr float kRounding = 12582912.0f;
+
 // What is done with the sums of a linear layer.  Arrays of one number a column are padded to 16 columns.
 struct Epilogue {
   const std::int32_t* correction;  // what the sums begin with
@@ -79,6 +83,9 @@ struct StoredRow {
 
 struct Kernels {
   const char* name;
+  bool fetches_ahead;       // layers ask for the rows that the next tile gathers
+  std::size_t block_rows;   // a tile of a multiple of them is whole blocks
+  std::size_t arena_bytes;  // of a tile: what the second cache holds beside the weights of a layer
   void (*linear_float32)(const LinearCall&);
   void (*linear_int8)(const LinearCall&);
   void (*matmul)(const MatmulCall&);
@@ -102,12 +109,21 @@ struct Kernels {
   void (*softmax)(float* values, std::size_t count, bool logarithm);
 };
 
+// What AMX's `ldtilecfg` reads: eight tiles of sixteen rows of 64 bytes.
+struct alignas(64) TileConfiguration {
+  std::uint8_t palette = 1;
+  std::uint8_t unused[15] = {};
+  std::uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
 const Kernels& portable_kernels();
 // nullptr where the program was built for another architecture.
 const Kernels* avx2_kernels();
 const Kernels* avx512_kernels();
+const Kernels* amx_kernels();
 
-// By name: "avx512", "avx2", "portable", or the best that this processor has for an empty one; nullptr where it has not.
+// By name: "amx", "avx512", "avx2", "portable", or the best that this processor has for an empty one; nullptr where it has not.
 const Kernels* kernels_named(const char* name);
 
 }  // namespace rankine::fused

@@ -16,6 +16,7 @@ namespace rankine::fused {
 namespace {
 
 #include "elementwise.inc"
+#include "fetch.inc"
 #include "linear.inc"
 
 struct Avx2 {
@@ -93,8 +94,8 @@ struct Avx2 {
 }  // namespace
 
 const Kernels* avx2_kernels() {
-  static const Kernels kernels{"avx2", linear<Avx2, false>, linear<Avx2, true>, matmul<Avx2>, quantize, dequantize,
-                               stored, stored_codes, unary, binary, reduce, dot, softmax};
+  static const Kernels kernels{"avx2", true, 24, 704 << 10, linear<Avx2, false>, linear<Avx2, true>, matmul<Avx2>, quantize,
+                               dequantize, stored, stored_codes, unary, binary, reduce, dot, softmax};
   return &kernels;
 }
 

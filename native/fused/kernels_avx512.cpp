@@ -16,7 +16,9 @@ namespace rankine::fused {
 namespace {
 
 #include "elementwise.inc"
+#include "fetch.inc"
 #include "linear.inc"
+#include "epilogue_avx512.inc"
 
 // GCC 12 copies accumulators around the intrinsic in loops; an instruction in place does not suffer from it.
 RANKINE_INLINE void multiply_add(__m512i& sum, __m512i codes, __m512i weights) {
@@ -27,7 +29,7 @@ RANKINE_INLINE void multiply_add(__m512i& sum, __m512i codes, __m512i weights) {
 #endif
 }
 
-struct Avx512 {
+struct Avx512 : Avx512Epilogue {
   static constexpr std::size_t kVectors = 4;
   // As many accumulators as the 32 registers hold beside the weights and one broadcast.
   template <std::size_t kV>
@@ -58,20 +60,6 @@ struct Avx512 {
         RANKINE_UNROLL for (std::size_t v = 0; v < kV; ++v) _mm512_store_ps(sums[r][v], held[r][v]);
       finish<kRows, kV>(call.epilogue, row, column, left, sums[0][0]);
     }
-  }
-
-  // What the epilogue reads and writes, into the first cache while the sums are computed.
-  template <std::size_t kRows, std::size_t kV>
-  RANKINE_INLINE static void prefetch_operands(const Epilogue& e, std::size_t row, std::size_t column) {
-    const auto rows = [=](const float* first, std::size_t stride) RANKINE_INLINE_LAMBDA {
-      if (first == nullptr) return;
-      for (std::size_t r = 0; r < kRows; ++r)
-        for (std::size_t v = 0; v < kV; ++v) RANKINE_PREFETCH(first + (row + r) * stride + column + v * kLanes);
-    };
-    rows(e.addend, e.addend_stride);
-    rows(e.factor, e.factor_stride);
-    rows(e.added, e.added_stride);
-    rows(e.out, e.out_stride);
   }
 
   template <std::size_t kRows, std::size_t kV>
@@ -167,128 +155,14 @@ struct Avx512 {
     }
     return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])));
   }
-
-  RANKINE_INLINE static __mmask16 mask_of(std::size_t left) {
-    return left >= kLanes ? static_cast<__mmask16>(0xFFFF) : static_cast<__mmask16>((1u << left) - 1);
-  }
-
-  // A mask of no lanes for a sixteen that lies wholly in the padding.
-  RANKINE_INLINE static std::size_t left_of(std::size_t left, std::size_t v) {
-    return left > v * kLanes ? left - v * kLanes : 0;
-  }
-
-  RANKINE_INLINE static void store_codes(std::uint8_t* to, __mmask16 mask, __m512 steps, __m512 lowest, __m512 highest,
-                                         __m512 rounding) {
-    steps = _mm512_min_ps(_mm512_max_ps(steps, lowest), highest);  // NaN becomes the lowest code
-    _mm512_mask_cvtepi32_storeu_epi8(to, mask, _mm512_castps_si512(_mm512_add_ps(steps, rounding)));
-  }
-
-  template <std::size_t kRows, std::size_t kV>
-  RANKINE_INLINE static void finish_codes(const Epilogue& e, std::size_t row, std::size_t column, std::size_t left,
-                                          const __m512i (&held)[kRows][kV]) {
-    const __m512 lowest = _mm512_set1_ps(e.relu ? 0.0f : -e.zero);
-    const __m512 highest = _mm512_set1_ps(255.0f - e.zero);
-    const __m512 rounding = _mm512_set1_ps(kRounding + e.zero);
-    RANKINE_UNROLL for (std::size_t v = 0; v < kV; ++v) {
-      const std::size_t n = column + v * kLanes;
-      const __mmask16 mask = mask_of(left_of(left, v));
-      const __m512 scale = _mm512_loadu_ps(e.code_scale + n);
-      const __m512 bias = _mm512_loadu_ps(e.code_bias + n);
-      RANKINE_UNROLL for (std::size_t r = 0; r < kRows; ++r) {
-        const __m512 steps = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(held[r][v]), scale), bias);
-        store_codes(e.codes + (row + r) * e.codes_stride + n, mask, steps, lowest, highest, rounding);
-      }
-    }
-  }
-
-  // The usual epilogues of whole blocks, from registers: false where this is another one.
-  template <std::size_t kRows, std::size_t kV>
-  RANKINE_INLINE static bool finish_held(const Epilogue& e, std::size_t row, std::size_t column, std::size_t left,
-                                         const __m512i (&held)[kRows][kV]) {
-    if (e.out == nullptr || e.bias == nullptr || e.slope != nullptr || e.addend != nullptr) return false;
-    if (e.factor == nullptr && e.added == nullptr && e.codes == nullptr) {
-      finish_values<false, false>(e, row, column, left, held);
-      return true;
-    }
-    if (e.factor == nullptr || e.added == nullptr || e.relu) return false;
-    if (e.codes != nullptr)
-      finish_values<true, true>(e, row, column, left, held);
-    else
-      finish_values<true, false>(e, row, column, left, held);
-    return true;
-  }
-
-  template <bool kProduct, bool kCodes, std::size_t kRows, std::size_t kV>
-  RANKINE_INLINE static void finish_values(const Epilogue& e, std::size_t row, std::size_t column, std::size_t left,
-                                           const __m512i (&held)[kRows][kV]) {
-    const __m512 floor = _mm512_set1_ps(e.relu ? 0.0f : -INFINITY);
-    const __m512 lowest = _mm512_set1_ps(-e.zero);
-    const __m512 highest = _mm512_set1_ps(255.0f - e.zero);
-    const __m512 rounding = _mm512_set1_ps(kRounding + e.zero);
-    RANKINE_UNROLL for (std::size_t v = 0; v < kV; ++v) {
-      const std::size_t n = column + v * kLanes;
-      const __mmask16 mask = mask_of(left_of(left, v));
-      const __m512 scale = _mm512_loadu_ps(e.scale + n);
-      const __m512 bias = _mm512_loadu_ps(e.bias + n);
-      const __m512 quant = kCodes ? _mm512_loadu_ps(e.quant + n) : scale;
-      RANKINE_UNROLL for (std::size_t r = 0; r < kRows; ++r) {
-        const std::size_t at = row + r;
-        __m512 value = _mm512_add_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(held[r][v]), scale), bias);
-        if constexpr (kProduct) {
-          value = _mm512_mul_ps(value, _mm512_maskz_loadu_ps(mask, e.factor + at * e.factor_stride + n));
-          value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, e.added + at * e.added_stride + n));
-        } else {
-          value = _mm512_max_ps(floor, value);  // keeps NaN
-        }
-        _mm512_mask_storeu_ps(e.out + at * e.out_stride + n, mask, value);
-        if constexpr (kCodes)
-          store_codes(e.codes + at * e.codes_stride + n, mask, _mm512_mul_ps(value, quant), lowest, highest, rounding);
-      }
-    }
-  }
-
-  RANKINE_INLINE static __m512 scaled(const float* sums, __m512) { return _mm512_load_ps(sums); }
-  RANKINE_INLINE static __m512 scaled(const std::int32_t* sums, __m512 scale) {
-    return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_load_si512(sums)), scale);
-  }
-
-  // Sixteen columns at a time, so that what belongs to a column stays in registers.
-  template <std::size_t kRows, std::size_t kV, class Sum>
-  RANKINE_INLINE static void finish(const Epilogue& e, std::size_t row, std::size_t column, std::size_t left,
-                                    const Sum* sums) {
-    const __m512 zeros = _mm512_setzero_ps();
-    const __m512 lowest = _mm512_set1_ps(-e.zero);
-    const __m512 highest = _mm512_set1_ps(255.0f - e.zero);
-    const __m512 rounding = _mm512_set1_ps(kRounding + e.zero);
-    for (std::size_t v = 0; v < kV; ++v) {
-      const std::size_t n = column + v * kLanes;
-      const __mmask16 mask = mask_of(left_of(left, v));
-      const __m512 scale = e.scale ? _mm512_loadu_ps(e.scale + n) : zeros;
-      const __m512 bias = e.bias ? _mm512_loadu_ps(e.bias + n) : zeros;
-      const __m512 slope = e.slope ? _mm512_loadu_ps(e.slope + n) : zeros;
-      const __m512 quant = e.codes ? _mm512_loadu_ps(e.quant + n) : zeros;
-      for (std::size_t r = 0; r < kRows; ++r) {
-        const std::size_t at = row + r;
-        __m512 value = scaled(sums + (r * kV + v) * kLanes, scale);
-        if (e.bias) value = _mm512_add_ps(value, bias);
-        if (e.addend) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, e.addend + at * e.addend_stride + n));
-        if (e.relu) value = _mm512_mask_mov_ps(value, _mm512_cmp_ps_mask(value, zeros, _CMP_LT_OQ), zeros);
-        if (e.slope) value = _mm512_mask_mul_ps(value, _mm512_cmp_ps_mask(value, zeros, _CMP_LT_OQ), value, slope);
-        if (e.factor) value = _mm512_mul_ps(value, _mm512_maskz_loadu_ps(mask, e.factor + at * e.factor_stride + n));
-        if (e.added) value = _mm512_add_ps(value, _mm512_maskz_loadu_ps(mask, e.added + at * e.added_stride + n));
-        if (e.out) _mm512_mask_storeu_ps(e.out + at * e.out_stride + n, mask, value);
-        if (e.codes)
-          store_codes(e.codes + at * e.codes_stride + n, mask, _mm512_mul_ps(value, quant), lowest, highest, rounding);
-      }
-    }
-  }
 };
 
 }  // namespace
 
 const Kernels* avx512_kernels() {
-  static const Kernels kernels{"avx512", linear<Avx512, false>, linear<Avx512, true>, matmul<Avx512>, quantize, dequantize,
-                               Avx512::stored, Avx512::stored_codes, unary, binary, reduce, Avx512::dot, softmax};
+  static const Kernels kernels{"avx512", true, 24, 704 << 10, linear<Avx512, false>, linear<Avx512, true>, matmul<Avx512>,
+                               quantize, dequantize, Avx512::stored, Avx512::stored_codes, unary, binary, reduce,
+                               Avx512::dot, softmax};
   return &kernels;
 }
 

@@ -12,6 +12,7 @@ namespace rankine::fused {
 namespace {
 
 #include "elementwise.inc"
+#include "fetch.inc"
 #include "linear.inc"
 
 struct Portable {
@@ -69,8 +70,9 @@ struct Portable {
 }  // namespace
 
 const Kernels& portable_kernels() {
-  static const Kernels kernels{"portable", linear<Portable, false>, linear<Portable, true>, matmul<Portable>, quantize, dequantize,
-                               stored, stored_codes, unary, binary, reduce, dot, softmax};
+  static const Kernels kernels{"portable", true, 24, 704 << 10, linear<Portable, false>, linear<Portable, true>,
+                               matmul<Portable>, quantize, dequantize, stored, stored_codes, unary, binary, reduce,
+                               dot, softmax};
   return kernels;
 }
 

@@ -2,8 +2,13 @@
 
 namespace rankine::fused {
 
-// INT8 operations a second (two for a multiplication and its addition) of vpdpbusd on registers alone: what a layer can
-// be at most.  Zero where the processor does not have it.
-double vpdpbusd_peak();
+struct Peak {
+  const char* instruction;  // nullptr: the processor has none that multiplies bytes
+  double operations_per_s;
+};
+
+// INT8 operations a second (two for a multiplication and its addition) of the fastest instruction on registers alone,
+// tdpbusd (AMX) or vpdpbusd (AVX-512 VNNI): what a layer can be at most.
+Peak int8_peak();
 
 }  // namespace rankine::fused

@@ -17,6 +17,14 @@ std::size_t widest(const Part& part) {
   return found;
 }
 
+// Bytes that a row gathers of what is stored of its item, if in halves.
+std::size_t gathered_bytes(const Part& part) {
+  std::size_t found = 0;
+  for (const Source& source : part.sources)
+    if (source.origin == Origin::kStored && source.side == Side::kItem) found += source.width * 2;
+  return found;
+}
+
 // The array of stored values from which most columns are gathered.
 std::size_t main_array(const Part& part) {
   std::vector<std::size_t> columns;
@@ -96,7 +104,7 @@ void Pool::wait_for_work() {
 
 Runner::Runner(Part request, Part candidate, const Kernels& kernels, std::size_t rows, std::size_t threads)
     : request_(std::move(request)), candidate_(std::move(candidate)), kernels_(kernels),
-      tile_rows_(rows != 0 ? rows : rankine::fused::tile_rows(*candidate_.program)),
+      tile_rows_(rows != 0 ? rows : rankine::fused::tile_rows(*candidate_.program, kernels, gathered_bytes(candidate_))),
       scratch_(std::max(widest(request_), widest(candidate_))), stored_(main_array(candidate_)) {
   if (threads > 1) pool_ = std::make_unique<Pool>(threads - 1);
 }
@@ -187,6 +195,7 @@ void Runner::look_ahead(Lane& lane, const Batch& batch, std::size_t first) const
   lane.rows_ahead.clear();
   lane.ahead = {};
   if (stored_ == kNoArray || first >= batch.rows) return;
+  if (first != 0 && !kernels_.fetches_ahead) return;
   const std::size_t rows = std::min(tile_rows_, batch.rows - first);
   const std::size_t bytes = rows_read(batch.columns[stored_], batch.item_index, first, rows, lane.rows_ahead);
   lane.ahead = {lane.rows_ahead.data(), lane.rows_ahead.size(), bytes / kLine + 1, 0, 0};

@@ -36,7 +36,7 @@ class Random {
 inline const std::vector<const fused::Kernels*>& all_kernels() {
   static const std::vector<const fused::Kernels*> found = [] {
     std::vector<const fused::Kernels*> known;
-    for (const char* name : {"avx512", "avx2", "portable"})
+    for (const char* name : {"amx", "avx512", "avx2", "portable"})
       if (const fused::Kernels* kernels = fused::kernels_named(name)) known.push_back(kernels);
     return known;
   }();

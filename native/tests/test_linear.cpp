@@ -281,12 +281,25 @@ void check_shapes() {
                    kEdges[(turn / 2 + columns) % 2], turn);
 }
 
+// Many rows at once, and inputs that fill no whole number of tiles.
+void check_tiles() {
+  const auto combinations = all_combinations();
+  auto layer = std::make_unique<Layer<true>>();
+  std::uint32_t turn = 0;
+  for (std::size_t rows = 15; rows <= 66; ++rows)
+    for (std::size_t width : {1, 60, 61, 64, 65, 127, 128, 250})
+      for (std::size_t columns : {1, 16, 17, 32, 45, 64, 77, 113}) {
+        layer->check({rows, width, columns}, combinations[turn * 7 % combinations.size()], kEdges[(turn / 3) % 2], turn);
+        ++turn;
+      }
+}
+
 template <bool kInteger>
 void check_combinations() {
   auto layer = std::make_unique<Layer<kInteger>>();
   std::uint32_t turn = 1;
   for (const Combination& combination : all_combinations())
-    for (const Shape& shape : {Shape{1, 9, 1}, Shape{7, 6, 3}, Shape{6, 5, 37}, Shape{13, 3, 64}, Shape{2, 7, 79}})
+    for (const Shape& shape : {Shape{1, 9, 1}, Shape{7, 6, 3}, Shape{6, 5, 37}, Shape{13, 3, 64}, Shape{2, 7, 79}, Shape{35, 66, 47}})
       for (Edge edge : kEdges) layer->check(shape, combination, edge, ++turn);
 }
 
@@ -294,12 +307,13 @@ void check_combinations() {
 
 TEST(int8_layers_equal_plain_loops_to_the_bit_when_rows_and_columns_vary) { check_shapes<true>(); }
 TEST(float32_layers_equal_plain_loops_when_rows_and_columns_vary) { check_shapes<false>(); }
+TEST(int8_layers_equal_plain_loops_to_the_bit_when_rows_are_many_and_inputs_wide) { check_tiles(); }
 TEST(int8_layers_equal_plain_loops_to_the_bit_when_epilogues_vary) { check_combinations<true>(); }
 TEST(float32_layers_equal_plain_loops_when_epilogues_vary) { check_combinations<false>(); }
 
 TEST(int8_sums_are_exact_when_all_products_are_the_largest) {
   // 255 * -128 in every place: where sixteen bits were added up anywhere, they would saturate.
-  constexpr std::size_t kWidth = 1000, kColumns = 20, kRows = 7;
+  constexpr std::size_t kWidth = 1000, kColumns = 20, kRows = 37;
   const std::vector<std::uint8_t> in(kRows * kWidth, 255);
   const auto weights = packed(std::vector<std::int8_t>(kWidth * kColumns, -128), kWidth, kColumns);
   const std::vector<std::int32_t> correction(32, 7);
@@ -318,19 +332,39 @@ TEST(int8_sums_are_exact_when_all_products_are_the_largest) {
 
 TEST(int8_sums_wrap_when_they_do_not_fit) {
   // No model does this, a hostile file may: every instruction set must do the same, and nothing undefined.
-  const std::vector<std::uint8_t> in(4, 255);
+  constexpr std::size_t kRows = 18;
+  const std::vector<std::uint8_t> in(kRows * 4, 255);
   const auto weights = packed(std::vector<std::int8_t>(4 * 16, 127), 4, 16);
   const std::vector<std::int32_t> correction(16, 0x7FFFFFFF);
   const std::vector<float> scale(16, 1.0f);
   for (const Kernels* kernels : all_kernels()) {
-    std::vector<float> out(16);
+    std::vector<float> out(kRows * 16);
     LinearCall call{};
     call.in = in.data(), call.in_stride = 4, call.weights = weights.data();
-    call.rows = 1, call.width = 4, call.columns = 16;
+    call.rows = kRows, call.width = 4, call.columns = 16;
     call.epilogue.correction = correction.data(), call.epilogue.scale = scale.data();
     call.epilogue.out = out.data(), call.epilogue.out_stride = 16;
     kernels->linear_int8(call);
-    CHECK(out[5] == static_cast<float>(-2147483649.0 + 4 * 255 * 127), kernels->name << ": " << out[5]);
+    for (float value : out) CHECK(value == static_cast<float>(-2147483649.0 + 4 * 255 * 127), kernels->name << ": " << value);
+  }
+}
+
+TEST(values_are_added_once_when_the_result_lies_where_they_do) {
+  constexpr std::size_t kRows = 24, kWidth = 64, kColumns = 16;  // one tile and a half
+  const std::vector<std::uint8_t> in(kRows * kWidth, 1);
+  const auto weights = packed(std::vector<std::int8_t>(kWidth * kColumns, 1), kWidth, kColumns);
+  const std::vector<std::int32_t> correction(kColumns);
+  const std::vector<float> scale(kColumns, 1.0f);
+  for (const Kernels* kernels : all_kernels()) {
+    std::vector<float> out(kRows * kColumns, 0.5f);
+    LinearCall call{};
+    call.in = in.data(), call.in_stride = kWidth, call.weights = weights.data();
+    call.rows = kRows, call.width = kWidth, call.columns = kColumns;
+    call.epilogue.correction = correction.data(), call.epilogue.scale = scale.data();
+    call.epilogue.out = out.data(), call.epilogue.out_stride = kColumns;
+    call.epilogue.added = out.data(), call.epilogue.added_stride = kColumns;
+    kernels->linear_int8(call);
+    for (float value : out) CHECK(value == kWidth + 0.5f, kernels->name << ": " << value);
   }
 }
 

@@ -283,7 +283,8 @@ class FusedRunner:
     def instruction_set(self) -> str: ...
 
 def instruction_sets() -> list[str]:
-    """Those that this processor has, the best first: of ``avx512``, ``avx2``, ``portable``."""
+    """Those that this processor has, the best first: of ``amx``, ``avx512``, ``avx2``, ``portable``."""
 
-def vpdpbusd_peak() -> float | None:
-    """INT8 operations a second of one core on registers alone; None without AVX-512 VNNI. Takes a few milliseconds."""
+def int8_peak() -> tuple[str, float] | None:
+    """The fastest INT8 instruction, and operations a second of one core with it on registers alone; None without
+    AVX-512 VNNI. Takes a few milliseconds."""

@@ -30,7 +30,7 @@ LARGE, SMALL, TINY = (
     Margins(auc=margin, normalized_entropy=None, calibration=None, group_auc=None, ndcg_at_10=None)
     for margin in (0.1, 0.02, 1e-7)
 )
-NOISE = {"fine": 0.01, "coarse": 1.0, "bad": 30.0, "late": 0.01}
+NOISE = {"fine": 0.01, "coarse": 1.0, "bad": 8.0, "late": 0.01}
 """Of each variant's tables, by its name: the variants are the baseline with noisy tables."""
 SEQUENCE = (
     ("fine", LARGE),

@@ -134,6 +134,13 @@ def test_page_tells_the_share_of_the_peak_when_it_was_measured(page: ModuleType)
     assert "Of a peak of 1000 GOPS, by the median: native 50%." in rendered
 
 
+def test_page_names_the_instruction_when_the_peak_is_that_of_tiles(page: ModuleType) -> None:
+    facts = {CHAIN: {"operations": 10**9, "peak_operations_per_s": 1e12, "peak_instruction": "tdpbusd"}}
+    timings = [{"model": CHAIN, "side": native(), "median_ms": 2.0}]
+    rendered = page.render(result(page, "peak", timings, facts=facts))
+    assert line(rendered, "share of the tdpbusd peak").endswith("| 50%: 500 of 1000 GOPS | **no** |")
+
+
 def test_page_names_what_failed_when_a_side_was_not_run(page: ModuleType) -> None:
     failures = [{"model": "din", "side": native(), "error": "no such operator"}]
     rendered = page.render(result(page, "families", [], failures=failures))
