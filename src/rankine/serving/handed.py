@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import perf_counter
 from typing import Any
 
-from rankine.serving.heads import WAITED, LimitedProtocol
+from rankine.serving.heads import LimitedProtocol
 from rankine.serving.neighbors import ARRIVED, HANDED
 
 __all__ = ["HandedProtocol"]
@@ -34,9 +34,9 @@ class HandedProtocol(LimitedProtocol):
 
     def on_headers_complete(self) -> None:
         arrived_s = dict(self.headers).get(ARRIVED)
-        extensions: Any = self.scope["extensions"]
-        extensions[HANDED] = {}
         if arrived_s is not None:
             self._head_waited_s = max(0.0, perf_counter() - float(arrived_s))
-            extensions[WAITED] = self._head_waited_s
         super().on_headers_complete()
+
+    def _made_extensions(self) -> dict[str, Any]:
+        return {**super()._made_extensions(), HANDED: {}}

@@ -199,10 +199,14 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self.url, self.headers, self.expect_100_continue = url, headers, expects
         scope: Any = self.scope
+        scope.update(headers=headers, extensions=self._made_extensions())
+
+    def _made_extensions(self) -> dict[str, Any]:
+        """What is told to the application beyond HTTP."""
         extensions: dict[str, Any] = {PRESENCE: self._presence, WAITED: self._head_waited_s}
         if self._let_in is not None:
             extensions[REQUEST] = self._let_in
-        scope.update(headers=headers, extensions=extensions)
+        return extensions
 
     def on_body(self, body: bytes) -> None:
         self._unread_bytes = 0
