@@ -37,3 +37,14 @@ def test_table_finds_what_a_search_finds_when_ids_are_near_or_far(first: int) ->
 )
 def test_there_is_no_table_when_it_would_be_large_for_its_ids(known: np.ndarray) -> None:
     assert places_of(known) is None
+
+
+def test_table_finds_ids_when_they_lie_askew_or_apart() -> None:
+    known = np.arange(100, 200, dtype=np.int64)
+    table = places_of(known)
+    assert table is not None
+    raw = b"x" + np.array([103, 99, 150], np.int64).tobytes()
+    askew = np.frombuffer(raw, np.int64, offset=1)
+    assert not askew.flags.aligned
+    assert table.find(askew).tolist() == [3, -1, 50]
+    assert table.find(np.arange(100, 110)[::2]).tolist() == [0, 2, 4, 6, 8]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from rankine.errors import DeadlineExceeded
+from rankine.errors import DeadlineExceeded, EngineError
 from rankine.models.columns import Batch
 from rankine.policy.batching import Limits
 from rankine.policy.reason import Reason
@@ -18,6 +18,7 @@ from rankine.serving import here as here_module
 from rankine.serving.bodies import ClientGone
 from rankine.serving.model import ServedModel
 from rankine.serving.pool import Pool
+from rankine.serving.refusals import QueueRefused
 from rankine.serving.work import Outcome, Presence, Work, join
 from unit.numpy_served import NumpyRunner, alone, as_they_are, expected_logits, numpy_model, work_maker
 
@@ -221,3 +222,48 @@ def test_pool_does_not_run_what_nobody_waits_for_when_it_was_held(
     assert isinstance(found[2], DeadlineExceeded)
     assert [run.requests for run in runs] == [1]
     assert reasons.count(Reason.EXPIRED) == 1
+
+
+def test_requests_without_a_deadline_wait_no_longer_than_they_may_when_many_come(
+    model: ServedModel, make_work: Callable[..., Work]
+) -> None:
+    runner, limits = Telling(0.01), Limits(max_batch_rows=64, max_wait_s=0.2)
+    pool = Pool(alone(runner), tasks=1, workers=1, limits=limits, observe=lambda run: None)
+    pool.start([make_work(1, rows) for rows in (1, 64)])
+
+    async def flood() -> list[Outcome | BaseException]:
+        waiting = []
+        for _ in range(100):
+            work = make_work(1, 60)
+            work.arrived_s = time.perf_counter()
+            waiting.append(asyncio.ensure_future(pool.run(work)))
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    found = asyncio.run(flood())
+    pool.close()
+    refused = [one for one in found if isinstance(one, QueueRefused)]
+    answered = [one for one in found if isinstance(one, Outcome)]
+    assert len(refused) + len(answered) == 100
+    assert refused
+    assert max(one.queue_s for one in answered) < 1.0  # all of them would take longer
+
+
+def test_what_was_held_is_answered_when_it_cannot_be_begun(
+    model: ServedModel, make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(here_module, "_ALONE_S", 5.0)
+    pool = Pool(alone(Telling()), tasks=1, workers=1, limits=Limits(), observe=lambda run: None)
+    pool.start([make_work(1, rows) for rows in (1, 64)])
+
+    def broken(*arguments: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(pool._desk, "joined", broken)
+
+    async def scenario() -> None:
+        with pytest.raises(EngineError, match="a bug"):
+            await pool.run(make_work(1, 5))
+
+    asyncio.run(scenario())
+    assert not pool.busy
+    pool.close()

@@ -29,7 +29,10 @@ class Places:
 
     def find(self, ids: np.ndarray) -> np.ndarray:
         """Positions of ``ids (m,)`` int64, int64 ``(m,)``; -1 where one is not there."""
-        return find_places(np.ascontiguousarray(ids), self.first, self.at)
+        flags = ids.flags
+        if not (flags.c_contiguous and flags.aligned):  # a tensor within a request's body begins where it happens to
+            ids = ids.copy()
+        return find_places(ids, self.first, self.at)
 
 
 def places_of(ids: np.ndarray) -> Places | None:

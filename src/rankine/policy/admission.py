@@ -118,7 +118,7 @@ def admit(
         rung: of the ladder, that the request's session keeps to.
         draining: the server is going away and takes nothing new.
         commit: False asks only, for instance when the head of a request is there and its body is not: nothing changes.
-        at_ease: there is time for it and for all others several times over: the rules decide, and it is not queued.
+        at_ease: there is time for it and for all others twice over: the rules decide, and it is not queued.
     """
     if draining:
         return _no(503, 1.0, Reason.DRAINING, "the server is shutting down and takes no new requests")

@@ -32,9 +32,8 @@ __all__ = ["Asked", "DecisionObserver", "Desk"]
 
 DecisionObserver = Callable[[Reason], None]
 _ALONE = (Reason.ALONE, "alone: nothing else waits")
-_EASE, _HEAD_EASE = 0.25, 0.5
-"""Shares of a request's time: what waits and runs, with it, takes no more where nothing has to be weighed; and where
-nothing has to be weighed yet, as its body is still to come."""
+_EASE = 0.5
+"""Share of a request's time: what waits and runs, with it, takes no more where nothing has to be weighed."""
 
 
 class Asked(Struct, frozen=True):
@@ -136,25 +135,28 @@ class Desk:
         rules = self.rules
         if self.draining or rules.quotas or rules.shares is not None or rules.concurrency is not None:
             return False
-        return self.is_at_ease(asked, self.gates.cost.mean_s(asked.rows, asked.requests), now_s, share=_HEAD_EASE)
+        return self.is_at_ease(asked, self.gates.cost.mean_s(asked.rows, asked.requests), now_s)
 
     def has_time(self, work: Work, now_s: float) -> bool:
-        """Whether there is time for a request several times over, and room in the queue."""
+        """Whether there is time for a request twice over, and room in the queue."""
         backlog, limits = self.gates.backlog, self.gates.limits
+        if self.placing.several:  # it depends on which of them takes it
+            return False
         if backlog.rows and backlog.rows + work.rows > limits.max_queue_rows:
             return False
         return self.is_at_ease(work, self.gates.cost.mean_s(work.rows, work.requests), now_s)
 
-    def is_at_ease(self, asked: Work | Asked, spent_s: float, now_s: float, *, share: float = _EASE) -> bool:
-        """Whether so little waits and runs, with ``spent_s`` of work beside it, that there is time for it all several
-        times over."""
+    def is_at_ease(self, asked: Work | Asked, spent_s: float, now_s: float) -> bool:
+        """Whether so little waits and runs, with ``spent_s`` of work beside it, that there is time for all twice over."""
+        limits = self.gates.limits
         ends_s = now_s
         for worker in self.placing.workers:
-            if worker.running and worker.free_s > ends_s:
-                ends_s = worker.free_s
+            if worker.running:
+                ends_s = max(ends_s, worker.free_at(now_s))
         busy_s = ends_s - now_s + self.gates.backlog.work_s + spent_s
-        left_s = self._priorities.below_top(asked.priority, now_s) * self.gates.limits.headroom_s
-        return busy_s + left_s <= share * (asked.deadline_s - now_s)
+        left_s = self._priorities.below_top(asked.priority, now_s) * limits.headroom_s
+        due_s = min(asked.deadline_s, asked.arrived_s + limits.max_wait_s)
+        return busy_s + left_s <= _EASE * (due_s - now_s)
 
     def lanes(self, now_s: float) -> list[Lane]:
         """The workers, as the plan sees them."""
@@ -189,6 +191,7 @@ class Desk:
             results += [(work, ClientGone()) for work in works if work not in late and _is_gone(work)]
             dropped = [work for work, _ in results]
             works = [work for work in works if work not in dropped]
+            predicted_s = self.gates.cost.mean_s(max(1, sum(work.rows for work in works)), max(1, len(works)))
         rows, requests = sum(work.rows for work in works), sum(work.requests for work in works)
         reason, text = _ALONE if len(works) == 1 else (Reason.ALL, f"joined all {len(works)} that waited")
         slices = tuple(Slice(work, 0, work.rows) for work in works)

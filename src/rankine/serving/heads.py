@@ -104,6 +104,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._max_connections = max_connections
         self._max_read_s = max_read_s
         self._begun_s = 0.0
+        self._written_s = self.loop.time()
+        self._running: RequestResponseCycle | None = None
         self._presence = Presence()
         self._refused = False
         self._in_message = False
@@ -130,6 +132,9 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._quick is not None:  # its body was still to come
             self._quick.quick.left(self._quick.request)
             self._quick = None
+        if self._running is not None:  # uvicorn tells only the last of pipelined requests
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -238,6 +243,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
         extensions: Any = cycle.scope["extensions"]
         request: Request | None = extensions.get(REQUEST)
         if self._door is None or request is None or request.head is None:  # one that nobody has let in waits for nobody
@@ -254,6 +260,11 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def close_if_stalled(self, now_s: float) -> None:
         """Close the connection if its client has kept it waiting too long; ``now_s`` is on the event loop's clock."""
+        if self.flow.write_paused:  # the client does not read its answers
+            if now_s - self._written_s > self._max_read_s:
+                self.transport.abort()
+            return
+        self._written_s = now_s
         if self.flow.read_paused:  # it is the server that does not read
             self._progress_s = self._begun_s = now_s
             return

@@ -1,6 +1,6 @@
 """Batches so short that the event loop runs them itself: to wake a worker and be woken takes as long as they do.
 
-Requests for which there is time several times over need no place in the plan: they are kept beside it. One that is
+Requests for which there is time twice over need no place in the plan: they are kept beside it. One that is
 alone runs at once. Where others wait for the event loop, what is ready is held until they are ready too, or there is
 enough for an efficient batch: nothing idles meanwhile, since the loop works on those others, and a call of the engine,
 with all that is counted around it, is paid once for all of them. Where the loop is busy most of the time the same holds
@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 from rankine.serving.desk import Desk
 from rankine.serving.items import Items
+from rankine.serving.logs import LOGGER
 from rankine.serving.placing import Taken, Worker
 from rankine.serving.results import Result
 from rankine.serving.work import Work
@@ -39,7 +40,7 @@ class Here:
     Args:
         desk: that gives batches away; ``lock``: of it.
         worker: in whose name they run.
-        finish: runs a batch and answers its requests.
+        finish: runs a batch and answers its requests. ``fail``: answers requests with an error.
 
     Attributes:
         enabled: nothing runs on the loop by a guess: it is set once predictions are measured.
@@ -53,11 +54,12 @@ class Here:
         lock: threading.RLock,
         worker: Worker,
         finish: Callable[[Worker, Taken, list[Result]], None],
+        fail: Callable[[Sequence[Work], Exception], None],
     ) -> None:
-        self._desk, self._lock, self._worker, self._finish = desk, lock, worker, finish
+        self._desk, self._lock, self._worker, self._finish, self._fail = desk, lock, worker, finish, fail
         self._held: list[Work] = []
         self._requests = 0
-        self._predicted_s = 0.0
+        self._predicted_s = self._with_next_s = 0.0
         self._due_s = 0.0
         self._scheduled: asyncio.Handle | None = None
         self._since_s = 0.0
@@ -86,7 +88,7 @@ class Here:
         rows, requests = self.rows + work.rows, self._requests + work.requests
         if rows > desk.gates.backlog.shape.most_rows:
             return False
-        predicted_s = desk.gates.cost.mean_s(rows, requests)
+        predicted_s = self._with_next_s = desk.gates.cost.mean_s(rows, requests)
         within_s = _JOINED_S if self._held else _ALONE_S
         if predicted_s > within_s or not desk.is_at_ease(work, predicted_s, now_s):
             return False
@@ -96,12 +98,15 @@ class Here:
         )  # on whichever rung
 
     def hold(self, work: Work) -> None:
-        """Keep a request that was let in; :meth:`run` is to be called. The lock is held."""
+        """Keep the request that :meth:`takes` was just asked about, and that was let in; :meth:`run` is to be called.
+
+        The lock is held.
+        """
         self._due_s = min(self._due_s, work.deadline_s) if self._held else work.deadline_s
         self._held.append(work)
         self.rows += work.rows
         self._requests += work.requests
-        self._predicted_s = self._desk.gates.cost.mean_s(self.rows, self._requests)
+        self._predicted_s = self._with_next_s
 
     def run(self) -> None:
         """Run what is held: now, or together with what comes in the next turns of the event loop."""
@@ -132,13 +137,19 @@ class Here:
         now_s = perf_counter()
         works, predicted_s = self._held, self._predicted_s
         self._held, self.rows, self._requests = [], 0, 0
-        with self._lock:
-            if self._busy:  # a worker has begun something else meanwhile: it takes these when it is done
-                self._desk.put(works, now_s)
-                return
-            taken, results = self._desk.joined(works, predicted_s, now_s)
-            taken = self._desk.begun(self._worker, taken, now_s)
-        self._finish(self._worker, taken, results)
+        try:
+            with self._lock:
+                # A worker has begun something else meanwhile, or is about to: it takes these when it is done.
+                if self._busy or len(self._desk.gates.backlog):
+                    self._desk.put(works, now_s)
+                    return
+                taken, results = self._desk.joined(works, predicted_s, now_s)
+                taken = self._desk.begun(self._worker, taken, now_s)
+        except Exception as error:  # noqa: BLE001  whatever it is, they wait for an answer
+            LOGGER.exception("what was held could not be begun")
+            self._fail(works, error)
+        else:
+            self._finish(self._worker, taken, results)
 
     @property
     def _busy(self) -> bool:

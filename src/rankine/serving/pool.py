@@ -83,7 +83,7 @@ class Pool:
         self._warm: Callable[[Worker], None] = _nothing
         self._runs = Runs(self._desk, self._lock, self._devices, tasks=tasks, observe=observe, decided=self._decided)
         self._workers = self._desk.placing.workers
-        self.here = Here(self._desk, self._lock, self._workers[0], self._runs.finish)
+        self.here = Here(self._desk, self._lock, self._workers[0], self._runs.finish, self._runs.fail)
         for number, worker in enumerate(self._workers):
             name = f"rankine-worker-{number}"
             worker.thread = threading.Thread(target=self._serve, args=(worker,), name=name, daemon=True)

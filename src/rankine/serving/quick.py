@@ -65,20 +65,22 @@ class Quick:
             self._fail(request, error, answer)
 
     def left(self, request: Request) -> None:
-        """Count a request whose client is gone."""
-        self._app.finish(request, self._label, CLIENT_GONE)
+        """Count a request whose client is gone; one that was taken back is counted by the process that took it."""
+        if not request.final:
+            self._app.finish(request, self._label, CLIENT_GONE)
 
     def _ranked(
         self, request: Request, ranking: Ranking, ready_s: float, answer: Answer, found: Outcome | Exception
     ) -> None:
-        try:
-            if not isinstance(found, Outcome):
-                raise found
-            outcome = found
-            request.marks = Marks(ready_s, outcome.queue_s, outcome.run_s, perf_counter())
-            reply = Reply(200, self._rank.reply(ranking, outcome, request.id))
-        except ClientGone:
+        if isinstance(found, ClientGone):
             self.left(request)
+            return
+        if not isinstance(found, Outcome):
+            self._fail(request, found, answer)
+            return
+        try:
+            request.marks = Marks(ready_s, found.queue_s, found.run_s, perf_counter())
+            reply = Reply(200, self._rank.reply(ranking, found, request.id))
         except Exception as error:  # noqa: BLE001  as above
             self._fail(request, error, answer)
         else:
@@ -88,9 +90,16 @@ class Quick:
         self._send(request, self._app.told(request, self._app.explain(request, error), plain=False), answer)
 
     def _send(self, request: Request, reply: Reply, answer: Answer) -> None:
-        headers = self._app.headers_of(request, reply)
-        answer(bytes_of(reply, headers), CLOSE in headers)
-        self._app.finish(request, self._label, reply.status)
+        try:
+            headers = self._app.headers_of(request, reply)
+            whole, closes = bytes_of(reply, headers), CLOSE in headers
+        except Exception as error:  # noqa: BLE001  an error of ours: the client learns that there is no answer
+            self._app.explain(request, error)
+            reply, whole, closes = Reply(500, b""), b"", True
+        answer(whole, closes)
+        taken_back = request.final and request.presence is not None and request.presence.gone
+        if not taken_back:  # else the process that took it back counts it
+            self._app.finish(request, self._label, reply.status)
 
 
 class _Pending:

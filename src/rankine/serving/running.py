@@ -35,7 +35,7 @@ class BatchRun(Struct, frozen=True):
 
     Attributes:
         run_s: from joining it, which completes items given inline, to its logits.
-        spent_s: until its requests were answered. ``predicted_s``: what was expected of that.
+        spent_s: until the answers to its requests were on their way. ``predicted_s``: what was expected of that.
         queue_s: the waits of its requests.
         rung: number of the variant that ran. ``debt``: the quality debt of the last minute.
         device: that ran it. ``placed``: why there; None where the pool has one device.
@@ -88,7 +88,7 @@ class Runs:
     ) -> None:
         self._desk, self._lock, self._devices, self._tasks = desk, lock, tuple(devices), tasks
         self._observe, self._decided = observe, decided
-        self._after_s = 0.0  # usually, from the scores of a batch until it is counted and answered
+        self._after_s = 0.0  # usually, from the scores of a batch until it is counted and its answers are on their way
 
     def finish(self, worker: Worker, taken: Taken, results: list[Result]) -> None:
         """Run a batch, and answer its requests and those that were answered without running."""
@@ -108,11 +108,16 @@ class Runs:
             self._after_s += _AFTER_RATE * (min(perf_counter() - ran_s, _MOST_AFTER_S) - self._after_s)
         self._deliver(answered)
 
+    def fail(self, works: Sequence[Work], error: Exception) -> None:
+        """Answer requests that did not run, because of an error that is none of theirs."""
+        self._deliver(self._settled([(work, as_error(error)) for work in works]))
+
     def _learn(self, ran: Sequence[_Ran], spent_s: float) -> None:
         """Tell what ran, and how long it took: what comes next waits for all of it, not for the engine's call alone."""
         if not ran:
             return
-        factor = spent_s / sum(one.run_s for one in ran)
+        again = any(one.taken.again for one in ran)  # then much of the time was that of a worker that was lost
+        factor = 1.0 if again else spent_s / sum(one.run_s for one in ran)
         for one in ran:
             taken, now_s = one.taken, perf_counter()
             requests, seconds = taken.decision.requests, one.run_s * factor
