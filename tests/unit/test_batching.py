@@ -354,3 +354,20 @@ def test_pool_start_raises_when_the_engine_fails_in_the_warm_up(
     with pytest.raises(BadRequest, match="slot"):
         pool.start([make_work(1, 2, slot=POISON)])
     pool.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priorities of their own there")
+def test_workers_give_way_to_the_event_loop_when_they_share_its_cores(
+    model: ServedModel, make_work: Callable[..., Work]
+) -> None:
+    class Nice(NumpyRunner):
+        def run(self, batch: Batch, out: np.ndarray) -> None:
+            found.append(os.getpriority(os.PRIO_PROCESS, 0))
+            super().run(batch, out)
+
+    found: list[int] = []
+    pool = Pool(alone(Nice()), tasks=1, workers=1, limits=Limits(), observe=lambda run: None)
+    pool.start()
+    asyncio.run(pool.run(make_work(1, 5)))
+    pool.close()
+    assert found == [min(19, os.getpriority(os.PRIO_PROCESS, 0) + 10)]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rankine.errors import UsageError
 
-__all__ = ["core_numbers", "pin", "pinned", "usable_cores"]
+__all__ = ["core_numbers", "give_way", "pin", "pinned", "usable_cores"]
 
+_STEPS, _LAST = 10, 19
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -60,3 +63,14 @@ def pinned(cores: tuple[int, ...] | None, where: str = "cores") -> Iterator[None
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+def give_way() -> None:
+    """Have this thread run when others of the process have nothing to do, by ten steps of ``nice``; on Linux only.
+
+    Where a worker and the event loop share a core, the scheduler gives each a half. The loop needs little, but at once:
+    what it has not read yet, nobody has let in or refused.
+    """
+    if sys.platform == "linux":  # elsewhere it would hold of the whole process
+        now = os.getpriority(os.PRIO_PROCESS, 0)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(_LAST, now + _STEPS))

@@ -32,7 +32,7 @@ __all__ = ["Asked", "DecisionObserver", "Desk"]
 
 DecisionObserver = Callable[[Reason], None]
 _ALONE = (Reason.ALONE, "alone: nothing else waits")
-_EASE = 0.5
+_EASE = 0.25
 """Share of a request's time: what waits and runs, with it, takes no more where nothing has to be weighed."""
 
 
@@ -147,7 +147,7 @@ class Desk:
         return self.is_at_ease(work, self.gates.cost.mean_s(work.rows, work.requests), now_s)
 
     def is_at_ease(self, asked: Work | Asked, spent_s: float, now_s: float) -> bool:
-        """Whether so little waits and runs, with ``spent_s`` of work beside it, that there is time for all twice over."""
+        """Whether so little waits and runs, with ``spent_s`` of work more, that there is time for all twice over."""
         limits = self.gates.limits
         ends_s = now_s
         for worker in self.placing.workers:

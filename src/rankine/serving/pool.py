@@ -21,7 +21,7 @@ from rankine.policy.autoscale import Signals
 from rankine.policy.batching import Limits
 from rankine.policy.reason import Reason
 from rankine.policy.rules import Rules
-from rankine.serving.cores import pin
+from rankine.serving.cores import give_way, pin
 from rankine.serving.desk import Asked, DecisionObserver, Desk
 from rankine.serving.devices import PoolDevice
 from rankine.serving.here import Here
@@ -286,6 +286,8 @@ class Pool:
 
     def _serve(self, worker: Worker) -> None:
         self._warm(worker)
+        if self._devices[worker.device].cores is None:
+            give_way()
         while True:
             self._await_seat(worker)
             with self._lock:
