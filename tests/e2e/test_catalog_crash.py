@@ -63,11 +63,12 @@ def test_lock_is_free_when_its_holder_was_killed(tmp_path: Path) -> None:
 
 def test_readers_see_whole_generations_when_another_process_writes_and_compacts(tmp_path: Path) -> None:
     made = write_first(tmp_path / "c")
-    code = "import sys; from unit.catalog_items import advance, preparer; from rankine.catalog import CatalogWriter\n"
+    code = "import sys, time; from unit.catalog_items import advance, preparer; from rankine.catalog import CatalogWriter\n"
     code += "made = preparer()\n"
     code += "with CatalogWriter(sys.argv[1]) as writer:\n"
     code += "    while writer.generation < 14:\n"
     code += "        advance(writer, made)\n"
+    code += "        time.sleep(0.02)\n"  # else a reader that has to wait for a core would see the last one alone
     code += "        if writer.generation % 4 == 0: writer.compact()\n"
     writing = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "c")], env=environ())
     reader = CatalogReader(tmp_path / "c")
