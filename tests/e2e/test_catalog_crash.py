@@ -63,7 +63,8 @@ def test_lock_is_free_when_its_holder_was_killed(tmp_path: Path) -> None:
 
 def test_readers_see_whole_generations_when_another_process_writes_and_compacts(tmp_path: Path) -> None:
     made = write_first(tmp_path / "c")
-    code = "import sys, time\nfrom unit.catalog_items import advance, preparer\nfrom rankine.catalog import CatalogWriter\n"
+    code = "import sys, time\nfrom unit.catalog_items import advance, preparer\n"
+    code += "from rankine.catalog import CatalogWriter\n"
     code += "made = preparer()\n"
     code += "with CatalogWriter(sys.argv[1]) as writer:\n"
     code += "    while writer.generation < 14:\n"
