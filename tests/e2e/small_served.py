@@ -109,12 +109,19 @@ def write_small_catalog(artifact: Path) -> Catalog:
     return write_catalog(catalog_beside(artifact), SCHEMA, np.asarray(shuffled["item"]), shuffled)
 
 
-def write_small_artifact(path: Path, engine: str = ENGINE) -> Artifact:
-    """The small model, not certified."""
-    return write_untrained(path, "small", transforms(), encoded_batch(200, 1), engine)
+def write_small_artifact(path: Path, engine: str = ENGINE, hidden: tuple[int, ...] = (32, 16)) -> Artifact:
+    """The small model, not certified; with wider layers it is slow on any processor."""
+    return write_untrained(path, "small", transforms(), encoded_batch(200, 1), engine, hidden)
 
 
-def write_untrained(path: Path, name: str, fitted: Transforms, verify_batch: Batch, engine: str = ENGINE) -> Artifact:
+def write_untrained(
+    path: Path,
+    name: str,
+    fitted: Transforms,
+    verify_batch: Batch,
+    engine: str = ENGINE,
+    hidden: tuple[int, ...] = (32, 16),
+) -> Artifact:
     """An untrained DCN-v2 over a schema, compiled for one engine, not certified."""
     import torch
 
@@ -124,7 +131,7 @@ def write_untrained(path: Path, name: str, fitted: Transforms, verify_batch: Bat
     from rankine.models.zoo.dcn_v2 import DcnV2, DcnV2Config
 
     torch.manual_seed(3)
-    config = DcnV2Config(embedding_dim=8, hidden=(32, 16), cross_layers=2)
+    config = DcnV2Config(embedding_dim=8, hidden=hidden, cross_layers=2)
     model = DcnV2(fitted.schema, fitted.table_rows(), config)
     for table in model.tables.values():
         torch.nn.init.normal_(table.weight, std=0.5)

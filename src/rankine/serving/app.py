@@ -376,17 +376,16 @@ class App:
             return label, self.told(request, told, plain=protocol == "oip")
 
     async def _handled(self, route: Route, request: Request, receive: Receive) -> Reply:
-        """The reply of a route, from a process of the host that is done sooner if there is one."""
-        to = None
-        if self.neighbors is not None and route.method == "POST" and request.head is None and not request.final:
-            to = self.neighbors.better()
-        if to is None or self.neighbors is None:
+        """The reply of a route, from a process of the host that is done sooner if there is one.
+
+        That is decided when the body is there: while it was read, others have come into the queue.
+        """
+        if self.neighbors is None or route.method != "POST" or request.final:
             return await route.handle(request, receive)
         body = await read_body(request.headers, receive, self.config.max_body_bytes)
-        reply = await self.neighbors.ask(to, request, body)
-        if reply is None:
-            return await route.handle(request, given_again(body))
-        return reply
+        to = self.neighbors.better()
+        reply = None if to is None else await self.neighbors.ask(to, request, body)
+        return await route.handle(request, given_again(body)) if reply is None else reply
 
     def told(self, request: Request, error: RankineError, *, plain: bool) -> Reply:
         """The reply of an error, see :func:`~rankine.serving.http.error_reply`."""
