@@ -17,7 +17,7 @@ from rankine.serving.bodies import ClientGone
 from rankine.serving.http import CLOSE, JSON, Head, Reply, Request, bytes_of
 from rankine.serving.logs import LOGGER
 from rankine.serving.spans import Marks
-from rankine.serving.work import Outcome
+from rankine.serving.work import Outcome, Work
 
 if TYPE_CHECKING:
     from rankine.serving.app import App
@@ -57,12 +57,19 @@ class Quick:
             head = self._app.admit_head(request)
             ranking = self._prepare(request, head, body)
             ready_s = perf_counter()
-            ranking.work.future = _Pending(partial(self._ranked, request, ranking, ready_s, answer))
-            self._app.queue(request, ranking.work)
+            self._queue(request, ranking.work, partial(self._ranked, request, ranking, ready_s, answer))
         except ClientGone:
             self.left(request)
         except Exception as error:  # noqa: BLE001  explained, and logged where it is our own
             self._fail(request, error, answer)
+
+    def _queue(self, request: Request, work: Work, then: Callable[[Outcome | Exception], None]) -> None:
+        work.future = pending = _Pending(then)
+        try:
+            self._app.queue(request, work)
+        except Exception:
+            pending.forget()
+            raise
 
     def left(self, request: Request) -> None:
         """Count a request whose client is gone; one that was taken back is counted by the process that took it."""
@@ -105,6 +112,9 @@ class Quick:
 class _Pending:
     """Waits for the outcome of a request as a future would; but it goes on at once, not in the loop's next turn.
 
+    It forgets what it was to go on with when it has: that knows the work, which has this. Such a ring is left to the
+    garbage collector, and a collection holds everybody up for milliseconds.
+
     Args:
         then: called with the outcome or the error. Others are answered after it: what it raises is logged.
     """
@@ -127,12 +137,21 @@ class _Pending:
     def set_exception(self, error: Exception, /) -> None:
         self._go_on(error)
 
+    def forget(self) -> None:
+        """Nobody waits any more."""
+        self._then, self._done = _nothing, True
+
     def _go_on(self, found: Outcome | Exception) -> None:
-        self._done = True
+        then = self._then
+        self.forget()
         try:
-            self._then(found)
+            then(found)
         except Exception:  # noqa: BLE001  a reply that fails must not take those behind it along
             LOGGER.exception("a reply failed")
+
+
+def _nothing(found: Outcome | Exception) -> None:
+    """Whoever waited knows already."""
 
 
 _ENCODING = b"content-encoding"
