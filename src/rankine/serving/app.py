@@ -105,7 +105,8 @@ class App:
         self.front_end = FrontEnd()
         self.line = EntryLine(self.front_end)
         self.lag = LoopLag()
-        pool.here.crowded = lambda: self.line.moves
+        self.line.emptied = pool.rest.soon
+        pool.here.crowded = pool.rest.crowded = lambda: self.line.moves
         pool.here.busy = lambda: self.lag.busy
         self._keys = None if config.api_keys is None else KeyRing(config.api_keys, perf_counter())
         self._book = RuleBook(config.policy, lambda policy: pool.govern(policy.rules(config)), perf_counter())

@@ -110,6 +110,7 @@ class Door:
 
     def _answer(self, request: Request, error: RankineError) -> tuple[bytes, bool]:
         app, label = self._app, self._guarded[request.path.encode()]
+        app.pool.rest.refused()
         reply = app.told(request, error, plain=label == "oip")
         headers = app.headers_of(request, reply)
         app.finish(request, label, reply.status)

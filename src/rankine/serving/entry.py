@@ -25,6 +25,9 @@ class EntryLine:
 
     Args:
         front_end: learns how fast the line moves.
+
+    Attributes:
+        emptied: called when the last of it has begun.
     """
 
     def __init__(self, front_end: FrontEnd) -> None:
@@ -32,6 +35,7 @@ class EntryLine:
         self._waiting: deque[Begin] = deque()
         self._moving = False
         self._moved_s = 0.0
+        self.emptied: Begin = _nothing
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -54,6 +58,7 @@ class EntryLine:
     def _move(self) -> None:
         if not self._waiting:
             self._moving = False
+            self.emptied()
             return
         asyncio.get_running_loop().call_soon(self._move)
         now_s = perf_counter()
@@ -63,3 +68,7 @@ class EntryLine:
             self._moved_s = now_s
             self._waiting.popleft()()
             now_s = perf_counter()
+
+
+def _nothing() -> None:
+    """Where nobody asks."""

@@ -21,12 +21,13 @@ from rankine.policy.autoscale import Signals
 from rankine.policy.batching import Limits
 from rankine.policy.reason import Reason
 from rankine.policy.rules import Rules
-from rankine.serving.cores import give_way, pin
+from rankine.serving.cores import give_way, pin, usable_cores
 from rankine.serving.desk import Asked, DecisionObserver, Desk
 from rankine.serving.devices import PoolDevice
 from rankine.serving.here import Here
 from rankine.serving.placing import Taken, Worker
 from rankine.serving.refusals import refusal
+from rankine.serving.rest import Rest
 from rankine.serving.results import Result, as_error
 from rankine.serving.rungs import ServedRung
 from rankine.serving.running import Observer, Runs
@@ -57,7 +58,7 @@ class Pool:
         would: called with the reason for which the operator's rules would have refused one, were they in force.
 
     Attributes:
-        here: what runs on the event loop.
+        here: what runs on the event loop. ``rest``: when that leaves the core to a worker.
     """
 
     def __init__(
@@ -81,8 +82,11 @@ class Pool:
         self._changed = threading.Condition(self._lock)
         self._desk = Desk(self._devices, limits, self._changed, self._decided, self._would)
         self._warm: Callable[[Worker], None] = _nothing
-        self._runs = Runs(self._desk, self._lock, self._devices, tasks=tasks, observe=observe, decided=self._decided)
         self._workers = self._desk.placing.workers
+        self.rest = Rest(self._workers)
+        self._runs = Runs(
+            self._desk, self._lock, self._devices, self.rest, tasks=tasks, observe=observe, decided=self._decided
+        )
         self.here = Here(self._desk, self._lock, self._workers[0], self._runs.finish, self._runs.fail)
         for number, worker in enumerate(self._workers):
             name = f"rankine-worker-{number}"
@@ -116,6 +120,7 @@ class Pool:
                 self._desk.timed([first[number] for number in range(len(self._devices))])
             if len(self._devices) == 1 and self._devices[0].seats is None:
                 self.here.enabled = True
+                self.rest.enabled = usable_cores() <= 1
 
     @property
     def queued_rows(self) -> int:
@@ -240,6 +245,7 @@ class Pool:
         if found.would is not None:
             self._would(found.would)
         if not found.admitted:
+            self.rest.refused()
             raise refusal(found)
         if here:
             self.here.run()

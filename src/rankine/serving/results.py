@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
 
 import numpy as np
@@ -55,8 +55,12 @@ def as_error(error: Exception) -> RankineError:
     )
 
 
-def deliver(results: Sequence[Result]) -> None:
-    """Set all futures, with one wake-up of each event loop that another thread runs (a test may use several)."""
+def deliver(results: Sequence[Result], then: Callable[[], None]) -> None:
+    """Set all futures, with one wake-up of each event loop that another thread runs (a test may use several).
+
+    Args:
+        then: called on such a loop when they are set.
+    """
     by_loop: dict[asyncio.AbstractEventLoop, list[Result]] = {}
     for result in results:
         future = result[0].future
@@ -70,7 +74,12 @@ def deliver(results: Sequence[Result]) -> None:
         if loop is here:
             _settle(mine)
         else:
-            loop.call_soon_threadsafe(_settle, mine)
+            loop.call_soon_threadsafe(_settle_and, mine, then)
+
+
+def _settle_and(results: Sequence[Result], then: Callable[[], None]) -> None:
+    _settle(results)
+    then()
 
 
 def _settle(results: Sequence[Result]) -> None:

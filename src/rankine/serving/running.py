@@ -20,6 +20,7 @@ from rankine.serving.isolation.lost import WorkerLost, lost_twice
 from rankine.serving.logs import LOGGER
 from rankine.serving.pieces import part_of
 from rankine.serving.placing import Taken, Worker
+from rankine.serving.rest import Rest
 from rankine.serving.results import Result, as_error, deliver, scatter, too_late
 from rankine.serving.work import Outcome, Work, join
 
@@ -70,7 +71,7 @@ class Runs:
     """Runs batches that a :class:`~rankine.serving.desk.Desk` has given away, and answers their requests.
 
     Args:
-        lock: of the desk.
+        lock: of the desk. ``rest``: of the event loop that waits for the answers.
         tasks: columns of the runner's logits.
         observe: called after every engine call, by whoever made it.
         decided: called with the reason of what is decided on the way.
@@ -81,13 +82,14 @@ class Runs:
         desk: Desk,
         lock: threading.RLock,
         devices: Sequence[PoolDevice],
+        rest: Rest,
         *,
         tasks: int,
         observe: Observer,
         decided: DecisionObserver,
     ) -> None:
         self._desk, self._lock, self._devices, self._tasks = desk, lock, tuple(devices), tasks
-        self._observe, self._decided = observe, decided
+        self._rest, self._observe, self._decided = rest, observe, decided
         self._after_s = 0.0  # usually, from the scores of a batch until it is counted and its answers are on their way
 
     def finish(self, worker: Worker, taken: Taken, results: list[Result]) -> None:
@@ -247,7 +249,8 @@ class Runs:
     def _deliver(self, answered: Sequence[Result]) -> None:
         """Wake those who wait."""
         try:
-            deliver(answered)
+            deliver(answered, self._rest.soon)
+            self._rest.end()
         except RuntimeError:  # the event loop is closed: nobody waits any more
             LOGGER.exception("a batch could not be delivered")
         finally:
