@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import perf_counter
+from urllib.request import urlopen
 
 import numpy as np
 
@@ -16,9 +17,11 @@ from rankine.planning.simulate import Simulated, summarize
 from rankine.planning.simulate_server import SimulatedServer
 from rankine.planning.simulate_setup import Setup, SimulatedDevice
 from rankine.planning.simulate_traffic import Trace
+from rankine.policy.cost import CostModel
 from serving.drive import WARMUP_S, Drive
 from serving.effort import Effort
 from serving.oracle import engine_service
+from serving.processes import cpu_s, server_process
 from serving.queries import Query
 from serving.ranker import Ranker
 from serving.record import Case, Point, Simulation
@@ -32,6 +35,8 @@ SHARES = (0.5, 0.8)
 PROFILE_ROWS = (1, 64, 128, 256, 512, 1024, 2048)
 PRECISION = 0.01
 _REPEATS, _JOINED = 9, 8
+_CROWD, _CROWD_S = 16, 3.0
+_LEAST_JOINED = 1.5
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,48 @@ def measure_profile(ranker: Ranker, queries: Sequence[Query], cores: tuple[int, 
     return Profile(points, per_request_s, noise)
 
 
+@dataclass(frozen=True)
+class Front:
+    """Processor seconds beside the engine: of a request, and more of one that the server had to wake for."""
+
+    request_s: float
+    wake_s: float
+
+
+def measure_front(drive: Drive, profile: Profile, alone_s: float) -> Front:
+    """What many clients at once cost, told apart from what each turn costs.
+
+    Args:
+        alone_s: seconds beside the engine of a request that comes alone.
+
+    Raises:
+        SloNotMet: the server answered nothing.
+    """
+    process = server_process(drive.running.url)
+    cpu_before_s, before = cpu_s(process), _batches(drive.running.url)
+    drive.crowd(_CROWD, _CROWD_S)
+    cpu_after_s, after = cpu_s(process), _batches(drive.running.url)
+    batches, requests, rows = (b - a for a, b in zip(before, after, strict=True))
+    if not batches:
+        raise SloNotMet("no batch ran", where=drive.running.url)
+    cost = CostModel(profile.points, per_request_s=profile.per_request_s)
+    joined = requests / batches
+    engine_s = batches * cost.mean_s(round(rows / batches), max(1, round(joined)))
+    crowd_s = max(0.0, (cpu_after_s - cpu_before_s - engine_s) / requests)
+    # A request that is alone wakes the loop; of those that come together one does.
+    wake_s = max(0.0, (alone_s - crowd_s) / (1 - 1 / joined)) if joined > _LEAST_JOINED else 0.0
+    return Front(max(1e-6, alone_s - wake_s), wake_s)
+
+
+def _batches(url: str) -> tuple[float, float, float]:
+    """Batches, requests and rows that a server has run."""
+    with urlopen(f"{url}/metrics", timeout=5.0) as answer:
+        lines = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines() if not line.startswith("#"))
+    names = ("rankine_batch_requests_count", "rankine_batch_requests_sum", "rankine_batch_rows_sum")
+    found = [float(lines[name]) for name in names]
+    return found[0], found[1], found[2]
+
+
 def compare_simulator(
     drive: Drive, case: Case, ranker: Ranker, near_rps: float | None, effort: Effort, cores: tuple[int, ...], tell: Tell
 ) -> Simulation:
@@ -93,15 +140,16 @@ def compare_simulator(
     drive.drain()
     engine = engine_service(ranker, drive.queries, cores)
     profile = measure_profile(ranker, drive.queries, cores)
-    front_s = beside_engine_s(drive, engine, effort.requests)
+    front = measure_front(drive, profile, beside_engine_s(drive, engine, effort.requests))
     device = SimulatedDevice("cpu", profile.points, profile.per_request_s, profile.noise)
-    setup = Setup((device,), front_s=front_s)
+    setup = Setup((device,), front_s=front.request_s, wake_s=front.wake_s)
     probe_s = effort.seconds_of(case.traffic)
     return Simulation(
         case=case,
         profile_ms={rows: 1e3 * seconds for rows, seconds in profile.points},
         per_request_ms=1e3 * profile.per_request_s,
-        front_ms=1e3 * front_s,
+        front_ms=1e3 * front.request_s,
+        wake_ms=1e3 * front.wake_s,
         noise=profile.noise,
         real_rps=real_rps,
         simulated_rps=drive.offered(_highest(drive, setup, real_rps, probe_s), probe_s),

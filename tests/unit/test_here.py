@@ -12,6 +12,7 @@ import pytest
 
 from rankine.errors import DeadlineExceeded, EngineError
 from rankine.models.columns import Batch
+from rankine.policy import one_core
 from rankine.policy.batching import Limits
 from rankine.policy.reason import Reason
 from rankine.serving import here as here_module
@@ -21,6 +22,15 @@ from rankine.serving.pool import Pool
 from rankine.serving.refusals import QueueRefused
 from rankine.serving.work import Outcome, Presence, Work, join
 from unit.numpy_served import NumpyRunner, alone, as_they_are, expected_logits, numpy_model, work_maker
+
+
+def limit(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
+    """Other limits of what runs on the loop: ``alone_s``, ``joined_s``, and of how long it is ``held_s``."""
+    for name, value in seconds.items():
+        if name == "held_s":
+            monkeypatch.setattr(here_module, "HELD_S", value)
+        else:
+            monkeypatch.setattr(one_core, f"_{name.upper()}", value)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +66,7 @@ def test_pool_runs_a_request_on_the_event_loop_when_it_is_alone_and_short(
     spent_s: float,
     here: bool,
 ) -> None:
-    monkeypatch.setattr(here_module, "_ALONE_S", 0.02)
+    limit(monkeypatch, alone_s=0.02)
     runner, runs = Telling(spent_s), []
     limits = Limits(max_batch_rows=64, max_queue_rows=1000)
     pool = Pool(alone(runner), tasks=1, workers=1, limits=limits, observe=runs.append)
@@ -73,7 +83,7 @@ def test_pool_runs_a_request_on_the_event_loop_when_it_is_alone_and_short(
 def test_pool_leaves_a_request_to_its_workers_when_it_has_to_be_cut(
     model: ServedModel, make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(here_module, "_ALONE_S", 10.0)
+    limit(monkeypatch, alone_s=10.0)
     runner, runs = Telling(), []
     limits = Limits(max_batch_rows=64, max_queue_rows=1000)
     pool = Pool(alone(runner), tasks=1, workers=1, limits=limits, observe=runs.append)
@@ -89,8 +99,7 @@ def test_pool_leaves_a_request_to_its_workers_when_it_has_to_be_cut(
 def test_pool_runs_requests_together_on_the_event_loop_when_others_wait_for_it(
     model: ServedModel, make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("_ALONE_S", "_JOINED_S", "_HELD_S"):
-        monkeypatch.setattr(here_module, name, 5.0)
+    limit(monkeypatch, alone_s=5.0, joined_s=5.0, held_s=5.0)
     runner, runs = Telling(0.005), []  # a batch costs the same whatever its rows: large ones are efficient
     limits = Limits(max_batch_rows=64, max_queue_rows=1000)
     pool = Pool(alone(runner), tasks=1, workers=1, limits=limits, observe=runs.append)
@@ -120,8 +129,7 @@ def test_pool_runs_requests_together_on_the_event_loop_when_others_wait_for_it(
 def test_pool_runs_what_it_holds_when_one_more_would_make_it_too_long(
     model: ServedModel, make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("_ALONE_S", 5.0), ("_JOINED_S", 0.0), ("_HELD_S", 5.0)):
-        monkeypatch.setattr(here_module, name, value)
+    limit(monkeypatch, alone_s=5.0, joined_s=0.0, held_s=5.0)
     runner, runs = Telling(0.005), []
     pool = Pool(alone(runner), tasks=1, workers=1, limits=Limits(max_queue_rows=1000), observe=runs.append)
     pool.start([make_work(1, rows) for rows in (1, 64)])
@@ -141,8 +149,7 @@ def test_pool_runs_what_it_holds_when_one_more_would_make_it_too_long(
 def test_pool_waits_a_moment_for_others_when_the_event_loop_is_busy(
     model: ServedModel, make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("_ALONE_S", "_JOINED_S", "_HELD_S"):
-        monkeypatch.setattr(here_module, name, 5.0)
+    limit(monkeypatch, alone_s=5.0, joined_s=5.0, held_s=5.0)
     runner, runs = Telling(0.005), []
     pool = Pool(alone(runner), tasks=1, workers=1, limits=Limits(max_queue_rows=1000), observe=runs.append)
     pool.start([make_work(1, rows) for rows in (1, 64)])
@@ -166,8 +173,7 @@ def test_pool_waits_a_moment_for_others_when_the_event_loop_is_busy(
 def test_pool_gives_what_it_holds_to_a_worker_that_has_begun_something(
     model: ServedModel, make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("_ALONE_S", "_JOINED_S", "_HELD_S"):
-        monkeypatch.setattr(here_module, name, 5.0)
+    limit(monkeypatch, alone_s=5.0, joined_s=5.0, held_s=5.0)
     runner, runs = Telling(0.05), []
     limits = Limits(max_batch_rows=64, max_queue_rows=1000)
     pool = Pool(alone(runner), tasks=1, workers=1, limits=limits, observe=runs.append)
@@ -195,8 +201,7 @@ def test_pool_gives_what_it_holds_to_a_worker_that_has_begun_something(
 def test_pool_does_not_run_what_nobody_waits_for_when_it_was_held(
     model: ServedModel, make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("_ALONE_S", "_JOINED_S", "_HELD_S"):
-        monkeypatch.setattr(here_module, name, 5.0)
+    limit(monkeypatch, alone_s=5.0, joined_s=5.0, held_s=5.0)
     runner, runs, reasons = Telling(0.001), [], []
     pool = Pool(
         alone(runner), tasks=1, workers=1, limits=Limits(max_queue_rows=1000), observe=runs.append,
@@ -251,7 +256,7 @@ def test_requests_without_a_deadline_wait_no_longer_than_they_may_when_many_come
 def test_what_was_held_is_answered_when_it_cannot_be_begun(
     model: ServedModel, make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(here_module, "_ALONE_S", 5.0)
+    limit(monkeypatch, alone_s=5.0)
     pool = Pool(alone(Telling()), tasks=1, workers=1, limits=Limits(), observe=lambda run: None)
     pool.start([make_work(1, rows) for rows in (1, 64)])
 

@@ -1,6 +1,6 @@
 """A server in simulated time: the policies themselves, and workers that take as long as a cost table says.
 
-An event is a request that comes, one that is parsed, or a batch that is done. Everything between is
+An event is a turn of the event loop, which reads what has come, or a batch that is done. Everything between is
 :mod:`rankine.policy`, as the server calls it; only clock, front end and engines are not real.
 """
 
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from rankine.planning.simulate_loop import SimulatedLoop
 from rankine.planning.simulate_setup import Outcomes, Setup
 from rankine.planning.simulate_traffic import Trace
 from rankine.policy.admission import Gates, admit
@@ -25,6 +26,7 @@ from rankine.policy.demand import Demand
 from rankine.policy.fairness import FairShares
 from rankine.policy.ladder import Ladder, Load
 from rankine.policy.lanes import Lane
+from rankine.policy.one_core import HELD_S, MOMENT_S, is_at_ease, may_run_here, rest_s, waits_for_others
 from rankine.policy.placement import Device, next_for
 from rankine.policy.reason import Reason
 
@@ -33,6 +35,7 @@ __all__ = ["OracleServer", "SimulatedServer"]
 _CHUNK = 4096
 _PARSE_SHARE = 0.6
 """Of the front end's time for a request; the rest is its answer."""
+_REFUSES_FOR_S = 0.1
 
 
 @dataclass(slots=True, eq=False)
@@ -100,7 +103,10 @@ class SimulatedServer:
         self._demand = Demand()
         self._debt = QualityDebt()
         self._running = 0
-        self._front_free_s = 0.0
+        self._loop = SimulatedLoop(setup.wake_s, works=setup.front_s > 0.0)
+        self._held: list[Request] = []
+        self._held_since_s = self._goes_s = 0.0
+        self._refuses_until_s = 0.0
         self._ended = _Ended(
             np.zeros(len(trace), np.int16), np.full(len(trace), math.inf), np.full(len(trace), -1, np.int8)
         )
@@ -109,44 +115,99 @@ class SimulatedServer:
         """Play the trace to its end, and until everything that was admitted is done."""
         trace = self._trace
         events: list[tuple[float, int]] = []
-        parsed: deque[tuple[float, Request]] = deque()
-        arrivals = zip(trace.arrived_s.tolist(), trace.rows.tolist(), trace.budget_s.tolist(), strict=True)
-        coming = next(arrivals, None)
-        number, now_s = 0, 0.0
-        while coming is not None or parsed or events:
-            arrives_s = coming[0] if coming is not None else math.inf
-            parsed_s = parsed[0][0] if parsed else math.inf
-            if arrives_s <= min(parsed_s, events[0][0] if events else math.inf) and coming is not None:
-                request = Request(number, coming[1], coming[0], coming[0] + coming[2], left=coming[1])
-                parsed.append((self._front(arrives_s, _PARSE_SHARE), request))
-                number, coming = number + 1, next(arrivals, None)
-            elif parsed and (not events or parsed_s <= events[0][0]):
-                now_s = max(now_s, parsed_s)
-                self._arrive(parsed.popleft()[1], now_s)
-                self._dispatch(now_s, events)
-            else:
+        columns = (trace.arrived_s.tolist(), trace.rows.tolist(), trace.budget_s.tolist())
+        arrivals = deque(
+            Request(number, rows, arrived_s, arrived_s + budget_s, left=rows)
+            for number, (arrived_s, rows, budget_s) in enumerate(zip(*columns, strict=True))
+        )
+        now_s = 0.0
+        while arrivals or events or self._held:
+            looks_s = self._loop.looks_s(arrivals[0].arrived_s) if arrivals else math.inf
+            goes_s = max(self._goes_s, self._loop.free_s) if self._held else math.inf
+            if events and events[0][0] < min(looks_s, goes_s):
                 now_s, at = heapq.heappop(events)
                 worker = self._workers[at]
                 if worker.delay_s > 0.0:
                     heapq.heappush(events, (now_s + worker.delay_s, at))
                     worker.delay_s = 0.0
                     continue
+                self._loop.wake()
                 self._finish(worker, now_s)
                 self._dispatch(now_s, events)
-        return self._outcomes(max(now_s, self._front_free_s))
+            else:
+                now_s = min(looks_s, goes_s)
+                if looks_s <= goes_s:
+                    now_s = self._turn(arrivals, now_s, events)
+                if self._held:
+                    self._join(now_s, events, crowded=bool(arrivals) and arrivals[0].arrived_s <= now_s)
+            self._rest(now_s)
+        return self._outcomes(max(now_s, self._loop.free_s))
+
+    def _turn(self, arrivals: deque[Request], begin_s: float, events: list[tuple[float, int]]) -> float:
+        """The loop reads all that has come; returns when it has."""
+        now_s = begin_s
+        while arrivals and arrivals[0].arrived_s <= begin_s:
+            now_s = self._front(begin_s, _PARSE_SHARE)
+            self._arrive(arrivals.popleft(), now_s)
+            if not self._loop.works:
+                self._dispatch(now_s, events)
+        self._dispatch(now_s, events)
+        return now_s
 
     def _front(self, now_s: float, share: float) -> float:
-        """When the front end is done with a part of a request that is there now: one thing after the other.
+        """When the front end is done with a part of a request that is there now: one thing after the other."""
+        return self._occupied(now_s, share * self._setup.front_s)
 
-        It takes its time from what runs; :attr:`Setup.front_s` is 0 where it has a core of its own.
-        """
-        front_s = share * self._setup.front_s
-        if not front_s:
-            return now_s
+    def _occupied(self, now_s: float, seconds: float) -> float:
+        """When the event loop is done with what takes so long, which it takes from what runs on its core."""
+        before_s = self._loop.free_s
+        ends_s = self._loop.work(now_s, seconds)
         for worker in self._workers:
-            worker.delay_s += front_s
-        self._front_free_s = max(now_s, self._front_free_s) + front_s
-        return self._front_free_s
+            worker.delay_s += ends_s - max(now_s, before_s)
+        return ends_s
+
+    def _rest(self, now_s: float) -> None:
+        """The loop stands aside where a batch runs."""
+        if self._loop.works and not self._held:
+            left_s = max((one.expected_s - now_s for one in self._workers if one.running is not None), default=0.0)
+            self._loop.rest(now_s, rest_s(left_s, refuses=now_s < self._refuses_until_s))
+
+    def _is_for_loop(self, request: Request, now_s: float) -> bool:
+        """Whether a request, if it is let in, is for the loop, as :class:`rankine.serving.here.Here` takes it."""
+        if not self._loop.works or self._ladder is not None or len(self._workers) > 1:
+            return False
+        if len(self._backlog) or self._workers[0].running is not None:
+            return False
+        rows, joined = sum(one.rows for one in self._held) + request.rows, bool(self._held)
+        predicted_s = self._gates.cost.mean_s(rows, len(self._held) + 1)
+        fits = rows <= self._backlog.shape.most_rows and may_run_here(predicted_s, joined=joined)
+        return fits and is_at_ease(predicted_s, request.deadline_s - now_s)
+
+    def _join(self, now_s: float, events: list[tuple[float, int]], *, crowded: bool) -> None:
+        """Run on the loop what is held for it, or wait for others."""
+        rows, requests = sum(one.rows for one in self._held), len(self._held)
+        has_time = rows < self._backlog.shape.target_rows and now_s - self._held_since_s < HELD_S
+        if has_time and (crowded or now_s < self._goes_s):
+            return
+        if has_time and waits_for_others(self._loop.busy(now_s)):
+            self._goes_s = now_s + MOMENT_S
+            return
+        held, self._held = self._held, []
+        worker = self._workers[0]
+        if len(self._backlog) or worker.running is not None:
+            for request in held:
+                self._backlog.put(request, self._lanes(now_s))
+            self._dispatch(now_s, events)
+            return
+        taken_s = worker.truth.mean_s(rows, requests) * self._factor(worker.noise)
+        done_s = self._loop.work(now_s, taken_s)
+        worker.busy_s += taken_s
+        worker.learned[0].observe(rows, requests, 0, taken_s)
+        self._ended.batches += 1
+        self._ended.batch_rows += rows
+        self._ended.reasons[Reason.ALONE if requests == 1 else Reason.ALL] += 1
+        for request in held:
+            self._answer(request, done_s, rung=0)
 
     def _worker(self, at: int, rungs: int) -> _Worker:
         device, setup = self._setup.devices[at], self._setup
@@ -174,18 +235,25 @@ class SimulatedServer:
 
     def _arrive(self, request: Request, now_s: float) -> None:
         trace = self._trace
+        held = self._is_for_loop(request, now_s)
         self._demand.add(self._workers[0].learned[0].mean_s(request.rows), now_s)
         decision = admit(
             self._gates,
             request,
             now_s,
             self._lanes(now_s),
-            in_flight=len(self._backlog) + self._running,
+            in_flight=len(self._backlog) + len(self._held) + self._running,
             tenant=trace.tenants[int(trace.tenant[request.number])],
+            at_ease=held,
         )
         self._ended.reasons[decision.reason] += 1
         if not decision.admitted:
+            self._refuses_until_s = now_s + _REFUSES_FOR_S
             self._end(request, decision.status, now_s)
+        elif held:
+            if not self._held:
+                self._held_since_s = self._goes_s = now_s
+            self._held.append(request)
 
     def _dispatch(self, now_s: float, events: list[tuple[float, int]]) -> None:
         for at, worker in enumerate(self._workers):
@@ -230,7 +298,7 @@ class SimulatedServer:
         self._ended.batch_rows += decision.rows
         self._running += decision.requests
         worker.running, worker.rung, worker.started_s = decision, rung, now_s
-        worker.delay_s = max(0.0, self._front_free_s - now_s)  # what the front end has yet to do comes first
+        worker.delay_s = max(0.0, self._loop.free_s - now_s)  # what the front end has yet to do comes first
         worker.expected_s = now_s + worker.learned[rung].mean_s(decision.rows, decision.requests)
         factor = self._ladder.factor(rung) if self._ladder else 1.0
         return now_s + worker.truth.mean_s(decision.rows, decision.requests) * factor * self._factor(worker.noise)
@@ -245,16 +313,19 @@ class SimulatedServer:
         worker.busy_s += taken_s
         worker.learned[worker.rung].observe(decision.rows, decision.requests, 0, taken_s)
         self._running -= decision.requests
-        loss = self._ladder.rungs[worker.rung].loss if self._ladder else 0.0
         for part in decision.slices:
             request = part.work
             request.left -= part.rows
             if not request.left and not self._ended.status[request.number]:
-                self._end(request, 200, self._front(now_s, 1 - _PARSE_SHARE))
-                late = now_s > request.deadline_s
-                self._gates.answered(late=late, on_time=not late)
-                self._ended.rung[request.number] = worker.rung
-                self._debt.add(loss, 1, now_s)
+                self._answer(request, now_s, rung=worker.rung)
+
+    def _answer(self, request: Request, now_s: float, *, rung: int) -> None:
+        """Its scores are there."""
+        self._end(request, 200, self._front(now_s, 1 - _PARSE_SHARE))
+        late = now_s > request.deadline_s
+        self._gates.answered(late=late, on_time=not late)
+        self._ended.rung[request.number] = rung
+        self._debt.add(self._ladder.rungs[rung].loss if self._ladder else 0.0, 1, now_s)
 
     def _end(self, request: Request, status: int, now_s: float) -> None:
         self._ended.status[request.number] = status

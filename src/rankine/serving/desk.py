@@ -15,6 +15,7 @@ from rankine.policy.backlog import Backlog, Decision, Slice
 from rankine.policy.batching import Limits
 from rankine.policy.ladder import RungChoice
 from rankine.policy.lanes import Lane
+from rankine.policy.one_core import is_at_ease
 from rankine.policy.priorities import Priorities, Priority
 from rankine.policy.reason import Reason
 from rankine.policy.rules import Rules
@@ -32,8 +33,6 @@ __all__ = ["Asked", "DecisionObserver", "Desk"]
 
 DecisionObserver = Callable[[Reason], None]
 _ALONE = (Reason.ALONE, "alone: nothing else waits")
-_EASE = 0.25
-"""Share of a request's time: what waits and runs, with it, takes no more where nothing has to be weighed."""
 
 
 class Asked(Struct, frozen=True):
@@ -156,7 +155,7 @@ class Desk:
         busy_s = ends_s - now_s + self.gates.backlog.work_s + spent_s
         left_s = self._priorities.below_top(asked.priority, now_s) * limits.headroom_s
         due_s = min(asked.deadline_s, asked.arrived_s + limits.max_wait_s)
-        return busy_s + left_s <= _EASE * (due_s - now_s)
+        return is_at_ease(busy_s + left_s, due_s - now_s)
 
     def lanes(self, now_s: float) -> list[Lane]:
         """The workers, as the plan sees them."""

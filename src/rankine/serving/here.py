@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from time import perf_counter
 
+from rankine.policy.one_core import HELD_S, MOMENT_S, may_run_here, waits_for_others
 from rankine.serving.desk import Desk
 from rankine.serving.items import Items
 from rankine.serving.logs import LOGGER
@@ -22,16 +23,6 @@ from rankine.serving.results import Result
 from rankine.serving.work import Work
 
 __all__ = ["Here"]
-
-_ALONE_S = 3e-4
-"""What is predicted to take longer is worth waking a worker for."""
-_JOINED_S = 1e-3
-"""Several requests together may take so long: nothing else runs on the loop meanwhile, not even a refusal."""
-_HELD_S = 2e-3
-_MOMENT_S = 1e-3
-"""Timers of the event loop are no finer."""
-_BUSY = 0.6
-"""Share of the loop's time from which waiting for others pays."""
 
 
 class Here:
@@ -73,7 +64,7 @@ class Here:
         if self._held:
             rows = self.rows + work.rows
             predicted_s = self._desk.gates.cost.mean_s(rows, self._requests + work.requests)
-            if predicted_s > _JOINED_S or rows > self._desk.gates.backlog.shape.most_rows:
+            if not may_run_here(predicted_s, joined=True) or rows > self._desk.gates.backlog.shape.most_rows:
                 self._go()
 
     def takes(self, work: Work, now_s: float) -> bool:
@@ -89,12 +80,12 @@ class Here:
         if rows > desk.gates.backlog.shape.most_rows:
             return False
         predicted_s = self._with_next_s = desk.gates.cost.mean_s(rows, requests)
-        within_s = _JOINED_S if self._held else _ALONE_S
-        if predicted_s > within_s or not desk.is_at_ease(work, predicted_s, now_s):
+        joined = bool(self._held)
+        if not may_run_here(predicted_s, joined=joined) or not desk.is_at_ease(work, predicted_s, now_s):
             return False
         costs = desk.elastic.costs
         return len(costs) == 1 or all(
-            costs[at].mean_s(rows, requests) <= within_s for at in desk.elastic.numbers
+            may_run_here(costs[at].mean_s(rows, requests), joined=joined) for at in desk.elastic.numbers
         )  # on whichever rung
 
     def hold(self, work: Work) -> None:
@@ -123,8 +114,8 @@ class Here:
             self._go()
         elif self.crowded():
             self._scheduled = asyncio.get_running_loop().call_soon(self._turn)
-        elif self.busy() > _BUSY:
-            self._scheduled = asyncio.get_running_loop().call_later(_MOMENT_S, self._turn)
+        elif waits_for_others(self.busy()):
+            self._scheduled = asyncio.get_running_loop().call_later(MOMENT_S, self._turn)
         else:
             self._go()
 
@@ -163,7 +154,7 @@ class Here:
 
     def _has_time(self, now_s: float) -> bool:
         """Whether what is held may wait for more."""
-        return now_s - self._since_s < _HELD_S and now_s + self._predicted_s + _HELD_S < self._due_s
+        return now_s - self._since_s < HELD_S and now_s + self._predicted_s + HELD_S < self._due_s
 
 
 def _idle() -> float:

@@ -1,8 +1,8 @@
 """The event loop stands aside while a batch runs on the core that both share.
 
-It would else interrupt the batch for each request that comes, and find the caches full of the engine's tables each time:
-to read one request takes three times as long so as to read it right after another. What comes while it rests is read
-together when the batch is done, or after a moment. Nobody is ranked later for that: there is one core, and it works.
+To read one request between two stretches of a batch takes three times as long as to read it right after another. What
+comes while the loop rests is read together when the batch is done, or after a moment. Nobody is ranked later for that:
+there is one core, and it works. How long is decided by :mod:`rankine.policy.one_core`.
 """
 
 from __future__ import annotations
@@ -13,18 +13,17 @@ import threading
 from collections.abc import Callable, Sequence
 from time import perf_counter
 
+from rankine.policy.one_core import rest_s
 from rankine.serving.placing import Worker
 
 __all__ = ["Rest"]
 
-_MOMENT_S, _SHORT_S = 4e-3, 2e-3
-_SHORT_FOR_S = 0.1
-_WORTH_S = 2e-4
-"""A batch that is predicted to be done sooner is not worth a rest."""
+_REFUSES_FOR_S = 0.1
+"""After a refusal there will be others."""
 
 
 class Rest:
-    """Rests of one event loop, of 4 ms at most; of 2 ms where requests are refused, who should learn it soon.
+    """Rests of one event loop.
 
     Args:
         workers: that may run batches on its core.
@@ -39,7 +38,7 @@ class Rest:
         self._ended = threading.Lock()
         self._ended.acquire()
         self._rests = self._is_soon = False
-        self._short_until_s = -math.inf
+        self._refuses_until_s = -math.inf
         self.enabled = False
         self.crowded: Callable[[], bool] = _never
 
@@ -60,16 +59,17 @@ class Rest:
 
     def refused(self) -> None:
         """A request is refused."""
-        self._short_until_s = perf_counter() + _SHORT_FOR_S
+        self._refuses_until_s = perf_counter() + _REFUSES_FOR_S
 
     def _take(self) -> None:
         self._is_soon = False
         now_s = perf_counter()
         left_s = max((one.free_s - now_s for one in self._workers if one.running), default=0.0)
-        if left_s < _WORTH_S or self.crowded():
+        seconds = rest_s(left_s, refuses=now_s < self._refuses_until_s)
+        if not seconds or self.crowded():
             return
         self._rests = True
-        self._ended.acquire(timeout=min(left_s, _SHORT_S if now_s < self._short_until_s else _MOMENT_S))
+        self._ended.acquire(timeout=seconds)
         self._rests = False
 
 

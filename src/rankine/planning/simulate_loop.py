@@ -1,0 +1,56 @@
+"""The event loop of a simulated server that shares its core with the engine: one thing after the other."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["SimulatedLoop"]
+
+_BUSY_OVER_S = 0.0225
+"""The share of time that it works is that of about so long, as :class:`rankine.serving.lag.LoopLag` counts."""
+
+
+class SimulatedLoop:
+    """When the loop is free, and how busy it is.
+
+    Args:
+        wake_s: seconds more of what it does first after it had nothing to do, or had rested.
+
+    Attributes:
+        works: it has work at all; else it is done with everything at once, on a core of its own.
+        free_s: when it is done with all that it has.
+    """
+
+    def __init__(self, wake_s: float, *, works: bool) -> None:
+        self.works = works
+        self.free_s = 0.0
+        self._wake_s = wake_s
+        self._rests_until_s = 0.0
+        self._busy, self._counted_s = 0.0, 0.0
+
+    def looks_s(self, arrived_s: float) -> float:
+        """When it reads what has arrived at some time."""
+        return max(arrived_s, self.free_s, self._rests_until_s) if self.works else arrived_s
+
+    def work(self, now_s: float, seconds: float) -> float:
+        """When it is done with something that is there now and takes so long."""
+        if not self.works:
+            return now_s
+        if now_s > self.free_s:
+            seconds += self._wake_s
+        self.free_s = max(now_s, self.free_s) + seconds
+        self._busy = self.busy(self.free_s) + seconds / _BUSY_OVER_S
+        self._counted_s = self.free_s
+        return self.free_s
+
+    def rest(self, now_s: float, seconds: float) -> None:
+        """It stands aside for so long, or until :meth:`wake`."""
+        self._rests_until_s = max(now_s, self.free_s) + seconds if seconds else 0.0
+
+    def wake(self) -> None:
+        """A batch is done."""
+        self._rests_until_s = 0.0
+
+    def busy(self, now_s: float) -> float:
+        """The share of the time until now that it worked."""
+        return self._busy * math.exp(min(0.0, self._counted_s - now_s) / _BUSY_OVER_S)

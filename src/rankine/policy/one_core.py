@@ -1,0 +1,43 @@
+"""How an event loop and the engine share a core: what the loop runs itself, what it waits for, when it stands aside."""
+
+from __future__ import annotations
+
+__all__ = ["HELD_S", "MOMENT_S", "is_at_ease", "may_run_here", "rest_s", "waits_for_others"]
+
+MOMENT_S = 1e-3
+"""How long the loop waits for others to join; timers are no finer."""
+HELD_S = 2e-3
+"""The longest that a request waits to be joined with others."""
+_ALONE_S, _JOINED_S = 3e-4, 1e-3
+_EASE = 0.25
+_BUSY = 0.6
+_REST_S, _SHORT_REST_S = 4e-3, 2e-3
+_WORTH_S = 2e-4
+
+
+def may_run_here(predicted_s: float, *, joined: bool) -> bool:
+    """Whether a batch is short enough for the loop: nothing else runs there meanwhile, not even a refusal.
+
+    One request alone that takes longer than 0.3 ms is worth waking a worker for.
+    """
+    return predicted_s <= (_JOINED_S if joined else _ALONE_S)
+
+
+def is_at_ease(busy_s: float, left_s: float) -> bool:
+    """Whether there is time for all that waits and runs several times over, so that nobody needs a place in a plan."""
+    return busy_s <= _EASE * left_s
+
+
+def waits_for_others(busy: float) -> bool:
+    """Whether it pays to wait a moment for others, where the loop works this share of its time: a call of the engine,
+    with all that is counted around it, is paid once for all of them."""
+    return busy > _BUSY
+
+
+def rest_s(left_s: float, *, refuses: bool) -> float:
+    """How long the loop stands aside for a batch that runs on its core and has ``left_s`` to go; 0 for not at all.
+
+    It would else interrupt the batch for each request that comes, and find the caches full of the engine's tables each
+    time. Where requests are refused it rests shorter: they should learn it soon.
+    """
+    return min(left_s, _SHORT_REST_S if refuses else _REST_S) if left_s >= _WORTH_S else 0.0
