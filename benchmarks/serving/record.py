@@ -171,7 +171,7 @@ class Simulation(Frozen):
     Attributes:
         profile_ms: of a batch by its number of rows; ``per_request_ms`` of every further request in it.
         front_ms: processor time of a request beside that; ``wake_ms``: more where the event loop had to wake for it.
-        noise: relative spread of a batch's time.
+        batch_ms: of a batch, beside the engine. ``noise``: relative spread of a batch's time.
         real_rps, simulated_rps: highest sustainable rate, of the same traces.
     """
 
@@ -180,6 +180,7 @@ class Simulation(Frozen):
     per_request_ms: float
     front_ms: float
     wake_ms: float = 0.0
+    batch_ms: float = 0.0
     noise: float
     real_rps: float
     simulated_rps: float

@@ -199,7 +199,7 @@ class SimulatedServer:
                 self._backlog.put(request, self._lanes(now_s))
             self._dispatch(now_s, events)
             return
-        taken_s = worker.truth.mean_s(rows, requests) * self._factor(worker.noise)
+        taken_s = worker.truth.mean_s(rows, requests) * self._factor(worker.noise) + self._setup.batch_s
         done_s = self._loop.work(now_s, taken_s)
         worker.busy_s += taken_s
         worker.learned[0].observe(rows, requests, 0, taken_s)
@@ -301,7 +301,8 @@ class SimulatedServer:
         worker.delay_s = max(0.0, self._loop.free_s - now_s)  # what the front end has yet to do comes first
         worker.expected_s = now_s + worker.learned[rung].mean_s(decision.rows, decision.requests)
         factor = self._ladder.factor(rung) if self._ladder else 1.0
-        return now_s + worker.truth.mean_s(decision.rows, decision.requests) * factor * self._factor(worker.noise)
+        taken_s = worker.truth.mean_s(decision.rows, decision.requests) * factor * self._factor(worker.noise)
+        return now_s + taken_s + self._setup.batch_s
 
     def _finish(self, worker: _Worker, now_s: float) -> None:
         decision = worker.running

@@ -51,6 +51,7 @@ class Setup:
         front_s: seconds of a request's parsing and answering, one after the other, by which the front end holds up a
             running batch, where it shares a core with the engine; 0 where it has its own.
         wake_s: seconds more of that where the front end had to wake first: after an idle time, or while a batch runs.
+        batch_s: seconds of a batch beside its device's: to take it, to count it, to send its results on their way.
         weights: fair shares by tenant; none if empty.
         profile_error: factor on the profile that the server starts from.
         exact: the server knows what batches take: no noise is added and nothing is learned.
@@ -64,6 +65,7 @@ class Setup:
     ladder: LadderLimits = field(default_factory=LadderLimits)
     front_s: float = 0.0
     wake_s: float = 0.0
+    batch_s: float = 0.0
     weights: Mapping[str, float] = field(default_factory=dict)
     profile_error: float = 1.0
     exact: bool = False
