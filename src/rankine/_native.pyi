@@ -20,6 +20,13 @@ def check_ids(ids: NDArray[np.int32] | NDArray[np.int64], rows: int) -> int:
 def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int32]:
     """Positions ``(min(k, n),)`` of the best of ``scores (n,)``: descending, ties by lower position, NaN last."""
 
+def read_http_head(data: bytes, most: int) -> tuple[bytes, dict[bytes, bytes], int] | None:
+    """The head of an HTTP/1.1 request that ``data`` begins with: its first line, fields by name, and its bytes.
+
+    Names are lower case, values printable ASCII without spaces around. None: there is no whole head in the first
+    ``most`` bytes, or it is one that a plain client would not send, as with a field given twice.
+    """
+
 def read_id_list(text: bytes) -> NDArray[np.int64] | None:
     """The whole numbers of a JSON list, ``(n,)``.
 

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import math
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from time import perf_counter
@@ -31,6 +31,7 @@ from rankine.serving.http import (
     CLOSE,
     Head,
     Header,
+    Headers,
     MethodNotAllowed,
     Reply,
     Request,
@@ -65,6 +66,7 @@ T = TypeVar("T")
 _SMALL_REPLY_ROWS = 2_000
 _BEHIND_S = 0.002
 """A server that is less behind is not."""
+_SAME_S = 1e-3
 
 
 class App:
@@ -112,6 +114,7 @@ class App:
         self._book = RuleBook(config.policy, lambda policy: pool.govern(policy.rules(config)), perf_counter())
         self._spans = open_spans()
         self._report = LoadReport()
+        self._same, self._same_until_s = QueueRefused("", 0.0), -math.inf
         self._routes = Routes(self)
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="rankine-bodies")
         self._watcher = ThreadPoolExecutor(1, thread_name_prefix="rankine-watch")
@@ -144,7 +147,7 @@ class App:
         method: str,
         path: str,
         query: bytes,
-        headers: Iterable[Header],
+        headers: Headers,
         *,
         waited_s: float,
         presence: Presence | None,
@@ -431,10 +434,13 @@ class App:
         return head
 
     def _behind(self, behind_s: float) -> QueueRefused:
+        """The refusal of a server that is behind with what it has; for a millisecond it is one and the same."""
         self.metrics.decided(Reason.FRONT_END)
-        return QueueRefused(
-            f"the server is {1000 * behind_s:.0f} ms behind with its requests", behind_s, Reason.FRONT_END
-        )
+        now_s = perf_counter()
+        if now_s >= self._same_until_s:
+            text = f"the server is {1000 * behind_s:.0f} ms behind with its requests"
+            self._same, self._same_until_s = QueueRefused(text, behind_s, Reason.FRONT_END), now_s + _SAME_S
+        return self._same.with_traceback(None)
 
     def request_id(self, headers: Mapping[bytes, bytes]) -> str:
         """The client's ``x-request-id`` where it is a short plain word, else one of our own."""

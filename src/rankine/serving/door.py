@@ -7,14 +7,16 @@ decision falls where the HTTP server has parsed the head, and the answer is writ
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from rankine.errors import CapacityExceeded, DeadlineExceeded, RankineError
-from rankine.serving.http import CLOSE, Header, Request, bytes_of
+from rankine.policy.reason import Reason
+from rankine.serving.http import CLOSE, Headers, Request, bytes_of
 from rankine.serving.kernel_wait import kernel_wait_s
 from rankine.serving.quick import SMALL_BODY_BYTES, Quick
+from rankine.serving.refusals import QueueRefused
+from rankine.serving.same_refusal import SameRefusal
 from rankine.serving.seldom import Seldom
 from rankine.serving.work import Presence
 
@@ -33,6 +35,7 @@ class Door:
 
     Attributes:
         line: of those that are let in.
+        plain: URLs of requests that may be answered without a task, by their first line.
 
     Args:
         final: requests come from another process of the host, and are not handed on.
@@ -43,20 +46,26 @@ class Door:
         self._final = final
         self._behind_until_s = 0.0
         self.line = app.line
+        self._again = SameRefusal(self._written)
         self._refusals = Seldom("a connection is refused")
         self._guarded = {path.encode(): route.label for path, route in app.guarded.items()}
         self._quick = {path: route.quick for path, route in app.guarded.items() if route.quick is not None}
+        self.plain = {b"POST %b HTTP/1.1" % path.encode(): path.encode() for path in self._quick}
 
-    def waited_s(self, connection: socket.socket | None) -> float:
-        """How long what a connection has just read has lain in the kernel.
+    def waited_s(self, connection: socket.socket | None, *, fresh: bool = False) -> float:
+        """How long what a connection has just read has lain in the kernel; 0 for next to nothing.
 
-        The kernel is asked only while the event loop is late, or was lately: else it has only just come, and to ask
-        costs as much as to read a head. Whoever has waited shows that others have.
+        The kernel is asked only while the event loop is late, or was lately, and where it has not just looked at the
+        sockets: else it has only just come, and to ask costs as much as to read a head. Whoever has waited shows that
+        others have.
+
+        Args:
+            fresh: the connection has just been accepted, and may have waited for that.
         """
         now_s = perf_counter()
         if self._app.lag.seconds > 0 or len(self.line) > 0:
             self._behind_until_s = now_s + _BEHIND_FOR_S
-        if now_s >= self._behind_until_s:
+        if now_s >= self._behind_until_s or (now_s - self.line.looked_s < _BEHIND_S and not fresh):
             return 0.0
         waited_s = kernel_wait_s(connection)
         if waited_s > _BEHIND_S:
@@ -67,7 +76,7 @@ class Door:
         """Whether requests of this kind may be refused here."""
         return method == b"POST" and url in self._guarded
 
-    def knock(self, url: bytes, headers: Iterable[Header], waited_s: float, presence: Presence) -> Request:
+    def knock(self, url: bytes, headers: Headers, waited_s: float, presence: Presence) -> Request:
         """The request of a head; see :meth:`~rankine.serving.app.App.request`."""
         request = self._app.request("POST", url.decode(), b"", headers, waited_s=waited_s, presence=presence)
         request.final = self._final
@@ -111,7 +120,15 @@ class Door:
     def _answer(self, request: Request, error: RankineError) -> tuple[bytes, bool]:
         app, label = self._app, self._guarded[request.path.encode()]
         app.pool.rest.refused()
-        reply = app.told(request, error, plain=label == "oip")
-        headers = app.headers_of(request, reply)
-        app.finish(request, label, reply.status)
+        if isinstance(error, QueueRefused) and error.reason is Reason.FRONT_END:
+            whole, closes = self._again.answer(request, error, label)
+        else:
+            whole, closes = self._written(request, error, label)
+        app.finish(request, label, error.http_status)
+        return whole, closes
+
+    def _written(self, request: Request, error: RankineError, label: str) -> tuple[bytes, bool]:
+        """A refusal, as bytes."""
+        reply = self._app.told(request, error, plain=label == "oip")
+        headers = self._app.headers_of(request, reply)
         return bytes_of(reply, headers), CLOSE in headers

@@ -7,6 +7,7 @@ to be let in, would wait unseen in the kernel for that long. In between one look
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
@@ -28,6 +29,7 @@ class EntryLine:
 
     Attributes:
         emptied: called when the last of it has begun.
+        looked_s: nothing that is read now was there at that time; -inf where nobody knows.
     """
 
     def __init__(self, front_end: FrontEnd) -> None:
@@ -35,6 +37,7 @@ class EntryLine:
         self._waiting: deque[Begin] = deque()
         self._moving = False
         self._moved_s = 0.0
+        self._turned_s = self.looked_s = -math.inf
         self.emptied: Begin = _nothing
 
     def __len__(self) -> int:
@@ -58,10 +61,12 @@ class EntryLine:
     def _move(self) -> None:
         if not self._waiting:
             self._moving = False
+            self._turned_s = self.looked_s = -math.inf
             self.emptied()
             return
         asyncio.get_running_loop().call_soon(self._move)
         now_s = perf_counter()
+        self.looked_s, self._turned_s = self._turned_s, now_s  # sockets are read between two turns
         end_s = now_s + _TURN_S
         while self._waiting and now_s < end_s:
             self._front_end.moved(now_s - self._moved_s)

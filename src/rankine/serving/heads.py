@@ -25,7 +25,8 @@ from rankine.serving.door import Door
 from rankine.serving.half_close import find_out_whether_gone
 from rankine.serving.http import Request
 from rankine.serving.kernel_wait import kernel_wait_s, tcp_socket
-from rankine.serving.malformed import explained, misread_head
+from rankine.serving.malformed import explained, misread_head, own_fault
+from rankine.serving.plain import read_plain
 from rankine.serving.quick import Quick
 from rankine.serving.wire_errors import ClosingAnswer, closing_answer
 from rankine.serving.work import Presence
@@ -154,11 +155,48 @@ class LimitedProtocol(HttpToolsProtocol):
         if not self._in_head:  # a head must end in time as a whole: a byte now and then does not count
             self._progress_s = self.loop.time()
         self._refused_here = False
+        try:
+            if self._door is not None and self._is_plain(self._door, data):
+                return
+        except Exception as error:  # noqa: BLE001  one request must not end the server
+            self._break_off(closing_answer(own_fault(error)))
+            return
         # Bytes that the parser holds back, or has put into headers or trailers, since the last part that it gave away.
         self._unread_bytes += len(data)
         self._feed(data)
         if self._unread_bytes > MAX_HEAD_BYTES and (self._in_head or self._in_message):
             self._break_off(_TOO_LARGE)
+
+    def _is_plain(self, door: Door, data: bytes) -> bool:
+        """Whether ``data`` was a whole request that needs no parser: it has begun, or is refused."""
+        if self._in_message or self._owes or self.flow.write_paused:
+            return False
+        plain = read_plain(data, door.plain)
+        if plain is None:
+            return False
+        request = door.knock(plain.url, plain.headers, door.waited_s(self._socket, fresh=self.fresh), self._presence)
+        answer = door.turns_away(request)
+        if answer is not None:
+            self._asked = True
+            whole, self._closes = answer
+            self.transport.write(whole)
+            self._go_on()
+            return True
+        quick = door.quick(request)
+        if quick is None:  # others see to it
+            return False
+        self._version = "1.1"
+        cycle = QuickCycle(request, quick)
+        cycle.parts.append(plain.body)
+        self.cycle = cast(Any, cycle)
+        self._begin_quick(cycle)
+        return True
+
+    def _go_on(self) -> None:
+        """After a refusal."""
+        if self._closes:
+            self.transport.close()
+        self.on_response_complete()
 
     def _feed(self, data: bytes) -> None:
         """Have the parser read ``data``; what it cannot read ends the connection."""
@@ -176,7 +214,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self.url, self.headers, self.expect_100_continue = b"", [], False  # the scope is made where it is needed
         self._let_in = None
         door = self._door
-        self._head_waited_s = kernel_wait_s(self._socket) if door is None else door.waited_s(self._socket)
+        self._head_waited_s = (
+            kernel_wait_s(self._socket) if door is None else door.waited_s(self._socket, fresh=self.fresh)
+        )
         self._in_message = self._in_head = True
         self._progress_s = self._begun_s = self.loop.time()
 
@@ -224,9 +264,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_message, self._unread_bytes = False, 0
         if self._turned_away:
             self._turned_away = False
-            if self._closes:
-                self.transport.close()
-            self.on_response_complete()
+            self._go_on()
         elif self._quick is not None:
             self._begin_quick(self._quick)
         elif not self._refused:

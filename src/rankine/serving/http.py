@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from math import isfinite
@@ -22,6 +22,7 @@ __all__ = [
     "JSON",
     "Head",
     "Header",
+    "Headers",
     "LengthRequired",
     "MethodNotAllowed",
     "Reply",
@@ -40,6 +41,7 @@ CLOSE = (b"connection", b"close")
 """The header by which a connection ends with its reply."""
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 Header = tuple[bytes, bytes]
+Headers = Iterable[Header] | Mapping[bytes, bytes]
 
 
 class MethodNotAllowed(BadRequest):

@@ -13,7 +13,7 @@ import httptools
 from rankine.errors import BadRequest, RankineError
 from rankine.serving.logs import LOGGER
 
-__all__ = ["VersionNotSupported", "explained", "misread_head"]
+__all__ = ["VersionNotSupported", "explained", "misread_head", "own_fault"]
 
 _LENGTH, _CODING = "header content-length", "header transfer-encoding"
 _BOTH = BadRequest(
@@ -58,8 +58,7 @@ def explained(error: httptools.HttpParserError, data: bytes) -> RankineError:
     if isinstance(error, httptools.HttpParserCallbackError):  # raised where the parser has called us
         cause = error.__context__
         if not isinstance(cause, httptools.HttpParserError):
-            LOGGER.error("internal error", exc_info=cause)
-            return RankineError("internal error", hint="The server's log has the details.")
+            return own_fault(cause)
         reason = str(cause)
     if data.startswith(_TLS):
         hint = "Ask for http://, or start the server with --tls-cert and --tls-key."
@@ -69,6 +68,12 @@ def explained(error: httptools.HttpParserError, data: bytes) -> RankineError:
     if reason == _VERSION:
         return _other_version(None)
     return _KNOWN.get(reason) or BadRequest("this is no HTTP/1.1 request", got=reason, hint=_SPEAK)
+
+
+def own_fault(cause: BaseException | None) -> RankineError:
+    """What a client is told where reading its request failed for a fault of ours, which the log has whole."""
+    LOGGER.error("internal error", exc_info=cause)
+    return RankineError("internal error", hint="The server's log has the details.")
 
 
 def misread_head(version: str, hosts: int) -> RankineError | None:

@@ -1,0 +1,52 @@
+"""One refusal for all who come within a millisecond to a server that is behind: they differ in their ids alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from time import perf_counter
+
+from rankine.errors import RankineError
+from rankine.serving.http import Request
+
+__all__ = ["SameRefusal"]
+
+_FOR_S = 1e-3
+_MARK = "~"
+"""Stands for a character of the id; nothing else in a refusal has it."""
+_OWN = frozenset((b"endpoint-load-metrics-format", b"traceparent", b"x-request-id"))
+"""Who sends one of these is answered in a way of their own."""
+
+Write = Callable[[Request, RankineError, str], tuple[bytes, bool]]
+
+
+class SameRefusal:
+    """Refusals for one and the same reason.
+
+    Args:
+        write: a refusal as bytes, and whether the connection ends with it, for a request, an error and a label.
+    """
+
+    def __init__(self, write: Write) -> None:
+        self._write = write
+        self._until_s = -math.inf
+        self._known: dict[tuple[str, int], list[bytes]] = {}
+
+    def answer(self, request: Request, error: RankineError, label: str) -> tuple[bytes, bool]:
+        """The refusal of a request; what it tells of the load is of a moment ago."""
+        if not _OWN.isdisjoint(request.headers):
+            return self._write(request, error, label)
+        now_s = perf_counter()
+        if now_s >= self._until_s:
+            self._known.clear()
+            self._until_s = now_s + _FOR_S
+        key = (label, len(request.id))
+        found = self._known.get(key)
+        if found is None:
+            mark = len(request.id) * _MARK
+            whole, closes = self._write(replace(request, id=mark), error, label)
+            if closes:  # that is meant for one connection
+                return request.id.encode().join(whole.split(mark.encode())), True
+            found = self._known[key] = whole.split(mark.encode())
+        return request.id.encode().join(found), False
