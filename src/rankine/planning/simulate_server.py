@@ -26,7 +26,7 @@ from rankine.policy.demand import Demand
 from rankine.policy.fairness import FairShares
 from rankine.policy.ladder import Ladder, Load
 from rankine.policy.lanes import Lane
-from rankine.policy.one_core import HELD_S, MOMENT_S, is_at_ease, may_run_here, rest_s, waits_for_others
+from rankine.policy.one_core import HELD_S, MOMENT_S, REFUSES_FOR_S, is_at_ease, may_run_here, rest_s, waits_for_others
 from rankine.policy.placement import Device, next_for
 from rankine.policy.reason import Reason
 
@@ -35,7 +35,6 @@ __all__ = ["OracleServer", "SimulatedServer"]
 _CHUNK = 4096
 _PARSE_SHARE = 0.6
 """Of the front end's time for a request; the rest is its answer."""
-_REFUSES_FOR_S = 0.1
 
 
 @dataclass(slots=True, eq=False)
@@ -248,7 +247,7 @@ class SimulatedServer:
         )
         self._ended.reasons[decision.reason] += 1
         if not decision.admitted:
-            self._refuses_until_s = now_s + _REFUSES_FOR_S
+            self._refuses_until_s = now_s + REFUSES_FOR_S
             self._end(request, decision.status, now_s)
         elif held:
             if not self._held:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["HELD_S", "MOMENT_S", "is_at_ease", "may_run_here", "rest_s", "waits_for_others"]
+__all__ = ["HELD_S", "MOMENT_S", "REFUSES_FOR_S", "is_at_ease", "may_run_here", "rest_s", "waits_for_others"]
 
 MOMENT_S = 1e-3
 """How long the loop waits for others to join; timers are no finer."""
 HELD_S = 2e-3
 """The longest that a request waits to be joined with others."""
+REFUSES_FOR_S = 0.1
+"""After a refusal others are expected for so long."""
 _ALONE_S, _JOINED_S = 3e-4, 1e-3
 _EASE = 0.25
 _BUSY = 0.6

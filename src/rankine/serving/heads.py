@@ -169,8 +169,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _is_plain(self, door: Door, data: bytes) -> bool:
         """Whether ``data`` was a whole request that needs no parser: it has begun, or is refused."""
-        if self._in_message or self._owes or self.flow.write_paused:
-            return False
+        if self._in_message or self._unread_bytes or self._owes or self.flow.write_paused:
+            return False  # the parser has begun with something, or this one waits as any pipelined request does
         plain = read_plain(data, door.plain)
         if plain is None:
             return False

@@ -13,13 +13,10 @@ import threading
 from collections.abc import Callable, Sequence
 from time import perf_counter
 
-from rankine.policy.one_core import rest_s
+from rankine.policy.one_core import REFUSES_FOR_S, rest_s
 from rankine.serving.placing import Worker
 
 __all__ = ["Rest"]
-
-_REFUSES_FOR_S = 0.1
-"""After a refusal there will be others."""
 
 
 class Rest:
@@ -59,7 +56,7 @@ class Rest:
 
     def refused(self) -> None:
         """A request is refused."""
-        self._refuses_until_s = perf_counter() + _REFUSES_FOR_S
+        self._refuses_until_s = perf_counter() + REFUSES_FOR_S
 
     def _take(self) -> None:
         self._is_soon = False
