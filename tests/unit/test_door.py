@@ -62,8 +62,8 @@ class Client:
     def falls_behind(self) -> None:
         """From now on many are in line, and nobody is let in to try whether it is so."""
         line: Any = [None] * 1000
-        self.app.line = line
-        front_end: Any = self.app.front_end
+        self.app.reception.line = line
+        front_end: Any = self.app.reception._front_end
         front_end.let_in(math.inf)
         front_end.let_in = lambda now_s: None
 

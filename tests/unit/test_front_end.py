@@ -49,7 +49,7 @@ def test_somebody_is_still_let_in_when_noise_has_driven_everything_up() -> None:
     for turn in range(1000):
         front_end.moved(1.0)
         front_end.replied(1.0 if turn % 2 else 0.0)
-        front_end.answered(late=True)
+        front_end.answered(late=True, now_s=5.0)
     assert _outlook(front_end, left_s=0.05).seconds < 0.05
     assert front_end.outlook(5.1, 0.05, 0, 0.2).seconds == 0.0  # nobody was for a while: it has to try
     assert front_end.outlook(5.1, 0.05, 3, 0.2).entry_s >= 0.05  # but not where a line stands
@@ -58,14 +58,24 @@ def test_somebody_is_still_let_in_when_noise_has_driven_everything_up() -> None:
 def test_margin_grows_fast_and_shrinks_slowly_when_requests_are_late() -> None:
     front_end = FrontEnd()
     for _ in range(5):
-        front_end.answered(late=True)
+        front_end.answered(late=True, now_s=5.0)
     grown = front_end.margin
-    front_end.answered(late=False)
+    front_end.answered(late=False, now_s=5.0)
     assert 0.05 < grown < 0.5
     assert grown - 0.001 < front_end.margin < grown
     for _ in range(1000):
-        front_end.answered(late=True)
+        front_end.answered(late=True, now_s=5.0)
     assert front_end.margin == 0.5
+
+
+def test_margin_is_forgotten_within_seconds_when_a_burst_is_over() -> None:
+    front_end = FrontEnd()
+    for _ in range(100):
+        front_end.answered(late=True, now_s=5.0)
+    front_end.answered(late=False, now_s=7.0)
+    assert 0.15 < front_end.margin < 0.2
+    front_end.answered(late=False, now_s=15.0)
+    assert front_end.margin < 0.005
 
 
 @pytest.mark.parametrize(("late_one_in", "margin"), [(150, 0.5), (333, 0.2), (700, 0.0)])
@@ -74,9 +84,9 @@ def test_margin_stays_where_three_in_a_thousand_are_late_and_moves_when_they_are
 ) -> None:
     front_end = FrontEnd()
     while front_end.margin < 0.19:
-        front_end.answered(late=True)
+        front_end.answered(late=True, now_s=5.0)
     for number in range(20_000):
-        front_end.answered(late=number % late_one_in == 0)
+        front_end.answered(late=number % late_one_in == 0, now_s=5.0)
     assert front_end.margin == pytest.approx(margin, abs=0.025)
 
 

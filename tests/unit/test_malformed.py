@@ -110,7 +110,7 @@ def test_our_own_fault_is_told_as_such_when_it_comes_up_while_a_head_is_read(
 ) -> None:
     async def scenario(served: Served) -> None:
         app: Any = served.app
-        app.admit_head = None
+        app.reception.admit = None
         [(status, error)] = await answered(served, rank_request())
         assert (status, error["code"]) == (500, "internal")
 

@@ -21,6 +21,7 @@ _DEVIATIONS = 2.0
 _MOST_REPLY_S = 0.02
 _LATE_SHARE = 0.003
 _MARGIN_STEP, _MOST_MARGIN = 0.02, 0.5
+_FORGOTTEN_S = 2.0
 _REPLY_SHARE = 0.3
 """A reply is not predicted to take more of the time that is left: what noise has driven up would refuse everybody."""
 _PROBE_S = 0.01
@@ -53,13 +54,15 @@ class FrontEnd:
     Attributes:
         margin: share of the time that is left which is kept for the unforeseen. It grows with every request that was
             let in and not answered in time, and shrinks with every one that was, until 3 in 1000 are late (as
-            :class:`~rankine.policy.margin.Margin`, but a share: what is unforeseen here is mostly other work).
+            :class:`~rankine.policy.margin.Margin`, but a share: what is unforeseen here is mostly other work). And it
+            is forgotten within seconds: after a burst that was too much, the next one need not be.
     """
 
     def __init__(self) -> None:
         self._gap_s = _FIRST_GAP_S
         self._reply_s = self._deviation_s = 0.0
         self.margin = 0.0
+        self._answered_s = 0.0
         self._let_in_s = -math.inf
         self._standing_since_s = math.inf
 
@@ -115,7 +118,9 @@ class FrontEnd:
         self._deviation_s += _REPLY_RATE * (abs(spent_s - self._reply_s) - self._deviation_s)
         self._reply_s += _REPLY_RATE * (spent_s - self._reply_s)
 
-    def answered(self, late: bool) -> None:
+    def answered(self, late: bool, now_s: float) -> None:
         """A request that was let in was answered, or refused after all."""
+        self.margin *= math.exp(min(0.0, self._answered_s - now_s) / _FORGOTTEN_S)
+        self._answered_s = now_s
         moved = _MARGIN_STEP * ((1.0 if late else 0.0) - _LATE_SHARE)
         self.margin = min(_MOST_MARGIN, max(0.0, self.margin + moved))

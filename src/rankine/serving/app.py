@@ -18,18 +18,13 @@ from typing import Any, TypeVar
 
 from rankine.errors import CapacityExceeded, DeadlineExceeded, RankineError
 from rankine.policy.autoscale import Signals
-from rankine.policy.front_end import FrontEnd
-from rankine.policy.reason import Reason
 from rankine.serving.bodies import BodyUnread, ClientGone, Receive, decompress, encoding_of, given_again, read_body
 from rankine.serving.busy import Busy
 from rankine.serving.config import ServeConfig
 from rankine.serving.cores import usable_cores
-from rankine.serving.desk import Asked
-from rankine.serving.entry import EntryLine
 from rankine.serving.heads import PRESENCE, REQUEST, WAITED, WRITE
 from rankine.serving.http import (
     CLOSE,
-    Head,
     Header,
     Headers,
     MethodNotAllowed,
@@ -37,12 +32,8 @@ from rankine.serving.http import (
     Request,
     UnsupportedMedia,
     bytes_of,
-    candidates_header,
-    deadline_of,
     error_reply,
-    priority_header,
 )
-from rankine.serving.lag import LoopLag
 from rankine.serving.load_report import Load, LoadReport
 from rankine.serving.logs import LOGGER
 from rankine.serving.metrics import INFERENCE, ServerMetrics
@@ -51,9 +42,9 @@ from rankine.serving.neighbors import HANDED, Neighbors
 from rankine.serving.pool import Pool
 from rankine.serving.process import ServerProcess
 from rankine.serving.quick import CLIENT_GONE, SMALL_BODY_BYTES
-from rankine.serving.refusals import QueueRefused, refusal
+from rankine.serving.reception import ANONYMOUS, Reception
+from rankine.serving.refusals import QueueRefused
 from rankine.serving.routes import Route, Routes
-from rankine.serving.rulebook import RuleBook
 from rankine.serving.security import OPEN_PATHS, KeyRing, Unauthenticated
 from rankine.serving.spans import Marks, open_spans
 from rankine.serving.trace import trace_of
@@ -64,9 +55,6 @@ __all__ = ["CLIENT_GONE", "App"]
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 T = TypeVar("T")
 _SMALL_REPLY_ROWS = 2_000
-_BEHIND_S = 0.002
-"""A server that is less behind is not."""
-_SAME_S = 1e-3
 
 
 class App:
@@ -82,6 +70,7 @@ class App:
         open: the server has started and is not going away. The server sets it.
         leaving: the server is going away: replies ask clients to close their connections.
         connections: how many there are; set by the server.
+        reception: decides which requests are let in.
     """
 
     def __init__(
@@ -104,17 +93,10 @@ class App:
         self.open = False
         self.leaving = False
         self.connections: Callable[[], int] = _none
-        self.front_end = FrontEnd()
-        self.line = EntryLine(self.front_end)
-        self.lag = LoopLag()
-        self.line.emptied = pool.rest.soon
-        pool.here.crowded = pool.rest.crowded = lambda: self.line.moves
-        pool.here.busy = lambda: self.lag.busy
+        self.reception = Reception(config, pool, metrics)
         self._keys = None if config.api_keys is None else KeyRing(config.api_keys, perf_counter())
-        self._book = RuleBook(config.policy, lambda policy: pool.govern(policy.rules(config)), perf_counter())
         self._spans = open_spans()
         self._report = LoadReport()
-        self._same, self._same_until_s = QueueRefused("", 0.0), -math.inf
         self._routes = Routes(self)
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="rankine-bodies")
         self._watcher = ThreadPoolExecutor(1, thread_name_prefix="rankine-watch")
@@ -170,7 +152,7 @@ class App:
         """
         if self.leaving:
             return math.inf
-        return self.pool.predicted_finish_s + max(self.lag.seconds, self.front_end.wait_s(len(self.line)))
+        return self.pool.predicted_finish_s + self.reception.wait_s
 
     @property
     def signals(self) -> Signals:
@@ -195,60 +177,6 @@ class App:
     def ready(self) -> bool:
         """What ``/v2/health/ready`` says: open, and with a worker to answer."""
         return self.open and self.pool.alive
-
-    def admit_head(self, request: Request, *, in_line: bool = False) -> Head:
-        """What headers tell of a request that is let in.
-
-        One that cannot be in time is refused before its body costs anything. It was due since its first bytes came in,
-        and has before it what the event loop has still to do for others, then the engine's queue, then all replies.
-
-        Args:
-            in_line: it will begin in its turn; else with all others that are ready, in one turn of the event loop.
-
-        Raises:
-            BadRequest, PayloadTooLarge, DeadlineExceeded, QueueRefused: they tell enough to refuse the request.
-        """
-        if request.head is not None:
-            return self._still_in_time(request, request.head)
-        deadline_s = deadline_of(request, self.config.default_deadline_ms)
-        announced = candidates_header(request, self.config.max_candidates)
-        now_s = perf_counter()
-        last_s = min(deadline_s, request.arrived_s + self.config.max_wait_ms / 1000)
-        before = self.front_end.outlook(now_s, last_s - now_s, len(self.line), 0.0 if in_line else self.lag.seconds)
-        behind_s = now_s - request.arrived_s + before.entry_s + before.reply_s
-        is_behind = behind_s > _BEHIND_S  # else it is the deadline that is too short
-        waited_s, whole_s = now_s - request.arrived_s, last_s - request.arrived_s
-        stands = in_line and self.front_end.stands(waited_s, whole_s, now_s)
-        if stands or (is_behind and now_s + before.seconds > last_s):
-            raise self._behind(behind_s)
-        policy = self._book.policy_at(request.arrived_s)
-        name = request.headers.get(b"x-rankine-tenant", ANONYMOUS).decode("latin-1")
-        tenant, priority = policy.known(name), policy.priority(name, priority_header(request))
-        least = (None if policy.dry_run else policy.truncate_to) or self.config.truncate_by_prior
-        rows = min(announced or 1, least or self.config.max_candidates)
-        kept_s = before.kept_s if is_behind else 0.0
-        plan_s = deadline_s - before.entry_s - before.reply_s - kept_s
-        asked = Asked(rows, 1, request.arrived_s, plan_s, tenant, priority)
-        found = self.pool.ask(asked)
-        if found is not None:
-            if is_behind and found.status == DeadlineExceeded.http_status:
-                raise self._behind(behind_s)
-            self.metrics.decided(found.reason)
-            raise refusal(found)
-        self.front_end.let_in(now_s)
-        request.head = Head(deadline_s, deadline_s - before.reply_s, announced, tenant, priority, least)
-        return request.head
-
-    def scored_rows(self, request: Request, rows: int) -> int:
-        """How many candidates of a request with prior scores are scored: all, unless there is no time for them."""
-        head = request.head
-        if head is None or head.least is None or rows <= head.least:
-            return rows
-        asked = Asked(rows, 1, request.arrived_s, head.plan_s, head.tenant, head.priority, let_in=True)
-        found = self.pool.rows_that_fit(head.least, asked)
-        if found < rows:
-            self.metrics.truncated(rows - found)
-        return found
 
     async def in_thread(self, do: Callable[[], T]) -> T:
         """The result of ``do``, computed off the event loop."""
@@ -324,10 +252,7 @@ class App:
             return
         now_s = perf_counter()
         seconds = now_s - request.arrived_s
-        if request.marks is not None:
-            self.front_end.replied(now_s - request.marks.scored_s)
-        if request.head is not None and status in _IN_TIME:
-            self.front_end.answered(_IN_TIME[status] is False or now_s > request.head.deadline_s)
+        self.reception.answered(request, status, now_s)
         self.metrics.answered(label, status, seconds)
         trace = trace_of(request.headers)
         if self._spans is not None and label in INFERENCE:
@@ -424,36 +349,12 @@ class App:
         """What the reply to a request tells of the load."""
         return self._report.headers(self.load, request.headers, perf_counter())
 
-    def _still_in_time(self, request: Request, head: Head) -> Head:
-        """``head`` of a request that was let in at the door, and whose turn it is now."""
-        if request.presence is not None and request.presence.gone:
-            raise ClientGone
-        now_s = perf_counter()
-        if now_s > head.plan_s:
-            raise self._behind(now_s - request.arrived_s)
-        return head
-
-    def _behind(self, behind_s: float) -> QueueRefused:
-        """The refusal of a server that is behind with what it has; for a millisecond it is one and the same."""
-        self.metrics.decided(Reason.FRONT_END)
-        now_s = perf_counter()
-        if now_s >= self._same_until_s:
-            text = f"the server is {1000 * behind_s:.0f} ms behind with its requests"
-            self._same, self._same_until_s = QueueRefused(text, behind_s, Reason.FRONT_END), now_s + _SAME_S
-        return self._same.with_traceback(None)
-
     def request_id(self, headers: Mapping[bytes, bytes]) -> str:
         """The client's ``x-request-id`` where it is a short plain word, else one of our own."""
         given = headers.get(b"x-request-id", b"")
         if 0 < len(given) <= 128 and given.isascii() and given.decode("ascii").isprintable():
             return given.decode("ascii")
         return f"{self._prefix}-{next(self._numbers):x}"
-
-
-ANONYMOUS = b"anonymous"
-"""The tenant of requests that come without a name."""
-_IN_TIME = {200: True, CapacityExceeded.http_status: False, DeadlineExceeded.http_status: False}
-"""Whether a request that was let in and is answered so was in time; of other statuses the client's is the fault."""
 
 
 def _none() -> int:

@@ -45,7 +45,7 @@ class Door:
         self._app = app
         self._final = final
         self._behind_until_s = 0.0
-        self.line = app.line
+        self.line = app.reception.line
         self._again = SameRefusal(self._written)
         self._refusals = Seldom("a connection is refused")
         self._guarded = {path.encode(): route.label for path, route in app.guarded.items()}
@@ -63,7 +63,7 @@ class Door:
             fresh: the connection has just been accepted, and may have waited for that.
         """
         now_s = perf_counter()
-        if self._app.lag.seconds > 0 or len(self.line) > 0:
+        if self._app.reception.lag.seconds > 0 or len(self.line) > 0:
             self._behind_until_s = now_s + _BEHIND_FOR_S
         if now_s >= self._behind_until_s or (now_s - self.line.looked_s < _BEHIND_S and not fresh):
             return 0.0
@@ -96,7 +96,7 @@ class Door:
         try:
             app.authenticate(request)
             if not app.is_drawn_away(request):
-                app.admit_head(request, in_line=True)
+                app.reception.admit(request, in_line=True)
         except (CapacityExceeded, DeadlineExceeded) as error:
             return self._answer(request, error)
         except RankineError:  # of the client's making: the application explains it better

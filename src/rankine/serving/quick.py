@@ -54,7 +54,7 @@ class Quick:
     def begin(self, request: Request, body: bytes, answer: Answer) -> None:
         """Prepare a request and queue it; ``answer`` is called once it is ranked, unless its client has left."""
         try:
-            head = self._app.admit_head(request)
+            head = self._app.reception.admit(request)
             ranking = self._prepare(request, head, body)
             ready_s = perf_counter()
             self._queue(request, ranking.work, partial(self._ranked, request, ranking, ready_s, answer))

@@ -150,7 +150,7 @@ async def _serve_http(
         gc.freeze()
         gc.set_threshold(_GARBAGE)
         app.open = True
-        app.lag.start()
+        app.reception.lag.start()
         app.busy.start()
         if beat is not None:
             beat.start()

@@ -1,22 +1,30 @@
-"""One file an engine; each is imported when asked for. An engine that cannot load is listed with its reason."""
+"""One file an engine; each is imported when asked for. An engine that cannot load is listed with its reason.
+
+Other packages bring engines by entry points of the group ``rankine.engines``: the name, and the function that returns
+the engine, as ``my_engine = "my_package.engine:engine"``.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 
 from rankine.compilation.engine import Capabilities, Engine
 from rankine.errors import EngineMissing, did_you_mean
 
-__all__ = ["engine_names", "installed", "load_engine"]
+__all__ = ["GROUP", "engine_names", "installed", "load_engine"]
+
+GROUP = "rankine.engines"
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """Where an engine is, and the line that installs what it needs."""
+    """Where an engine is, and what to do where it does not load."""
 
     module: str
-    install: str
+    hint: str
+    function: str = "engine"
 
 
 _ENGINES = {
@@ -29,8 +37,8 @@ _ENGINES = {
 
 
 def engine_names() -> list[str]:
-    """Names of all engines, installed or not."""
-    return list(_ENGINES)
+    """Names of all engines, installed or not; those of other packages last."""
+    return [*_ENGINES, *_brought()]
 
 
 def load_engine(name: str) -> Engine:
@@ -39,23 +47,56 @@ def load_engine(name: str) -> Engine:
     Raises:
         EngineMissing: it is unknown, or its library is not installed or cannot be loaded here.
     """
-    if name not in _ENGINES:
-        raise EngineMissing("unknown engine", got=name, hint=did_you_mean(name, _ENGINES))
-    entry = _ENGINES[name]
-    try:
-        engine: Engine = import_module(entry.module).engine()
-    except (ImportError, OSError) as error:  # OSError: a shared library of the package does not load
-        reason = " ".join(str(error).split())
-        raise EngineMissing(f"the engine '{name}' is not available", got=reason, hint=entry.install) from error
-    return engine
+    entry = _ENGINES.get(name)
+    if entry is not None:
+        return _load(name, entry, (ImportError, OSError))  # OSError: a shared library of the package does not load
+    brought = _brought()
+    if name not in brought:
+        raise EngineMissing("unknown engine", got=name, hint=did_you_mean(name, [*_ENGINES, *brought]))
+    return _load(name, brought[name], (Exception,))  # whatever others do wrong, `rankine doctor` lists it
 
 
 def installed() -> list[tuple[str, Capabilities | EngineMissing]]:
-    """Every engine with its capabilities, or with the error that says why it cannot be used and what installs it."""
+    """Every engine with its capabilities, or with the error that says why it cannot be used and what to do."""
     found: list[tuple[str, Capabilities | EngineMissing]] = []
-    for name in _ENGINES:
+    for name in engine_names():
         try:
             found.append((name, load_engine(name).capabilities()))
         except EngineMissing as error:
             found.append((name, error))
+    for point in _points():
+        if point.name in _ENGINES:
+            hint = "Rename the entry point."
+            found.append(
+                (point.name, EngineMissing("the name is taken", got=f"{point.name} of {_who(point)}", hint=hint))
+            )
     return found
+
+
+def _load(name: str, entry: _Entry, failures: tuple[type[Exception], ...]) -> Engine:
+    try:
+        engine: Engine = getattr(import_module(entry.module), entry.function)()
+    except failures as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise EngineMissing(f"the engine '{name}' is not available", got=reason, hint=entry.hint) from error
+    return engine
+
+
+def _brought() -> dict[str, _Entry]:
+    """Engines of other packages, by name; whoever takes a name of Rankine's own is left out."""
+    return {
+        point.name: _Entry(
+            point.module, f"See to the package '{_who(point)}', which brings it.", point.attr or "engine"
+        )
+        for point in sorted(_points(), key=lambda point: point.name)
+        if point.name not in _ENGINES
+    }
+
+
+def _points() -> list[EntryPoint]:
+    return list(entry_points(group=GROUP))
+
+
+def _who(point: EntryPoint) -> str:
+    """The package that brings an engine."""
+    return point.dist.name if point.dist is not None else point.module

@@ -82,7 +82,7 @@ class InferenceService:
 
     async def _inferred(self, request: Request, read: Read) -> Message:
         app = self._app
-        head = app.admit_head(request)
+        head = app.reception.admit(request)
         raw = await read()
         asked = await app.decode(len(raw), lambda: self._prepare(request, raw, head.plan_s))
         outcome = await app.run(request, asked.inference.work)

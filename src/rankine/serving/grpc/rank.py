@@ -48,7 +48,7 @@ class RankService:
     async def rank(self, request: Request, read: Read) -> bytes:
         """``Rank``."""
         app = self._app
-        head = app.admit_head(request)
+        head = app.reception.admit(request)
         raw = await read()
         begin_s = perf_counter()
         ranking = await app.decode(
@@ -59,7 +59,7 @@ class RankService:
                 deadline_s=head.plan_s,
                 announced=head.announced,
                 begin_s=begin_s,
-                worth=lambda rows: app.scored_rows(request, rows),
+                worth=lambda rows: app.reception.scored_rows(request, rows),
             ),
         )
         outcome = await app.run(request, ranking.work)

@@ -58,7 +58,7 @@ def _metadata_route(model: OipModel) -> Route:
 
 def _infer_route(app: App, model: OipModel) -> Route:
     async def post_infer(request: Request, receive: Receive) -> Reply:
-        head = app.admit_head(request)
+        head = app.reception.admit(request)
         header_bytes = _header_length(request)
         inference = await app.with_body(
             request,

@@ -38,11 +38,11 @@ def rank_routes(app: App) -> dict[str, Route]:
             arrived_s=request.arrived_s,
             deadline_s=head.plan_s,
             announced=head.announced,
-            worth=lambda rows: app.scored_rows(request, rows),
+            worth=lambda rows: app.reception.scored_rows(request, rows),
         )
 
     async def post_rank(request: Request, receive: Receive) -> Reply:
-        head = app.admit_head(request)
+        head = app.reception.admit(request)
         ranking = await app.with_body(request, receive, (JSON,), lambda raw: prepare(request, head, raw))
         outcome = await app.run(request, ranking.work)
         return Reply(200, await app.render(ranking.top_k, lambda: rank.reply(ranking, outcome, request.id)))
