@@ -17,6 +17,7 @@
 #include "http_head.h"
 #include "id_list.h"
 #include "ids.h"
+#include "kernel_wait.h"
 #include "lookup.h"
 #include "table.h"
 #include "top_k.h"
@@ -26,10 +27,14 @@ namespace nb = nanobind;
 namespace rankine {
 namespace {
 
+// To give the GIL away and wait for it again takes longer than to go through a usual request.
+constexpr std::size_t kWorthReleasing = 1 << 16;
+
 std::int64_t py_check_ids(nb::handle ids_object, std::int64_t rows) {
   const Array ids(ids_object, "ids", {Dtype::kInt32, Dtype::kInt64}, 1);
   if (rows < 0) throw nb::value_error("rows: must be at least 0");
-  nb::gil_scoped_release released;
+  std::optional<nb::gil_scoped_release> released;
+  if (ids.size(0) >= kWorthReleasing) released.emplace();
   if (ids.dtype() == Dtype::kInt32) return check_ids(ids.data<const std::int32_t>(), ids.size(0), rows);
   return check_ids(ids.data<const std::int64_t>(), ids.size(0), rows);
 }
@@ -44,15 +49,14 @@ Positions py_top_k(nb::handle scores_object, std::int64_t k) {
     throw nb::value_error("scores: must have fewer than 2**31 entries");
   const std::size_t kept = std::min(count, static_cast<std::size_t>(k));
   auto positions = std::make_unique<std::int32_t[]>(kept);
-  {
-    nb::gil_scoped_release released;
-    top_k(scores.data<const float>(), count, kept, positions.get());
-  }
+  std::optional<nb::gil_scoped_release> released;
+  if (count >= kWorthReleasing) released.emplace();
+  top_k(scores.data<const float>(), count, kept, positions.get());
+  released.reset();
   nb::capsule owner(positions.get(), [](void* memory) noexcept { delete[] static_cast<std::int32_t*>(memory); });
   return Positions(positions.release(), {kept}, owner);
 }
 
-constexpr std::size_t kWorthReleasing = 1 << 16;
 using Ids = nb::ndarray<nb::numpy, std::int64_t, nb::ndim<1>>;
 
 Ids as_array(std::unique_ptr<std::int64_t[]> ids, std::size_t count) {
@@ -60,10 +64,34 @@ Ids as_array(std::unique_ptr<std::int64_t[]> ids, std::size_t count) {
   return Ids(ids.release(), {count}, owner);
 }
 
+// The ids of the best candidates, and their scores, as a reply tells them.
+nb::tuple py_best_ids(nb::handle ids_object, nb::handle logits_object, std::int64_t k, bool sigmoid) {
+  const Array ids(ids_object, "ids", {Dtype::kInt64}, 1);
+  const Array logits(logits_object, "logits", {Dtype::kFloat32}, 2);
+  const std::size_t count = ids.size(0);
+  logits.require(0, count, "one row for each id");
+  logits.require(1, 1, "one task");
+  if (k < 1) throw nb::value_error("k: must be at least 1");
+  if (count > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max()))
+    throw nb::value_error("ids: must have fewer than 2**31 entries");
+  const std::size_t kept = std::min(count, static_cast<std::size_t>(k));
+  std::vector<std::int32_t> positions(kept);
+  std::optional<nb::gil_scoped_release> released;
+  if (count >= kWorthReleasing) released.emplace();
+  top_k(logits.data<const float>(), count, kept, positions.data());
+  released.reset();
+  nb::list best, scores;
+  for (const std::int32_t at : positions) {
+    const float logit = logits.data<const float>()[at];
+    best.append(nb::int_(ids.data<const std::int64_t>()[at]));
+    scores.append(nb::float_(static_cast<double>(sigmoid ? rankine::sigmoid(logit) : logit)));
+  }
+  return nb::make_tuple(best, scores);
+}
+
 std::optional<Ids> py_read_id_list(nb::bytes text) {
   const std::size_t room = text.size() / 2;  // a digit and what parts it from the next
   std::unique_ptr<std::int64_t[]> ids(new std::int64_t[room]);
-  // To give the GIL away and wait for it again takes longer than to read a usual list.
   std::optional<nb::gil_scoped_release> released;
   if (text.size() >= kWorthReleasing) released.emplace();
   const std::int64_t count = read_id_list(text.c_str(), text.size(), ids.get(), room);
@@ -319,8 +347,10 @@ NB_MODULE(_native, module) {
   module.doc() = "Native kernels of Rankine; see _native.pyi for their contracts.";
   module.def("check_ids", &rankine::py_check_ids, "ids"_a, "rows"_a);
   module.def("top_k", &rankine::py_top_k, "scores"_a, "k"_a);
+  module.def("best_ids", &rankine::py_best_ids, "ids"_a, "logits"_a, "k"_a, "sigmoid"_a);
   module.def("read_id_list", &rankine::py_read_id_list, "text"_a);
   module.def("read_http_head", &rankine::py_read_http_head, "data"_a, "most"_a);
+  module.def("ms_since_data", &rankine::ms_since_data, "descriptor"_a);
   module.def("find_places", &rankine::py_find_places, "ids"_a, "first"_a, "at"_a);
   nb::class_<rankine::Table>(module, "Table", nb::is_final())
       .def_prop_ro("count", &rankine::Table::count)

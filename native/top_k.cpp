@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <functional>
 #include <vector>
 
@@ -38,5 +39,7 @@ void top_k(const float* scores, std::size_t count, std::size_t kept, std::int32_
   for (std::size_t i = 0; i < kept; ++i)
     positions[i] = static_cast<std::int32_t>(0xffffffffu - static_cast<std::uint32_t>(keys[i]));
 }
+
+float sigmoid(float logit) { return 1.0f / (1.0f + std::exp(std::min(-logit, 80.0f))); }
 
 }  // namespace rankine

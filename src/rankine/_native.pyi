@@ -1,4 +1,4 @@
-"""Native kernels: C++ loops over NumPy arrays, all of which release the GIL.
+"""Native kernels: C++ loops over NumPy arrays, which release the GIL where it takes longer than to get it again.
 
 Arrays must be C-contiguous and of exactly the dtype named; nothing is copied or converted. Read-only arrays (mapped
 tables) are accepted, except as ``out``. An argument of a wrong kind or dtype raises ``TypeError``, of a wrong shape,
@@ -20,12 +20,21 @@ def check_ids(ids: NDArray[np.int32] | NDArray[np.int64], rows: int) -> int:
 def top_k(scores: NDArray[np.float32], k: int) -> NDArray[np.int32]:
     """Positions ``(min(k, n),)`` of the best of ``scores (n,)``: descending, ties by lower position, NaN last."""
 
+def best_ids(
+    ids: NDArray[np.int64], logits: NDArray[np.float32], k: int, sigmoid: bool
+) -> tuple[list[int], list[float]]:
+    """The best ``k`` of ``ids (n,)`` by ``logits (n, 1)``, in the order of :func:`top_k`, and their scores: those
+    logits, through a sigmoid if told so."""
+
 def read_http_head(data: bytes, most: int) -> tuple[bytes, dict[bytes, bytes], int] | None:
     """The head of an HTTP/1.1 request that ``data`` begins with: its first line, fields by name, and its bytes.
 
     Names are lower case, values printable ASCII without spaces around. None: there is no whole head in the first
     ``most`` bytes, or it is one that a plain client would not send, as with a field given twice.
     """
+
+def ms_since_data(descriptor: int) -> int:
+    """Milliseconds since data last came in on the TCP connection ``descriptor``; -1 where the kernel does not tell."""
 
 def read_id_list(text: bytes) -> NDArray[np.int64] | None:
     """The whole numbers of a JSON list, ``(n,)``.

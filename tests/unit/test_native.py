@@ -100,6 +100,32 @@ def test_top_k_equals_stable_sort_when_scores_are_any(scores: np.ndarray, k: int
     np.testing.assert_array_equal(positions, order[:k])
 
 
+@pytest.mark.parametrize("sigmoid", [False, True])
+def test_best_ids_are_those_of_top_k_with_their_scores_when_given_together(sigmoid: bool) -> None:
+    random = np.random.default_rng(4)
+    ids = random.permutation(1000).astype(np.int64) - 500
+    logits = random.normal(0, 40, (1000, 1)).astype(np.float32)
+    logits[:3, 0] = [200, -200, 0]
+    order = _native.top_k(logits[:, 0].copy(), 37)
+    best, scores = _native.best_ids(ids, logits, 37, sigmoid)
+    assert best == ids[order].tolist()
+    wanted = logits[order, 0].astype(np.float64)
+    np.testing.assert_allclose(scores, 1 / (1 + np.exp(-wanted)) if sigmoid else wanted, rtol=3e-7)
+    assert len(_native.best_ids(ids, logits, 5000, sigmoid)[0]) == 1000
+
+
+def test_best_ids_name_the_argument_when_input_is_wrong() -> None:
+    ids, logits = np.arange(4, dtype=np.int64), np.zeros((4, 1), np.float32)
+    with pytest.raises(ValueError, match=r"^k: must be at least 1$"):
+        _native.best_ids(ids, logits, 0, True)
+    with pytest.raises(ValueError, match=r"^logits: "):
+        _native.best_ids(ids, logits[:3], 1, True)
+    with pytest.raises(ValueError, match=r"^logits: "):
+        _native.best_ids(ids, np.zeros((4, 2), np.float32), 1, True)
+    with pytest.raises(TypeError, match=r"^ids: "):
+        _native.best_ids(ids.astype(np.int32), logits, 1, True)
+
+
 def test_top_k_puts_nan_below_minus_infinity_when_both_present() -> None:
     scores = np.array([np.nan, -np.inf, -np.nan, 3.0], np.float32)
     np.testing.assert_array_equal(_native.top_k(scores, 4), [3, 1, 0, 2])

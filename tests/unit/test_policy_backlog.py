@@ -222,6 +222,19 @@ def test_offer_refuses_when_the_request_itself_would_be_late() -> None:
     assert (fit.fits, fit.reason) == (False, Reason.TOO_LATE)
 
 
+@given(st.lists(asks(1.0), max_size=40), costs(), asks(1.0))
+@settings(deadline=None)
+def test_offer_refuses_the_same_when_the_plan_is_looked_at(requests: list[Ask], cost: CostModel, one: Ask) -> None:
+    """What is refused since so much is due before it would be refused by the plan with it as well."""
+    backlog = _filled(requests, cost)
+    fit = backlog.offer(one, NOW, commit=False)
+    if fit.fits or fit.reason is not Reason.TOO_LATE:
+        return
+    planned = backlog.push(one, NOW)
+    assert planned.finish_s > one.deadline_s * (1 - 1e-9)
+    assert planned.finish_s >= fit.finish_s * (1 - 1e-9)
+
+
 def test_offer_changes_nothing_when_it_only_asks() -> None:
     backlog = _filled([Ask(100)])
     assert backlog.offer(Ask(100), NOW, commit=False).fits

@@ -250,11 +250,29 @@ class Backlog(Generic[W]):
         self, work: W, lanes: Sequence[Lane], *, margin_s: float, rung: int | None, force: bool, commit: bool
     ) -> Fit:
         entry = self._entry(work, rung)
+        if not force:
+            end_s = self._not_before_s(entry, lanes)
+            if end_s + margin_s > entry.due_s:
+                return Fit(False, end_s, end_s + margin_s - entry.due_s, Reason.TOO_LATE)
         first, after, formed, starts = self._placed(Piece(entry, 0, work.rows), lanes)
         fit = self._judge(entry, formed, first, after, starts, margin_s)
         if commit and (fit.fits or force):
             self._keep(entry, first, after, formed)
         return fit
+
+    def _not_before_s(self, entry: Entry[W], lanes: Sequence[Lane]) -> float:
+        """A time before which nobody could be done who is due when ``entry`` is; a plan is not needed to see that.
+
+        Under overload most requests are refused, most of them for that. What is due first runs first, and whoever joins
+        a batch is done with all that is in it already.
+        """
+        if not self._batches or len(lanes) > 1:
+            return -math.inf
+        after = bisect_right(self._keys, entry.key)
+        if after and self._batches[after - 1].pieces[-1].entry.key > entry.key:
+            after -= 1
+        lane = lanes[0]
+        return lane.free_s + sum(self._durations_s[:after]) * lane.slowdown
 
     def _entry(self, work: W, rung: int | None) -> Entry[W]:
         due_s = min(work.deadline_s, work.arrived_s + self._limits.max_wait_s)

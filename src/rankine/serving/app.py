@@ -33,8 +33,9 @@ from rankine.serving.http import (
     UnsupportedMedia,
     bytes_of,
     error_reply,
+    usual_bytes_of,
 )
-from rankine.serving.load_report import Load, LoadReport
+from rankine.serving.load_report import ASKS, Load, LoadReport
 from rankine.serving.logs import LOGGER
 from rankine.serving.metrics import INFERENCE, ServerMetrics
 from rankine.serving.model import ServedModel
@@ -47,7 +48,7 @@ from rankine.serving.refusals import QueueRefused
 from rankine.serving.routes import Route, Routes
 from rankine.serving.security import OPEN_PATHS, KeyRing, Unauthenticated
 from rankine.serving.spans import Marks, open_spans
-from rankine.serving.trace import trace_of
+from rankine.serving.trace import TRACEPARENT, trace_of
 from rankine.serving.work import Outcome, Presence, Work
 
 __all__ = ["CLIENT_GONE", "App"]
@@ -254,6 +255,8 @@ class App:
         seconds = now_s - request.arrived_s
         self.reception.answered(request, status, now_s)
         self.metrics.answered(label, status, seconds)
+        if self._spans is None and not self.config.log_requests:
+            return
         trace = trace_of(request.headers)
         if self._spans is not None and label in INFERENCE:
             attributes = {"rankine.request_id": request.id, "url.path": request.path, "rankine.status": status}
@@ -326,6 +329,14 @@ class App:
             return
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
+
+    def written(self, request: Request, reply: Reply) -> tuple[bytes, bool]:
+        """A whole response, and whether the connection ends with it."""
+        usual = self.neighbors is None and not self.leaving and not reply.headers
+        if usual and TRACEPARENT not in request.headers and ASKS not in request.headers:
+            return usual_bytes_of(reply, request.id, self._report.lines(self.pool, perf_counter())), False
+        headers = self.headers_of(request, reply)
+        return bytes_of(reply, headers), CLOSE in headers
 
     def headers_of(self, request: Request, reply: Reply) -> list[Header]:
         """All headers of the reply to a request."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rankine.errors import CapacityExceeded, DeadlineExceeded, RankineError
 from rankine.policy.reason import Reason
-from rankine.serving.http import CLOSE, Headers, Request, bytes_of
+from rankine.serving.http import Headers, Request
 from rankine.serving.kernel_wait import kernel_wait_s
 from rankine.serving.quick import SMALL_BODY_BYTES, Quick
 from rankine.serving.refusals import QueueRefused
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Door"]
 
 _BEHIND_S, _BEHIND_FOR_S = 0.002, 0.1
+_SAME_S = 5e-4
+"""What one has not waited, the next has not either; the kernel counts in milliseconds."""
 _DIGITS = 18
 """Of a length that is looked at: Python refuses to read numbers of thousands."""
 
@@ -44,7 +46,7 @@ class Door:
     def __init__(self, app: App, *, final: bool = False) -> None:
         self._app = app
         self._final = final
-        self._behind_until_s = 0.0
+        self._behind_until_s = self._none_until_s = 0.0
         self.line = app.reception.line
         self._again = SameRefusal(self._written)
         self._refusals = Seldom("a connection is refused")
@@ -65,11 +67,15 @@ class Door:
         now_s = perf_counter()
         if self._app.reception.lag.seconds > 0 or len(self.line) > 0:
             self._behind_until_s = now_s + _BEHIND_FOR_S
-        if now_s >= self._behind_until_s or (now_s - self.line.looked_s < _BEHIND_S and not fresh):
+        if now_s >= self._behind_until_s:
+            return 0.0
+        if not fresh and (now_s < self._none_until_s or now_s - self.line.looked_s < _BEHIND_S):
             return 0.0
         waited_s = kernel_wait_s(connection)
         if waited_s > _BEHIND_S:
             self._behind_until_s = now_s + _BEHIND_FOR_S
+        else:
+            self._none_until_s = now_s + _SAME_S
         return waited_s
 
     def guards(self, method: bytes, url: bytes) -> bool:
@@ -129,6 +135,4 @@ class Door:
 
     def _written(self, request: Request, error: RankineError, label: str) -> tuple[bytes, bool]:
         """A refusal, as bytes."""
-        reply = self._app.told(request, error, plain=label == "oip")
-        headers = self._app.headers_of(request, reply)
-        return bytes_of(reply, headers), CLOSE in headers
+        return self._app.written(request, self._app.told(request, error, plain=label == "oip"))

@@ -33,13 +33,16 @@ __all__ = [
     "deadline_of",
     "error_reply",
     "json_reply",
+    "lines_of",
     "priority_header",
+    "usual_bytes_of",
 ]
 
 JSON = b"application/json"
 CLOSE = (b"connection", b"close")
 """The header by which a connection ends with its reply."""
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_USUAL = b"%bcontent-type: %b\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b\r\n%b"
 Header = tuple[bytes, bytes]
 Headers = Iterable[Header] | Mapping[bytes, bytes]
 
@@ -116,10 +119,21 @@ class Reply(Struct, frozen=True):
     headers: tuple[Header, ...] = ()
 
 
-def bytes_of(reply: Reply, headers: list[Header]) -> bytes:
+def lines_of(headers: Iterable[Header]) -> bytes:
+    """Headers as they are sent."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])  # a generator would be slower
+
+
+def bytes_of(reply: Reply, headers: Iterable[Header]) -> bytes:
     """A whole response as HTTP/1.1 has it."""
-    lines = b"".join([b"%b: %b\r\n" % header for header in headers])  # a generator would be slower
-    return b"%b%b\r\n%b" % (_STATUS_LINES[reply.status], lines, reply.body)
+    return b"%b%b\r\n%b" % (_STATUS_LINES[reply.status], lines_of(headers), reply.body)
+
+
+def usual_bytes_of(reply: Reply, request_id: str, lines: bytes) -> bytes:
+    """The same of a response with the headers that every one has, and these."""
+    return _USUAL % (
+        _STATUS_LINES[reply.status], reply.content_type, len(reply.body), request_id.encode(), lines, reply.body
+    )  # fmt: skip
 
 
 def json_reply(value: object, status: int = 200, headers: tuple[Header, ...] = ()) -> Reply:

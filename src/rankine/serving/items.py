@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rankine._native import check_ids
 from rankine.catalog import CatalogReader, View
 from rankine.catalog.segment import ABSENT, gather_rows
 from rankine.errors import ArtifactError, BadRequest
@@ -18,6 +19,7 @@ from rankine.serving.completion import Advance, Complete, complete_all, nobody_w
 __all__ = ["Items", "ServedCatalog"]
 
 _NOTHING: Mapping[str, str] = {}
+_MOST_ROWS = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,8 +49,8 @@ class Items:
             BadRequest: the catalog does not have an id, and unknown items are refused.
         """
         rows = self.view.rows_of(ids).astype(np.int32)
-        if self.unknown is None and rows.size and rows.min() == ABSENT:
-            first = int(np.argmax(rows == ABSENT))
+        first = check_ids(rows, _MOST_ROWS) if self.unknown is None else -1
+        if first >= 0:
             got = ids[first]
             raise BadRequest(
                 "unknown item: the catalog does not have it",

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import socket
-import struct
 from typing import Any
 
-__all__ = ["kernel_wait_s", "tcp_socket"]
+from rankine._native import ms_since_data
 
-_TCP_INFO: int = getattr(socket, "TCP_INFO", 0)  # Linux has it
-_INFO_BYTES, _LAST_RECEIVED_AT = 104, 52
-"""Of the kernel's ``struct tcp_info``: ``tcpi_last_data_recv``, milliseconds since data came in."""
+__all__ = ["kernel_wait_s", "tcp_socket"]
 
 
 def tcp_socket(transport: Any) -> socket.socket | None:
     """The socket of a connection, where the kernel tells how long data have lain in it."""
     connection: socket.socket | None = transport.get_extra_info("socket")
-    if not _TCP_INFO or connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
+    if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
         return None
     return connection
 
 
 def kernel_wait_s(connection: socket.socket | None) -> float:
-    """How long what came last has lain in the kernel; 0 where it does not tell."""
+    """How long what came last has lain in the kernel; 0 where it does not tell.
+
+    uvloop's sockets would make another of theirs for each question, at the cost of four system calls.
+    """
     if connection is None:
         return 0.0
-    try:
-        info = connection.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _INFO_BYTES)
-    except OSError:  # closed meanwhile
-        return 0.0
-    if len(info) < _LAST_RECEIVED_AT + 4:
-        return 0.0
-    waited_ms: int = struct.unpack_from("=I", info, _LAST_RECEIVED_AT)[0]
-    return waited_ms / 1000
+    return max(0, ms_since_data(connection.fileno())) / 1000

@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from rankine.serving.bodies import ClientGone
-from rankine.serving.http import CLOSE, JSON, Head, Reply, Request, bytes_of
+from rankine.serving.http import JSON, Head, Reply, Request
 from rankine.serving.logs import LOGGER
 from rankine.serving.spans import Marks
 from rankine.serving.work import Outcome, Work
@@ -98,8 +98,7 @@ class Quick:
 
     def _send(self, request: Request, reply: Reply, answer: Answer) -> None:
         try:
-            headers = self._app.headers_of(request, reply)
-            whole, closes = bytes_of(reply, headers), CLOSE in headers
+            whole, closes = self._app.written(request, reply)
         except Exception as error:  # noqa: BLE001  an error of ours: the client learns that there is no answer
             self._app.explain(request, error)
             reply, whole, closes = Reply(500, b""), b"", True

@@ -9,13 +9,15 @@ from time import perf_counter
 
 from rankine.errors import RankineError
 from rankine.serving.http import Request
+from rankine.serving.load_report import ASKS
+from rankine.serving.trace import TRACEPARENT
 
 __all__ = ["SameRefusal"]
 
 _FOR_S = 1e-3
 _MARK = "~"
 """Stands for a character of the id; nothing else in a refusal has it."""
-_OWN = frozenset((b"endpoint-load-metrics-format", b"traceparent", b"x-request-id"))
+_OWN = frozenset((ASKS, TRACEPARENT, b"x-request-id"))
 """Who sends one of these is answered in a way of their own."""
 
 Write = Callable[[Request, RankineError, str], tuple[bytes, bool]]

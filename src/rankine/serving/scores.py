@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from msgspec import Struct
 
+from rankine._native import best_ids
 from rankine._native import top_k as best_of
 from rankine.errors import BadRequest
 from rankine.models.schema import Schema
@@ -60,6 +61,13 @@ class Scorer:
         chosen = column.take(order)
         ranking = sigmoid32(chosen) if self._sigmoid[self._column] else chosen
         return order, Scores(ranking, self._tasks(logits[order]) if len(self._names) > 1 else _NO_TASKS)
+
+    def best_ids(self, ids: np.ndarray, logits: np.ndarray, top_k: int) -> tuple[list[int], list[float]] | None:
+        """Of ``ids (rows,)`` int64 the best ``top_k``, and their scores; None where that takes more than one look:
+        with several tasks, or a ranking that is an expression."""
+        if len(self._names) > 1 or self._column is None:
+            return None
+        return best_ids(ids, logits, top_k, self._sigmoid[0])
 
     def scores(self, logits: np.ndarray) -> Scores:
         """Scores of all rows of ``logits (rows, tasks)``, in their order.

@@ -9,8 +9,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["TraceContext", "trace_of"]
+__all__ = ["TRACEPARENT", "TraceContext", "trace_of"]
 
+TRACEPARENT = b"traceparent"
+"""The header that tells."""
 _HEADER = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _NO_VERSION = b"ff"
 
@@ -36,7 +38,7 @@ class TraceContext:
 
 def trace_of(headers: Mapping[bytes, bytes]) -> TraceContext | None:
     """What a request's ``traceparent`` says, None where it says nothing; names of headers are lower case."""
-    raw = headers.get(b"traceparent")
+    raw = headers.get(TRACEPARENT)
     found = None if raw is None else _HEADER.fullmatch(raw.strip())
     if found is None:
         return None

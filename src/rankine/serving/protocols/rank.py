@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -141,11 +141,10 @@ class RankProtocol:
         Raises:
             BadRequest: the ranking has no finite value for a candidate.
         """
-        order, scores = self._scorer.best(outcome.logits, ranking.top_k)
-        ids = ranking.ids
+        best, scores, tasks = self._best(ranking, outcome.logits)
         reply: dict[str, Any] = {
-            "ids": ids.take(order).tolist() if isinstance(ids, np.ndarray) else [ids[at] for at in order.tolist()],
-            "scores": scores.ranking.tolist(),
+            "ids": best,
+            "scores": scores,
             "request_id": request_id,
             "artifact": self._artifact,
             "generation": ranking.generation,
@@ -154,8 +153,8 @@ class RankProtocol:
         }
         if ranking.scored is not None:
             reply["scored"] = ranking.scored
-        if scores.tasks:
-            reply["tasks"] = {name: values.tolist() for name, values in scores.tasks.items()}
+        if tasks:
+            reply["tasks"] = {name: values.tolist() for name, values in tasks.items()}
         if ranking.timings:
             reply["timings"] = {
                 "queue_ms": 1000 * outcome.queue_s,
@@ -166,6 +165,19 @@ class RankProtocol:
                 "reason": outcome.reason,
             }
         return reply
+
+    def _best(
+        self, ranking: Ranking, logits: np.ndarray
+    ) -> tuple[Sequence[Any], Sequence[float], Mapping[str, np.ndarray]]:
+        """The best ids, best first, their scores, and those of each task where there are several."""
+        ids = ranking.ids
+        if isinstance(ids, np.ndarray) and ids.dtype == np.int64:
+            found = self._scorer.best_ids(ids, logits, ranking.top_k)
+            if found is not None:
+                return *found, {}
+        order, scores = self._scorer.best(logits, ranking.top_k)
+        best = ids.take(order).tolist() if isinstance(ids, np.ndarray) else [ids[at] for at in order.tolist()]
+        return best, scores.ranking.tolist(), scores.tasks
 
     def check_count(self, rows: int, announced: int | None) -> int:
         """``rows`` if so many candidates may be ranked.
