@@ -20,6 +20,7 @@ Given = Mapping[str, Any]
 """Values by feature, of those that were given."""
 
 _CACHED_VALUES = 1024
+_INFINITE = np.float32(np.inf)
 
 
 class RequestEncoder:
@@ -67,7 +68,8 @@ class Numbers:
         self._names = [each.name for each in plain]
         self._mean = np.array([part.mean[0] for part in fitted], np.float32)
         self._std = np.array([part.std[0] for part in fitted], np.float32)
-        self._logs = np.flatnonzero([each.normalization == "log1p" for each in plain])
+        self._logs = np.array([each.normalization == "log1p" for each in plain], np.bool_)
+        self._above = np.where(self._logs, np.float32(-1), np.float32(-np.inf))
 
     def encode(self, given: Given) -> dict[str, Column]:
         """Columns ``(1, 1)`` of all of them, to the bit as one by one; none where one is missing or is refused: then
@@ -75,12 +77,12 @@ class Numbers:
         if not self._names or any(name not in given for name in self._names):
             return {}
         values = as_float32(np.array([given[name] for name in self._names], np.float64))
-        logs = values[self._logs]
-        if not np.isfinite(values).all() or (logs <= -1).any():
+        if not np.logical_and.reduce((values > self._above) & (values < _INFINITE)):
             return {}
-        values[self._logs] = np.log1p(logs)
-        values = (values - self._mean) / self._std
-        return {name: values[at : at + 1].reshape(1, 1) for at, name in enumerate(self._names)}
+        np.log1p(values, out=values, where=self._logs)
+        values -= self._mean
+        values /= self._std
+        return dict(zip(self._names, values.reshape(-1, 1, 1), strict=True))
 
 
 def encode_given(
