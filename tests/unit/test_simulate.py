@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from rankine.errors import SloNotMet, UsageError
 from rankine.planning.simulate import Slo, simulate, sustainable_rate
-from rankine.planning.simulate_server import OracleServer, SimulatedServer
+from rankine.planning.simulate_oracle import OracleServer
+from rankine.planning.simulate_server import SimulatedServer
 from rankine.planning.simulate_setup import Setup, SimulatedDevice
 from rankine.planning.simulate_traffic import Traffic, draw_trace
 from rankine.policy.batching import Limits

@@ -13,7 +13,8 @@ from pydantic import Field
 
 from rankine.config import Frozen
 from rankine.errors import SloNotMet, UsageError
-from rankine.planning.simulate_server import OracleServer, SimulatedServer
+from rankine.planning.simulate_oracle import OracleServer
+from rankine.planning.simulate_server import SimulatedServer
 from rankine.planning.simulate_setup import Outcomes, Setup
 from rankine.planning.simulate_traffic import MOST_REQUESTS, Traffic, draw_trace
 from rankine.stats import percentile

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter, deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,13 +24,14 @@ from rankine.policy.cost import CostModel
 from rankine.policy.debt import QualityDebt
 from rankine.policy.demand import Demand
 from rankine.policy.fairness import FairShares
+from rankine.policy.front_end import FrontEnd
 from rankine.policy.ladder import Ladder, Load
 from rankine.policy.lanes import Lane
 from rankine.policy.one_core import HELD_S, MOMENT_S, REFUSES_FOR_S, is_at_ease, may_run_here, rest_s, waits_for_others
 from rankine.policy.placement import Device, next_for
 from rankine.policy.reason import Reason
 
-__all__ = ["OracleServer", "SimulatedServer"]
+__all__ = ["ExactCost", "Request", "SimulatedServer"]
 
 _CHUNK = 4096
 _PARSE_SHARE = 0.6
@@ -84,6 +85,17 @@ class _Ended:
     batch_rows: int = 0
 
 
+class ExactCost(CostModel):
+    """What a scheduler believes that knows service times: nothing to learn, and nothing kept for the unforeseen."""
+
+    @property
+    def tail_ratio(self) -> float:
+        return 1.0
+
+    def observe(self, rows: int, requests: int, co_running: int, seconds: float) -> None:
+        """It knows already."""
+
+
 class SimulatedServer:
     """One front end, one queue and its workers, at the start of a trace."""
 
@@ -103,6 +115,7 @@ class SimulatedServer:
         self._debt = QualityDebt()
         self._running = 0
         self._loop = SimulatedLoop(setup.wake_s, works=setup.front_s > 0.0)
+        self._front_end = FrontEnd()
         self._held: list[Request] = []
         self._held_since_s = self._goes_s = 0.0
         self._refuses_until_s = 0.0
@@ -216,7 +229,7 @@ class SimulatedServer:
             cost = self._ladder.factor(rung) if self._ladder else 1.0
             if setup.exact:
                 profile = [(rows, seconds * cost) for rows, seconds in device.profile]
-                learned.append(_Exact(profile, per_request_s=device.per_request_s * cost))
+                learned.append(ExactCost(profile, per_request_s=device.per_request_s * cost))
             else:
                 cost *= setup.profile_error
                 learned.append(CostModel([(rows, seconds * cost) for rows, seconds in device.profile]))
@@ -233,10 +246,39 @@ class SimulatedServer:
         )
 
     def _arrive(self, request: Request, now_s: float) -> None:
-        trace = self._trace
+        reason, status, held = self._decided(request, now_s)
+        self._ended.reasons[reason] += 1
+        if status:
+            self._refuses_until_s = now_s + REFUSES_FOR_S
+            self._end(request, status, now_s)
+        elif held:
+            if not self._held:
+                self._held_since_s = self._goes_s = now_s
+            self._held.append(request)
+
+    def _decided(self, request: Request, now_s: float) -> tuple[Reason, int, bool]:
+        """Why a request is let in, or refused and with which status, and whether it is for the loop."""
+        if not self._loop.works:
+            return *self._asked(request, now_s), False
+        terms = self._front_end.terms(request.arrived_s, request.deadline_s, now_s)
+        if terms.refuses:
+            return Reason.FRONT_END, 503, False
         held = self._is_for_loop(request, now_s)
-        self._demand.add(self._workers[0].learned[0].mean_s(request.rows), now_s)
-        decision = admit(
+        if not held:
+            request.deadline_s = terms.plan_s
+            reason, status = self._asked(request, now_s, commit=False)
+            if status:
+                return (Reason.FRONT_END, 503, False) if terms.is_behind and status == 504 else (reason, status, False)
+        self._front_end.let_in(now_s)
+        request.deadline_s = terms.scores_s
+        return *self._asked(request, now_s, held=held), held
+
+    def _asked(self, request: Request, now_s: float, *, commit: bool = True, held: bool = False) -> tuple[Reason, int]:
+        """What the policies say; 0 where they let it in."""
+        trace = self._trace
+        if commit:
+            self._demand.add(self._workers[0].learned[0].mean_s(request.rows), now_s)
+        found = admit(
             self._gates,
             request,
             now_s,
@@ -244,15 +286,9 @@ class SimulatedServer:
             in_flight=len(self._backlog) + len(self._held) + self._running,
             tenant=trace.tenants[int(trace.tenant[request.number])],
             at_ease=held,
+            commit=commit,
         )
-        self._ended.reasons[decision.reason] += 1
-        if not decision.admitted:
-            self._refuses_until_s = now_s + REFUSES_FOR_S
-            self._end(request, decision.status, now_s)
-        elif held:
-            if not self._held:
-                self._held_since_s = self._goes_s = now_s
-            self._held.append(request)
+        return found.reason, found.status
 
     def _dispatch(self, now_s: float, events: list[tuple[float, int]]) -> None:
         for at, worker in enumerate(self._workers):
@@ -266,6 +302,7 @@ class SimulatedServer:
             for late in (*decision.expired, *decision.hopeless):
                 self._end(late, 504, now_s)
                 self._gates.answered(late=1)
+                self._front_end.answered(late=True, now_s=now_s)
             self._ended.reasons[Reason.EXPIRED] += len(decision.expired)
             self._ended.reasons[Reason.HOPELESS] += len(decision.hopeless)
             if decision.slices:
@@ -321,11 +358,18 @@ class SimulatedServer:
 
     def _answer(self, request: Request, now_s: float, *, rung: int) -> None:
         """Its scores are there."""
-        self._end(request, 200, self._front(now_s, 1 - _PARSE_SHARE))
+        replied_s = self._front(now_s, 1 - _PARSE_SHARE)
+        self._end(request, 200, replied_s)
+        self._front_end.replied(replied_s - now_s)
+        self._front_end.answered(replied_s > self._due_s(request), replied_s)
         late = now_s > request.deadline_s
         self._gates.answered(late=late, on_time=not late)
         self._ended.rung[request.number] = rung
         self._debt.add(self._ladder.rungs[rung].loss if self._ladder else 0.0, 1, now_s)
+
+    def _due_s(self, request: Request) -> float:
+        """When its client wants the answer; the request itself has when its scores must be there."""
+        return request.arrived_s + float(self._trace.budget_s[request.number])
 
     def _end(self, request: Request, status: int, now_s: float) -> None:
         self._ended.status[request.number] = status
@@ -353,35 +397,3 @@ class SimulatedServer:
             end_s=max(end_s, self._trace.duration_s),
             debt=self._debt.total,
         )
-
-
-class OracleServer(SimulatedServer):
-    """One that knows what batches take and regrets: where too much waits it gives up the largest request, not the last.
-
-    That leaves the most requests on time on one machine (Moore & Hodgson 1968) among those known so far; that they
-    come later than at once and run in batches keeps it from being a strict bound.
-    """
-
-    def __init__(self, trace: Trace, setup: Setup) -> None:
-        super().__init__(trace, replace(setup, exact=True))
-
-    def _arrive(self, request: Request, now_s: float) -> None:
-        lanes = self._lanes(now_s)
-        while not self._backlog.offer(request, lanes).fits:
-            largest = max((*self._backlog, request), key=lambda waiting: waiting.rows)
-            if largest is not request:
-                self._backlog.remove(largest, now_s)
-            self._end(largest, 503, now_s)
-            if largest is request:
-                return
-
-
-class _Exact(CostModel):
-    """What a scheduler believes that knows service times: nothing to learn, and nothing kept for the unforeseen."""
-
-    @property
-    def tail_ratio(self) -> float:
-        return 1.0
-
-    def observe(self, rows: int, requests: int, co_running: int, seconds: float) -> None:
-        """It knows already."""

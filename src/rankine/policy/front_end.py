@@ -10,7 +10,7 @@ import math
 
 from msgspec import Struct
 
-__all__ = ["FrontEnd", "Outlook"]
+__all__ = ["FrontEnd", "Outlook", "Terms"]
 
 _FIRST_GAP_S = 0.0005
 _MOST_GAP_S = 0.02
@@ -26,6 +26,8 @@ _REPLY_SHARE = 0.3
 """A reply is not predicted to take more of the time that is left: what noise has driven up would refuse everybody."""
 _PROBE_S = 0.01
 _STANDING_SHARE, _STANDS_S = 0.1, 0.1
+_BEHIND_S = 0.002
+"""A server that is less behind is not."""
 
 
 class Outlook(Struct, frozen=True):
@@ -44,6 +46,23 @@ class Outlook(Struct, frozen=True):
     def seconds(self) -> float:
         """All of it."""
         return self.entry_s + self.reply_s + self.kept_s
+
+
+class Terms(Struct, frozen=True):
+    """On what terms a request goes on that comes now.
+
+    Attributes:
+        behind_s: since it came, with what the front end has still to do before and after it; ``is_behind``: that is
+            more than where it keeps up.
+        refuses: it could not be in time even if the engine had nothing else to do.
+        plan_s: when the engine's queue must be expected to be done with it; ``scores_s``: when it must be.
+    """
+
+    behind_s: float
+    is_behind: bool
+    refuses: bool
+    plan_s: float
+    scores_s: float
 
 
 class FrontEnd:
@@ -82,6 +101,34 @@ class FrontEnd:
         left_s = max(0.0, left_s)
         reply_s = min(self._reply_s + _DEVIATIONS * self._deviation_s, _REPLY_SHARE * left_s)
         return Outlook(max(lag_s, waiting * self._gap_s), reply_s, self.margin * left_s)
+
+    def terms(
+        self,
+        arrived_s: float,
+        deadline_s: float,
+        now_s: float,
+        *,
+        last_s: float | None = None,
+        waiting: int = 0,
+        lag_s: float | None = None,
+    ) -> Terms:
+        """On what terms a request goes on that came at ``arrived_s`` and is read now.
+
+        Args:
+            last_s: when its answer is due, if that is before the deadline.
+            waiting: requests in line before it.
+            lag_s: how long a turn of the event loop takes, where the request is not in that line.
+        """
+        last_s = deadline_s if last_s is None else last_s
+        before = self.outlook(now_s, last_s - now_s, waiting, lag_s or 0.0)
+        waited_s = now_s - arrived_s
+        behind_s = waited_s + before.entry_s + before.reply_s
+        is_behind = behind_s > _BEHIND_S  # else it is the deadline that is too short
+        stands = lag_s is None and self.stands(waited_s, last_s - arrived_s, now_s)
+        refuses = stands or (is_behind and now_s + before.seconds > last_s)
+        scores_s = deadline_s - before.reply_s
+        plan_s = scores_s - before.entry_s - (before.kept_s if is_behind else 0.0)
+        return Terms(behind_s, is_behind, refuses, plan_s, scores_s)
 
     def stands(self, waited_s: float, whole_s: float, now_s: float) -> bool:
         """Whether the queue that nobody sees stands: for 100 ms no request was read that had not waited for long.

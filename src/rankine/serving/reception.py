@@ -23,8 +23,6 @@ __all__ = ["ANONYMOUS", "Reception"]
 
 ANONYMOUS = b"anonymous"
 """The tenant of requests that come without a name."""
-_BEHIND_S = 0.002
-"""A server that is less behind is not."""
 _SAME_S = 1e-3
 _IN_TIME = {200: True, CapacityExceeded.http_status: False, DeadlineExceeded.http_status: False}
 """Whether a request that was let in and is answered so was in time; of other statuses the client's is the fault."""
@@ -71,29 +69,26 @@ class Reception:
         announced = candidates_header(request, self._config.max_candidates)
         now_s = perf_counter()
         last_s = min(deadline_s, request.arrived_s + self._config.max_wait_ms / 1000)
-        before = self._front_end.outlook(now_s, last_s - now_s, len(self.line), 0.0 if in_line else self.lag.seconds)
-        behind_s = now_s - request.arrived_s + before.entry_s + before.reply_s
-        is_behind = behind_s > _BEHIND_S  # else it is the deadline that is too short
-        waited_s, whole_s = now_s - request.arrived_s, last_s - request.arrived_s
-        stands = in_line and self._front_end.stands(waited_s, whole_s, now_s)
-        if stands or (is_behind and now_s + before.seconds > last_s):
-            raise self._behind(behind_s)
+        lag_s = None if in_line else self.lag.seconds
+        terms = self._front_end.terms(
+            request.arrived_s, deadline_s, now_s, last_s=last_s, waiting=len(self.line), lag_s=lag_s
+        )
+        if terms.refuses:
+            raise self._behind(terms.behind_s)
         policy = self._book.policy_at(request.arrived_s)
         name = request.headers.get(b"x-rankine-tenant", ANONYMOUS).decode("latin-1")
         tenant, priority = policy.known(name), policy.priority(name, priority_header(request))
         least = (None if policy.dry_run else policy.truncate_to) or self._config.truncate_by_prior
         rows = min(announced or 1, least or self._config.max_candidates)
-        kept_s = before.kept_s if is_behind else 0.0
-        plan_s = deadline_s - before.entry_s - before.reply_s - kept_s
-        asked = Asked(rows, 1, request.arrived_s, plan_s, tenant, priority)
+        asked = Asked(rows, 1, request.arrived_s, terms.plan_s, tenant, priority)
         found = self._pool.ask(asked)
         if found is not None:
-            if is_behind and found.status == DeadlineExceeded.http_status:
-                raise self._behind(behind_s)
+            if terms.is_behind and found.status == DeadlineExceeded.http_status:
+                raise self._behind(terms.behind_s)
             self._metrics.decided(found.reason)
             raise refusal(found)
         self._front_end.let_in(now_s)
-        request.head = Head(deadline_s, deadline_s - before.reply_s, announced, tenant, priority, least)
+        request.head = Head(deadline_s, terms.scores_s, announced, tenant, priority, least)
         return request.head
 
     def scored_rows(self, request: Request, rows: int) -> int:
