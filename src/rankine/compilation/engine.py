@@ -32,6 +32,8 @@ class Capabilities(Frozen):
         needs_checkpoint: whether it runs the trained PyTorch module instead of the exported graph.
         oracle: whether it is what the others are compared with: exact, slow, never served from.
         own: whether it is Rankine's, so that it is no peer to be compared with.
+        on_request: whether it is built only where it is named, since a build takes seconds; then nothing is compiled
+            for it, and no cost is measured on it, by default.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Capabilities(Frozen):
     needs_checkpoint: bool = False
     oracle: bool = False
     own: bool = False
+    on_request: bool = False
 
 
 class Target(Frozen):
