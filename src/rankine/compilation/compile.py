@@ -145,9 +145,15 @@ def open_runner(
     model = load_model(artifact, variant)
     read_build(artifact, variant, engine)
     loaded = load_engine(engine)
-    devices = loaded.capabilities().devices
-    if device not in devices:
-        raise EngineMissing("has no such device here", where=engine, got=device, allowed=", ".join(devices))
+    known = loaded.capabilities()
+    if device not in known.devices:
+        raise EngineMissing(
+            "has no such device here",
+            where=engine,
+            got=device,
+            allowed=", ".join(known.devices),
+            hint=known.device_hints.get(device),
+        )
     if threads < 1:
         raise EngineError("needs at least one thread", where=engine, got=threads)
     folder = artifact.folder(f"variants/{variant}/builds/{engine}")
