@@ -80,6 +80,11 @@ def test_nothing_is_traced_or_compiled_when_a_build_is_opened(case: Case, tmp_pa
     case.check(np.array(json.loads(logits), np.float32).reshape(expected.shape), small_batch(7))
 
 
+def test_layers_are_packed_for_int8_when_the_graph_is_quantized(case: Case) -> None:
+    """Without the compiler's packing the logits are as right, at the time of FP32."""
+    assert b"aoti_torch_cpu__qlinear_pointwise_tensor" in (case.folder / "graph.so").read_bytes()
+
+
 def test_other_threads_run_python_when_a_call_computes(case: Case) -> None:
     library = Library(case.folder / "graph.so")
     lookup = open_lookup(case.model)

@@ -49,9 +49,10 @@ def build_library(graph: onnx.ModelProto, path: Path, where: str) -> int:
         warnings.simplefilter("ignore")  # of the compiler, about itself
         try:
             program, tasks = exported(graph)
-            package = torch._inductor.aoti_compile_and_package(
-                program, package_path=str(Path(scratch) / "graph.pt2"), inductor_configs=_OPTIONS
-            )
+            with torch.no_grad():  # or nothing is packed
+                package = torch._inductor.aoti_compile_and_package(
+                    program, package_path=str(Path(scratch) / "graph.pt2"), inductor_configs=_OPTIONS
+                )
         except failures as error:
             raise EngineError("PyTorch cannot compile the graph", where=where, got=str(error)) from error
         _unpack(Path(package), path)
