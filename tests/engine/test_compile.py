@@ -40,6 +40,7 @@ def test_compile_builds_what_capabilities_allow_when_engines_are_not_named(compi
     assert "onnxruntime" in int8
     assert "eager" not in int8
     assert "reference" not in fp32
+    assert "inductor" not in fp32  # built on request
     build = read_build(compiled, BASELINE, "onnxruntime")
     assert (build.numeric_form, build.verified_rows) == ("fp32", 200)
     assert build.max_logit_error < 1e-4

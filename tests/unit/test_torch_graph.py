@@ -298,9 +298,9 @@ def run_both(
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)])
     wanted = ReferenceEvaluator(model).run(None, given)
-    from rankine.models.torch_graph.graph_model import _attribute
+    from rankine.models.torch_graph.steps import node_attribute
 
-    read = {entry.name: _attribute(entry) for entry in node.attribute}
+    read = {entry.name: node_attribute(entry) for entry in node.attribute}
     tensors = [None if value is None else torch.from_numpy(value.copy()) for value in inputs.values()]
     found = OPERATORS[operator](read, *tensors)
     return list(found) if isinstance(found, tuple) else [found], [np.asarray(one) for one in wanted]

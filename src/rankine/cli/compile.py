@@ -26,7 +26,12 @@ Example:
 @click.command("compile", epilog=EPILOG)
 @artifact_argument
 @data_options
-@click.option("--engine", "engines", multiple=True, help="Engine to build for, repeatable [default: all installed].")
+@click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    help="Engine to build for, repeatable [default: all installed that build quickly].",
+)
 @click.option("--split/--no-split", default=True, show_default=True, help="Compute once what is known early.")
 @click.option(
     "--storage",

@@ -40,7 +40,12 @@ Examples:
 @data_options
 @recipe_option
 @search_options
-@click.option("--engine", "engines", multiple=True, help="Engine to build for, repeatable [default: all installed].")
+@click.option(
+    "--engine",
+    "engines",
+    multiple=True,
+    help="Engine to build for, repeatable [default: all installed that build quickly].",
+)
 @max_drop_option
 @out_option
 @json_option

@@ -55,7 +55,7 @@ def compile_artifact(
     engine's capabilities exclude are skipped.
 
     Args:
-        engines: names; None for every installed engine that can be served from.
+        engines: names; None for every installed engine that can be served from, but those that are built on request.
         split: how variants are taken apart; None: they are not.
         verify_batch: real rows on which each build is compared with the float64 reference.
 
@@ -145,9 +145,15 @@ def open_runner(
     model = load_model(artifact, variant)
     read_build(artifact, variant, engine)
     loaded = load_engine(engine)
-    devices = loaded.capabilities().devices
-    if device not in devices:
-        raise EngineMissing("has no such device here", where=engine, got=device, allowed=", ".join(devices))
+    known = loaded.capabilities()
+    if device not in known.devices:
+        raise EngineMissing(
+            "has no such device here",
+            where=engine,
+            got=device,
+            allowed=", ".join(known.devices),
+            hint=known.device_hints.get(device),
+        )
     if threads < 1:
         raise EngineError("needs at least one thread", where=engine, got=threads)
     folder = artifact.folder(f"variants/{variant}/builds/{engine}")
@@ -200,5 +206,7 @@ def _split_digest(artifact: Artifact, variant: str) -> str | None:
 
 def _serving_engines() -> list[tuple[str, Engine]]:
     return [
-        (name, load_engine(name)) for name, found in installed() if isinstance(found, Capabilities) and not found.oracle
+        (name, load_engine(name))
+        for name, found in installed()
+        if isinstance(found, Capabilities) and not found.oracle and not found.on_request
     ]

@@ -6,10 +6,12 @@ Core code never branches on an engine's name.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from pydantic import Field
 
 from rankine.config import Frozen
 from rankine.models.columns import Batch, Columns
@@ -24,6 +26,7 @@ class Capabilities(Frozen):
     Attributes:
         name, version: of the engine's library.
         devices: names of the devices it can open here, e.g. ``("cpu",)``.
+        device_hints: devices that it could open on another machine, or with more installed: what to do for them.
         numerics: numeric forms it runs.
         own_int8_form: True where its INT8 form is not the canonical QDQ graph, so that its scores need a quality
             certificate of their own.
@@ -32,11 +35,15 @@ class Capabilities(Frozen):
         needs_checkpoint: whether it runs the trained PyTorch module instead of the exported graph.
         oracle: whether it is what the others are compared with: exact, slow, never served from.
         own: whether it is Rankine's, so that it is no peer to be compared with.
+        compiles_for: what it can build for beside its devices, without having it here, e.g. ``("aarch64 dotprod",)``.
+        on_request: whether it is built only where it is named, since a build takes seconds; then nothing is compiled
+            for it, and no cost is measured on it, by default.
     """
 
     name: str
     version: str
     devices: tuple[str, ...] = ("cpu",)
+    device_hints: Mapping[str, str] = Field(default_factory=dict)
     numerics: tuple[Numeric, ...] = ("fp32", "int8")
     own_int8_form: bool = False
     lookups: bool = False
@@ -44,6 +51,8 @@ class Capabilities(Frozen):
     needs_checkpoint: bool = False
     oracle: bool = False
     own: bool = False
+    compiles_for: tuple[str, ...] = ()
+    on_request: bool = False
 
 
 class Target(Frozen):

@@ -69,7 +69,7 @@ def baseline_ms(artifact: Artifact, batch: Batch) -> float:
         (not found.needs_checkpoint, found.own, name)
         for name, found in installed()
         if isinstance(found, Capabilities)
-        and not found.oracle
+        and not (found.oracle or found.on_request)
         and not (found.needs_checkpoint and model.checkpoint is None)
     ]
     if not able:

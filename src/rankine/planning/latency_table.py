@@ -111,11 +111,11 @@ class LatencyTable(Frozen):
 
 
 def serving_engines() -> dict[str, str]:
-    """Installed engines that run graphs and can be served from, with their versions."""
+    """Installed engines that run graphs, can be served from and are built by default, with their versions."""
     return {
         name: found.version
         for name, found in installed()
-        if isinstance(found, Capabilities) and not found.oracle and not found.needs_checkpoint
+        if isinstance(found, Capabilities) and not (found.oracle or found.needs_checkpoint or found.on_request)
     }
 
 

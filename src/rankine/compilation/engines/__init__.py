@@ -33,6 +33,7 @@ _ENGINES = {
     "native": _Entry("rankine.compilation.engines.native", "pip install rankine"),
     "onnxruntime": _Entry("rankine.compilation.engines.onnxruntime", "pip install rankine"),
     "openvino": _Entry("rankine.compilation.engines.openvino", "pip install 'rankine[openvino]'"),
+    "inductor": _Entry("rankine.compilation.engines.inductor", "pip install 'rankine[train]'"),
 }
 
 

@@ -1,13 +1,19 @@
-"""OpenVINO on the CPU: an IR written at build, one stream in latency mode, preset tensors over preallocated buffers.
+"""OpenVINO: an IR written at build, one stream in latency mode, preset tensors over preallocated buffers.
 
 Preset tensors cost 17 us a call where ``infer(dict)`` costs 148. The canonical QDQ form runs as it is: a form of
 OpenVINO's own (symmetric s8 activations, or NNCF's) was within 3 % of it at 512 rows on a DCN-v2, and would have
 needed a quality certificate of its own.
+
+A build is for all devices; what a device needs is made when it is opened. GPU and NPU are not verified on the chip:
+what is checked without one are the options, the refusal, and on the CPU the fixed numbers of rows that an NPU needs. An
+NPU computes in FP16 what is not INT8; a parity certificate on the machine tells whether its scores hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +23,32 @@ import openvino as ov
 from rankine.compilation.engine import Capabilities, Model, Target
 from rankine.compilation.host_runner import HostRunner, InputBuffers
 from rankine.compilation.lookup import DType, open_lookup
-from rankine.errors import EngineError
+from rankine.errors import EngineError, EngineMissing
 
-__all__ = ["OpenVino", "engine", "padded_rows"]
+__all__ = ["OpenVino", "device_settings", "devices", "engine", "padded_rows"]
 
-_GRAPH_FILE = "graph.xml"
+_GRAPH_FILE, _BUCKETS_FILE = "graph.xml", "row_buckets.json"
+_NPU_ROWS = (1, 16, 64, 256, 1024)
+"""An NPU has fixed shapes only: a batch is padded to one of these, a larger one runs in parts."""
+_HINTS: Mapping[str, str] = {
+    "gpu": "Needs an Intel GPU and its driver: apt-get install intel-opencl-icd ocl-icd-libopencl1.",
+    "npu": "Needs an Intel NPU, its kernel driver and user mode driver (github.com/intel/linux-npu-driver).",
+}
 
 
 class OpenVino:
     """The engine; see :class:`rankine.compilation.engine.Engine`."""
 
     def capabilities(self) -> Capabilities:
-        return Capabilities(name="openvino", version=ov.__version__.split("-")[0])
+        here = devices()
+        others = {name: hint for name, hint in _HINTS.items() if not any(one.startswith(name) for one in here)}
+        return Capabilities(
+            name="openvino",
+            version=ov.__version__.split("-")[0],
+            devices=here,
+            compiles_for=tuple(others),
+            device_hints=others,
+        )
 
     def build(self, model: Model, target: Target, folder: Path) -> None:
         import onnx
@@ -45,11 +65,24 @@ class OpenVino:
             raise EngineError("OpenVINO cannot convert the graph", where=str(model.graph), got=str(error)) from error
         finally:
             packed.unlink()
+        if target.row_buckets:
+            (folder / _BUCKETS_FILE).write_text(json.dumps(sorted(set(target.row_buckets))), encoding="utf-8")
 
     def open(self, model: Model, folder: Path, *, device: str = "cpu", threads: int = 1) -> HostRunner:
-        path = folder / _GRAPH_FILE
-        compiled = _compile(path, threads)
-        lookup = open_lookup(model)
+        if device not in (here := devices()):
+            hint = _HINTS.get(device.split(".")[0])
+            raise EngineMissing(
+                "has no such device here", where="openvino", got=device, allowed=", ".join(here), hint=hint
+            )
+        path, lookup = folder / _GRAPH_FILE, open_lookup(model)
+        compile_rows = partial(_compile, path, device, threads)
+        buckets = _row_buckets(folder) or (_NPU_ROWS if device.startswith("npu") else ())
+        if buckets:
+            fixed = {rows: compile_rows(rows) for rows in buckets}
+            first = fixed[buckets[0]]
+            arrays = lookup.arrays_of(tuple(port.any_name for port in first.inputs))
+            return HostRunner(lookup, _tasks(first), lambda: _BucketLane(fixed, arrays))
+        compiled = compile_rows()
         arrays = lookup.arrays_of(tuple(port.any_name for port in compiled.inputs))
         spare = [compiled]
 
@@ -57,13 +90,19 @@ class OpenVino:
             try:
                 return _Lane(spare.pop(), arrays)
             except IndexError:
-                return _Lane(_compile(path, threads), arrays)
+                return _Lane(compile_rows(), arrays)
 
         return HostRunner(lookup, _tasks(compiled), open_lane)
 
 
 def engine() -> OpenVino:
     return OpenVino()
+
+
+@cache
+def devices() -> tuple[str, ...]:
+    """OpenVINO's devices here, in lower case, and ``auto``, which chooses among them."""
+    return (*(name.lower() for name in ov.Core().available_devices), "auto")
 
 
 def padded_rows(rows: int) -> int:
@@ -104,25 +143,77 @@ class _Lane:
         np.copyto(out, self._request.get_output_tensor(0).data[:rows])
 
 
+class _BucketLane:
+    """One request for each fixed number of rows. A batch larger than all of them runs in parts of the largest.
+
+    Args:
+        fixed: compiled models by their rows; they are shared, and their requests wait for each other.
+    """
+
+    def __init__(self, fixed: Mapping[int, Any], arrays: Sequence[tuple[int, DType]]) -> None:
+        self._requests = {rows: compiled.create_infer_request() for rows, compiled in fixed.items()}
+        self._buckets = sorted(fixed)
+        self._buffers = InputBuffers(arrays)
+
+    def inputs(self, rows: int) -> Sequence[np.ndarray]:
+        return tuple(view[:rows] for view in self._buffers.views(sum(self._parts(rows))))
+
+    def execute(self, rows: int, out: np.ndarray) -> None:
+        parts, start = self._parts(rows), 0
+        views = self._buffers.views(sum(parts))
+        for bucket in parts:
+            request = self._requests[bucket]
+            try:
+                for position, view in enumerate(views):
+                    request.set_input_tensor(position, ov.Tensor(view[start : start + bucket], shared_memory=True))
+                request.infer()
+            except RuntimeError as error:
+                raise EngineError("OpenVINO failed", got=str(error)) from error
+            end = min(start + bucket, rows)
+            np.copyto(out[start:end], request.get_output_tensor(0).data[: end - start])
+            start = end
+
+    def _parts(self, rows: int) -> list[int]:
+        """Buckets that hold ``rows`` rows, one after the other: the largest, then the least that holds the rest."""
+        whole, rest = divmod(rows, self._buckets[-1])
+        return [self._buckets[-1]] * whole + ([next(b for b in self._buckets if b >= rest)] if rest else [])
+
+
+def _row_buckets(folder: Path) -> tuple[int, ...]:
+    path = folder / _BUCKETS_FILE
+    return tuple(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else ()
+
+
 def _dynamic_rows(ir: Any) -> None:
     """Leave the rows open and fix the widths: a graph may have come with a fixed batch."""
     ir.reshape({port: ov.PartialShape([ov.Dimension(-1), *list(port.partial_shape)[1:]]) for port in ir.inputs})
 
 
-def _compile(path: Path, threads: int) -> Any:
-    settings = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,
-        # On processors with bfloat16 the default would leave FP32; quantized layers stay INT8 all the same.
-        "INFERENCE_PRECISION_HINT": "f32",
-        # Workers are placed by who starts them; a library that pins threads puts two runners on one core.
-        "ENABLE_CPU_PINNING": False,
-    }
+def device_settings(device: str, threads: int) -> dict[str, Any]:
+    """Options of a compiled model: every device answers one call as soon as it can, and in FP32 where it has it."""
+    latency = {"PERFORMANCE_HINT": "LATENCY"}
+    if device.startswith("npu"):
+        return latency
+    # On processors with bfloat16, and on GPUs, the default would leave FP32; quantized layers stay INT8 all the same.
+    exact = {**latency, "INFERENCE_PRECISION_HINT": "f32"}
+    # Workers are placed by who starts them; a library that pins threads puts two runners on one core.
+    cpu = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False}
+    if device == "auto":
+        return {**exact, "DEVICE_PROPERTIES": {"CPU": cpu}}
+    return {**exact, **cpu} if device == "cpu" else exact
+
+
+def _compile(path: Path, device: str, threads: int, rows: int | None = None) -> Any:
+    """The graph on a device, its rows open, or fixed."""
+    core = ov.Core()
     try:
-        return ov.Core().compile_model(str(path), "CPU", settings)
+        graph = str(path)
+        if rows is not None:
+            graph = core.read_model(graph)
+            graph.reshape({port: ov.PartialShape([rows, *list(port.partial_shape)[1:]]) for port in graph.inputs})
+        return core.compile_model(graph, device.upper(), device_settings(device, threads))
     except RuntimeError as error:
-        raise EngineError("OpenVINO cannot compile the graph", where=str(path), got=str(error)) from error
+        raise EngineError("OpenVINO cannot compile the graph", where=f"{path} on {device}", got=str(error)) from error
 
 
 def _tasks(compiled: Any) -> int:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import onnx
@@ -16,7 +15,7 @@ from rankine.errors import UsageError
 from rankine.models.inputs import TorchInput, TorchInputs
 from rankine.models.network import Network
 from rankine.models.schema import DenseFeature, Feature
-from rankine.models.torch_graph.operators import OPERATORS, Operator
+from rankine.models.torch_graph.steps import Step, node_attribute, step_of, unknown_operators
 from rankine.models.torch_graph.trained_table import TrainedTable, trained_table
 from rankine.models.torch_lookup import look_up
 from rankine.models.transforms import table_of
@@ -33,21 +32,11 @@ _STATISTICS = {"BatchNormalization": (3, 4)}
 """Inputs of a node that are not trained: the running mean and variance."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """One node; ``inputs`` are names, empty where an optional input is left out."""
-
-    run: Operator
-    attributes: dict[str, Any]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-
 def untrainable(network: Network) -> str | None:
     """Why a network cannot be trained, in a few words; None where it can be."""
     if network.numeric != "fp32":
         return "its graph is INT8 already"
-    unknown = sorted({node.op_type for node in network.graph.graph.node} - {*OPERATORS, "Constant"})
+    unknown = unknown_operators(network.graph.graph.node)
     return f"there is no gradient here for {', '.join(unknown)}" if unknown else None
 
 
@@ -90,7 +79,7 @@ class GraphModel(nn.Module):
         self._constants = {
             name: torch.from_numpy(values.copy()) for name, values in constants.items() if name not in trained
         }
-        self._steps = tuple(_step(node) for node in network.graph.graph.node if node.op_type != "Constant")
+        self._steps = tuple(step_of(node) for node in network.graph.graph.node if node.op_type != "Constant")
         self._last_use = _last_uses(self._steps)
 
     def embed(self, inputs: TorchInputs) -> list[Tensor]:
@@ -143,23 +132,11 @@ def _tapped(taps: Mapping[str, Tap], name: str, value: Tensor) -> Tensor:
     return value if tap is None else tap(value)
 
 
-def _step(node: onnx.NodeProto) -> _Step:
-    attributes = {entry.name: _attribute(entry) for entry in node.attribute}
-    return _Step(OPERATORS[node.op_type], attributes, tuple(node.input), tuple(node.output))
-
-
-def _attribute(entry: onnx.AttributeProto) -> Any:
-    value = onnx.helper.get_attribute_value(entry)
-    if isinstance(value, bytes):
-        return value.decode()
-    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
-
-
 def _constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Constant":
-            found[node.output[0]] = np.asarray(_attribute(node.attribute[0]))
+            found[node.output[0]] = np.asarray(node_attribute(node.attribute[0]))
     return found
 
 
@@ -178,7 +155,7 @@ def _trained(model: onnx.ModelProto, constants: dict[str, np.ndarray]) -> list[s
     ]
 
 
-def _last_uses(steps: Sequence[_Step]) -> dict[int, tuple[str, ...]]:
+def _last_uses(steps: Sequence[Step]) -> dict[int, tuple[str, ...]]:
     """Values that no later step reads, by step: without a gradient their memory is free for the next ones."""
     last = {name: number for number, step in enumerate(steps) for name in step.inputs if name}
     found: dict[int, list[str]] = {}

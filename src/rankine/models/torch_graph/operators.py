@@ -1,7 +1,8 @@
 """ONNX operators in PyTorch, as far as ranking models use them, so that gradients flow through an exported graph.
 
 Semantics are those of opset 21 of the default domain. Every function takes the node's attributes and its inputs
-(tensors; None where an optional one is left out) and returns its output, or a tuple of them.
+(tensors; None where an optional one is left out) and returns its output, or a tuple of them. Inputs that say how, not
+what (``SIZES``), may also be arrays: a tracer sees their values.
 """
 
 from __future__ import annotations
@@ -9,19 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["OPERATORS", "Operator"]
+__all__ = ["OPERATORS", "SIZES", "Operator"]
 
 Attributes = Mapping[str, Any]
 Operator = Callable[..., Any]
+Sizes = Tensor | np.ndarray
 
 _DTYPES = {1: torch.float32, 6: torch.int32, 7: torch.int64, 9: torch.bool, 10: torch.float16, 11: torch.float64}
 
 
-def _ints(values: Tensor) -> list[int]:
+def _ints(values: Sizes) -> list[int]:
     return [int(value) for value in values.reshape(-1).tolist()]
 
 
@@ -34,7 +37,7 @@ def _gemm(attributes: Attributes, a: Tensor, b: Tensor, c: Tensor | None = None)
     return product if c is None else product + beta * c
 
 
-def _reshape(attributes: Attributes, data: Tensor, shape: Tensor) -> Tensor:
+def _reshape(attributes: Attributes, data: Tensor, shape: Sizes) -> Tensor:
     wanted = _ints(shape)
     if not attributes.get("allowzero"):
         wanted = [data.shape[axis] if size == 0 else size for axis, size in enumerate(wanted)]
@@ -42,7 +45,7 @@ def _reshape(attributes: Attributes, data: Tensor, shape: Tensor) -> Tensor:
 
 
 def _slice(
-    attributes: Attributes, data: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None, steps: Tensor | None
+    attributes: Attributes, data: Tensor, starts: Sizes, ends: Sizes, axes: Sizes | None, steps: Sizes | None
 ) -> Tensor:
     begin, stop = _ints(starts), _ints(ends)
     along = _ints(axes) if axes is not None else list(range(len(begin)))
@@ -75,7 +78,7 @@ def _gather_elements(attributes: Attributes, data: Tensor, indices: Tensor) -> T
     return torch.gather(data, axis, torch.where(indices < 0, indices + data.shape[axis], indices).long())
 
 
-def _split(attributes: Attributes, data: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
+def _split(attributes: Attributes, data: Tensor, sizes: Sizes | None = None) -> tuple[Tensor, ...]:
     axis = attributes.get("axis", 0)
     if sizes is not None:
         return torch.split(data, _ints(sizes), dim=axis)
@@ -84,23 +87,24 @@ def _split(attributes: Attributes, data: Tensor, sizes: Tensor | None = None) ->
     return torch.split(data, [max(0, min(each, total - each * part)) for part in range(parts)], dim=axis)
 
 
-def _squeeze(attributes: Attributes, data: Tensor, axes: Tensor | None = None) -> Tensor:
+def _squeeze(attributes: Attributes, data: Tensor, axes: Sizes | None = None) -> Tensor:
     if axes is None:
         return data.squeeze()
     wanted = {axis % data.dim() for axis in _ints(axes)}
     return data.reshape([size for axis, size in enumerate(data.shape) if axis not in wanted])
 
 
-def _unsqueeze(attributes: Attributes, data: Tensor, axes: Tensor) -> Tensor:
-    rank = data.dim() + axes.numel()
-    for axis in sorted(axis % rank for axis in _ints(axes)):
+def _unsqueeze(attributes: Attributes, data: Tensor, axes: Sizes) -> Tensor:
+    wanted = _ints(axes)
+    rank = data.dim() + len(wanted)
+    for axis in sorted(axis % rank for axis in wanted):
         data = data.unsqueeze(axis)
     return data
 
 
 def _reduce(operation: Callable[..., Tensor]) -> Operator:
-    def run(attributes: Attributes, data: Tensor, axes: Tensor | None = None) -> Tensor:
-        wanted = _ints(axes) if axes is not None and axes.numel() else list(attributes.get("axes", ()))
+    def run(attributes: Attributes, data: Tensor, axes: Sizes | None = None) -> Tensor:
+        wanted = (_ints(axes) if axes is not None else []) or list(attributes.get("axes", ()))
         if not wanted:
             if attributes.get("noop_with_empty_axes"):
                 return data
@@ -122,7 +126,7 @@ def _length(data: Tensor, dim: tuple[int, ...], keepdim: bool) -> Tensor:
     return found
 
 
-def _expand(attributes: Attributes, data: Tensor, shape: Tensor) -> Tensor:
+def _expand(attributes: Attributes, data: Tensor, shape: Sizes) -> Tensor:
     wanted = torch.broadcast_shapes(data.shape, tuple(_ints(shape)))
     return data.expand(wanted)
 
@@ -165,7 +169,7 @@ def _prelu(attributes: Attributes, data: Tensor, slope: Tensor) -> Tensor:
 
 
 def _pad(
-    attributes: Attributes, data: Tensor, pads: Tensor, value: Tensor | None = None, axes: Tensor | None = None
+    attributes: Attributes, data: Tensor, pads: Sizes, value: Sizes | None = None, axes: Sizes | None = None
 ) -> Tensor:
     along = [axis % data.dim() for axis in _ints(axes)] if axes is not None else list(range(data.dim()))
     amounts = _ints(pads)
@@ -176,14 +180,19 @@ def _pad(
     return functional.pad(data, both, value=0.0 if value is None else float(value))
 
 
-def _top_k(attributes: Attributes, data: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    found = torch.topk(data, int(count), attributes.get("axis", -1), bool(attributes.get("largest", 1)))
+def _top_k(attributes: Attributes, data: Tensor, count: Sizes) -> tuple[Tensor, Tensor]:
+    found = torch.topk(data, _ints(count)[0], attributes.get("axis", -1), bool(attributes.get("largest", 1)))
     return found.values, found.indices
 
 
-def _pow(attributes: Attributes, base: Tensor, exponent: Tensor) -> Tensor:
+def _pow(attributes: Attributes, base: Tensor, exponent: Sizes) -> Tensor:
     # A power of two by multiplication: its gradient at zero is finite, and it is what the engines compute.
-    return base * base if exponent.numel() == 1 and float(exponent) == 2.0 else base**exponent
+    if isinstance(exponent, np.ndarray):
+        power = exponent.item() if exponent.size == 1 else torch.from_numpy(exponent)
+    else:
+        power = float(exponent) if exponent.numel() == 1 and float(exponent) == 2.0 else exponent
+    found: Tensor = base * base if isinstance(power, float) and power == 2.0 else base**power
+    return found
 
 
 def _fold(operation: Callable[[Tensor, Tensor], Tensor]) -> Operator:
@@ -210,11 +219,29 @@ def _binary(operation: Callable[[Tensor, Tensor], Tensor]) -> Operator:
     return lambda attributes, a, b: operation(a, b)
 
 
-def _constant_of_shape(attributes: Attributes, shape: Tensor) -> Tensor:
+def _constant_of_shape(attributes: Attributes, shape: Sizes) -> Tensor:
     value = attributes.get("value")
     filled = torch.zeros(1) if value is None else torch.from_numpy(value.copy()).reshape(-1)
-    return filled.expand(_ints(shape)) if shape.numel() else filled.reshape(())
+    sizes = _ints(shape)
+    return filled.expand(sizes) if sizes else filled.reshape(())
 
+
+_REDUCTIONS = ("L2", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
+SIZES: Mapping[str, tuple[int, ...]] = {
+    "ConstantOfShape": (0,),
+    "Expand": (1,),
+    "Pad": (1, 2, 3),
+    "Pow": (1,),
+    "Reshape": (1,),
+    "Slice": (1, 2, 3, 4),
+    "Split": (1,),
+    "Squeeze": (1,),
+    "Tile": (1,),
+    "TopK": (1,),
+    "Unsqueeze": (1,),
+    **{f"Reduce{name}": (1,) for name in _REDUCTIONS},
+}
+"""Inputs, by position, whose values decide on shapes or on what is called."""
 
 OPERATORS: Mapping[str, Operator] = {
     "Abs": _unary(torch.abs),

@@ -1,21 +1,33 @@
 """ONNX Runtime: the graph bound to preallocated buffers, in the calling thread.
 
 Binding costs 8 us a call where ``run(dict)`` costs 39. The canonical QDQ form is also ONNX Runtime's fastest: its
-kernels take u8 activations, s8-symmetric ones are slower.
+kernels take u8 activations, s8-symmetric ones are slower. A build is the graph alone, so that any device opens it; on a
+GPU (:mod:`.providers`) each call copies its rows there and its logits back.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
-from onnxruntime.capi import onnxruntime_pybind11_state as states
 
 from rankine.compilation.engine import Capabilities, Model, Target
+from rankine.compilation.engines.onnxruntime.providers import (
+    CPU,
+    HINTS,
+    LIBRARY_ERRORS,
+    MOST_ROWS,
+    check_device,
+    devices,
+    engine_cache,
+    preload,
+    session_providers,
+)
 from rankine.compilation.host_runner import HostRunner, InputBuffers
 from rankine.compilation.lookup import DType, open_lookup
 from rankine.environment import processor
@@ -29,19 +41,17 @@ __all__ = ["OnnxRuntime", "engine"]
 _GRAPH_FILE = "graph.onnx"
 _ERRORS_ONLY = 3
 _DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8"}
-# What the library raises: some twenty classes without a common base.
-_LIBRARY_ERRORS: tuple[type[Exception], ...] = (
-    RuntimeError,
-    ValueError,
-    *(kind for kind in vars(states).values() if isinstance(kind, type) and issubclass(kind, Exception)),
-)
 
 
 class OnnxRuntime:
     """The engine; see :class:`rankine.compilation.engine.Engine`."""
 
     def capabilities(self) -> Capabilities:
-        return Capabilities(name="onnxruntime", version=ort.__version__)
+        here = devices()
+        others = {name: hint for name, hint in HINTS.items() if name not in here}
+        return Capabilities(
+            name="onnxruntime", version=ort.__version__, devices=here, compiles_for=tuple(others), device_hints=others
+        )
 
     def build(self, model: Model, target: Target, folder: Path) -> None:
         """Write the graph, rewritten exactly. It stays portable: ONNX Runtime's own optimizations depend on the
@@ -57,11 +67,13 @@ class OnnxRuntime:
         _session(folder / _GRAPH_FILE, threads=1)  # a graph that it cannot run is refused here, not when serving
 
     def open(self, model: Model, folder: Path, *, device: str = "cpu", threads: int = 1) -> HostRunner:
-        session = _session(folder / _GRAPH_FILE, threads)
+        check_device(device, model.numeric)
         lookup = open_lookup(model)
+        session = _session(folder / _GRAPH_FILE, threads, device)
         names = tuple(value.name for value in session.get_inputs())
         arrays = lookup.arrays_of(names)
-        return HostRunner(lookup, _tasks(session), lambda: _Lane(session, names, arrays))
+        lane = partial(_Lane, session, names, arrays) if device == CPU else partial(CopyingLane, session, names, arrays)
+        return HostRunner(lookup, _tasks(session), lane)
 
 
 def engine() -> OnnxRuntime:
@@ -91,7 +103,43 @@ class _Lane:
         self._binding.bind_output(self._output, "cpu", 0, np.float32, out.shape, out.ctypes.data)
         try:
             self._session.run_with_iobinding(self._binding)
-        except _LIBRARY_ERRORS as error:
+        except LIBRARY_ERRORS as error:
+            raise EngineError("ONNX Runtime failed", got=str(error)) from error
+
+
+class CopyingLane:
+    """One call's binding on a GPU: inputs are copied there where they are bound, so they are bound for every call.
+
+    Args:
+        most_rows: a larger batch runs in parts, one after the other.
+    """
+
+    def __init__(
+        self, session: Any, names: Sequence[str], arrays: Sequence[tuple[int, DType]], *, most_rows: int = MOST_ROWS
+    ) -> None:
+        self._session = session
+        self._names = names
+        self._buffers = InputBuffers(arrays)
+        self._most_rows = most_rows
+        self._output = session.get_outputs()[0].name
+
+    def inputs(self, rows: int) -> Sequence[np.ndarray]:
+        return self._buffers.views(rows)
+
+    def execute(self, rows: int, out: np.ndarray) -> None:
+        views = self._buffers.views(rows)
+        for start in range(0, rows, self._most_rows):
+            part = slice(start, min(start + self._most_rows, rows))
+            self._run([view[part] for view in views], out[part])
+
+    def _run(self, views: Sequence[np.ndarray], out: np.ndarray) -> None:
+        binding = self._session.io_binding()
+        try:
+            for name, view in zip(self._names, views, strict=True):
+                binding.bind_input(name, CPU, 0, view.dtype.type, view.shape, view.ctypes.data)
+            binding.bind_output(self._output, CPU, 0, np.float32, out.shape, out.ctypes.data)
+            self._session.run_with_iobinding(binding)
+        except LIBRARY_ERRORS as error:
             raise EngineError("ONNX Runtime failed", got=str(error)) from error
 
 
@@ -115,7 +163,7 @@ def _relu_as_max(model: onnx.ModelProto) -> None:
     model.graph.initializer.append(numpy_helper.from_array(np.zeros((), np.float32), zero))
 
 
-def _session(path: Path, threads: int) -> Any:
+def _session(path: Path, threads: int, device: str = CPU) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -129,9 +177,16 @@ def _session(path: Path, threads: int) -> Any:
     if not _DOT_PRODUCTS & set(processor(Path("/proc/cpuinfo"))[1]):
         # There the u8 x s8 kernels saturate in 16 bits: take the exact ones, which are slower.
         options.add_session_config_entry("session.x64quantprecision", "1")
+    given = session_providers(device)
+    if device != CPU:
+        preload(device)
+        cache = engine_cache()
+        cache.mkdir(parents=True, exist_ok=True)
+        inputs = [(value.name, int(value.shape[1])) for value in _session(path, threads).get_inputs()]
+        given = session_providers(device, inputs, cache)
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except _LIBRARY_ERRORS as error:
+        return ort.InferenceSession(str(path), options, providers=given)
+    except LIBRARY_ERRORS as error:
         raise EngineError("ONNX Runtime cannot load the graph", where=str(path), got=str(error)) from error
 
 
