@@ -10,13 +10,18 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from conftest import ROOT
+from engine.families import family_network
+from rankine.artifact import Artifact
 from rankine.compilation.conformance.checks import CHECKS
+from rankine.compilation.conformance.process import BUILD, Job, run_job
 from rankine.compilation.conformance.result import CheckOutcome, ConformanceResult
+from rankine.compilation.conformance.zoo import INT8, zoo_artifact
 
 pytestmark = pytest.mark.engine
 
@@ -117,22 +122,54 @@ SPOILT = {
 }
 
 
-@pytest.mark.parametrize("spoilt", SPOILT)
-def test_engine_fails_with_the_reason_when_it_is_spoilt(commands: tuple[Path, Path, list[str]], spoilt: str) -> None:
+@pytest.fixture
+def spoil(commands: tuple[Path, Path, list[str]]) -> Iterator[Callable[[str], tuple[str, str]]]:
+    """Put a spoilt engine in the place of the good one; gives the check that must find it, and the reason."""
     folder, site, _ = commands
-    old, new, check, reason = SPOILT[spoilt]
     good = (folder / SOURCE).read_text()
-    assert good.count(old) == 1
-    (site / "my_engine.py").write_text(good.replace(old, new) + "\n\nLEFT = []\n")
-    try:
-        status, found, told = _conformance(
-            commands, *(("--check", check) if check in CHECKS else ()), "--check", "no-rows", "--timeout", "15"
-        )
-    finally:
-        (site / "my_engine.py").write_text(good)
+
+    def put(name: str) -> tuple[str, str]:
+        old, new, check, reason = SPOILT[name]
+        assert good.count(old) == 1
+        (site / "my_engine.py").write_text(good.replace(old, new) + "\n\nLEFT = []\n")
+        return check, reason
+
+    yield put
+    (site / "my_engine.py").write_text(good)
+
+
+def test_command_ends_with_one_when_an_engine_is_spoilt(
+    commands: tuple[Path, Path, list[str]], spoil: Callable[[str], tuple[str, str]]
+) -> None:
+    check, reason = spoil("a wrong logit")
+    status, found, told = _conformance(commands, "--check", check, "--check", "no-rows")
     assert status == 1
     for numeric in ("fp32", "int8"):
-        outcome = found[f"{numeric} {check}" if check != "build" else f"{numeric} build"]
+        outcome = found[f"{numeric} {check}"]
         assert not outcome.passed
         assert reason in (outcome.reason or "")
         assert (outcome.reason or "") in told
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return zoo_artifact("dcn_v2", family_network("dcn_v2"), tmp_path_factory.mktemp("dcn_v2"))
+
+
+@pytest.mark.parametrize("name", [name for name in SPOILT if name != "a wrong logit"])
+def test_check_finds_it_and_the_rest_goes_on_when_an_engine_is_spoilt(
+    commands: tuple[Path, Path, list[str]],
+    spoil: Callable[[str], tuple[str, str]],
+    artifact: Artifact,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    check, reason = spoil(name)
+    monkeypatch.syspath_prepend(str(commands[1]))
+    checks = tuple(one for one in (check, "bad-indices") if one in CHECKS)
+    job = Job("my_engine", "cpu", artifact.path, INT8, checks)
+    first, *others = [one for one in run_job(job, timeout_s=10) if one.check != BUILD or not one.passed]
+    assert (first.check, first.passed) == (check, False)
+    assert reason in (first.reason or "")
+    told = {one.check: one.passed for one in others}
+    assert told.keys() == (set() if check == BUILD else {"bad-indices"})

@@ -51,7 +51,8 @@ class Capabilities(Frozen):
         needs_checkpoint: whether it runs the trained PyTorch module instead of the exported graph.
         oracle: whether it is what the others are compared with: exact, slow, never served from.
         own: whether it is Rankine's, so that it is no peer to be compared with.
-        compiles_for: what it can build for beside its devices, without having it here, e.g. ``("aarch64 dotprod",)``.
+        compiles_for: what it can build for, whether it is here or not, e.g. ``("aarch64 dotprod",)``; nothing: it
+            compiles for what it finds when it opens a model.
         stand_ins: those of ``devices`` that are not the chip itself, with what computes in its place. They are verified
             like all others, and never timed.
     """
