@@ -11,6 +11,7 @@ from rankine.cli.options import json_option, result_option
 EPILOG = """\b
 Examples:
   rankine conformance --out conformance.json
+  rankine conformance --out conformance.json --continue
   rankine conformance --engine my_engine --model dcn_v2 --small
 """
 
@@ -29,6 +30,12 @@ Examples:
     metavar="SECONDS",
     help="Longest time of one check.",
 )
+@click.option(
+    "--continue",
+    "go_on",
+    is_flag=True,
+    help="Go on with the run whose result is in --out: what passed there, in the same environment, is not run again.",
+)
 @result_option
 @json_option
 @click.pass_context
@@ -39,6 +46,7 @@ def command(
     checks: tuple[str, ...],
     small: bool,
     timeout_s: float,
+    go_on: bool,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -48,8 +56,18 @@ def command(
     hangs is a failed check and the rest goes on. An engine that is not installed is told with the line that installs
     it. Exits with 1 when a check failed, or when an engine that was named is missing.
     """
+    from rankine.artifact import read_record
     from rankine.cli.render import print_json, print_table, watch
+    from rankine.compilation.conformance.result import ConformanceResult
     from rankine.compilation.conformance.run import run_conformance
+
+    if go_on and out is None:
+        raise click.UsageError("--continue needs the --out FILE that it goes on with")
+    known = read_record(out, ConformanceResult) if go_on and out is not None and out.exists() else None
+
+    def keep(result: ConformanceResult) -> None:
+        if out is not None:
+            out.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
     with watch() as emit:
         result = run_conformance(
@@ -58,10 +76,11 @@ def command(
             checks=checks or None,
             small=small,
             timeout_s=timeout_s,
+            known=known,
+            keep=keep,
             emit=emit,
         )
-    if out:
-        out.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    keep(result)
     if as_json:
         print_json(result)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rankine.artifact import Artifact
 from rankine.compilation.conformance.case import why_not
 from rankine.compilation.conformance.checks import CHECKS
-from rankine.compilation.conformance.process import Job, run_job
+from rankine.compilation.conformance.process import BUILD, Job, run_job
 from rankine.compilation.conformance.result import CaseOutcome, CheckOutcome, ConformanceResult, EngineOutcome
 from rankine.compilation.conformance.zoo import INT8, MODELS, zoo_artifact, zoo_module
 from rankine.compilation.engine import Capabilities
@@ -36,6 +36,8 @@ def run_conformance(
     checks: Sequence[str] | None = None,
     small: bool = False,
     timeout_s: float = TIMEOUT_S,
+    known: ConformanceResult | None = None,
+    keep: Callable[[ConformanceResult], None] = lambda result: None,
     emit: Emit = ignore,
 ) -> ConformanceResult:
     """Hold engines to every check, on every device that they name, over reference models in both numeric forms.
@@ -46,6 +48,9 @@ def run_conformance(
         checks: of :data:`~rankine.compilation.conformance.checks.CHECKS`; None for all.
         small: small models, for a quick look.
         timeout_s: for a build and for each check.
+        known: an earlier result: a case that passed all of the checks in it, in the same environment and with the same
+            capability record, is taken from it.
+        keep: is given what is known so far after every case, so that a run can be gone on with.
 
     Raises:
         EngineMissing: PyTorch, which makes the models, is not installed.
@@ -60,7 +65,19 @@ def run_conformance(
     for engine in found:
         if engine.capabilities is None:
             emit(Failed(f"engine {engine.engine}", f"{engine.missing} {engine.hint or ''}".rstrip()))
+    before = _Known(known, found, chosen["check"], small=small)
     cases: list[CaseOutcome] = []
+
+    def result() -> ConformanceResult:
+        return ConformanceResult(
+            created=datetime.now(UTC),
+            environment=environment(),
+            instruction_set=instruction_set(),
+            small=small,
+            engines=tuple(found),
+            cases=tuple(sorted(cases, key=lambda case: chosen["engine"].index(case.engine))),
+        )
+
     with tempfile.TemporaryDirectory(prefix="rankine-conformance-") as folder:
         for name in chosen["model"]:
             place = Path(folder) / name
@@ -68,15 +85,34 @@ def run_conformance(
             with step(emit, f"make {name}"):
                 artifact = zoo_artifact(name, _network(name, small=small), place)
             for engine in found:
-                cases += _cases(engine, name, artifact, chosen["check"], timeout_s, emit)
-    return ConformanceResult(
-        created=datetime.now(UTC),
-        environment=environment(),
-        instruction_set=instruction_set(),
-        small=small,
-        engines=tuple(found),
-        cases=tuple(sorted(cases, key=lambda case: chosen["engine"].index(case.engine))),
-    )
+                for case in _cases(engine, name, artifact, chosen["check"], before, timeout_s, emit):
+                    cases.append(case)
+                    keep(result())
+    return result()
+
+
+class _Known:
+    """Cases of an earlier run that hold for this one."""
+
+    def __init__(
+        self, known: ConformanceResult | None, engines: Sequence[EngineOutcome], checks: Sequence[str], *, small: bool
+    ) -> None:
+        self._cases: dict[tuple[str, str, str, str], CaseOutcome] = {}
+        if known is None or (known.environment, known.small) != (environment(), small):
+            return
+        same = {one.engine for one in engines if one in known.engines}
+        for case in known.cases:
+            done = {outcome.check for outcome in case.checks}
+            if case.engine in same and done == {BUILD, *checks} and not case.failures:
+                self._cases[_key(case)] = case
+
+    def like(self, case: CaseOutcome) -> CaseOutcome | None:
+        """The same case as it was found earlier."""
+        return self._cases.get(_key(case))
+
+
+def _key(case: CaseOutcome) -> tuple[str, str, str, str]:
+    return case.engine, case.device, case.model, case.numeric
 
 
 def _network(name: str, *, small: bool) -> Network:
@@ -93,7 +129,13 @@ def _engine(name: str, found: Capabilities | EngineMissing) -> EngineOutcome:
 
 
 def _cases(
-    engine: EngineOutcome, name: str, artifact: Artifact, checks: Sequence[str], timeout_s: float, emit: Emit
+    engine: EngineOutcome,
+    name: str,
+    artifact: Artifact,
+    checks: Sequence[str],
+    known: _Known,
+    timeout_s: float,
+    emit: Emit,
 ) -> Iterator[CaseOutcome]:
     capabilities = engine.capabilities
     if capabilities is None:
@@ -109,7 +151,9 @@ def _cases(
                 numeric=model.numeric,
                 left_out=why_not(capabilities, model, device),
             )
-            if case.left_out is None:
+            if (earlier := known.like(case)) is not None:
+                case = earlier
+            elif case.left_out is None:
                 job = Job(engine.engine, device, artifact.path, variant, tuple(checks))
                 case = case.model_copy(update={"checks": _outcomes(case, job, timeout_s, emit)})
             yield case
