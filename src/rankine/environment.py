@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["LIBRARIES", "environment", "processor"]
+__all__ = ["LIBRARIES", "environment", "instruction_set", "processor"]
 
 LIBRARIES = ("rankine", "numpy", "onnx", "onnxruntime", "openvino", "nncf", "torch", "uvicorn", "aiohttp")
 
@@ -36,6 +36,19 @@ _INSTRUCTION_SETS = (
     "sve",
 )
 
+# By which the kernels of engines choose among themselves, the fastest first.
+_CHOSEN_BY = (
+    "amx_int8",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512f",
+    "avx2",
+    "sve",
+    "i8mm",
+    "asimddp",
+    "asimd",
+)
+
 
 def environment() -> dict[str, str | int | float]:
     """The machine and the installed versions, flat, ready for JSON.
@@ -55,6 +68,13 @@ def environment() -> dict[str, str | int | float]:
         "python": platform.python_version(),
     }
     return found | _versions()
+
+
+def instruction_set() -> str:
+    """The instruction set by which engines choose their kernels here, e.g. ``avx512_vnni``: scores may differ by it in
+    the last digits. The machine's architecture where none is known."""
+    here = processor(Path("/proc/cpuinfo"))[1]
+    return next((name for name in _CHOSEN_BY if name in here), platform.machine())
 
 
 def processor(cpuinfo: Path) -> tuple[str, list[str]]:

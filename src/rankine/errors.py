@@ -17,6 +17,7 @@ __all__ = [
     "CapacityExceeded",
     "CertificateRequired",
     "ConfigError",
+    "ConformanceFailed",
     "DataError",
     "DeadlineExceeded",
     "EngineError",
@@ -131,6 +132,12 @@ class EngineMissing(EngineError):
 
     code = "engine_missing"
     exit_status = 5
+
+
+class ConformanceFailed(EngineError):
+    """An engine does not do what every engine must."""
+
+    code = "conformance"
 
 
 class QualityGateFailed(RankineError):

@@ -14,6 +14,7 @@ from rankine.certification.plan import SERVED, parity_file, served_digest
 from rankine.compilation.binding import Settings
 from rankine.compilation.compile import compile_artifact
 from rankine.demo.contest import contestant
+from rankine.environment import instruction_set
 from rankine.errors import ArtifactError, CertificateRequired
 from rankine.models.variant import BASELINE, Variant
 from rankine.observation.timings import FORMS, EngineTiming
@@ -37,7 +38,7 @@ def _with_other_engine(artifact: Artifact, path: Path, *, same_form: bool = True
     logits = labels + random.normal(size=len(labels))
     certificate = certify_parity(
         labels, logits, logits + noise * random.normal(size=len(labels)), margin=0.001, variant=BASELINE, engine=OTHER,
-        device="cpu", instruction_set="native", reference_engine=ENGINE,
+        device="cpu", instruction_set=instruction_set(), reference_engine=ENGINE,
         provenance={SERVED: served_digest(built, BASELINE, OTHER)},
     )  # fmt: skip
     draft.put_json(parity_file(BASELINE, OTHER), certificate)

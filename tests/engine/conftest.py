@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from conftest import ROOT
@@ -16,44 +14,14 @@ from engine.foreign_models import write_rows
 from engine.installed import installed_engine
 from engine.library_models import Library, import_library, load_library_model, prepared_rows
 from engine.networks import Given, Loaded, given_network, load_example
-from engine.small_model import small_model
+from engine.small_model import small_batch, small_model
 from engine.trained_model import train_small
 from engine.zoo_model import zoo_artifact
 from rankine.artifact import Artifact
-from rankine.compilation.engine import Capabilities, Engine, Runner, Target
+from rankine.compilation.conformance import Case, build_case, why_not
 from rankine.compilation.engines import engine_names
-from rankine.compilation.engines.reference import ReferenceRunner
 from rankine.data import Dataset, load_dataset
-from rankine.models.columns import Batch
-from rankine.models.variant import BASELINE, Model, Numeric, load_model
-
-
-@dataclass(frozen=True)
-class Case:
-    """One engine with one model built for it."""
-
-    engine: Engine
-    capabilities: Capabilities
-    model: Model
-    folder: Path
-    reference: ReferenceRunner
-
-    def open(self, threads: int = 1) -> Runner:
-        return self.engine.open(self.model, self.folder, threads=threads)
-
-    def expected(self, batch: Batch) -> np.ndarray:
-        """Float64 logits ``(rows, tasks)``."""
-        return self.reference.logits(batch)
-
-    def check(self, out: np.ndarray, batch: Batch) -> None:
-        """FP32: equality of scores. INT8: the sanity bound on scores, since a rounding may fall either way."""
-        expected = self.expected(batch)
-        if self.model.numeric == "fp32":
-            assert (np.abs(out - expected) / np.maximum(1, np.abs(expected))).max() <= 1e-5
-        else:
-            scores, wanted = (1 / (1 + np.exp(-values)) for values in (out.astype(np.float64), expected))
-            assert np.abs(scores - wanted).max() <= 0.05
-            assert np.abs(scores - wanted).mean() <= 0.005
+from rankine.models.variant import BASELINE, Numeric, load_model
 
 
 @pytest.fixture(scope="session")
@@ -110,34 +78,27 @@ def library_model(library: Library, prepared: Any, tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture(scope="session")
-def build_case(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[Callable[[str, Numeric], Case]]:
-    """Builds a case once; skips what the engine's capabilities exclude, and an engine that is not installed."""
-    cases: dict[tuple[str, Numeric], Case] = {}
+def build(tmp_path_factory: pytest.TempPathFactory, zoo: Artifact) -> Iterator[Callable[[str, Numeric], Case]]:
+    """Builds the small model for an engine once; skips what its capability record leaves out, and an engine that is
+    not installed."""
 
-    def build(name: str, numeric: Numeric) -> Case:
-        if (name, numeric) in cases:
-            return cases[name, numeric]
+    @cache
+    def built(name: str, numeric: Numeric) -> Case:
         engine = installed_engine(name)
-        capabilities = engine.capabilities()
-        if numeric not in capabilities.numerics:
-            pytest.skip(f"{name} does not run {numeric}")
-        if capabilities.needs_checkpoint:
-            artifact: Artifact = request.getfixturevalue("zoo")
-            model = load_model(artifact, BASELINE)
-        else:
-            model = small_model(tmp_path_factory.mktemp("model"), numeric, history=True)
+        model = small_model(tmp_path_factory.mktemp("model"), numeric, history=True)
+        if engine.capabilities().needs_checkpoint and numeric == "fp32":
+            model = load_model(zoo, BASELINE)
+        reason = why_not(engine.capabilities(), model)
+        if reason:
+            pytest.skip(f"{name} {reason}")
         folder = tmp_path_factory.mktemp(f"{name}-{numeric}")
-        engine.build(model, Target(), folder)
-        cases[name, numeric] = Case(engine, capabilities, model, folder, ReferenceRunner(model))
-        return cases[name, numeric]
+        return build_case(name, engine, model, folder, make_batch=lambda rows, seed: small_batch(rows, seed=seed))
 
-    yield build
-    cases.clear()
+    yield built
+    built.cache_clear()
 
 
 @pytest.fixture(scope="session", params=[(name, numeric) for name in engine_names() for numeric in ("fp32", "int8")])
-def case(request: pytest.FixtureRequest, build_case: Callable[[str, Numeric], Case]) -> Case:
+def case(request: pytest.FixtureRequest, build: Callable[[str, Numeric], Case]) -> Case:
     """Every engine in every numeric form."""
-    return build_case(*request.param)
+    return build(*request.param)

@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-import torch
 
-from engine.small_model import small_batch, small_schema
+from engine.small_model import small_batch
+from rankine.compilation.conformance.zoo import MODELS, zoo_module
 from rankine.compression.quantize import quantize_graph
 from rankine.compression.table_forms import quantize_table
 from rankine.models.lookup_reference import reference_lookup
 from rankine.models.network import Network, network_of
-from rankine.models.schema import Schema, Task
+from rankine.models.schema import Schema
 from rankine.models.variant import Model, Numeric
-from rankine.models.zoo import build_model
 from rankine.models.zoo.base import RankingModel
 
-_SIZES = {"embedding_dim": 8, "hidden": (32, 16)}
-_ROWS = {"user": 50, "item": 400, "genre": 20, "tag": 30}
-TWO_TASKS = (Task(name="click"), Task(name="buy", label="bought"))
-
-FAMILIES: Mapping[str, Mapping[str, Any]] = {
-    "dcn_v2": {"architecture": "dcn_v2", "cross_layers": 2},
-    "dcn_v2-stacked-low-rank": {"architecture": "dcn_v2", "structure": "stacked", "low_rank": 12},
-    "deepfm": {"architecture": "deepfm"},
-    "din": {"architecture": "din", "attention": (24, 8)},
-    "din-dice": {"architecture": "din", "attention": (24, 8), "activation": "dice"},
-    "dlrm": {"architecture": "dlrm", "bottom": (16,)},
-    "mmoe": {"architecture": "mmoe", "experts": 3, "tower": (8,)},
-    "wide_deep": {"architecture": "wide_deep"},
-}
+FAMILIES = MODELS
 
 
 @dataclass(frozen=True)
@@ -50,19 +34,9 @@ class Built:
         return self.fp32 if numeric == "fp32" else self.int8
 
 
-def family_schema(name: str) -> Schema:
-    """The small model's features, with a history; two tasks for MMoE."""
-    schema = small_schema(history=True)
-    return schema.model_copy(update={"tasks": TWO_TASKS}) if name == "mmoe" else schema
-
-
 def family_module(name: str, schema: Schema | None = None) -> RankingModel:
     """The module with random weights, in evaluation mode."""
-    torch.manual_seed(3)
-    module = build_model(schema or family_schema(name), _ROWS, {**_SIZES, **FAMILIES[name]})
-    for table in module.tables.values():
-        torch.nn.init.normal_(table.weight, std=0.5)  # type: ignore[arg-type]
-    return module.eval()
+    return zoo_module(name, small=True, schema=schema)
 
 
 @cache

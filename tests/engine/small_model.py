@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from rankine.compilation.conformance.zoo import features
 from rankine.compression.quantize import quantize_graph
 from rankine.compression.table_forms import quantize_table
 from rankine.models.columns import Batch, Column, Ragged
@@ -18,17 +19,14 @@ from rankine.models.lookup_reference import reference_lookup
 from rankine.models.schema import (
     CategoricalFeature,
     DenseFeature,
-    Identity,
-    MultiHotFeature,
     Schema,
-    SequenceFeature,
 )
 from rankine.models.transforms import table_of
 from rankine.models.variant import Model, Numeric, Table
 
 TASKS = 2
 _DIM = 8
-HISTORY_LENGTH = 5
+HISTORY_LENGTH = 5  # of the features
 _TABLES = {"user": (50, "float32"), "item": (400, "int8"), "genre": (20, "int4"), "tag": (30, "float16")}
 
 
@@ -38,23 +36,7 @@ def small_schema(*, history: bool = False) -> Schema:
     Args:
         history: whether a sequence is the last of them, which shares its table with the item.
     """
-    users, items, genres, tags = (Identity(size=size) for size, _ in _TABLES.values())
-    recent = SequenceFeature(name="history", side="request", encoding=items, table="item", max_length=HISTORY_LENGTH)
-    return Schema(
-        features=(
-            CategoricalFeature(name="user", side="request", encoding=users),
-            MultiHotFeature(name="recent", side="request", encoding=items, table="item", pooling="mean"),
-            DenseFeature(name="age", side="request", width=3),
-            CategoricalFeature(name="item", side="item", encoding=items),
-            MultiHotFeature(name="genre", side="item", encoding=genres, pooling="mean"),
-            DenseFeature(name="price", side="item", width=2),
-            DenseFeature(name="clicks", side="item", freshness="live"),
-            CategoricalFeature(name="last_tag", side="pair", encoding=tags, table="tag"),
-            MultiHotFeature(name="tag", side="pair", encoding=tags, pooling="sum"),
-            *([recent] if history else []),
-        ),
-        item_id="item",
-    )
+    return Schema(features=features() if history else features()[:-1], item_id="item")
 
 
 @cache

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.installed import installed_engine
 from engine.small_model import small_batch
 from engine.zoo_model import QUANTIZED
 from rankine.artifact import Artifact
@@ -247,6 +248,59 @@ def test_bench_engines_keeps_the_error_when_an_engine_fails(compiled: Artifact) 
     assert "was not built" in (bad.error or "")
     assert bench.table_rows()[2]["4 rows, ms"] == "failed"
     assert bench.timing(BASELINE, "onnxruntime", 4) == good
+
+
+def test_bench_engines_times_all_engines_with_each_number_of_threads_when_several_are_given(
+    compiled: Artifact,
+) -> None:
+    pairs = [(QUANTIZED, "onnxruntime"), (QUANTIZED, "native")]
+    bench = bench_engines(compiled, {4: small_batch(4)}, pairs=pairs, rows=(4,), threads=(1, 2), repeats=3)
+    assert [(t.engine, t.form, t.threads) for t in bench.timings] == [
+        (engine, form, threads) for threads in (1, 2) for _, engine in pairs for form in ("parts", "whole")
+    ]
+    assert all(timing.error is None for timing in bench.timings)
+    assert [line["threads"] for line in bench.table_rows()] == ["1"] * 4 + ["2"] * 4
+    assert bench.threads == 1
+    served = bench.timing(QUANTIZED, "native", 4)
+    assert served is not None
+    assert served.threads == 1
+    with pytest.raises(UsageError, match="threads"):
+        bench_engines(compiled, {4: small_batch(4)}, rows=(4,), threads=())
+
+
+def test_bench_engines_reads_a_result_when_it_is_from_before_several_threads(compiled: Artifact) -> None:
+    bench = bench_engines(compiled, {4: small_batch(4)}, pairs=[(BASELINE, "native")], rows=(4,), threads=2, repeats=3)
+    values = json.loads(bench.model_dump_json())
+    for timing in values["timings"]:
+        del timing["threads"]
+    assert EngineBench.model_validate(values) == bench
+
+
+@pytest.mark.parametrize("method", ["open", "run"])
+def test_bench_engines_tells_the_reason_when_an_engine_raises_what_is_its_own(
+    compiled: Artifact, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    installed_engine("eager")
+    from rankine.compilation.engines.eager import Eager, EagerRunner
+
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError("lost")
+
+    monkeypatch.setattr(Eager if method == "open" else EagerRunner, method, fail)
+    pairs = [(BASELINE, "eager"), (BASELINE, "native")]
+    bench = bench_engines(compiled, {4: small_batch(4)}, pairs=pairs, rows=(4,), repeats=3)
+    reasons = {timing.engine: timing.error for timing in bench.timings}
+    assert reasons == {"eager": "KeyError: 'lost'", "native": None}
+    assert {line["engine"]: line["reason"] for line in bench.table_rows()}["eager"] == "KeyError: 'lost'"
+
+
+def test_bench_engines_times_nothing_when_an_engine_runs_on_an_emulator(
+    compiled: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = Capabilities(name="onnxruntime", version="1", stand_ins={"cpu": "emulator"})
+    monkeypatch.setattr(OnnxRuntime, "capabilities", lambda _: record)
+    bench = bench_engines(compiled, {4: small_batch(4)}, pairs=[(BASELINE, "onnxruntime")], rows=(4,), repeats=3)
+    assert all(t.p50_ms is None and "emulator" in (t.error or "") for t in bench.timings)
 
 
 def test_bench_engines_refuses_when_a_batch_is_missing_or_nothing_was_built(compiled: Artifact, zoo: Artifact) -> None:

@@ -29,6 +29,7 @@ VERBS = [
     "optimize",
     "serve",
     "report",
+    "conformance",
     "doctor",
 ]
 

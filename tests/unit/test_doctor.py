@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
-from rankine.compilation import engines
-from rankine.compilation.doctor import diagnose
+from rankine import __version__
+from rankine.compilation import doctor, engines
+from rankine.compilation.doctor import Finding, diagnose
 from rankine.compilation.engine import Capabilities
+from rankine.environment import instruction_set
 from rankine.errors import EngineMissing
 
 
@@ -42,3 +45,59 @@ def test_installed_gives_capabilities_when_an_engine_loads() -> None:
     assert isinstance(record, Capabilities)
     assert record.numerics == ("fp32", "int8")
     assert not record.oracle
+
+
+def _found(monkeypatch: pytest.MonkeyPatch, engine: Capabilities | EngineMissing) -> dict[str, Finding]:
+    monkeypatch.setattr(doctor, "installed", lambda: [("mine", engine)])
+    return {finding.subject: finding for finding in diagnose()}
+
+
+def test_diagnose_tells_devices_and_what_stands_in_for_a_chip_when_an_engine_has_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record = Capabilities(
+        name="mine", version="1.2", devices=("cpu", "htp"), stand_ins={"htp": "emulator"}, compiles_for=("v5e",)
+    )
+    found = _found(monkeypatch, record)
+    assert found["engine mine"].detail == "1.2 on cpu, htp (emulator): fp32, int8; compiles for v5e"
+    assert found["accelerators"].ok
+    assert "mine: htp" in found["accelerators"].detail
+
+
+def test_diagnose_lists_gpus_and_says_what_opens_them_when_the_driver_tells_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'NVIDIA X1, 8192 MiB'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(doctor, "_ACCELERATOR_NODES", str(tmp_path / "none"))
+    finding = _found(monkeypatch, Capabilities(name="mine", version="1"))["accelerators"]
+    assert not finding.ok
+    assert finding.detail == "NVIDIA X1, 8192 MiB; opened by no engine"
+    assert "pip install" in (finding.hint or "")
+    tool.write_text("#!/bin/sh\nexit 9\n")
+    assert "nvidia-smi fails" in _found(monkeypatch, Capabilities(name="mine", version="1"))["accelerators"].detail
+
+
+def test_diagnose_tells_what_an_extra_lacks_when_packages_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [
+        "numpy>=1",
+        "numpy>=2; extra == 'data'",
+        'no-such-package>=3; extra == "train"',
+        'rankine[data]; extra == "train"',
+        'none-either; extra == "dev"',
+    ]
+    monkeypatch.setattr(doctor.metadata, "requires", lambda _: lines)
+    found = {finding.subject: finding for finding in diagnose() if finding.subject.startswith("extra")}
+    assert found.keys() == {"extra data", "extra train"}
+    assert found["extra data"].ok
+    assert found["extra train"].detail == "lacks no-such-package"
+    assert found["extra train"].hint == "pip install 'rankine[train]'"
+
+
+def test_diagnose_names_processor_features_and_versions_when_asked() -> None:
+    found = {finding.subject: finding for finding in diagnose()}
+    assert __version__ in found["rankine"].detail
+    assert instruction_set() in found["CPU features"].detail
+    assert "extra train" in found

@@ -50,6 +50,36 @@ def native(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     yield from renderer("render_native", monkeypatch)
 
 
+@pytest.fixture
+def support(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    yield from renderer("render_support", monkeypatch)
+
+
+def test_page_of_support_is_what_the_results_say_when_rendered(support) -> None:
+    assert support.PAGE.read_text(encoding="utf-8") == support.render_committed()
+
+
+def test_page_of_support_keeps_three_columns_apart_when_an_engine_is_emulated(support) -> None:
+    found = support.read_record(support.CONFORMANCE, support.ConformanceResult)
+    record = {"name": "mine", "version": "1", "devices": ["htp"], "stand_ins": {"htp": "emulator"}}
+    record |= {"compiles_for": ["HTP v75"], "numerics": ["int8"]}
+    case = {"engine": "mine", "device": "htp", "runs_on": "emulator", "model": "dcn_v2", "numeric": "int8"}
+    passed = {"check": "numbers-1", "passed": True, "figures": {"error": 0.004}}
+    values = found.model_dump(mode="json")
+    values["engines"] = [{"engine": "mine", "capabilities": record}]
+    values["cases"] = [{**case, "checks": [passed]}]
+    page = support.render(support.ConformanceResult.model_validate(values), None, None)
+    assert "| mine | 1 | htp | INT8 | HTP v75 | vendor's emulator | no: runs on its vendor's emulator |" in page
+    assert "| dcn_v2 | INT8 | 1 of 1, 4e-03 |" in page
+    failed = {"check": "bad-ids", "passed": False, "reason": "item out of range is not refused"}
+    values["cases"] = [{**case, "checks": [passed, failed]}]
+    values["engines"].append({"engine": "other", "missing": "No module named 'other'", "hint": "pip install other"})
+    page = support.render(support.ConformanceResult.model_validate(values), None, None)
+    assert "**fails** 1 of 1 (below)" in page
+    assert "* mine on htp, dcn_v2 INT8, `bad-ids`: item out of range is not refused" in page
+    assert "* `other` is not there: No module named 'other'. pip install other" in page
+
+
 def test_page_of_families_is_what_the_results_say_when_rendered(families) -> None:
     assert families.PAGE.read_text(encoding="utf-8") == families.render(families.read_results())
 

@@ -14,7 +14,8 @@ from rankine.certification.evaluation import held_out_rows, slices_for, split_fa
 from rankine.certification.ledger import USES_FILE, SplitUse, SplitUses, read_uses, record_use, split_key
 from rankine.certification.margins import Margins
 from rankine.certification.order import apply_procedure
-from rankine.certification.plan import PLAN_FILE, SERVED, Pair, deciding, parity_file, quality_file
+from rankine.certification.parity_here import kept_rows
+from rankine.certification.plan import PLAN_FILE, SERVED, Pair, deciding, parity_file, quality_file, scores_file
 from rankine.certification.planned import (
     Certificates,
     PairTest,
@@ -58,6 +59,9 @@ def certify(
     With several tasks there is a certificate for each, and all must pass. Several compressed variants are tested in an
     order that is fixed on validation rows, or by Holm's procedure. The baseline is its own reference: its certificates
     say that engines agree with it, and are no part of that procedure.
+
+    Beside a quality certificate lie the logits that it was taken on, so that another machine can be held to them
+    (:func:`rankine.certification.parity_here.certify_parity_here`).
 
     The plan names the fastest pair whose quality certificate passed at ``margin`` or a smaller one; without one there
     is no plan file, and `serve` refuses the artifact. The use of the test split is counted, by this user and in the
@@ -111,6 +115,8 @@ def certify(
     draft.put_json(USES_FILE, uses)
     _put_parity(draft, trial, parent, timings, kept, primary_logits, emit)
     _put_quality(draft, found, kept, emit)
+    for pair in kept:
+        draft.put_array(scores_file(*pair), primary_logits[pair][kept_rows(len(test.labels))])
     plan = fastest_certified({test: found[test] for test in kept.values()}, timings, margins)
     if plan is not None:
         draft.put_json(PLAN_FILE, plan)

@@ -43,6 +43,11 @@ class EvaluationRows:
         """Whose lists are ranked: the user of each row, ``(rows,)``, where known."""
         return self.clusters.get("user")
 
+    def take(self, index: np.ndarray) -> EvaluationRows:
+        """Some of the rows; the digest stays that of all."""
+        clusters = {name: ids[index] for name, ids in self.clusters.items()}
+        return EvaluationRows(self.batch.select(index), self.labels[index], self.tasks, clusters, self.digest)
+
 
 def held_out_rows(artifact: Artifact, dataset: Dataset) -> tuple[EvaluationRows, EvaluationRows]:
     """The validation and the test rows.

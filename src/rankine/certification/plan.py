@@ -12,6 +12,7 @@ from pydantic import ConfigDict
 from rankine.artifact import Artifact, read_record
 from rankine.certification.certificate import QualityCertificate
 from rankine.certification.parity import ParityCertificate
+from rankine.certification.place import Place
 from rankine.compilation.compile import build_names, read_build
 from rankine.config import Frozen
 from rankine.errors import ArtifactError
@@ -31,6 +32,7 @@ __all__ = [
     "quality_certificates",
     "quality_file",
     "same_form",
+    "scores_file",
     "served_digest",
     "task_certificates",
 ]
@@ -58,9 +60,15 @@ def quality_file(variant: str, engine: str, task: str) -> str:
     return f"variants/{variant}/certificates/quality-{engine}.{task}.json"
 
 
-def parity_file(variant: str, engine: str) -> str:
-    """Name of a parity certificate in an artifact."""
-    return f"variants/{variant}/certificates/parity-{engine}.json"
+def parity_file(variant: str, engine: str, place: Place | None = None) -> str:
+    """Name of a parity certificate in an artifact, or beside it: of a device and instruction set, by default here."""
+    return f"variants/{variant}/certificates/parity-{engine}.{(place or Place()).file_part}.json"
+
+
+def scores_file(variant: str, engine: str) -> str:
+    """Name of the logits that a quality certificate was taken on, float32 ``(rows, tasks)``: what parity elsewhere is
+    held to."""
+    return f"variants/{variant}/certificates/scores-{engine}.npy"
 
 
 def served_digest(artifact: Artifact, variant: str, engine: str) -> str:
@@ -108,24 +116,37 @@ def deciding(certificates: Sequence[QualityCertificate]) -> QualityCertificate:
     )
 
 
-def parity_certificates(artifact: Artifact) -> dict[Pair, ParityCertificate]:
-    """Parity certificates that cover what the artifact holds, all of its tasks too, by (variant, engine)."""
+def parity_certificates(artifact: Artifact, place: Place | None = None) -> dict[Pair, ParityCertificate]:
+    """Parity certificates that cover what the artifact holds, all of its tasks too, by (variant, engine).
+
+    Args:
+        place: where they were taken; by default on the CPU of this machine.
+    """
+    place = place or Place()
     tasks = artifact.read_json("schema.json", Schema).task_names
     found = {}
     for variant, engine in _built(artifact):
-        certificate = _covering(artifact, parity_file(variant, engine), ParityCertificate, variant, engine)
-        if certificate is not None and _compares(certificate, tasks):
+        name = parity_file(variant, engine, place)
+        certificate = _covering(artifact, name, ParityCertificate, variant, engine)
+        if certificate is None or not _compares(certificate, tasks):
+            continue
+        if Place(certificate.device, certificate.instruction_set) == place:
             found[variant, engine] = certificate
     return found
 
 
-def certified_pairs(artifact: Artifact) -> set[Pair]:
-    """What may be served: a passed quality certificate; or parity with an engine of the variant that has one and
-    computes the same numeric form."""
-    passed = {pair for pair, certificate in quality_certificates(artifact).items() if certificate.passed}
-    return passed | {
+def certified_pairs(artifact: Artifact, place: Place | None = None) -> set[Pair]:
+    """What may be served: a passed quality certificate that was taken there; or parity there with an engine of the
+    variant that has one, wherever it was taken, and computes the same numeric form.
+
+    Args:
+        place: where it is to be served; by default on the CPU of this machine.
+    """
+    place = place or Place()
+    passed = {pair: certificate for pair, certificate in quality_certificates(artifact).items() if certificate.passed}
+    return {pair for pair, certificate in passed.items() if place.is_of(certificate.environment)} | {
         (variant, engine)
-        for (variant, engine), parity in parity_certificates(artifact).items()
+        for (variant, engine), parity in parity_certificates(artifact, place).items()
         if parity.admitted and (variant, parity.reference_engine) in passed and same_form(artifact, parity)
     }
 
@@ -143,7 +164,7 @@ def aucs(artifact: Artifact) -> dict[Pair, float]:
     found = {pair: by_task[task].variant_value for pair, by_task in task_certificates(artifact).items()}
     for (variant, engine), parity in parity_certificates(artifact).items():
         primary = found.get((variant, parity.reference_engine))
-        if primary is not None:
+        if primary is not None and engine != parity.reference_engine:
             found[variant, engine] = primary + parity.tasks.get(task, parity.auc_difference)
     return found
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from rankine.environment import instruction_set
 from rankine.errors import UsageError
 
 __all__ = ["created_at", "this_environment"]
@@ -26,10 +27,13 @@ def created_at(created: datetime | None) -> datetime:
 
 
 def this_environment() -> dict[str, str | int | float]:
-    """The versions that the statistics ran with; a caller who knows more (engines, processor) passes its own."""
+    """The versions that the statistics ran with, and where the scores were computed; a caller who knows more (engines,
+    processor) passes its own."""
     return {
         "python": platform.python_version(),
         "numpy": np.__version__,
         "system": platform.system(),
         "machine": platform.machine(),
+        "device": "cpu",
+        "instruction_set": instruction_set(),
     }

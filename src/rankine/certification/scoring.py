@@ -19,9 +19,11 @@ _SCORE_ROWS = 1024
 _TIMED_ROWS = 512
 
 
-def score(artifact: Artifact, variant: str, engine: str, batch: Batch, emit: Emit = ignore) -> np.ndarray:
+def score(
+    artifact: Artifact, variant: str, engine: str, batch: Batch, emit: Emit = ignore, *, device: str = "cpu"
+) -> np.ndarray:
     """Logits as this engine computes them, float32 ``(rows, tasks)``."""
-    runner = open_runner(artifact, variant, engine)
+    runner = open_runner(artifact, variant, engine, device=device)
     logits = np.empty((batch.rows, task_count(artifact)), np.float32)
     try:
         with step(emit, f"score {variant} on {engine}", total=batch.rows, unit="rows") as advance:

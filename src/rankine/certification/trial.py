@@ -14,10 +14,10 @@ from rankine.certification.evaluation import EvaluationRows
 from rankine.certification.margins import Margins
 from rankine.certification.measurement import Measurement, measure_quality
 from rankine.certification.parity import ParityCertificate, certify_parity
+from rankine.certification.place import Place
 from rankine.certification.plan import SERVED, Pair, served_digest
 from rankine.certification.settings import CertifySettings
 from rankine.certification.slices import Slice
-from rankine.compilation.compile import read_build
 
 __all__ = ["Trial", "model_facts"]
 
@@ -87,8 +87,14 @@ class Trial:
         primary: str,
         primary_logits: np.ndarray,
         margins: Margins,
+        place: Place | None = None,
     ) -> ParityCertificate:
-        """One certificate for all tasks: ``logits`` against those of the variant's ``primary`` engine."""
+        """One certificate for all tasks: ``logits`` against those of the variant's ``primary`` engine.
+
+        Args:
+            place: where ``logits`` were computed; by default on the CPU of this machine.
+        """
+        place = place or Place()
         variant, engine = pair
         return certify_parity(
             self.rows.labels,
@@ -97,8 +103,8 @@ class Trial:
             margin=margins,
             variant=variant,
             engine=engine,
-            device=read_build(artifact, variant, engine).device,
-            instruction_set="native",
+            device=place.device,
+            instruction_set=place.instruction_set,
             reference_engine=primary,
             tasks=[task.name for task in self.rows.tasks],
             links=[task.link for task in self.rows.tasks],

@@ -34,6 +34,7 @@ _GROUPS: Mapping[str, Mapping[str, str]] = {
         "simulate": "Play traffic against the scheduler in simulated time.",
         "bench": "Measure: `bench load URL`, `bench engines ARTIFACT`.",
         "report": "Render a result.json, or the ladder of an artifact, as one self-contained HTML page.",
+        "conformance": "Hold engines to what every engine must do, and write the result.",
         "doctor": "Show engines, devices and CPU features, and what is missing.",
     },
     "bench": {

@@ -21,6 +21,7 @@ EPILOG = """\b
 Examples:
   rankine certify runs/compiled --data ml-1m --margin 0.001 --out runs/certified
   rankine certify runs/compiled --data ml-1m --margin 0.001 --margin calibration=0.02 --slice age --out runs/certified
+  rankine certify runs/certified --data ml-1m --parity
   rankine certify runs/old runs/new:small-int8 --data ml-1m
   rankine certify old.parquet new.parquet --scores probability --out certificate.json
 """
@@ -57,9 +58,19 @@ Examples:
 )
 @click.option("--labels", type=click.Path(path_type=Path), help="File with the labels, where the scores have none.")
 @click.option(
+    "--parity",
+    "parity",
+    is_flag=True,
+    help="Of a certified artifact: hold every engine that it was built for, on every device here, to the scores that "
+    "were certified, and keep the certificates beside the artifact. Takes seconds; needed once on a new machine.",
+)
+@click.option("--engine", "engines", multiple=True, metavar="NAME", help="With --parity: only this engine, repeatable.")
+@click.option("--device", "devices", multiple=True, metavar="NAME", help="With --parity: only this device, repeatable.")
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Of one artifact: folder to write, must not exist. Of two models: file for the result as JSON.",
+    help="Of one artifact: folder to write, must not exist. Of two models, and of --parity: file for the result as "
+    "JSON.",
 )
 @json_option
 def command(
@@ -74,6 +85,9 @@ def command(
     bootstrap_seed: int,
     kind: ScoreKind | None,
     labels: Path | None,
+    parity: bool,
+    engines: tuple[str, ...],
+    devices: tuple[str, ...],
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -82,6 +96,9 @@ def command(
     With one ARTIFACT, every compiled variant is held against the artifact's baseline, and a new artifact with
     certificates and a plan is written. Exits with 3 when no compressed variant passed; the artifact is written all the
     same.
+
+    With --parity nothing is tested anew: engines, devices and this machine's instruction set are held to the scores
+    that were certified. Exits with 3 when one was not admitted.
 
     A and B are artifacts (ARTIFACT:VARIANT names a variant; else it is the one that is served), or files of scores:
     .parquet, .csv or .npz with a column 'score', in A or --labels a column 'label', and where known 'user', 'item' and
@@ -102,15 +119,19 @@ def command(
             "seed": bootstrap_seed,
         },
     )
+    if parity:
+        others = ("margins", "procedure", "slices", "no_slices", "fail_on_harm", "bootstrap_seed", "kind", "labels")
+        _refuse((*others, "second"), "--parity")
+        _refuse_one_file(Path(first))
+        _certify_parity(Path(first), data, engines, devices, out, as_json=as_json)
+        return
+    _refuse(("engines", "devices"), "certificates of quality: give --parity")
     if second is None:
         _refuse_one_file(Path(first))
         _refuse(("kind", "labels"), "one artifact")
         _certify_artifact(Path(first), data, margins, settings, out, as_json=as_json)
         return
-    if out is not None and not out.parent.is_dir():
-        raise click.BadParameter(f"the folder '{out.parent}' does not exist", param_hint="--out")
-    if out is not None and out.is_dir():
-        raise click.BadParameter(f"'{out}' is a folder, and the result is a file", param_hint="--out")
+    _check_file(out)
     comparison = _compare(first, second, data, margins, settings, kind, labels)
     if out is not None:
         out.write_text(comparison.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -133,6 +154,44 @@ def _certify_artifact(
     carry_catalog(artifact, out)
     show(child, as_json=as_json)
     require_pass(child)
+
+
+def _certify_parity(
+    artifact: Path,
+    data: DataOptions,
+    engines: tuple[str, ...],
+    devices: tuple[str, ...],
+    out: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    from rankine.artifact import Artifact
+    from rankine.certification.parity_here import certify_parity_here
+    from rankine.cli.render import print_json, print_lines, print_table, watch
+
+    _check_file(out)
+    with watch() as emit:
+        report = certify_parity_here(
+            Artifact.open(artifact), data.open(), engines=engines or None, devices=devices or None, emit=emit
+        )
+    if out is not None:
+        out.write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    if as_json:
+        print_json(report)
+    else:
+        print_lines([("instruction set", report.instruction_set)])
+        rows = report.table_rows()
+        if rows:
+            print_table(tuple(rows[0]), [tuple(row.values()) for row in rows])
+    if not report.admitted:
+        click.get_current_context().exit(QualityGateFailed.exit_status)
+
+
+def _check_file(out: Path | None) -> None:
+    if out is not None and not out.parent.is_dir():
+        raise click.BadParameter(f"the folder '{out.parent}' does not exist", param_hint="--out")
+    if out is not None and out.is_dir():
+        raise click.BadParameter(f"'{out}' is a folder, and the result is a file", param_hint="--out")
 
 
 def _compare(

@@ -96,7 +96,7 @@ def build_variant(
         found = _verified(model, engine.open(model, Path(whole)), batch, reference)
         prefix = f"variants/{model.name}/builds/{name}"
         draft.remove(f"{prefix}/")
-        for kind in (f"quality-{name}.", f"parity-{name}."):  # what they were taken on is gone
+        for kind in (f"quality-{name}.", f"parity-{name}.", f"scores-{name}."):  # what they were taken on is gone
             draft.remove(f"variants/{model.name}/certificates/{kind}")
         draft.put_folder(prefix, Path(whole))
         if parts is not None and _runs_parts(capabilities):

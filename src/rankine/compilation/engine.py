@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from pydantic import Field
@@ -17,7 +17,24 @@ from rankine.config import Frozen
 from rankine.models.columns import Batch, Columns
 from rankine.models.variant import Model, Numeric, Table
 
-__all__ = ["Build", "Capabilities", "Engine", "Model", "Numeric", "PartsEngine", "Runner", "Table", "Target"]
+__all__ = [
+    "Build",
+    "Capabilities",
+    "Engine",
+    "Model",
+    "Numeric",
+    "PartsEngine",
+    "Runner",
+    "RunsOn",
+    "StandIn",
+    "Table",
+    "Target",
+]
+
+StandIn = Literal["emulator", "interpreter", "cpu"]
+"""What computes in a chip's place: its vendor's emulator, an interpreter, or the same program on the CPU."""
+RunsOn = Literal["chip", StandIn]
+"""What a device's numbers were computed on. A time is one of the chip only where it ran on the chip."""
 
 
 class Capabilities(Frozen):
@@ -35,9 +52,12 @@ class Capabilities(Frozen):
         needs_checkpoint: whether it runs the trained PyTorch module instead of the exported graph.
         oracle: whether it is what the others are compared with: exact, slow, never served from.
         own: whether it is Rankine's, so that it is no peer to be compared with.
-        compiles_for: what it can build for beside its devices, without having it here, e.g. ``("aarch64 dotprod",)``.
+        compiles_for: what it can build for, whether it is here or not, e.g. ``("aarch64 dotprod",)``; nothing: it
+            compiles for what it finds when it opens a model.
         on_request: whether it is built only where it is named, since a build takes seconds; then nothing is compiled
             for it, and no cost is measured on it, by default.
+        stand_ins: those of ``devices`` that are not the chip itself, with what computes in its place. They are verified
+            like all others, and never timed.
     """
 
     name: str
@@ -53,6 +73,11 @@ class Capabilities(Frozen):
     own: bool = False
     compiles_for: tuple[str, ...] = ()
     on_request: bool = False
+    stand_ins: Mapping[str, StandIn] = Field(default_factory=dict)
+
+    def runs_on(self, device: str) -> RunsOn:
+        """What the numbers of one of ``devices`` are computed on."""
+        return self.stand_ins.get(device, "chip")
 
 
 class Target(Frozen):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from rankine.compilation.lookup import DType, HostLookup
 from rankine.errors import EngineError
 from rankine.models.columns import Batch, Columns
 
-__all__ = ["HostRunner", "InputBuffers", "Lane", "check_out", "parts_of"]
+__all__ = ["HostRunner", "InputBuffers", "Lane", "check_out", "parts_of", "small_buffers"]
 
 _FIRST_ROWS = 64
 _MOST_BUFFER_BYTES = 256 << 20
@@ -114,6 +115,17 @@ def parts_of(batch: Batch, width: int) -> Iterator[tuple[slice, Batch]]:
     for start in range(0, batch.rows, most):
         rows = slice(start, min(start + most, batch.rows))
         yield rows, batch if most >= batch.rows else batch.select(rows)
+
+
+@contextmanager
+def small_buffers(most_bytes: int) -> Iterator[None]:
+    """Let batches run in parts of so few bytes: what a batch of gigabytes does, checked on a small one."""
+    global _MOST_BUFFER_BYTES  # noqa: PLW0603
+    before, _MOST_BUFFER_BYTES = _MOST_BUFFER_BYTES, most_bytes
+    try:
+        yield
+    finally:
+        _MOST_BUFFER_BYTES = before
 
 
 def check_out(out: np.ndarray, batch: Batch, tasks: int) -> None:

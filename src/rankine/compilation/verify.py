@@ -15,12 +15,23 @@ from rankine.errors import EngineError
 from rankine.models.columns import Batch
 from rankine.models.variant import Model, Numeric
 
-__all__ = ["FP32_LIMIT", "INT8_SCORE_LIMIT", "Verification", "reference_logits", "verify", "verify_logits"]
+__all__ = [
+    "FP32_LIMIT",
+    "INT8_MEAN_SCORE_LIMIT",
+    "INT8_SCORE_LIMIT",
+    "Verification",
+    "reference_logits",
+    "score_errors",
+    "verify",
+    "verify_logits",
+]
 
 FP32_LIMIT = 1e-5
 """Largest ``|a - b| / max(1, |b|)`` on FP32 logits."""
 INT8_SCORE_LIMIT = 0.05
 """Largest ``|sigmoid(a) - sigmoid(b)|`` of INT8 logits."""
+INT8_MEAN_SCORE_LIMIT = 0.005
+"""The mean of the same, where there are enough rows for one: a rounding that falls the other way is rare."""
 
 
 class Verification(Frozen):
@@ -66,7 +77,7 @@ def verify_logits(
     logits = np.full(reference.shape, np.nan, np.float32)
     runner.run(batch, logits)
     difference = np.abs(logits - reference)
-    limit, errors = _measure("int8" if rounded else model.numeric, logits.astype(np.float64), reference)
+    limit, errors = score_errors("int8" if rounded else model.numeric, logits.astype(np.float64), reference)
     worst = int(np.argmax(np.where(np.isfinite(errors), errors, np.inf).max(axis=1)))
     # Written so that NaN fails: no comparison with it is true.
     if not errors[worst].max() <= limit:
@@ -85,7 +96,12 @@ def verify_logits(
     )
 
 
-def _measure(numeric: Numeric, logits: np.ndarray, reference: np.ndarray) -> tuple[float, np.ndarray]:
+def score_errors(numeric: Numeric, logits: np.ndarray, reference: np.ndarray) -> tuple[float, np.ndarray]:
+    """The limit of a numeric form, and the errors that it bounds, in the logits' shape.
+
+    Args:
+        logits: float64, as ``reference`` is.
+    """
     if numeric == "fp32":
         return FP32_LIMIT, np.abs(logits - reference) / np.maximum(1.0, np.abs(reference))
     return INT8_SCORE_LIMIT, np.abs(_sigmoid(logits) - _sigmoid(reference))

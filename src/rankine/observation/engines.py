@@ -2,7 +2,8 @@
 
 Shared machines drift by tens of percent within minutes. So calls of all engines are interleaved in rounds, medians and
 quartiles are kept instead of means, and a fixed piece of NumPy is timed in every round: where the control moved, the
-run is noise and says so. What was built in parts is timed in parts, and whole beside it.
+run is noise and says so. What was built in parts is timed in parts, and whole beside it. Numbers of threads are timed
+one after the other: in some engines they belong to the process.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ import numpy as np
 from rankine.artifact import Artifact
 from rankine.compilation.compile import build_names, open_runner, runs_in_parts
 from rankine.compilation.engine import Runner
+from rankine.compilation.engines import load_engine
 from rankine.compilation.fastest import as_served, task_count
 from rankine.environment import environment
-from rankine.errors import RankineError, UsageError
-from rankine.events import Emit, ignore, step
+from rankine.errors import EngineError, RankineError, UsageError
+from rankine.events import Emit, Failed, ignore, step
 from rankine.models.columns import Batch
 from rankine.models.variant import variant_names
 from rankine.observation.timings import EngineBench, EngineTiming, Form
@@ -45,6 +47,8 @@ CONTROL_LIMIT = 0.10
 PROFILE_ROWS = (1, 64, 512)
 """The row counts of a profile."""
 _CALLS_A_ROUND = 3
+_WHATEVER_IT_RAISES: tuple[type[Exception], ...] = (Exception,)
+"""An engine may be a stranger's: whatever it raises is told in its row, and the rest goes on."""
 _MACHINE_KEYS = ("cpu", "instruction_sets", "cores", "cores_online", "machine", "system")
 
 
@@ -53,6 +57,7 @@ class _Contestant:
     variant: str
     engine: str
     form: Form
+    threads: int
     runner: Runner | None
     error: str | None
     milliseconds: dict[int, list[float]] = field(default_factory=dict)
@@ -65,7 +70,7 @@ def bench_engines(
     *,
     pairs: Sequence[tuple[str, str]] | None = None,
     rows: Sequence[int] = PROFILE_ROWS,
-    threads: int = 1,
+    threads: int | Sequence[int] = 1,
     repeats: int = 100,
     emit: Emit = ignore,
 ) -> EngineBench:
@@ -76,45 +81,76 @@ def bench_engines(
 
     Args:
         batches: by number of rows, random rows to run.
-        pairs: (variant, engine); None for every build in the artifact.
+        pairs: (variant, engine); None for every build in the artifact. One that was not built has its reason.
         rows: which of ``batches`` to time, in this order.
-        threads: of every engine.
+        threads: of every engine, or several numbers, each timed with all engines.
         repeats: timed calls of each engine at each number of rows.
 
     Raises:
-        UsageError: a number of rows has no batch, or the artifact has no builds.
+        UsageError: a number of rows has no batch, no number of threads is given, or the artifact has no builds.
     """
     _check_batches(batches, rows)
+    counts = (threads,) if isinstance(threads, int) else tuple(dict.fromkeys(threads))
+    if not counts or min(counts) < 1:
+        raise UsageError("must be at least one", where="threads", got=str(counts))
     chosen = list(pairs) if pairs is not None else _all_pairs(artifact)
     if not chosen:
         raise UsageError("has no builds to time", where=str(artifact.path), hint="Run `rankine compile` first.")
     rounds = max(1, -(-repeats // _CALLS_A_ROUND))
     control_ms: list[float] = []
-    control = _Control()
-    tasks = task_count(artifact)
-    with _open_all(artifact, chosen, threads) as contestants, step(emit, "bench engines", rounds, "rounds") as advance:
+    timings: list[EngineTiming] = []
+    spread = 0.0
+    for count in counts:
+        found, control = _time_all(artifact, chosen, count, batches, rows, rounds, emit)
+        timings += found
+        control_ms += control
+        spread = max(spread, _spread(control))  # of one number of threads: between two the machine may drift
+    here = environment()
+    result = EngineBench(
+        artifact=artifact.name,
+        artifact_digest=artifact.digest,
+        threads=counts[0],
+        rounds=rounds,
+        timings=tuple(timings),
+        control_p50_ms=float(np.median(control_ms)),
+        control_spread=spread,
+        noisy=spread > CONTROL_LIMIT,
+        environment=here,
+        machine=machine_hash(here),
+    )
+    _keep(result, profile_path(artifact))
+    return result
+
+
+def _time_all(
+    artifact: Artifact,
+    pairs: Sequence[tuple[str, str]],
+    threads: int,
+    batches: Mapping[int, Batch],
+    rows: Sequence[int],
+    rounds: int,
+    emit: Emit,
+) -> tuple[list[EngineTiming], list[float]]:
+    """All engines with one number of threads; the timings, and the milliseconds of the control."""
+    control, control_ms, tasks = _Control(), [], task_count(artifact)
+    name = f"bench engines, {threads} thread{'s' if threads > 1 else ''}"
+    with _open_all(artifact, pairs, threads) as contestants, step(emit, name, rounds, "rounds") as advance:
+        for contestant in contestants:
+            if contestant.error is not None:
+                emit(Failed(f"{contestant.variant} on {contestant.engine}", contestant.error))
         for done in range(1, rounds + 1):
             control_ms.append(_time(control.run))
             for count in rows:
                 for contestant in contestants:
                     _measure(contestant, batches[count], count, tasks)
             advance(done, "")
-    p25, p50, p75 = (float(value) for value in np.percentile(control_ms, (25, 50, 75)))
-    here = environment()
-    result = EngineBench(
-        artifact=artifact.name,
-        artifact_digest=artifact.digest,
-        threads=threads,
-        rounds=rounds,
-        timings=tuple(_timing(contestant, count) for contestant in contestants for count in rows),
-        control_p50_ms=p50,
-        control_spread=(p75 - p25) / p50,
-        noisy=(p75 - p25) / p50 > CONTROL_LIMIT,
-        environment=here,
-        machine=machine_hash(here),
-    )
-    _keep(result, profile_path(artifact))
-    return result
+    return [_timing(contestant, count) for contestant in contestants for count in rows], control_ms
+
+
+def _spread(milliseconds: Sequence[float]) -> float:
+    """The quartiles' distance, relative to the median."""
+    p25, p50, p75 = (float(value) for value in np.percentile(milliseconds, (25, 50, 75)))
+    return (p75 - p25) / p50
 
 
 def machine_hash(here: Mapping[str, str | int | float]) -> str:
@@ -147,10 +183,11 @@ def _open_all(artifact: Artifact, pairs: Sequence[tuple[str, str]], threads: int
     try:
         for variant, engine, form in _forms(artifact, pairs):
             try:
+                _refuse_stand_in(engine)
                 runner = open_runner(artifact, variant, engine, threads=threads, split=form == "parts")
-                contestants.append(_Contestant(variant, engine, form, runner, None))
-            except RankineError as error:
-                contestants.append(_Contestant(variant, engine, form, None, str(error)))
+                contestants.append(_Contestant(variant, engine, form, threads, runner, None))
+            except _WHATEVER_IT_RAISES as error:
+                contestants.append(_Contestant(variant, engine, form, threads, None, _told(error)))
         yield contestants
     finally:
         for contestant in contestants:
@@ -179,8 +216,19 @@ def _measure(contestant: _Contestant, batch: Batch, count: int, tasks: int) -> N
         batch = contestant.batches[count]
         runner.run(batch, out)
         kept += [_time(lambda: runner.run(batch, out)) for _ in range(_CALLS_A_ROUND)]
-    except RankineError as error:
-        contestant.error = str(error)
+    except _WHATEVER_IT_RAISES as error:
+        contestant.error = _told(error)
+
+
+def _refuse_stand_in(engine: str, device: str = "cpu") -> None:
+    """Refuse to time what only stands in for a chip."""
+    runs_on = load_engine(engine).capabilities().runs_on(device)
+    if runs_on != "chip":
+        raise EngineError(f"runs on its {runs_on} here, whose time is not the chip's", where=f"{engine} on {device}")
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, RankineError) else f"{type(error).__name__}: {error}"
 
 
 def _time(run: Callable[[], None]) -> float:
@@ -197,6 +245,7 @@ def _timing(contestant: _Contestant, count: int) -> EngineTiming:
             engine=contestant.engine,
             form=contestant.form,
             rows=count,
+            threads=contestant.threads,
             error=contestant.error or "was not run",
         )
     p25, p50, p75 = (float(value) for value in np.percentile(values, (25, 50, 75)))
@@ -205,6 +254,7 @@ def _timing(contestant: _Contestant, count: int) -> EngineTiming:
         engine=contestant.engine,
         form=contestant.form,
         rows=count,
+        threads=contestant.threads,
         calls=len(values),
         p50_ms=p50,
         p25_ms=p25,
@@ -227,8 +277,9 @@ def _all_pairs(artifact: Artifact) -> list[tuple[str, str]]:
 
 
 def _keep(result: EngineBench, path: Path) -> None:
-    """Keep a result as the machine's profile, unless it lacks row counts or is noise where a profile is there."""
-    whole = set(PROFILE_ROWS) <= {timing.rows for timing in result.timings}
+    """Keep a result as the machine's profile, unless it lacks row counts or one thread, or is noise where a profile is
+    there."""
+    whole = result.threads == 1 and set(PROFILE_ROWS) <= {timing.rows for timing in result.timings}
     if whole and not (result.noisy and path.exists()):
         _save(result, path)
 

@@ -2,7 +2,8 @@
 
 The rule is literal: what is served needs evidence that it ranks as well as the baseline, taken on what is served. That
 is a passed quality certificate of the variant on this engine; or an admitted parity certificate of this engine, of the
-same numeric form, against an engine that has one. The baseline is no exception.
+same numeric form, against an engine that has one. Either holds on the device and the instruction set that it was taken
+on. The baseline is no exception.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 from rankine.artifact import Artifact
 from rankine.certification import ParityCertificate, QualityCertificate
+from rankine.certification.place import Place
 from rankine.certification.plan import (
     PLAN_FILE,
     Plan,
@@ -47,12 +49,14 @@ def choose(
     *,
     variant: str | None = None,
     engine: str | None = None,
+    device: str = "cpu",
     split: bool = True,
     allow_uncertified: bool = False,
 ) -> Choice:
     """Decide what to serve: the plan's pair, or what is named.
 
     Args:
+        device: that the engine runs on; evidence holds for it, and for the instruction set of this machine.
         split: False for the whole graph. What was certified on parts covers it only where nothing is rounded: in FP32,
             with items stored in FP32.
 
@@ -64,24 +68,25 @@ def choose(
     plan = artifact.read_json(PLAN_FILE, Plan) if PLAN_FILE in artifact else None
     variant = variant or _default_variant(artifact, plan, allow_uncertified)
     read_variant(artifact, variant)
-    engine = engine or _default_engine(artifact, plan, variant)
+    place = Place(device)
+    engine = engine or _default_engine(artifact, plan, variant, place)
     read_build(artifact, variant, engine)
     qualities = quality_certificates(artifact)
     quality = qualities.get((variant, engine))
-    parity = parity_certificates(artifact).get((variant, engine))
+    parity = parity_certificates(artifact, place).get((variant, engine))
     primary = qualities.get((variant, parity.reference_engine)) if parity else None
     covered = split or not _rounds_parts(artifact, variant, engine)
-    if covered and (variant, engine) in certified_pairs(artifact):
-        by_parity = not (quality and quality.passed)
+    if covered and (variant, engine) in certified_pairs(artifact, place):
+        by_parity = not (quality and quality.passed and place.is_of(quality.environment))
         return Choice(variant, engine, primary if by_parity else quality, parity if by_parity else None, True)
     if allow_uncertified:
         return Choice(variant, engine, quality or primary, parity, False)
     raise CertificateRequired(
         f"variant '{variant}' on engine '{engine}' has no certificate that lets it be served",
         where=str(artifact.path),
-        got=_what_is_there(quality, parity, primary) if covered else "certificates of its parts, which round",
+        got=_what_is_there(quality, parity, primary, place) if covered else "certificates of its parts, which round",
         allowed="a passed quality certificate, or an admitted parity certificate beside the variant's passed one",
-        hint=_how_to_certify(artifact, covered),
+        hint=_how_to_certify(artifact, covered, elsewhere=any(pair[0] == variant for pair in qualities)),
     )
 
 
@@ -97,11 +102,21 @@ def _rounds_parts(artifact: Artifact, variant: str, engine: str) -> bool:
     return read_variant(artifact, variant).numeric != "fp32" or any(one.storage != "float32" for one in stored)
 
 
-def _how_to_certify(artifact: Artifact, covered: bool) -> str:
-    """``covered``: False where the whole graph is asked for and its parts would be certified."""
+def _how_to_certify(artifact: Artifact, covered: bool, *, elsewhere: bool) -> str:
+    """What to do.
+
+    Args:
+        covered: False where the whole graph is asked for and its parts would be certified.
+        elsewhere: whether the variant has a quality certificate on some engine, device and instruction set.
+    """
     if not covered:
         return (
             "Serve the parts (without --no-split), certify an artifact that was compiled with --no-split, "
+            "or serve it anyway with --allow-uncertified."
+        )
+    if elsewhere:
+        return (
+            f"Run `rankine certify {artifact.path} --data … --parity`, which takes seconds, "
             "or serve it anyway with --allow-uncertified."
         )
     return (
@@ -129,7 +144,7 @@ def _default_variant(artifact: Artifact, plan: Plan | None, allow_uncertified: b
     return names[0]
 
 
-def _default_engine(artifact: Artifact, plan: Plan | None, variant: str) -> str:
+def _default_engine(artifact: Artifact, plan: Plan | None, variant: str, place: Place) -> str:
     """The plan's engine for its variant; else one on which the variant passed, else the first that was built."""
     if plan and plan.variant == variant:
         return plan.engine
@@ -138,17 +153,23 @@ def _default_engine(artifact: Artifact, plan: Plan | None, variant: str) -> str:
         raise UsageError(
             f"variant '{variant}' was not compiled", where=str(artifact.path), hint="Run `rankine compile` first."
         )
-    certified = certified_pairs(artifact)
+    certified = certified_pairs(artifact, place)
     return next((engine for engine in engines if (variant, engine) in certified), engines[0])
 
 
 def _what_is_there(
-    quality: QualityCertificate | None, parity: ParityCertificate | None, primary: QualityCertificate | None
+    quality: QualityCertificate | None,
+    parity: ParityCertificate | None,
+    primary: QualityCertificate | None,
+    place: Place,
 ) -> str:
-    if quality:
+    if quality and quality.passed and parity is None:
+        taken = quality.environment.get("device", "cpu"), quality.environment.get("instruction_set")
+        return f"a quality certificate of {taken[0]} ({taken[1]}), and no parity certificate of {place}"
+    if quality and not quality.passed:
         return f"a quality certificate with verdict '{quality.verdict}'"
     if parity is None:
-        return "neither a quality nor a parity certificate"
+        return f"neither a quality nor a parity certificate of {place}"
     if not parity.admitted:
         return "a parity certificate that is not admitted"
     if primary is None or not primary.passed:

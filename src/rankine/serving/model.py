@@ -155,9 +155,17 @@ def _choices(
 ) -> list[Choice]:
     """What a device serves: of the ladder's variants, the plan's or the named one, on its own engine if it has one."""
     own = device.engine if device is not None else None
+    place = config.device if device is None else device.device
     pairs: list[tuple[str | None, str | None]] = [(one.variant, own or one.engine) for one in steps]
     return [
-        choose(artifact, variant=variant, engine=engine, split=config.split, allow_uncertified=config.allow_uncertified)
+        choose(
+            artifact,
+            variant=variant,
+            engine=engine,
+            device=place,
+            split=config.split,
+            allow_uncertified=config.allow_uncertified,
+        )
         for variant, engine in pairs or [(config.variant, own or config.engine)]
     ]
 

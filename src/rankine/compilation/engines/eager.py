@@ -46,7 +46,7 @@ class EagerRunner:
         scorer = self._scorer
         if scorer is None:
             raise EngineError("the runner is closed", hint="Open the artifact's runner again.")
-        check_out(out, batch, 1 if batch.rows == 0 else out.shape[-1])
+        check_out(out, batch, out.shape[-1] if out.ndim else 0)
         if batch.rows == 0:
             return
         for source in self._sources:

@@ -6,6 +6,7 @@ build, and mapped when it is opened. Lookups are its own. See ``docs/explanation
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,16 @@ from rankine.errors import ArtifactError
 __all__ = ["Native", "engine"]
 
 _PROGRAM_FILE = "program.bin"
+_KERNELS = {"x86_64": ("x86-64 AVX2", "x86-64 AVX-512 VNNI", "x86-64 AMX INT8")}
+"""What the module holds kernels for beside plain C++, by architecture; one is chosen when a program is opened."""
 
 
 class Native:
     """The engine; see :class:`rankine.compilation.engine.Engine`."""
 
     def capabilities(self) -> Capabilities:
-        return Capabilities(name="native", version=__version__, lookups=True, own=True)
+        kernels = _KERNELS.get(platform.machine(), ())
+        return Capabilities(name="native", version=__version__, lookups=True, own=True, compiles_for=kernels)
 
     def build(self, model: Model, target: Target, folder: Path) -> None:
         from rankine.compilation.fused.lower import lower

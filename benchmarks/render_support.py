@@ -1,0 +1,220 @@
+"""Render what runs where, how fast, and how far it was verified, into docs/reference/support-matrix.md.
+
+$ python benchmarks/render_support.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from script import no_arguments
+
+from rankine.artifact import read_record
+from rankine.certification.parity_here import ParityReport
+from rankine.compilation.conformance.result import CaseOutcome, ConformanceResult, EngineOutcome
+from rankine.compilation.engine import Capabilities
+from rankine.config import Frozen
+from rankine.observation.timings import EngineBench
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+CONFORMANCE, TIMES, PARITY = (
+    RESULTS / "conformance.json",
+    RESULTS / "support-times.json",
+    RESULTS / "support-parity.json",
+)
+PAGE = ROOT / "docs" / "reference" / "support-matrix.md"
+INTRODUCTION = """\
+# What runs where, and how far it was verified
+
+This page is rendered by `python benchmarks/render_support.py` from
+[conformance.json](../../benchmarks/results/conformance.json), which `rankine conformance --out FILE` makes and which
+holds every engine's capability record, and where they are there from `support-times.json`, by
+`rankine bench engines ARTIFACT --out FILE`, and `support-parity.json`, by
+`rankine certify ARTIFACT --data DATA --parity --out FILE`. Do not edit it.
+"""
+LEGEND = """\
+Three things that are not the same stand in three columns. *Compiles for*: what an engine can write code for, whether it
+is here or not; *what it opens* is what it finds when a model is opened. *Numerically verified on*: what computed the
+numbers that every check was held to: the chip itself, the vendor's emulator in its place, an interpreter, or the same
+program on the CPU. *Timed on the chip*: milliseconds of a call that ran on the chip. What was emulated has no time.
+"""
+SUBSTRATES = {
+    "chip": "chip",
+    "emulator": "vendor's emulator",
+    "interpreter": "interpreter",
+    "cpu": "same program on the CPU",
+}
+_TIMED_ROWS = 512
+
+Record = TypeVar("Record", bound=Frozen)
+
+
+def render(found: ConformanceResult, times: EngineBench | None, parity: ParityReport | None) -> str:
+    """The page."""
+    size = "small models" if found.small else "their default sizes"
+    where = f"{_machine(found.environment)}, by which engines choose `{found.instruction_set}`"
+    lines = [
+        INTRODUCTION,
+        LEGEND,
+        f"Verified on {where}, {found.created:%Y-%m-%d}, over {_count(found)} at {size}.",
+        "",
+    ]
+    head = ("engine", "version", "device", "forms", "compiles for", "numerically verified on", "timed on the chip")
+    lines += _table(head, _engine_rows(found, times))
+    lines += _missing(found.engines)
+    lines += ["## Model by model", "", _BOUNDS, ""]
+    engines = [one.engine for one in found.engines if one.capabilities is not None]
+    lines += _table(("model", "", *engines), _model_rows(found.cases, engines))
+    lines += _failures(found.cases)
+    lines += ["## What an engine is asked", "", *_checks(), ""]
+    lines += _parity(parity)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+_BOUNDS = """\
+Checks that passed, and the largest error against the float64 reference over all of them: of FP32 logits
+`|a - b| / max(1, |b|)`, at most 1e-05; of INT8 scores `|sigmoid(a) - sigmoid(b)|`, at most 0.05, and 0.005 in the mean.
+Empty: the capability record leaves it out."""
+
+
+def _engine_rows(found: ConformanceResult, times: EngineBench | None) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for one in found.engines:
+        record = one.capabilities
+        if record is None:
+            rows.append((one.engine, "not installed", "", "", "", "", ""))
+            continue
+        for device in record.devices:
+            cases = [case for case in found.cases if (case.engine, case.device) == (one.engine, device)]
+            rows.append(
+                (
+                    one.engine,
+                    record.version,
+                    device,
+                    ", ".join(numeric.upper() for numeric in record.numerics),
+                    ", ".join(record.compiles_for) or "what it opens",
+                    _verified(record, device, cases),
+                    _timed(one.engine, record, device, times),
+                )
+            )
+    return rows
+
+
+def _verified(record: Capabilities, device: str, cases: Sequence[CaseOutcome]) -> str:
+    checked = [case for case in cases if case.checks]
+    if not checked:
+        return "no"
+    failed = [case for case in checked if case.failures]
+    told = SUBSTRATES[record.runs_on(device)]
+    return f"**fails** {len(failed)} of {len(checked)} (below)" if failed else told
+
+
+def _timed(engine: str, record: Capabilities, device: str, times: EngineBench | None) -> str:
+    if record.oracle:
+        return "never: exact, not served from"
+    if record.runs_on(device) != "chip":
+        return f"no: runs on its {SUBSTRATES[record.runs_on(device)]}"
+    found = [
+        timing
+        for timing in (times.served if times and device == "cpu" else ())
+        if (timing.engine, timing.rows, timing.threads) == (engine, _TIMED_ROWS, times.threads if times else 1)
+    ]
+    told = [f"{t.variant} {t.p50_ms:.2f} ms" if t.p50_ms is not None else f"{t.variant}: {t.error}" for t in found]
+    return f"{_TIMED_ROWS} rows: {', '.join(told)}" if told else "not yet"
+
+
+def _missing(engines: Iterable[EngineOutcome]) -> list[str]:
+    told = [
+        f"* `{one.engine}` is not there: {one.missing}. {one.hint or ''}".rstrip() for one in engines if one.missing
+    ]
+    return [*told, ""] if told else []
+
+
+def _model_rows(cases: Sequence[CaseOutcome], engines: Sequence[str]) -> list[tuple[str, ...]]:
+    of: dict[tuple[str, str], dict[str, list[CaseOutcome]]] = {(case.model, case.numeric): {} for case in cases}
+    for case in cases:
+        of[case.model, case.numeric].setdefault(case.engine, []).append(case)
+    return [
+        (model, numeric.upper(), *(_cell(by_engine.get(engine, [])) for engine in engines))
+        for (model, numeric), by_engine in of.items()
+    ]
+
+
+def _cell(cases: Sequence[CaseOutcome]) -> str:
+    """Of all devices of an engine."""
+    outcomes = [outcome for case in cases for outcome in case.checks]
+    if not outcomes:
+        return ""
+    passed = sum(outcome.passed for outcome in outcomes)
+    error = max((case.error for case in cases if case.error is not None), default=None)
+    told = f"{passed} of {len(outcomes)}" + ("" if error is None else f", {error:.0e}")
+    return told if passed == len(outcomes) else f"**{told}**"
+
+
+def _failures(cases: Iterable[CaseOutcome]) -> list[str]:
+    told = [
+        f"* {case.engine} on {case.device}, {case.model} {case.numeric.upper()}, `{outcome.check}`: {outcome.reason}"
+        for case in cases
+        for outcome in case.failures
+    ]
+    return ["Failed:", "", *told, ""] if told else []
+
+
+def _checks() -> list[str]:
+    from rankine.compilation.conformance import CHECKS
+
+    first: dict[str, list[str]] = {}
+    for name, check in CHECKS.items():
+        function = getattr(check, "func", check)  # of those that are made for a number of rows
+        first.setdefault(str(function.__doc__).split("\n\n")[0], []).append(f"`{name}`")
+    return [f"* {', '.join(names)}: {' '.join(text.split())}" for text, names in first.items()]
+
+
+def _parity(report: ParityReport | None) -> list[str]:
+    lines = ["## Parity", ""]
+    if report is None:
+        return [*lines, "No parity certificates are committed."]
+    lines += [
+        "Every engine that a certified artifact was built for, held to the scores that were certified, on",
+        f"{_machine(report.environment)} (`{report.instruction_set}`):",
+        "",
+    ]
+    rows = report.table_rows()
+    return [*lines, *_table(tuple(rows[0]), [tuple(row.values()) for row in rows])]
+
+
+def _count(found: ConformanceResult) -> str:
+    models = {case.model for case in found.cases}
+    return f"{len(models)} reference model{'s' if len(models) > 1 else ''}"
+
+
+def _machine(environment: Mapping[str, Any]) -> str:
+    return f"{environment['cpu']} ({environment['cores']} cores)"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return [*("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in lines), ""]
+
+
+def read(path: Path, kind: type[Record]) -> Record | None:
+    """A result file; None where it is not there."""
+    return read_record(path, kind) if path.exists() else None
+
+
+def render_committed() -> str:
+    """The page from the files that are there."""
+    found = read_record(CONFORMANCE, ConformanceResult)
+    return render(found, read(TIMES, EngineBench), read(PARITY, ParityReport))
+
+
+def main() -> None:
+    PAGE.write_text(render_committed(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    no_arguments(__doc__)
+    main()

@@ -1,0 +1,138 @@
+"""Checks of the numbers: whatever the batch, logits are those of the float64 reference."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+import numpy as np
+
+from rankine.compilation.conformance.case import Case
+from rankine.compilation.host_runner import small_buffers
+from rankine.errors import ConformanceFailed
+from rankine.models.columns import Batch
+
+__all__ = ["ROWS", "changing_rows", "independent_rows", "large_batch", "no_rows", "numbers", "shared_runner", "threads"]
+
+Figures = Mapping[str, float]
+ROWS = (1, 7, 64, 512, 1000)
+"""Row counts at which logits are compared."""
+_CHANGING = (3, 100, 1, 64, 65, 3, 700, 2, 64)
+_LARGE, _DISTINCT, _BUFFER_BYTES = 20_000, 300, 100_000
+_SHARED = (1, 300, 17, 64, 500, 3)
+_SHARED_CALLS = 10
+_WHATEVER_IT_RAISES: tuple[type[Exception], ...] = (Exception,)
+"""In a thread of its own, where it would be lost."""
+_NEIGHBORS, _STEPPED = 40, 0.1
+
+
+def numbers(case: Case, rows: int) -> Figures:
+    """Logits of one batch are the reference's."""
+    runner, batch = case.open(), case.batch(rows)
+    try:
+        return {"error": case.hold(case.run(runner, batch), case.expected(batch), f"{rows} rows")}
+    finally:
+        runner.close()
+
+
+def changing_rows(case: Case) -> Figures:
+    """They stay so when the number of rows changes from call to call."""
+    runner, worst = case.open(), 0.0
+    try:
+        for seed, rows in enumerate(_CHANGING):
+            batch = case.batch(rows, seed)
+            worst = max(worst, case.hold(case.run(runner, batch), case.expected(batch), f"{rows} rows after others"))
+    finally:
+        runner.close()
+    return {"error": worst}
+
+
+def large_batch(case: Case) -> Figures:
+    """A batch that is larger than any buffer is cut up, or refused with an error; it gives the same logits."""
+    some = case.batch(_DISTINCT)
+    index = np.sort(np.arange(_LARGE) % _DISTINCT)
+    runner = case.open()
+    try:
+        with small_buffers(_BUFFER_BYTES):
+            out = case.run(runner, some.select(index))
+    finally:
+        runner.close()
+    return {"error": case.hold(out, case.expected(some)[index], f"{_LARGE:,} rows")}
+
+
+def independent_rows(case: Case) -> Figures:
+    """A row's logits do not depend on the rows beside it: nothing is normalized or rounded by what is in the batch.
+
+    Another number of rows may take another kernel, whose sums round otherwise: in INT8 one row in ten may step.
+    """
+    runner, batch = case.open(), case.batch(_NEIGHBORS)
+    try:
+        together = case.run(runner, batch)
+        alone = np.concatenate([case.run(runner, batch.select(slice(row, row + 1))) for row in range(_NEIGHBORS)])
+    finally:
+        runner.close()
+    expected = case.expected(batch)
+    case.hold(alone, expected, "rows alone")
+    case.hold(together, expected, "rows together")
+    differs = np.abs(alone - together).max(axis=1) > 1e-4 * np.maximum(1, np.abs(together).max(axis=1))
+    allowed = _STEPPED if case.model.numeric == "int8" else 0.0
+    if differs.mean() > allowed:
+        raise case.failure(
+            "logits of a row depend on the rows beside it",
+            got=f"{differs.sum()} of {_NEIGHBORS} rows, by up to {np.abs(alone - together).max():.3g}",
+            allowed=f"at most {allowed:.0%} of the rows by more than 1e-4",
+        )
+    return {"difference": float(np.abs(alone - together).max())}
+
+
+def no_rows(case: Case) -> Figures:
+    """A batch without rows runs nothing and spoils nothing."""
+    runner, batch = case.open(), case.batch(5)
+    try:
+        runner.run(case.batch(0), case.out(0))
+        return {"error": case.hold(case.run(runner, batch), case.expected(batch), "after a batch without rows")}
+    finally:
+        runner.close()
+
+
+def shared_runner(case: Case) -> Figures:
+    """Threads that share a runner, with batches of different sizes, each get the logits of their own batch."""
+    batches = [case.batch(rows, seed) for seed, rows in enumerate(_SHARED)]
+    expected = [case.expected(batch) for batch in batches]
+    case.tasks  # noqa: B018  (the reference is no part of what runs at the same time)
+    runner = case.open()
+    failures: list[ConformanceFailed] = []
+    errors = [0.0]
+
+    def work(batch: Batch, wanted: np.ndarray) -> None:
+        try:
+            for _ in range(_SHARED_CALLS):
+                out = np.full(wanted.shape, np.nan, np.float32)
+                runner.run(batch, out)
+                errors.append(case.hold(out, wanted, f"{batch.rows} rows beside other threads"))
+        except ConformanceFailed as error:
+            failures.append(error)
+        except _WHATEVER_IT_RAISES as error:
+            got = f"{type(error).__name__}: {error}"
+            failures.append(case.failure("fails beside other threads", got=got))
+
+    workers = [threading.Thread(target=work, args=pair) for pair in zip(batches, expected, strict=True)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    runner.close()
+    if failures:
+        raise failures[0]
+    return {"error": max(errors)}
+
+
+def threads(case: Case) -> Figures:
+    """A runner that was opened with two threads gives the same logits."""
+    runner, batch = case.open(threads=2), case.batch(300)
+    try:
+        worst = case.hold(case.run(runner, batch), case.expected(batch), "two threads")
+    finally:
+        runner.close()
+    case.open(threads=1).close()  # where the number of threads belongs to the process, leave it as it was
+    return {"error": worst}

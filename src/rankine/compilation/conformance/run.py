@@ -1,0 +1,182 @@
+"""All checks of all engines over all reference models, each case in a process of its own."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rankine.artifact import Artifact
+from rankine.compilation.conformance.case import why_not
+from rankine.compilation.conformance.checks import CHECKS
+from rankine.compilation.conformance.process import BUILD, Job, run_job
+from rankine.compilation.conformance.result import CaseOutcome, CheckOutcome, ConformanceResult, EngineOutcome
+from rankine.compilation.conformance.zoo import INT8, MODELS, zoo_artifact, zoo_module
+from rankine.compilation.engine import Capabilities
+from rankine.compilation.engines import engine_names, installed
+from rankine.environment import environment, instruction_set
+from rankine.errors import EngineMissing, UsageError, did_you_mean
+from rankine.events import Emit, Failed, ignore, step
+from rankine.models.variant import BASELINE, load_model
+
+if TYPE_CHECKING:
+    from rankine.models.network import Network
+
+__all__ = ["TIMEOUT_S", "run_conformance"]
+
+TIMEOUT_S = 600.0
+
+
+def run_conformance(
+    *,
+    engines: Sequence[str] | None = None,
+    models: Sequence[str] | None = None,
+    checks: Sequence[str] | None = None,
+    small: bool = False,
+    timeout_s: float = TIMEOUT_S,
+    known: ConformanceResult | None = None,
+    keep: Callable[[ConformanceResult], None] = lambda result: None,
+    emit: Emit = ignore,
+) -> ConformanceResult:
+    """Hold engines to every check, on every device that they name, over reference models in both numeric forms.
+
+    Args:
+        engines: names; None for all that are known. One that is not installed is told with its reason.
+        models: of :data:`~rankine.compilation.conformance.zoo.MODELS`; None for all.
+        checks: of :data:`~rankine.compilation.conformance.checks.CHECKS`; None for all.
+        small: small models, for a quick look.
+        timeout_s: for a build and for each check.
+        known: an earlier result: a case that passed all of the checks in it, in the same environment and with the same
+            capability record, is taken from it.
+        keep: is given what is known so far after every case, so that a run can be gone on with.
+
+    Raises:
+        EngineMissing: PyTorch, which makes the models, is not installed.
+        UsageError: a name is unknown.
+    """
+    chosen = {
+        "engine": _known("engine", engines, engine_names()),
+        "model": _known("model", models, MODELS),
+        "check": _known("check", checks, CHECKS),
+    }
+    found = [_engine(name, one) for name, one in installed() if name in chosen["engine"]]
+    for engine in found:
+        if engine.capabilities is None:
+            emit(Failed(f"engine {engine.engine}", f"{engine.missing} {engine.hint or ''}".rstrip()))
+    before = _Known(known, found, chosen["check"], small=small)
+    cases: list[CaseOutcome] = []
+
+    def result() -> ConformanceResult:
+        return ConformanceResult(
+            created=datetime.now(UTC),
+            environment=environment(),
+            instruction_set=instruction_set(),
+            small=small,
+            engines=tuple(found),
+            cases=tuple(sorted(cases, key=lambda case: chosen["engine"].index(case.engine))),
+        )
+
+    with tempfile.TemporaryDirectory(prefix="rankine-conformance-") as folder:
+        for name in chosen["model"]:
+            place = Path(folder) / name
+            place.mkdir()
+            with step(emit, f"make {name}"):
+                artifact = zoo_artifact(name, _network(name, small=small), place)
+            for engine in found:
+                for case in _cases(engine, name, artifact, chosen["check"], before, timeout_s, emit):
+                    cases.append(case)
+                    keep(result())
+    return result()
+
+
+class _Known:
+    """Cases of an earlier run that hold for this one."""
+
+    def __init__(
+        self, known: ConformanceResult | None, engines: Sequence[EngineOutcome], checks: Sequence[str], *, small: bool
+    ) -> None:
+        self._cases: dict[tuple[str, str, str, str], CaseOutcome] = {}
+        if known is None or (known.environment, known.small) != (environment(), small):
+            return
+        same = {one.engine for one in engines if one in known.engines}
+        for case in known.cases:
+            done = {outcome.check for outcome in case.checks}
+            if case.engine in same and done == {BUILD, *checks} and not case.failures:
+                self._cases[_key(case)] = case
+
+    def like(self, case: CaseOutcome) -> CaseOutcome | None:
+        """The same case as it was found earlier."""
+        return self._cases.get(_key(case))
+
+
+def _key(case: CaseOutcome) -> tuple[str, str, str, str]:
+    return case.engine, case.device, case.model, case.numeric
+
+
+def _network(name: str, *, small: bool) -> Network:
+    module = zoo_module(name, small=small)
+    from rankine.models.network import network_of
+
+    return network_of(module)
+
+
+def _engine(name: str, found: Capabilities | EngineMissing) -> EngineOutcome:
+    if isinstance(found, Capabilities):
+        return EngineOutcome(engine=name, capabilities=found)
+    return EngineOutcome(engine=name, missing=found.got or found.message, hint=found.hint)
+
+
+def _cases(
+    engine: EngineOutcome,
+    name: str,
+    artifact: Artifact,
+    checks: Sequence[str],
+    known: _Known,
+    timeout_s: float,
+    emit: Emit,
+) -> Iterator[CaseOutcome]:
+    capabilities = engine.capabilities
+    if capabilities is None:
+        return
+    for device in capabilities.devices:
+        for variant in (BASELINE, INT8):
+            model = load_model(artifact, variant)
+            case = CaseOutcome(
+                engine=engine.engine,
+                device=device,
+                runs_on=capabilities.runs_on(device),
+                model=name,
+                numeric=model.numeric,
+                left_out=why_not(capabilities, model, device),
+            )
+            if (earlier := known.like(case)) is not None:
+                case = earlier
+            elif case.left_out is None:
+                job = Job(engine.engine, device, artifact.path, variant, tuple(checks))
+                case = case.model_copy(update={"checks": _outcomes(case, job, timeout_s, emit)})
+            yield case
+
+
+def _outcomes(case: CaseOutcome, job: Job, timeout_s: float, emit: Emit) -> tuple[CheckOutcome, ...]:
+    task = f"{case.engine} on {case.device}, {case.model} {case.numeric.upper()}"
+    outcomes: list[CheckOutcome] = []
+    with step(emit, task, len(job.checks) + 1, "checks") as advance:
+        for outcome in run_job(job, timeout_s):
+            outcomes.append(outcome)
+            if not outcome.passed:
+                emit(Failed(f"{task}, {outcome.check}", outcome.reason or ""))
+            advance(len(outcomes), outcome.check)
+        failed = sum(not outcome.passed for outcome in outcomes)
+        advance(len(outcomes), f"{failed} of {len(outcomes)} FAILED" if failed else f"{len(outcomes)} passed")
+    return tuple(outcomes)
+
+
+def _known(what: str, given: Sequence[str] | None, known: Iterable[str]) -> list[str]:
+    """The names that are given, or all."""
+    choices = list(known)
+    for name in given or ():
+        if name not in choices:
+            raise UsageError(f"unknown {what}", where=f"--{what}", got=name, hint=did_you_mean(name, choices))
+    return choices if given is None else list(dict.fromkeys(given))
