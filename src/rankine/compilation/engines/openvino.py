@@ -46,7 +46,7 @@ class OpenVino:
             name="openvino",
             version=ov.__version__.split("-")[0],
             devices=here,
-            compiles_for=tuple(others),
+            compiles_for=("cpu", *_HINTS),
             device_hints=others,
         )
 

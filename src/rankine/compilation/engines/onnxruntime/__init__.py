@@ -50,7 +50,7 @@ class OnnxRuntime:
         here = devices()
         others = {name: hint for name, hint in HINTS.items() if name not in here}
         return Capabilities(
-            name="onnxruntime", version=ort.__version__, devices=here, compiles_for=tuple(others), device_hints=others
+            name="onnxruntime", version=ort.__version__, devices=here, compiles_for=(CPU, *HINTS), device_hints=others
         )
 
     def build(self, model: Model, target: Target, folder: Path) -> None:
