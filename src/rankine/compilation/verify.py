@@ -15,7 +15,15 @@ from rankine.errors import EngineError
 from rankine.models.columns import Batch
 from rankine.models.variant import Model, Numeric
 
-__all__ = ["FP32_LIMIT", "INT8_SCORE_LIMIT", "Verification", "reference_logits", "verify", "verify_logits"]
+__all__ = [
+    "FP32_LIMIT",
+    "INT8_SCORE_LIMIT",
+    "Verification",
+    "logit_errors",
+    "reference_logits",
+    "verify",
+    "verify_logits",
+]
 
 FP32_LIMIT = 1e-5
 """Largest ``|a - b| / max(1, |b|)`` on FP32 logits."""
@@ -66,7 +74,7 @@ def verify_logits(
     logits = np.full(reference.shape, np.nan, np.float32)
     runner.run(batch, logits)
     difference = np.abs(logits - reference)
-    limit, errors = _measure("int8" if rounded else model.numeric, logits.astype(np.float64), reference)
+    limit, errors = logit_errors("int8" if rounded else model.numeric, logits.astype(np.float64), reference)
     worst = int(np.argmax(np.where(np.isfinite(errors), errors, np.inf).max(axis=1)))
     # Written so that NaN fails: no comparison with it is true.
     if not errors[worst].max() <= limit:
@@ -85,7 +93,8 @@ def verify_logits(
     )
 
 
-def _measure(numeric: Numeric, logits: np.ndarray, reference: np.ndarray) -> tuple[float, np.ndarray]:
+def logit_errors(numeric: Numeric, logits: np.ndarray, reference: np.ndarray) -> tuple[float, np.ndarray]:
+    """The limit of a numeric form, and the errors ``(rows, tasks)`` that it bounds; both arguments are float64."""
     if numeric == "fp32":
         return FP32_LIMIT, np.abs(logits - reference) / np.maximum(1.0, np.abs(reference))
     return INT8_SCORE_LIMIT, np.abs(_sigmoid(logits) - _sigmoid(reference))

@@ -27,6 +27,7 @@ from rankine.serving.devices import PoolDevice
 from rankine.serving.here import Here
 from rankine.serving.placing import Taken, Worker
 from rankine.serving.refusals import refusal
+from rankine.serving.remote.lost import RemoteLost
 from rankine.serving.rest import Rest
 from rankine.serving.results import Result, as_error
 from rankine.serving.rungs import ServedRung
@@ -117,7 +118,8 @@ class Pool:
         if warm:
             with self._lock:
                 first = {worker.device: worker.timed for worker in reversed(self._workers)}
-                self._desk.timed([first[number] for number in range(len(self._devices))])
+                usual = next((timed for timed in first.values() if timed), [])
+                self._desk.timed([first[number] or usual for number in range(len(self._devices))])
             if len(self._devices) == 1 and self._devices[0].seats is None:
                 self.here.enabled = True
                 self.rest.enabled = usable_cores() <= 1
@@ -285,6 +287,8 @@ class Pool:
                     rung.runner.run(join([work], self._runs.complete), np.empty((work.rows, self._tasks), np.float32))
                     timed.setdefault(work.rows, []).append(perf_counter() - begin)
                 worker.timed.append({rows: spent_s[1 : 1 + _TIMED] or spent_s for rows, spent_s in timed.items()})
+        except RemoteLost:  # it is looked after, and may be back later
+            worker.timed.clear()
         except Exception as error:  # noqa: BLE001  told to whoever starts the pool
             failures.append(as_error(error))
         finally:

@@ -46,7 +46,7 @@ def tensor_of(backend: Any, name: str, datatype: str, values: np.ndarray | Seque
     """
     if datatype == "BYTES":
         return backend.Tensor(name, np.array([value.encode() for value in values], np.object_))
-    numbers = np.ascontiguousarray(values)
+    numbers = np.require(values, requirements=["C", "W"])  # what is read-only has no DLPack
     return backend.Tensor.from_dlpack(name, numbers) if _OVER_DLPACK else backend.Tensor(name, numbers)
 
 
