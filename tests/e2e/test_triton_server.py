@@ -19,6 +19,7 @@ from e2e.triton_binary import TritonServer
 from rankine.artifact import Artifact
 from rankine.catalog import Catalog, catalog_beside
 from rankine.cli import _rankine
+from rankine.errors import ArtifactError, CertificateRequired
 from rankine.observation.engines import bench_engines, profile_path
 from rankine.observation.sample import sample_batches
 from rankine.serving import ServeConfig
@@ -172,3 +173,23 @@ def test_limits_of_batches_follow_the_profile_when_there_is_one(artifact: Artifa
     assert "count: 3" in config
     assert 'key: "threads" value { string_value: "2" }' in config
     assert str(artifact.path) in config
+
+
+def test_export_is_refused_when_nothing_was_certified(compiled: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(CertificateRequired):
+        export(compiled.path, tmp_path / "models")
+    assert not (tmp_path / "models").exists()
+    told = export(compiled.path, tmp_path / "models", "--allow-uncertified", "--variant", "baseline", "--form", "flat")
+    assert told["certified"] is False
+    with pytest.raises(ArtifactError, match="models"):
+        export(compiled.path, tmp_path / "models", "--allow-uncertified", "--variant", "baseline")
+
+
+def test_model_is_not_loaded_when_its_strings_would_be_garbled(
+    artifact: Artifact, compiled: Artifact, tmp_path: Path
+) -> None:
+    if np.lib.NumpyVersion(np.__version__) < "2.0.0":
+        pytest.skip("with NumPy 1 strings arrive")
+    export(compiled.path, tmp_path / "models", "--allow-uncertified", "--variant", "baseline", "--form", "rank")
+    with pytest.raises(RuntimeError, match="numpy<2"):
+        TritonServer(tmp_path / "models", tmp_path).start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from time import perf_counter
 
@@ -150,7 +151,7 @@ class ServerMetrics:
         gauge = Gauge("rankine_remote_up", text, ["device"], registry=self.registry)
         for device in devices:
             if device.elsewhere is not None:
-                gauge.labels(device.name).set_function(lambda device=device: float(device.up))
+                gauge.labels(device.name).set_function(partial(getattr, device, "up"))
 
     def lost_worker(self, reason: str) -> None:
         """Count a worker process that is replaced."""

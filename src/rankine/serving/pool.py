@@ -252,6 +252,27 @@ class Pool:
         if here:
             self.here.run()
 
+    def run_alone(self, work: Work) -> bool:
+        """Run ``work`` in the calling thread, if nothing waits or runs and it need not be divided; else do nothing.
+
+        Its ``future`` has the outcome when this returns True. For callers without an event loop.
+        """
+        worker = self._workers[0]
+        with self._lock:
+            now_s = perf_counter()
+            desk, work.queued_s = self._desk, now_s
+            predicted_s = desk.gates.cost.mean_s(work.rows, work.requests)
+            waits = desk.unanswered > 0 or desk.stopping or work.rows > desk.gates.backlog.shape.most_rows
+            if waits or len(self._devices) > 1 or not desk.is_at_ease(work, predicted_s, now_s):
+                return False
+            if not desk.admit(work, commit=True, at_ease=True).admitted:
+                return False
+            desk.unanswered += 1
+            taken, results = desk.joined((work,), predicted_s, now_s)
+            taken = desk.begun(worker, taken, now_s)
+        self._runs.finish(worker, taken, results)
+        return True
+
     def drain(self) -> None:
         """Take nothing new; what was taken, or let in by its head, is still answered."""
         with self._lock:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import http.client
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from time import monotonic
 from urllib.parse import urlsplit
 
@@ -28,7 +29,7 @@ class Link:
         self._url = url
         parts = urlsplit(url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._open = lambda: kind(parts.hostname or "", parts.port)
+        self._open: Callable[[], http.client.HTTPConnection] = partial(kind, parts.hostname or "", parts.port)
         self._root = parts.path.rstrip("/")
         self._lock = threading.Lock()
         self._idle: list[http.client.HTTPConnection] = []

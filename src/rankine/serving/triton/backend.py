@@ -2,7 +2,8 @@
 
 Triton's own batcher joins requests whose tensors all begin with the same batch dimension. A ranking request has other
 shapes (one row of the user, N of the candidates), so requests are handed over one by one, and join here by the policies
-that ``rankine serve`` follows: a request is queued and ``execute`` returns; the worker that ran its batch answers it.
+that ``rankine serve`` follows: where others wait, a request is queued and ``execute`` returns; the worker that ran its
+batch answers it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from rankine.serving.work import Outcome
 __all__ = ["TritonPythonModel"]
 
 _TOP_K = "top_k"
+_PAUSE_S = 1e-4
+"""Triton hands over a request that has waited sooner than this after the one before."""
 _CODES = {
     400: "INVALID_ARG",
     404: "NOT_FOUND",
@@ -70,6 +73,7 @@ class TritonPythonModel:
         )
         self._pool.start(warm_works(model, served.max_candidates))
         self._pool.here.enabled = self._pool.rest.enabled = False  # there is no event loop here
+        self._returned_s = 0.0
         self._refresher = None
         if model.catalog is not None and served.catalog_refresh_s:
             self._refresher = Refresher(model.catalog, served.catalog_refresh_s, _nothing)
@@ -77,17 +81,25 @@ class TritonPythonModel:
         ready = {"model": args["model_name"], "variant": model.choice.variant, "engine": model.choice.engine}
         LOGGER.info("ready", extra={"fields": ready})
 
-    def execute(self, requests: Sequence[Any]) -> None:
-        """Queue requests; each is answered by :class:`_Reply` when its batch has run."""
-        for request in requests:
-            sender = request.get_response_sender()
-            try:
-                inference = self._prepare(request)
-                reply = _Reply(sender, self._form, inference)
-                inference.work.future = reply
+    def execute(self, requests: Sequence[Any]) -> list[Any] | None:
+        """Answer a request, or queue it: then :class:`_Reply` answers it when its batch has run.
+
+        One that comes after a pause runs here, at once. Where Triton has the next one at hand as soon as one is done,
+        others wait in its own queue, and are better together in ours.
+        """
+        [request] = requests  # max_batch_size is 0
+        alone = perf_counter() - self._returned_s > _PAUSE_S
+        reply = _Reply(self._form, request)
+        try:
+            inference = reply.inference = self._prepare(request)
+            inference.work.future = reply
+            if not (alone and self._pool.run_alone(inference.work)):
+                reply.send_later()
                 self._pool.queue(inference.work)
-            except Exception as error:  # noqa: BLE001  told to whoever asked; the others are answered
-                _send_error(sender, error)
+        except Exception as error:  # noqa: BLE001  told to whoever asked
+            reply.set_exception(error)
+        self._returned_s = perf_counter()
+        return None if reply.response is None else [reply.response]
 
     def finalize(self) -> None:
         """Answer what waits, and free the engine."""
@@ -110,16 +122,25 @@ class TritonPythonModel:
 
 
 class _Reply:
-    """Who waits for an outcome: it is sent at once, by the thread that has it.
+    """Who waits for an outcome: it is kept for ``execute`` to return, or sent at once by the thread that has it.
 
     A :class:`~rankine.serving.work.Waiter`, and the event loop of it, as far as anybody asks.
+
+    Attributes:
+        response: what ``execute`` is to return, if anything.
     """
 
-    def __init__(self, sender: Any, form: OipModel, inference: Inference) -> None:
-        self._sender, self._form, self._inference, self._is_sent = sender, form, inference, False
+    def __init__(self, form: OipModel, request: Any) -> None:
+        self._form, self._request, self._sender, self._is_done = form, request, None, False
+        self.inference: Inference | None = None
+        self.response: Any = None
+
+    def send_later(self) -> None:
+        """Other threads than that of ``execute`` will have the outcome."""
+        self._sender = self._request.get_response_sender()
 
     def done(self) -> bool:
-        return self._is_sent
+        return self._is_done
 
     def get_loop(self) -> Any:
         return self
@@ -129,25 +150,26 @@ class _Reply:
 
     def set_result(self, outcome: Outcome, /) -> None:
         try:
-            outputs = self._form.outputs(self._inference, outcome)
+            outputs = self._form.outputs(self.inference, outcome)  # type: ignore[arg-type]  # it was queued with one
             tensors = [tensor_of(triton, spec.name, datatype, values) for spec, datatype, values in outputs]
         except Exception as error:  # noqa: BLE001  told to whoever asked
             self.set_exception(error)
-            return
-        self._is_sent = True
-        _send(self._sender, triton.InferenceResponse(output_tensors=tensors))
+        else:
+            self._answer(triton.InferenceResponse(output_tensors=tensors))
 
     def set_exception(self, error: Exception, /) -> None:
-        self._is_sent = True
-        _send_error(self._sender, error)
+        found = as_error(error)
+        if not isinstance(error, RankineError):
+            LOGGER.error("a request failed", exc_info=error)
+        code = getattr(triton.TritonError, _CODES.get(found.http_status, "INTERNAL"))
+        self._answer(triton.InferenceResponse(error=triton.TritonError(str(found), code)))
 
-
-def _send_error(sender: Any, error: Exception) -> None:
-    found = as_error(error)
-    if not isinstance(error, RankineError):
-        LOGGER.error("a request failed", exc_info=error)
-    code = getattr(triton.TritonError, _CODES.get(found.http_status, "INTERNAL"))
-    _send(sender, triton.InferenceResponse(error=triton.TritonError(str(found), code)))
+    def _answer(self, response: Any) -> None:
+        self._is_done = True
+        if self._sender is None:
+            self.response = response
+        else:
+            _send(self._sender, response)
 
 
 def _send(sender: Any, response: Any) -> None:
