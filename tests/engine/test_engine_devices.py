@@ -128,5 +128,5 @@ def test_capabilities_name_each_device_once_when_asked() -> None:
     for name in ("onnxruntime", "openvino"):
         known = installed_engine(name).capabilities()
         assert len(set(known.devices)) == len(known.devices)
-        assert not set(known.devices) & set(known.compiles_for)
-        assert set(known.compiles_for) == set(known.device_hints)
+        assert not set(known.devices) & set(known.device_hints)
+        assert set(known.device_hints) < set(known.compiles_for)

@@ -46,6 +46,11 @@ def binding(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 
 @pytest.fixture
+def triton_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    yield from renderer("render_triton_server", monkeypatch)
+
+
+@pytest.fixture
 def native(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     yield from renderer("render_native", monkeypatch)
 
@@ -312,3 +317,7 @@ def test_pages_say_so_when_there_are_no_results(compression, ablation, binding, 
     assert told in compression.summary(none)
     assert told in ablation.render(ablation.read_results(tmp_path / "none"))
     assert told in binding.render(binding.read_result(tmp_path / "none"), None)
+
+
+def test_page_of_triton_server_is_what_the_result_says_when_rendered(triton_server) -> None:
+    assert triton_server.PAGE.read_text(encoding="utf-8") == triton_server.render(triton_server.read_result())

@@ -1,51 +1,35 @@
-"""Triton Inference Server's dynamic batcher: the binary that the wheel nvidia-pytriton brings, with its python backend.
-
-The wheel's own launcher is not used. The binary wants the backends in a folder with the stub of the running Python
-beside ``libtriton_python.so``, and the wheel's libraries and Python's own on the library path.
-"""
+"""Triton Inference Server's dynamic batcher: the binary of the wheel nvidia-pytriton, with its python backend."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from serving.peers.peer import Peer, Place, Running, Settings
+from serving.peers.triton_binary import PACKAGE, triton_binary
 from serving.processes import BENCHMARKS, free_port, running
 from serving.queries import Mix
 from serving.served import ENGINE, Served
 from serving.wires import oip_binary, tensor_groups
 
 _TYPES = {"numbers": "TYPE_FP32", "values": "TYPE_INT64", "words": "TYPE_UINT8"}
-_ASK = (
-    "import json, sys, sysconfig; print(json.dumps({'site': sysconfig.get_paths()['purelib'], 'home': sys.base_prefix,"
-    " 'libraries': sysconfig.get_config_var('LIBDIR'), 'version': '%d.%d' % sys.version_info[:2]}))"
-)
 
 
 @contextmanager
 def _start(served: Served, place: Place, settings: Settings) -> Iterator[Running]:
-    python = json.loads(subprocess.run([place.python, "-c", _ASK], capture_output=True, check=True).stdout)
-    wheel = Path(python["site"]) / "pytriton" / "tritonserver"
-    backends = place.folder / "backends"
-    shutil.copytree(wheel / "backends", backends)
-    stub = wheel / "python_backend_stubs" / python["version"] / "triton_python_backend_stub"
-    shutil.copy(stub, backends / "python")
+    binary = triton_binary(place.python, place.folder)
     groups = tensor_groups(served.users[0])
-    _write_model(place.folder / "models" / "ranker", served, groups, settings, python["site"])
+    _write_model(place.folder / "models" / "ranker", served, groups, settings, binary.site)
     port = free_port()
-    command = [str(wheel / "bin" / "tritonserver"), "--model-repository", str(place.folder / "models")]
-    command += ["--backend-directory", str(backends), "--http-port", str(port), "--http-address", "127.0.0.1"]
+    command = [*binary.command, "--model-repository", str(place.folder / "models")]
+    command += ["--http-port", str(port), "--http-address", "127.0.0.1"]
     command += ["--allow-grpc=false", "--allow-metrics=false", "--disable-auto-complete-config"]
     command += [f"--http-thread-count={settings['http_threads']}"]
-    libraries = f"{python['libraries']}:{Path(python['site']) / 'nvidia_pytriton.libs'}"
-    environment = {"LD_LIBRARY_PATH": libraries, "PYTHONHOME": python["home"]}
     with running(
         command, cores=place.cores, port=port, ready="/v2/models/ranker/ready", folder=place.folder,
-        environment=environment,
+        environment=binary.environment,
     ):  # fmt: skip
         yield Running(f"http://127.0.0.1:{port}", oip_binary("/v2/models/ranker/infer", groups))
 
@@ -100,6 +84,6 @@ TRITON = Peer(
     "Triton server, dynamic batcher",
     _start,
     {"delay_us": 200, "max_requests": 16, "timeout_us": 50_000, "http_threads": 2},
-    ("nvidia-pytriton",),
+    (PACKAGE,),
     "pip install --no-deps nvidia-pytriton",
 )

@@ -35,6 +35,7 @@ __all__ = [
     "scores_file",
     "served_digest",
     "task_certificates",
+    "variant_digest",
 ]
 
 Pair = tuple[str, str]
@@ -73,8 +74,18 @@ def scores_file(variant: str, engine: str) -> str:
 
 def served_digest(artifact: Artifact, variant: str, engine: str) -> str:
     """Hash of everything that decides a pair's scores: build, graph, tables, checkpoint, schema and transforms."""
+    return _digest(artifact, variant, f"variants/{variant}/builds/{engine}/")
+
+
+def variant_digest(artifact: Artifact, variant: str) -> str:
+    """Hash of what a variant means, on whichever engine: graph, parts, tables, checkpoint, schema and transforms."""
+    return _digest(artifact, variant)
+
+
+def _digest(artifact: Artifact, variant: str, *more: str) -> str:
+    """``more``: folders in the artifact that count too."""
     root = f"variants/{variant}"
-    prefixes = (f"{root}/builds/{engine}/", f"{root}/split/", f"{root}/tables/", f"{root}/checkpoint/", "transforms/")
+    prefixes = (*more, f"{root}/split/", f"{root}/tables/", f"{root}/checkpoint/", "transforms/")
     names = [f"{root}/graph.onnx", "schema.json", *(name for prefix in prefixes for name in artifact.names(prefix))]
     lines = [f"{name}\0{artifact.manifest.files[name].sha256}\n" for name in names if name in artifact]
     return hashlib.sha256("".join(lines).encode()).hexdigest()

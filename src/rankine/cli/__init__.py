@@ -31,11 +31,15 @@ _GROUPS: Mapping[str, Mapping[str, str]] = {
         "optimize": "compress, compile and certify in one go.",
         "catalog": "Keep the items: `catalog build | upsert | delete | get | compact`.",
         "serve": "Serve an artifact over HTTP.",
+        "export": "Write what another server runs: `export triton-server ARTIFACT DIR`.",
         "simulate": "Play traffic against the scheduler in simulated time.",
         "bench": "Measure: `bench load URL`, `bench engines ARTIFACT`.",
         "report": "Render a result.json, or the ladder of an artifact, as one self-contained HTML page.",
         "conformance": "Hold engines to what every engine must do, and write the result.",
         "doctor": "Show engines, devices and CPU features, and what is missing.",
+    },
+    "export": {
+        "triton-server": "A model repository for Triton Inference Server, which runs Rankine's engines.",
     },
     "bench": {
         "load": "Put a server under load: latency, goodput, highest sustainable rate.",
@@ -79,7 +83,7 @@ class LazyGroup(click.Group):
         if cmd_name in _GROUPS:
             return LazyGroup(cmd_name, help=_GROUPS[self._path()][cmd_name], no_args_is_help=True)
         prefix = f"{self._path()}_" if self._path() else ""
-        command: click.Command = import_module(f"rankine.cli.{prefix}{cmd_name}").command
+        command: click.Command = import_module(f"rankine.cli.{prefix}{cmd_name.replace('-', '_')}").command
         return command
 
     def resolve_command(

@@ -1,4 +1,4 @@
-"""The option ``--device-pool`` of ``rankine serve``."""
+"""The options ``--device-pool`` and ``--remote`` of ``rankine serve``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from rankine.errors import UsageError
 
-__all__ = ["device_pool_option", "parse_device"]
+__all__ = ["device_pool_option", "parse_device", "remote_option"]
 
 _ALLOWED = "engine=NAME, and threads=N, workers=N, cores=N+N, device=NAME"
 
@@ -40,4 +40,19 @@ device_pool_option = click.option(
     metavar="engine=NAME,...",
     help="A device that shares the work; give it once for each. Keys: engine, threads, workers, cores=0+1, device "
     "[default: one device, by the options above].",
+)
+
+
+def _parse_remote(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> tuple[str, ...]:
+    """Addresses that were given one by one, or separated by commas."""
+    return tuple(url.strip() for text in value for url in text.split(","))
+
+
+remote_option = click.option(
+    "--remote",
+    multiple=True,
+    callback=_parse_remote,
+    metavar="URL[,URL...]",
+    help="Servers that run batches beside this one: a Triton server with what `rankine export triton-server` writes, "
+    "another `rankine serve`, or any server of the Open Inference Protocol that serves the model's NAME.batch.",
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from rankine.cli.device_pool import device_pool_option
+from rankine.cli.device_pool import device_pool_option, remote_option
 from rankine.cli.option_errors import naming_options
 from rankine.cli.options import artifact_argument, cores_option, json_option
 from rankine.events import Event, Note
@@ -78,6 +78,21 @@ _FILE = click.Path(path_type=Path)
     help="With --processes: longest that one step of a start may take before the process is replaced.",
 )
 @device_pool_option
+@remote_option
+@click.option(
+    "--remote-workers",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="With --remote: batches that each server is sent at the same time.",
+)
+@click.option(
+    "--remote-timeout-ms",
+    type=click.FloatRange(min=0, min_open=True, max=600_000),
+    default=1000.0,
+    show_default=True,
+    help="With --remote: longest that a server may take to answer.",
+)
 @click.option("--isolate", is_flag=True, help="Run the engine in worker processes: one that dies or hangs is replaced.")
 @click.option(
     "--spare-workers",

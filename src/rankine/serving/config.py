@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rankine.config import Frozen
 from rankine.policy.batching import Limits
@@ -56,6 +57,10 @@ class ServeConfig(Frozen):
         workers: engine calls at the same time.
         device_pool: several devices that share the work, each with its own engine, device, threads and workers: every
             batch goes where it is predicted to be done first. One device, as above, if empty.
+        remote: addresses of other servers that run batches beside the devices here, over the Open Inference Protocol:
+            they must serve the same variant under ``NAME.batch``. What they do not answer runs here.
+        remote_workers: batches that each of them is sent at the same time.
+        remote_timeout_ms: longest that one may take to answer.
         processes: of the server, each with its own front end and workers; several have a supervisor.
         start_limit_s: of several processes, one that starts is replaced where one step of its start takes so long.
         isolate: engine calls run in worker processes, which are replaced when they die, hang or get slow.
@@ -102,6 +107,9 @@ class ServeConfig(Frozen):
     threads: int = Field(1, ge=1, le=1024)
     workers: int = Field(1, ge=1, le=256)
     device_pool: tuple[PoolDeviceConfig, ...] = ()
+    remote: tuple[str, ...] = ()
+    remote_workers: int = Field(1, ge=1, le=256)
+    remote_timeout_ms: float = Field(1000.0, gt=0, le=600_000)
     processes: int = Field(1, ge=1, le=256)
     start_limit_s: float = Field(300.0, gt=0, le=86_400)
     isolate: bool = False
@@ -147,6 +155,23 @@ class ServeConfig(Frozen):
         given = [name for name, usual in own.items() if self.device_pool and getattr(self, name) != usual]
         if given:
             raise ValueError(f"`device_pool`: each device has its own `{given[0]}`: give it there")
+        return self
+
+    @field_validator("remote")
+    @classmethod
+    def _remotes_are_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+                raise ValueError(f"'{url}' is no address of a server, such as http://127.0.0.1:8000")
+        if len({url.rstrip("/") for url in value}) < len(value):
+            raise ValueError("a server is named twice")
+        return value
+
+    @model_validator(mode="after")
+    def _remotes_serve_one_variant(self) -> Self:
+        if self.remote and self.floor is not None:
+            raise ValueError("`floor` may change the variant, and those of `remote` serve one: leave one of them out")
         return self
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from typing import Protocol
 from rankine.models.columns import Column, Columns
 from rankine.serving.rungs import ServedRung
 
-__all__ = ["Health", "PoolDevice", "Seats", "complete_on"]
+__all__ = ["Elsewhere", "Health", "PoolDevice", "Seats", "complete_on"]
 
 _OUT_S, _MOST_OUT_S = 1.0, 60.0
 
@@ -38,6 +38,17 @@ class Seats(Protocol):
         """End all processes, once nothing runs in them any more."""
 
 
+class Elsewhere(Protocol):
+    """Another server that runs a device's batches."""
+
+    @property
+    def up(self) -> bool:
+        """Whether it can be reached."""
+
+    def within(self, left_s: float) -> None:
+        """Tell how long the most urgent request of the calling thread's next batch still has."""
+
+
 @dataclass(frozen=True, slots=True)
 class PoolDevice:
     """Something that runs batches: an engine with its threads, on cores of its own where they are named.
@@ -48,6 +59,7 @@ class PoolDevice:
         workers: batches that it runs at the same time.
         cores: that its workers keep to; None: any.
         seats: where batches run in processes, what gives each worker one; None where they run in its threads.
+        elsewhere: where another server runs them, that server.
     """
 
     name: str
@@ -55,6 +67,12 @@ class PoolDevice:
     workers: int = 1
     cores: tuple[int, ...] | None = None
     seats: Seats | None = None
+    elsewhere: Elsewhere | None = None
+
+    @property
+    def up(self) -> bool:
+        """Whether it can run anything, as far as is known."""
+        return self.elsewhere is None or self.elsewhere.up
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ from rankine.models.transforms import Transforms, table_of
 from rankine.serving.inputs import column_of
 from rankine.serving.model import ServedModel
 
-__all__ = ["MAX_EXAMPLES", "MAX_EXAMPLE_IDS", "example_bodies"]
+__all__ = ["MAX_EXAMPLES", "MAX_EXAMPLE_IDS", "example_bodies", "example_values"]
 
 MAX_EXAMPLES = 1024
 MAX_EXAMPLE_IDS = 1_000_000
@@ -47,22 +47,24 @@ def example_bodies(
 
 def _body(model: ServedModel, candidates: int, random: np.random.Generator) -> dict[str, Any]:
     schema, transforms = model.schema, model.transforms
-    request = {f.name: _values(transforms, f, 1, random, _LONGEST_HISTORY)[0] for f in schema.request_features}
-    features = {feature.name: _values(transforms, feature, candidates, random) for feature in schema.row_features}
+    request = {f.name: example_values(transforms, f, 1, random, _LONGEST_HISTORY)[0] for f in schema.request_features}
+    features = {
+        feature.name: example_values(transforms, feature, candidates, random) for feature in schema.row_features
+    }
     known = None if model.items is None else model.items.view.item_ids
     if known is not None and len(known):
         rows = random.choice(len(known), candidates, replace=candidates > len(known))
         ids: list[Any] = _plain(known[rows])
     else:  # nothing to choose from: items that are given inline
         ids = list(range(candidates)) if schema.item_id_dtype == "int64" else [f"item-{n}" for n in range(candidates)]
-        features |= {f.name: _values(transforms, f, candidates, random) for f in schema.catalog_features}
+        features |= {f.name: example_values(transforms, f, candidates, random) for f in schema.catalog_features}
     chosen: dict[str, Any] = {"ids": ids}
     if features:
         chosen["features"] = features
     return {"request": request, "candidates": chosen}
 
 
-def _values(
+def example_values(
     transforms: Transforms,
     feature: Feature,
     rows: int,

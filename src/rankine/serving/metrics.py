@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from time import perf_counter
 
@@ -12,6 +13,7 @@ from prometheus_client import CollectorRegistry, Gauge, Info, generate_latest
 from rankine import __version__
 from rankine.policy.autoscale import Refusals
 from rankine.policy.reason import Reason
+from rankine.serving.devices import PoolDevice
 from rankine.serving.items import Items
 from rankine.serving.model import ServedModel
 from rankine.serving.running import BatchRun
@@ -142,6 +144,14 @@ class ServerMetrics:
         """Publish how many worker processes can run a batch, where there are any."""
         gauge = Gauge("rankine_workers_up", "Worker processes that can run a batch", registry=self.registry)
         gauge.set_function(up)
+
+    def watch_remotes(self, devices: Sequence[PoolDevice]) -> None:
+        """Publish which other servers are in use, where there are any."""
+        text = "Whether another server that runs batches is in use"
+        gauge = Gauge("rankine_remote_up", text, ["device"], registry=self.registry)
+        for device in devices:
+            if device.elsewhere is not None:
+                gauge.labels(device.name).set_function(partial(getattr, device, "up"))
 
     def lost_worker(self, reason: str) -> None:
         """Count a worker process that is replaced."""

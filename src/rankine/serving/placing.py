@@ -30,6 +30,7 @@ class Taken(Struct):
         placed: why on this device; None where there is no other.
         failed_on: the device that failed on it before, if one did.
         again: its worker was lost when it ran before.
+        lost_on: devices elsewhere that gave no answer to it.
     """
 
     decision: Decision[Work]
@@ -41,6 +42,7 @@ class Taken(Struct):
     placed: Reason | None = None
     failed_on: int | None = None
     again: bool = False
+    lost_on: tuple[int, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -88,8 +90,8 @@ class Placing:
         return len(self.devices) > 1
 
     def is_out(self, worker: Worker, now_s: float) -> bool:
-        """Whether its device is left out after a failure."""
-        return self._health[worker.device].is_out(now_s)
+        """Whether its device is left out after a failure, or cannot be reached."""
+        return self._health[worker.device].is_out(now_s) or not self.devices[worker.device].up
 
     def lanes(self, now_s: float, elastic: Elastic, rows: int) -> list[Lane]:
         """The workers as the plan sees them; ``rows``: of a usual batch."""
@@ -101,9 +103,9 @@ class Placing:
         """Which of the planned batches an idle worker takes; None where others are done with all of them sooner."""
         if not self.several or not backlog.planned:
             return 0 if len(backlog) else None
-        if self.is_out(worker, now_s):
-            return None
         crew = self._in(now_s)
+        if worker not in crew:
+            return None
         return next_for(crew.index(worker), backlog.planned, self._seen(crew, elastic, now_s), now_s)
 
     def shared(
@@ -129,17 +131,35 @@ class Placing:
         if not others:
             return None
         self._health[taken.device].failed(now_s)
-        rows, requests = taken.decision.rows, taken.decision.requests
-        ends_s = [device.finish_s(rows, requests, now_s) for device in self._seen(others, elastic, now_s)]
-        return others[ends_s.index(min(ends_s))]
+        return self._soonest(others, taken, now_s, elastic)
+
+    def lost(self, taken: Taken, now_s: float, elastic: Elastic) -> tuple[Worker | None, tuple[int, ...]]:
+        """A device elsewhere gave no answer to a batch: who gets it next, and all that gave none so far.
+
+        None where every other did not answer either, or is left out.
+        """
+        lost_on = (*taken.lost_on, taken.device)
+        if self.devices[
+            taken.device
+        ].up:  # late or busy: it gets nothing for a while; else it is found out when it is back
+            self._health[taken.device].failed(now_s)
+        others = [each for each in self._in(now_s) if each.device not in lost_on]
+        return self._soonest(others, taken, now_s, elastic) if others else None, lost_on
 
     def worked(self, device: int) -> None:
         """A batch ran on it."""
         self._health[device].worked()
 
+    def _soonest(self, workers: Sequence[Worker], taken: Taken, now_s: float, elastic: Elastic) -> Worker:
+        """Who is predicted to be done with a batch first."""
+        rows, requests = taken.decision.rows, taken.decision.requests
+        ends_s = [device.finish_s(rows, requests, now_s) for device in self._seen(workers, elastic, now_s)]
+        return workers[ends_s.index(min(ends_s))]
+
     def _in(self, now_s: float) -> list[Worker]:
-        """Workers of devices that work: there is always one, the last is never left out."""
-        return [worker for worker in self.workers if not self.is_out(worker, now_s)]
+        """Workers of devices that work. There is always one: if all are left out, those that are here, or all."""
+        found = [worker for worker in self.workers if not self.is_out(worker, now_s)]
+        return found or [worker for worker in self.workers if self.devices[worker.device].up] or self.workers
 
     def _seen(self, workers: Sequence[Worker], elastic: Elastic, now_s: float) -> list[Device]:
         """Workers as the placement sees them, at the times of the rung that decides what is let in."""

@@ -27,6 +27,7 @@ from rankine.serving.devices import PoolDevice
 from rankine.serving.here import Here
 from rankine.serving.placing import Taken, Worker
 from rankine.serving.refusals import refusal
+from rankine.serving.remote.lost import RemoteLost
 from rankine.serving.rest import Rest
 from rankine.serving.results import Result, as_error
 from rankine.serving.rungs import ServedRung
@@ -117,7 +118,8 @@ class Pool:
         if warm:
             with self._lock:
                 first = {worker.device: worker.timed for worker in reversed(self._workers)}
-                self._desk.timed([first[number] for number in range(len(self._devices))])
+                usual = next((timed for timed in first.values() if timed), [])
+                self._desk.timed([first[number] or usual for number in range(len(self._devices))])
             if len(self._devices) == 1 and self._devices[0].seats is None:
                 self.here.enabled = True
                 self.rest.enabled = usable_cores() <= 1
@@ -250,6 +252,27 @@ class Pool:
         if here:
             self.here.run()
 
+    def run_alone(self, work: Work) -> bool:
+        """Run ``work`` in the calling thread, if nothing waits or runs and it need not be divided; else do nothing.
+
+        Its ``future`` has the outcome when this returns True. For callers without an event loop.
+        """
+        worker = self._workers[0]
+        with self._lock:
+            now_s = perf_counter()
+            desk, work.queued_s = self._desk, now_s
+            predicted_s = desk.gates.cost.mean_s(work.rows, work.requests)
+            waits = desk.unanswered > 0 or desk.stopping or work.rows > desk.gates.backlog.shape.most_rows
+            if waits or len(self._devices) > 1 or not desk.is_at_ease(work, predicted_s, now_s):
+                return False
+            if not desk.admit(work, commit=True, at_ease=True).admitted:
+                return False
+            desk.unanswered += 1
+            taken, results = desk.joined((work,), predicted_s, now_s)
+            taken = desk.begun(worker, taken, now_s)
+        self._runs.finish(worker, taken, results)
+        return True
+
     def drain(self) -> None:
         """Take nothing new; what was taken, or let in by its head, is still answered."""
         with self._lock:
@@ -285,6 +308,8 @@ class Pool:
                     rung.runner.run(join([work], self._runs.complete), np.empty((work.rows, self._tasks), np.float32))
                     timed.setdefault(work.rows, []).append(perf_counter() - begin)
                 worker.timed.append({rows: spent_s[1 : 1 + _TIMED] or spent_s for rows, spent_s in timed.items()})
+        except RemoteLost:  # it is looked after, and may be back later
+            worker.timed.clear()
         except Exception as error:  # noqa: BLE001  told to whoever starts the pool
             failures.append(as_error(error))
         finally:

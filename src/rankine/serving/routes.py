@@ -49,7 +49,7 @@ class Routes:
         from rankine.serving.protocols.rank_http import rank_routes
 
         self._routes: dict[str, Route] = {**rank_routes(app), **oip_routes(app)}
-        self._names = [app.model.name, f"{app.model.name}.rank"]
+        self._names = [app.model.name, *(f"{app.model.name}.{form}" for form in ("rank", "batch"))]
         self._version = app.model.version
         self.for_neighbors: dict[str, Route] = {}
         self.guarded = {path: route for path, route in self._routes.items() if route.method == "POST"}

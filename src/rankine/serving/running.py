@@ -20,6 +20,7 @@ from rankine.serving.isolation.lost import WorkerLost, lost_twice
 from rankine.serving.logs import LOGGER
 from rankine.serving.pieces import part_of
 from rankine.serving.placing import Taken, Worker
+from rankine.serving.remote.lost import RemoteLost
 from rankine.serving.rest import Rest
 from rankine.serving.results import Result, as_error, deliver, scatter, too_late
 from rankine.serving.work import Outcome, Work, join
@@ -151,6 +152,8 @@ class Runs:
             works = [part_of(piece) for piece in pieces]
             batch = join(works, self.complete)
             out = np.empty((batch.rows, self._tasks), np.float32)
+            if device.elsewhere is not None:
+                device.elsewhere.within(min(work.deadline_s for work in works) - perf_counter())
             if device.seats is not None:
                 cost = self._desk.elastic.by_device[taken.device][taken.rung]
                 device.seats.expect(*cost.predict(batch.rows, taken.decision.requests, taken.co_running))
@@ -159,6 +162,8 @@ class Runs:
         except WorkerLost as lost:
             return self._again(taken, lost, ran)
         except Exception as error:  # noqa: BLE001  a worker thread must outlive whatever an engine raises
+            if isinstance(error, RemoteLost):
+                return self._elsewhere(taken, error)
             if self._moved(taken, error):
                 return []
             if len(pieces) == 1:
@@ -206,6 +211,25 @@ class Runs:
             "a device failed: its batch goes to another, and it is left out for a while", extra={"fields": fields}
         )
         return True
+
+    def _elsewhere(self, taken: Taken, error: RemoteLost) -> list[Result]:
+        """A batch that another server did not run goes to another device; what is too late by now is answered."""
+        now_s = perf_counter()
+        late = [piece for piece in taken.decision.slices if piece.work.deadline_s <= now_s]
+        results: list[Result] = [(piece.work, too_late(piece.work)) for piece in late]
+        kept = tuple(piece for piece in taken.decision.slices if piece.work.deadline_s > now_s)
+        with self._lock:
+            other, lost_on = self._desk.placing.lost(taken, now_s, self._desk.elastic)
+            if kept and other is not None and not self._desk.stopping:
+                rows, requests = sum(piece.rows for piece in kept), sum(piece.work.requests for piece in kept)
+                decision = replace(taken.decision, slices=kept, rows=rows, requests=requests)
+                moved = replace(taken, decision=decision, lost_on=lost_on, placed=Reason.DEVICE_FAILED)
+                other.given.append(self._desk.on(other.device, moved))
+                self._desk.wake_all()
+                kept = ()
+        self._decided(Reason.DEVICE_FAILED)
+        LOGGER.debug("a batch runs on another device", extra={"fields": {"error": str(error)}})
+        return results + [(piece.work, error) for piece in kept]
 
     def _assembled(self, pieces: Sequence[Slice[Work]], found: Sequence[Result]) -> Iterable[Result]:
         """Results of requests that are complete with these; the lock is held."""

@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from rankine.serving.beat import Beat
 from rankine.serving.config import ServeConfig
 from rankine.serving.cores import pin
 from rankine.serving.descriptors import bounded, none_is_left, raise_limit
+from rankine.serving.devices import PoolDevice
 from rankine.serving.door import Door
 from rankine.serving.gentle_close import ignore_new_connections
 from rankine.serving.grpc import check_grpc, open_grpc
@@ -36,6 +38,7 @@ from rankine.serving.model import ServedModel, open_model, warn_of_memory
 from rankine.serving.pool import Pool
 from rankine.serving.process import ServerProcess
 from rankine.serving.refresh import Refresher
+from rankine.serving.remote.open import open_remotes
 from rankine.serving.rung_log import RungLog, tell_ladder
 from rankine.serving.seldom import Seldom
 from rankine.serving.stop_signals import is_in_a_hurry, stop_signals
@@ -112,6 +115,11 @@ def _serve_on(
         if config.isolate:
             devices = isolate_devices(model, config, metrics.lost_worker)
             metrics.watch_workers(lambda: sum(device.seats.up for device in devices if device.seats is not None))
+        if config.remote:
+            here = devices or (PoolDevice(model.choice.engine, model.rungs, config.workers),)
+            devices = (*here, *open_remotes(model, config))
+            model = replace(model, devices=devices)
+            metrics.watch_remotes(devices)
         config = bounded(config)
         pool = Pool(
             model.rungs,

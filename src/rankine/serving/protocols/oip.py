@@ -1,10 +1,11 @@
-"""Open Inference Protocol v2 (KServe, Triton Inference Server) over one model, under two names.
+"""Open Inference Protocol v2 (KServe, Triton Inference Server) over one model, under three names.
 
 ``name`` scores flat rows: every raw feature is a tensor ``[N]`` or ``[N, width]``. ``name.rank`` ranks one request:
 request features are ``[1]`` or ``[1, width]``, ``ids`` and candidate features ``[N]`` or ``[N, width]``, and the
 reply is the ``top_k`` (a parameter of the request) best. A ragged feature ``x`` is ``x.values``, ``x.offsets`` and
 optionally ``x.weights``; strings are BYTES. ``scores`` are what candidates are sorted by; a model of several tasks also
-has an output ``scores.<task>`` for each.
+has an output ``scores.<task>`` for each. ``name.batch`` is for other servers, see
+:mod:`rankine.serving.protocols.oip_batch`.
 """
 
 from __future__ import annotations
@@ -52,10 +53,13 @@ class Inference:
 
 
 def oip_models(model: ServedModel, *, max_candidates: int) -> dict[str, OipModel]:
-    """Both forms by name."""
+    """All forms by name."""
+    from rankine.serving.protocols.oip_batch import BatchModel
+
     flat = OipModel(model, "flat", max_candidates=max_candidates)
     rank = OipModel(model, "rank", max_candidates=max_candidates)
-    return {flat.name: flat, rank.name: rank}
+    batch = BatchModel(model, max_candidates=max_candidates)
+    return {form.name: form for form in (flat, rank, batch)}
 
 
 class OipModel:
@@ -95,6 +99,14 @@ class OipModel:
             "inputs": self._inputs,
             "outputs": self._outputs,
         }
+
+    def optional(self) -> set[str]:
+        """Names of the inputs that a request may leave out."""
+        schema = self._model.schema
+        given = schema.catalog_features if self._form == "rank" else ()
+        free = [feature for feature in schema.features if feature.default is not None or feature in given]
+        names = {spec["name"] for feature in free for spec in self._input_specs(feature)}
+        return names | {spec["name"] for spec in self._inputs if spec["name"].endswith(".weights")}
 
     def prepare(self, raw: bytes, *, header_bytes: int | None, arrived_s: float, deadline_s: float) -> Inference:
         """Parse, check and encode an inference request.

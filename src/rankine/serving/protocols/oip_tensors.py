@@ -131,6 +131,11 @@ class TensorReader:
         self.check(given, one_by_one=True)
         self.tensors[given.name] = _from_json(given)
 
+    def add_array(self, given: InputTensor, values: np.ndarray) -> None:
+        """Take a tensor's numbers as they lie, of the datatype's own type; checked for whether it may be."""
+        self.check(given, one_by_one=False)
+        self.tensors[given.name] = _tensor(given, values.reshape(-1))
+
     def add_values(self, given: InputTensor, values: Sequence[Any]) -> None:
         """Take a tensor's values, of Python's type of its datatype; checked for whether it may be."""
         self.check(given, one_by_one=True)

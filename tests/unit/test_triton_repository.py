@@ -1,0 +1,51 @@
+"""What ``rankine export triton-server`` writes, without a Triton server."""
+
+from __future__ import annotations
+
+import pytest
+
+from rankine.errors import EngineError
+from rankine.serving.triton.batching import batch_sizes
+from rankine.serving.triton.settings import TritonSettings
+from rankine.serving.triton.tensors import refuse_strings
+
+
+def test_batches_end_where_more_rows_give_little_when_there_is_a_profile() -> None:
+    flat_after_64 = batch_sizes({1: 1.0, 64: 2.0, 512: 16.0})
+    steep = batch_sizes({1: 4.0, 64: 4.1, 512: 5.0})
+    assert flat_after_64.max_rows == 512
+    assert 512 < steep.max_rows <= 2048
+    assert batch_sizes({}).max_rows == 2048
+
+
+def test_batches_may_take_as_long_as_the_largest_measured_one_when_that_is_long() -> None:
+    slow = batch_sizes({1: 5.0, 512: 90.0})
+    assert slow.max_ms >= 20
+    assert slow.profile == {1: 5.0, 512: 90.0}
+
+
+def test_parameters_give_the_settings_back_when_they_are_texts() -> None:
+    settings = TritonSettings(artifact="a", digest="d", variant="v", engine="e", allow_uncertified=True, threads=3)
+    assert TritonSettings.model_validate(dict(settings.parameters())) == settings
+
+
+class Backend:
+    """Triton's module, as far as strings are concerned: what it gives back of two numbers."""
+
+    def __init__(self, back: list[float]) -> None:
+        self.Tensor, self._back = self, back
+
+    def from_dlpack(self, name: str, values: object) -> Backend:
+        return self
+
+    def as_numpy(self) -> Backend:
+        return self
+
+    def tolist(self) -> list[float]:
+        return self._back
+
+
+def test_strings_are_refused_when_the_backend_garbles_arrays() -> None:
+    refuse_strings(Backend([1.0, 2.0]))
+    with pytest.raises(EngineError, match="numpy<2"):
+        refuse_strings(Backend([1.0, 1.0]))
