@@ -65,6 +65,7 @@ def render(found: ConformanceResult, times: EngineBench | None, parity: ParityRe
     head = ("engine", "version", "device", "forms", "compiles for", "numerically verified on", "timed on the chip")
     lines += _table(head, _engine_rows(found, times))
     lines += _missing(found.engines)
+    lines += _times(times)
     lines += ["## Model by model", "", _BOUNDS, ""]
     engines = [one.engine for one in found.engines if one.capabilities is not None]
     lines += _table(("model", "", *engines), _model_rows(found.cases, engines))
@@ -123,7 +124,23 @@ def _timed(engine: str, record: Capabilities, device: str, times: EngineBench | 
         if (timing.engine, timing.rows, timing.threads) == (engine, _TIMED_ROWS, times.threads if times else 1)
     ]
     told = [f"{t.variant} {t.p50_ms:.2f} ms" if t.p50_ms is not None else f"{t.variant}: {t.error}" for t in found]
-    return f"{_TIMED_ROWS} rows: {', '.join(told)}" if told else "not yet"
+    return ", ".join(told) or "not yet"
+
+
+def _times(times: EngineBench | None) -> list[str]:
+    """Of what the times are, and whether they can be trusted."""
+    if times is None:
+        return []
+    noisy = (
+        f" The control's quartiles lay {times.control_spread:.0%} apart: take the times as rough."
+        if times.noisy
+        else ""
+    )
+    return [
+        f"Times: the median call of {_TIMED_ROWS} rows with {times.threads} thread, lookup included, of the variants "
+        f"of `{times.artifact}` as they are served, on {_machine(times.environment)}, all engines interleaved.{noisy}",
+        "",
+    ]
 
 
 def _missing(engines: Iterable[EngineOutcome]) -> list[str]:

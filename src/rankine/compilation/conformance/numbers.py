@@ -48,7 +48,7 @@ def changing_rows(case: Case) -> Figures:
 
 
 def large_batch(case: Case) -> Figures:
-    """A batch that is larger than any buffer is cut up, or refused with an error; it gives the same logits."""
+    """A batch that is larger than the buffers may be gives the same logits."""
     some = case.batch(_DISTINCT)
     index = np.sort(np.arange(_LARGE) % _DISTINCT)
     runner = case.open()
@@ -61,7 +61,7 @@ def large_batch(case: Case) -> Figures:
 
 
 def independent_rows(case: Case) -> Figures:
-    """A row's logits do not depend on the rows beside it: nothing is normalized or rounded by what is in the batch.
+    """A row's logits do not depend on the rows beside it: nothing is rounded by what else is in the batch.
 
     Another number of rows may take another kernel, whose sums round otherwise: in INT8 one row in ten may step.
     """

@@ -21,7 +21,7 @@ _ROWS, _FARTHEST = 20, 2**31 - 1
 
 
 def bad_ids(case: Case) -> Mapping[str, float]:
-    """An id out of range is refused as :class:`~rankine.errors.BadRequest` with its feature; the runner goes on.
+    """An id out of range is refused as `BadRequest` with the name of its feature, and the runner goes on.
 
     What lies there would be memory of something else, and a crash in many a library.
     """
