@@ -83,5 +83,6 @@ $(STAMP): $(SOURCES) | $(BIN)/python
 	@echo "Setting up $(VENV): about 2 GB and a few minutes the first time, seconds after an edit of native code"
 	$(PIP) install --quiet -c constraints.txt $(BUILD_REQUIREMENTS)
 	$(PIP) install --quiet --no-build-isolation -c constraints.txt -e ".[all,dev]"
-	$(PIP) install --quiet --no-deps -c constraints.txt nvidia-pytriton # the binary of Triton server, for tests
+	@$(PIP) install --quiet --no-deps -c constraints.txt nvidia-pytriton \
+	  || echo "no binary of Triton server for this system: its tests are skipped, and fail in CI"
 	@touch $@

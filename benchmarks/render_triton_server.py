@@ -30,8 +30,8 @@ it.
 
 {model} on the engine `{engine}`, as `rankine export triton-server` writes it, in the real Triton server (of
 nvidia-pytriton {triton}), asked by `tritonclient` for one user and N candidates (`{name}`). The engine and both servers
-share one core, the client has the other; one call after the other, of each in turn, {calls} of each. Milliseconds from
-the client's first line to its last, median and quartiles; *added* is the median over the engine's.
+share one core, the client has the other; one call after the other, of each in turn, {calls} of each. Milliseconds of
+`client.infer` on inputs that are made once, median and quartiles; *added* is the median over the engine's.
 """
 
 

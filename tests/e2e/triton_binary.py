@@ -61,7 +61,7 @@ class TritonServer:
         while not self.is_ready():
             if self.process is None or self.process.poll() is not None or time.monotonic() > until:
                 self.stop()
-                raise RuntimeError(self.log()[-6000:])
+                raise RuntimeError(" ".join(line for line in self.log().splitlines() if "rror" in line)[:6000])
             time.sleep(0.1)
         return self
 
