@@ -33,6 +33,7 @@ _ENGINES = {
     "native": _Entry("rankine.compilation.engines.native", "pip install rankine"),
     "onnxruntime": _Entry("rankine.compilation.engines.onnxruntime", "pip install rankine"),
     "openvino": _Entry("rankine.compilation.engines.openvino", "pip install 'rankine[openvino]'"),
+    "tvm": _Entry("rankine.compilation.engines.tvm", "pip install 'rankine[tvm]'"),
 }
 
 

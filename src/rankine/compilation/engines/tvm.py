@@ -1,0 +1,54 @@
+"""TVM: a graph becomes functions of TensorIR with schedules of our own, compiled once into a shared library.
+
+TVM is a compiler here, and only that: what it makes is opened and run without it. Its own pipeline for CPUs has no
+schedule for matrix products, and its runtime's threads spin. See ``docs/explanation/tvm-engine.md``.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from rankine.compilation.engine import Capabilities, Model, Target
+from rankine.compilation.host_runner import HostRunner
+from rankine.compilation.lookup import open_lookup
+from rankine.compilation.tensorir.instruction_sets import chosen
+from rankine.compilation.tensorir.runner import CONSTANTS_FILE, LAYOUT_FILE, LIBRARY_FILE, Layout, open_runner
+
+__all__ = ["Tvm", "engine"]
+
+
+class Tvm:
+    """The engine; see :class:`rankine.compilation.engine.Engine`."""
+
+    def __init__(self) -> None:
+        try:
+            self._version = version("apache-tvm")
+        except PackageNotFoundError as error:
+            raise ImportError("the package 'apache-tvm' is not installed") from error
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(name="tvm", version=self._version)
+
+    def build(self, model: Model, target: Target, folder: Path) -> None:
+        """Lower, schedule, compile and link; the weights are packed beside the library."""
+        from rankine.compilation.fused.lower import drafted
+        from rankine.compilation.pack_inputs import packed_graph
+        from rankine.compilation.tensorir.compile import compile_library
+        from rankine.compilation.tensorir.program import programmed
+
+        machine = chosen(target.instruction_set)
+        program = programmed(drafted(packed_graph(model)), machine)
+        compile_library(program.functions, machine, folder / LIBRARY_FILE)
+        (folder / CONSTANTS_FILE).write_bytes(program.constants)
+        layout = Layout(
+            instruction_set=machine.name, inputs=program.names, arena_bytes=program.arena_bytes, tasks=program.tasks
+        )
+        (folder / LAYOUT_FILE).write_text(layout.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+    def open(self, model: Model, folder: Path, *, device: str = "cpu", threads: int = 1) -> HostRunner:
+        return open_runner(folder, open_lookup(model), threads=threads)
+
+
+def engine() -> Tvm:
+    return Tvm()
