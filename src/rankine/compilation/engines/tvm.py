@@ -13,7 +13,7 @@ from rankine.compilation.engine import Capabilities, Model, Target
 from rankine.compilation.host_runner import HostRunner
 from rankine.compilation.lookup import open_lookup
 from rankine.compilation.tensorir.instruction_sets import chosen
-from rankine.compilation.tensorir.runner import CONSTANTS_FILE, LAYOUT_FILE, LIBRARY_FILE, Layout, open_runner
+from rankine.compilation.tensorir.runner import open_runner
 
 __all__ = ["Tvm", "engine"]
 
@@ -32,19 +32,10 @@ class Tvm:
 
     def build(self, model: Model, target: Target, folder: Path) -> None:
         """Lower, schedule, compile and link; the weights are packed beside the library."""
-        from rankine.compilation.fused.lower import drafted
         from rankine.compilation.pack_inputs import packed_graph
-        from rankine.compilation.tensorir.compile import compile_library
-        from rankine.compilation.tensorir.program import programmed
+        from rankine.compilation.tensorir.build import build_graph
 
-        machine = chosen(target.instruction_set)
-        program = programmed(drafted(packed_graph(model)), machine)
-        compile_library(program.functions, machine, folder / LIBRARY_FILE)
-        (folder / CONSTANTS_FILE).write_bytes(program.constants)
-        layout = Layout(
-            instruction_set=machine.name, inputs=program.names, arena_bytes=program.arena_bytes, tasks=program.tasks
-        )
-        (folder / LAYOUT_FILE).write_text(layout.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        build_graph(packed_graph(model), chosen(target.instruction_set), folder)
 
     def open(self, model: Model, folder: Path, *, device: str = "cpu", threads: int = 1) -> HostRunner:
         return open_runner(folder, open_lookup(model), threads=threads)

@@ -1,4 +1,4 @@
-"""A program's functions as a shared library with one function of C: neither TVM nor its runtime is needed to call it."""
+"""A program's functions as a shared library with one function of C, which is called without TVM and its runtime."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def assembly(functions: Mapping[str, Any], machine: InstructionSet) -> str:
 
 
 def _compiled(functions: Mapping[str, Any], machine: InstructionSet) -> Any:
-    """A module of TVM. Its usual pipeline would make the entry a function of TVM's runtime, which checks and unpacks its
-    arguments; only what lowers loops and vectors is taken from it."""
+    """A module of TVM. Its usual pipeline would make the entry a function of TVM's runtime, which unpacks and checks
+    its arguments; only what lowers loops and vectors is taken from it."""
     target = tvm.target.Target(machine.target)
     module = tvm.IRModule(dict(functions))
     passes = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 from rankine.compilation.fused.program import Binary, Code
 from rankine.compilation.fused.steps import Step
@@ -60,17 +61,20 @@ def emit_take(function: Function, step: Step, places: Places, indices: Place, ro
     """Places along the middle axis of ``(before, length, after)``."""
     before, count, after = step.views[0].dims
     length = step.views[2].dims[1]
-    with function.loop(rows, name="row") as row, function.loop(before, name="before") as outer:
-        with function.loop(count, name="place") as at:
-            taken = function.bind(tirx.Cast("int64", indices.load(i64(0), at)), "taken")
-            source = function.bind((outer * i64(length) + taken) * i64(after), "source")
-            target = function.bind((outer * i64(count) + at) * i64(after), "target")
+    with ExitStack() as loops:
+        row, outer, at = (
+            loops.enter_context(function.loop(times, name=name))
+            for times, name in ((rows, "row"), (before, "before"), (count, "place"))
+        )
+        taken = function.bind(tirx.Cast("int64", indices.load(i64(0), at)), "taken")
+        source = function.bind((outer * i64(length) + taken) * i64(after), "source")
+        target = function.bind((outer * i64(count) + at) * i64(after), "target")
 
-            def write(inner: Sequence[Expr], each: int) -> None:
-                value = places[2].load(row, source + inner[0], each)
-                function.store(places[0].memory, "float32", value, places[0].at(row, target + inner[0]), each)
+        def write(inner: Sequence[Expr], each: int) -> None:
+            value = places[2].load(row, source + inner[0], each)
+            function.store(places[0].memory, "float32", value, places[0].at(row, target + inner[0]), each)
 
-            each_element(function, (after,), ((1,),), lanes, write)
+        each_element(function, (after,), ((1,),), lanes, write)
 
 
 def emit_quantize(function: Function, step: Step, places: Places, inverse: Place, rows: Expr, lanes: int) -> None:

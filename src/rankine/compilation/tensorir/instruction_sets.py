@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
+import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,7 +12,10 @@ from typing import Literal
 
 from rankine.errors import EngineError, did_you_mean
 
-__all__ = ["INSTRUCTION_SETS", "Dot", "InstructionSet", "best_here", "chosen", "runs_here"]
+__all__ = ["INSTRUCTION_SETS", "Dot", "InstructionSet", "best_here", "chosen", "may_use_tiles", "runs_here"]
+
+_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
+"""Linux's numbers, on x86-64."""
 
 Dot = Literal["vpdpbusd", "pmaddwd", "multiply", "sdot", "usdot"]
 """The instruction that adds integer products."""
@@ -126,7 +131,14 @@ def runs_here(instruction_set: InstructionSet) -> bool:
     """Whether this processor, and its operating system, run what was compiled for an instruction set."""
     if instruction_set.architecture != _architecture():
         return False
-    return instruction_set.flags <= _flags()
+    return instruction_set.flags <= _flags() and (not instruction_set.tiles or may_use_tiles())
+
+
+def may_use_tiles() -> bool:
+    """Ask Linux for the tile registers of AMX, which a process has to before it uses them; whether it gives them."""
+    if sys.platform != "linux" or _architecture() != "x86_64":
+        return False
+    return bool(ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) == 0)
 
 
 def _architecture() -> str:

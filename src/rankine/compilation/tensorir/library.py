@@ -1,4 +1,4 @@
-"""TVM, imported quietly: its import compiles an extension of PyTorch and takes over how Python ends, unless told not to.
+"""TVM, imported quietly: left alone, its import compiles an extension of PyTorch and takes over how Python ends.
 
 Imported only where something is built: what is built runs without TVM.
 """

@@ -67,7 +67,8 @@ class Linear:
 
     def shift(self, weight: np.ndarray, machine: InstructionSet) -> np.ndarray:
         """What has to be added to the integer sums ``(N,)``, since codes are shifted before they are multiplied."""
-        return DOTS[machine.dot].shifted * weight.astype(np.int64).sum(axis=0)
+        sums: np.ndarray = weight.astype(np.int64).sum(axis=0)
+        return DOTS[machine.dot].shifted * sums
 
 
 def linear_function(name: str, layer: Linear, machine: InstructionSet) -> Any:
@@ -130,9 +131,7 @@ class _Kernel:
             given = self._layer.epilogue.columns(function, column, lanes)
             for at in range(rows):
                 left = valid - vector * lanes
-                self._layer.epilogue.finish(
-                    function, sums[at][vector].value, given, row + i64(at), column, lanes, left
-                )
+                self._layer.epilogue.finish(function, sums[at][vector].value, given, row + i64(at), column, lanes, left)
 
     def _step(self, sums: list[list[Variable]], panel: Expr, row: Expr, step: Expr) -> None:
         function, lanes, scheme = self._function, self._machine.lanes, self._scheme

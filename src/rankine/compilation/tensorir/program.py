@@ -1,7 +1,7 @@
 """From the steps of a graph to one function of C that runs tiles of rows through all of them.
 
-A tile is so many rows that what lies between its layers stays in the second cache. A distinct shape of a linear layer is
-a function of its own, which layers alike share; all other steps are written out where they run.
+A tile is so many rows that what lies between its layers stays in the second cache. Linear layers of one shape share a
+function; all other steps are written out where they run.
 """
 
 from __future__ import annotations
@@ -32,11 +32,10 @@ from rankine.compilation.tensorir.library import tirx
 from rankine.compilation.tensorir.linear import Linear, linear_function
 from rankine.compilation.tensorir.nodes import Expr, Function, i64
 from rankine.compilation.tensorir.places import Place
+from rankine.compilation.tensorir.runner import ENTRY
 
-__all__ = ["ENTRY", "Program", "programmed"]
+__all__ = ["Program", "programmed"]
 
-ENTRY = "rankine_run"
-"""The function that a library exports: ``(input, ..., constants, arena, out, rows)``."""
 _TILE_BYTES = 1 << 20
 """Of the arena: what stays in the second cache beside the weights that pass through it."""
 _ROW_UNIT, _MOST_ROWS = 48, 480
@@ -99,7 +98,9 @@ class _Programming:
     def program(self) -> Program:
         main = self._main
         if self._machine.tiles:
-            main.instruction("llvm.x86.ldtilecfg", main["constants"].address("uint8", self._constant(tiles.CONFIGURATION)))
+            main.instruction(
+                "llvm.x86.ldtilecfg", main["constants"].address("uint8", self._constant(tiles.CONFIGURATION))
+            )
         count = tirx.floordiv(main.rows + i64(self._tile_rows - 1), i64(self._tile_rows))
         even = tirx.floordiv(main.rows + count - i64(1), count)
         each = main.bind(tirx.floordiv(even + i64(tiles.ROWS - 1), i64(tiles.ROWS)) * i64(tiles.ROWS), "each")
@@ -230,4 +231,3 @@ class _Programming:
     def _byte(self, array: np.ndarray) -> int:
         """The first byte of an array among the constants."""
         return self._blob.reference(array) * 64
-

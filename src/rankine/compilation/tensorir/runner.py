@@ -6,14 +6,13 @@ the runner's own, which sleep in between.
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
-import sys
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import _ctypes
 import numpy as np
 from pydantic import ValidationError
 
@@ -23,18 +22,17 @@ from rankine.compilation.tensorir.instruction_sets import chosen, runs_here
 from rankine.config import Frozen
 from rankine.errors import ArtifactError, EngineError
 
-__all__ = ["CONSTANTS_FILE", "LAYOUT_FILE", "LIBRARY_FILE", "Layout", "Loaded", "load", "open_runner"]
+__all__ = ["CONSTANTS_FILE", "ENTRY", "LAYOUT_FILE", "LIBRARY_FILE", "Layout", "Program", "ProgramLane", "open_runner"]
 
 LIBRARY_FILE, CONSTANTS_FILE, LAYOUT_FILE = "program.so", "constants.bin", "layout.json"
 ENTRY = "rankine_run"
+"""The function that a library exports: ``(input, ..., constants, arena, out, rows)``."""
 _ALIGNMENT = 64
 _PADDING = 32
 """Rows behind the last one that kernels may read."""
 _FEWEST_ROWS = 64
 """Of a thread's share: less is not worth waking it."""
 _ROW_UNIT = 16
-_REQUEST_PERMISSION, _TILE_DATA = 0x1023, 18
-_ARCH_PRCTL = 158
 
 
 class Layout(Frozen):
@@ -54,8 +52,13 @@ class Layout(Frozen):
     tasks: int
 
 
-class Loaded:
-    """A library and its constants; both are unmapped when nobody refers to them."""
+class Program:
+    """A library and its constants; both are unmapped when nobody refers to them.
+
+    Raises:
+        ArtifactError: the files are damaged or missing.
+        EngineError: this processor does not run them.
+    """
 
     def __init__(self, folder: Path) -> None:
         path = folder / LIBRARY_FILE
@@ -68,39 +71,30 @@ class Loaded:
         except (OSError, ValueError, AttributeError, ValidationError) as error:
             hint = "The files are damaged, or were built by another version: run `rankine compile` again."
             raise ArtifactError("is no program of TVM", where=str(folder), got=str(error), hint=hint) from None
-        weakref.finalize(self, _ctypes.dlclose, self._library._handle)
+        closing = weakref.finalize(self, _ctypes.dlclose, self._library._handle)
+        closing.atexit = False  # where Python ends, other threads may still be in it
         self.run.restype = None
         self.run.argtypes = [*[ctypes.c_void_p] * (len(self.layout.inputs) + 3), ctypes.c_int64]
         self.constants = self._constants.ctypes.data
 
 
-def load(folder: Path) -> Loaded:
-    """Map what was built.
-
-    Raises:
-        ArtifactError: the files are damaged or missing.
-        EngineError: this processor does not run them.
-    """
-    return Loaded(folder)
-
-
 def open_runner(folder: Path, lookup: HostLookup, *, threads: int) -> HostRunner:
     """A runner of what was built into ``folder``."""
-    loaded = load(folder)
-    arrays = lookup.arrays_of(loaded.layout.inputs)
+    program = Program(folder)
+    arrays = lookup.arrays_of(program.layout.inputs)
     pool = ThreadPoolExecutor(threads - 1, "rankine-tvm") if threads > 1 else None
-    return HostRunner(lookup, loaded.layout.tasks, lambda: _Lane(loaded, arrays, pool, threads))
+    return HostRunner(lookup, program.layout.tasks, lambda: ProgramLane(program, arrays, pool, threads))
 
 
-class _Lane:
+class ProgramLane:
     """Buffers of one call; see :class:`rankine.compilation.host_runner.Lane`."""
 
     def __init__(
-        self, loaded: Loaded, arrays: Sequence[tuple[int, DType]], pool: ThreadPoolExecutor | None, threads: int
+        self, program: Program, arrays: Sequence[tuple[int, DType]], pool: ThreadPoolExecutor | None, threads: int
     ) -> None:
-        self._loaded, self._pool, self._threads = loaded, pool, threads
+        self._program, self._pool, self._threads = program, pool, threads
         self._buffers = InputBuffers(arrays)
-        self._arenas = [_aligned(loaded.layout.arena_bytes)]
+        self._arenas = [_aligned(program.layout.arena_bytes)]
         self._addresses: list[tuple[int, int]] = []
         self._bound: tuple[np.ndarray, ...] = ()
 
@@ -118,7 +112,7 @@ class _Lane:
             self._run(0, rows, target, 0)
             return
         while len(self._arenas) < shares:
-            self._arenas.append(_aligned(self._loaded.layout.arena_bytes))
+            self._arenas.append(_aligned(self._program.layout.arena_bytes))
         each = -(-rows // shares // _ROW_UNIT) * _ROW_UNIT
         starts = range(0, rows, each)
         others = [
@@ -132,7 +126,7 @@ class _Lane:
 
     def _run(self, start: int, rows: int, target: int, arena: int) -> None:
         given = [address + start * stride for address, stride in self._addresses]
-        self._loaded.run(*given, self._loaded.constants, self._arenas[arena].ctypes.data, target, rows)
+        self._program.run(*given, self._program.constants, self._arenas[arena].ctypes.data, target, rows)
 
 
 def _aligned(size: int) -> np.ndarray:
@@ -143,16 +137,9 @@ def _aligned(size: int) -> np.ndarray:
 
 def _check_processor(layout: Layout) -> None:
     machine = chosen(layout.instruction_set)
-    if not runs_here(machine) or (machine.tiles and not _may_use_tiles()):
+    if not runs_here(machine):
         raise EngineError(
             "this processor does not run what was compiled",
             got=layout.instruction_set,
             hint="Build for this machine: run `rankine compile` here.",
         )
-
-
-def _may_use_tiles() -> bool:
-    """Ask Linux for the tile registers of AMX, which a process has to before it uses them."""
-    if sys.platform != "linux":
-        return False
-    return bool(ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) == 0)
