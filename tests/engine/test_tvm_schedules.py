@@ -31,7 +31,7 @@ DOTS = {
     "avx512": r"vpmaddwd\s.*%zmm",
     "avx2-vnni": r"vpdpbusd\s.*%ymm",
     "avx2": r"vpmaddwd\s.*%ymm",
-    "generic-x86": r"\spmul\w+\s.*%xmm",
+    "generic-x86": r"\spm(ul|add)\w+\s.*%xmm",
     "neon-i8mm": r"usdot\s+v",
     "neon-dotprod": r"\ssdot\s+v",
     "generic-arm": r"[mu]l\w*\s+v",
@@ -94,7 +94,8 @@ def test_integer_products_are_the_instruction_meant_when_compiled_for_a_target(m
     own = {other for other in better if DOTS[other] == DOTS[machine.name]}
     others = {other for other in better - own if re.search(DOTS[other], found)}
     assert others <= ({"avx512-vnni"} if machine.tiles else set())
-    assert not re.search(SPILLS, _inner_loops(found, DOTS[machine.name])), "sums leave their registers"
+    if machine.dot != "multiply":  # which takes registers of its own
+        assert not re.search(SPILLS, _inner_loops(found, DOTS[machine.name])), "sums leave their registers"
 
 
 @pytest.mark.parametrize("machine", DOTS, indirect=True)

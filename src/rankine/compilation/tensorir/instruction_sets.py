@@ -79,7 +79,7 @@ INSTRUCTION_SETS: tuple[InstructionSet, ...] = (
     InstructionSet("avx512", "x86_64", _AVX512, _X86, "skylake-avx512", (), 16, 6, 4, "pmaddwd"),
     InstructionSet("avx2-vnni", "x86_64", _AVX2 | {"avx_vnni"}, _X86, "haswell", ("+avxvnni",), 8, 6, 2, "vpdpbusd"),
     InstructionSet("avx2", "x86_64", _AVX2, _X86, "haswell", (), 8, 6, 2, "pmaddwd"),
-    InstructionSet("generic-x86", "x86_64", frozenset(), _X86, "x86-64", (), 4, 4, 2, "multiply"),
+    InstructionSet("generic-x86", "x86_64", frozenset(), _X86, "x86-64", (), 4, 3, 2, "multiply"),
     InstructionSet(
         "neon-i8mm",
         "aarch64",
@@ -95,7 +95,7 @@ INSTRUCTION_SETS: tuple[InstructionSet, ...] = (
     InstructionSet(
         "neon-dotprod", "aarch64", frozenset({"asimddp"}), _ARM, "generic", ("+neon", "+dotprod"), 4, 6, 4, "sdot"
     ),
-    InstructionSet("generic-arm", "aarch64", frozenset(), _ARM, "generic", ("+neon",), 4, 6, 4, "multiply"),
+    InstructionSet("generic-arm", "aarch64", frozenset(), _ARM, "generic", ("+neon",), 4, 4, 2, "multiply"),
 )
 """The best of each architecture first."""
 
