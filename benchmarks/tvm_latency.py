@@ -2,9 +2,9 @@
 
 $ taskset -c 0 python benchmarks/tvm_latency.py [--repeats N] [--out FILE]
 
-Beside the best schedule for this processor, INT8 is raced on the lesser instruction sets that it has too. The floors are
-the processor's peaks of the same run: of its INT8 dot product, and of fused multiply-adds, which a program of the same
-compiler does and nothing else. About two minutes.
+Beside the best schedule for this processor, INT8 is raced on the lesser instruction sets that it has too. The floors
+are the processor's peaks of the same run: of its INT8 dot product, and of fused multiply-adds, which a program of the
+same compiler does and nothing else. About two minutes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The engine tvm beyond the conformance template: what is opened needs no compiler, threads are its own, errors clear."""
+"""The engine tvm beyond the conformance template: opened without a compiler, threads of its own, clear errors."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def _copied(folder: Path, target: Path) -> Path:
 def test_operators_are_named_when_there_is_no_schedule_for_them(tmp_path: Path) -> None:
     installed_engine("tvm")
     graph = graph_of("a = Sin (x) logits = Cos (a)", {"x": 6})
-    with pytest.raises(EngineError, match="no schedule.*Sin 'a'"):
+    with pytest.raises(EngineError, match=r"no schedule.*Sin 'a'"):
         _computed(graph, rows_for(graph), tmp_path)
 
 

@@ -13,7 +13,7 @@ from rankine.compilation.engine import Capabilities, Model, Target
 from rankine.compilation.host_runner import HostRunner
 from rankine.compilation.lookup import open_lookup
 from rankine.compilation.tensorir.instruction_sets import chosen
-from rankine.compilation.tensorir.runner import open_runner
+from rankine.compilation.tensorir.runner import LAYOUT_FILE, open_runner
 
 __all__ = ["Tvm", "engine"]
 
@@ -38,7 +38,11 @@ class Tvm:
         build_graph(packed_graph(model), chosen(target.instruction_set), folder)
 
     def open(self, model: Model, folder: Path, *, device: str = "cpu", threads: int = 1) -> HostRunner:
-        return open_runner(folder, open_lookup(model), threads=threads)
+        if (folder / LAYOUT_FILE).exists():
+            return open_runner(folder, open_lookup(model), threads=threads)
+        from rankine.compilation.tensorir.imported import open_imported
+
+        return open_imported(folder, open_lookup(model))
 
 
 def engine() -> Tvm:
