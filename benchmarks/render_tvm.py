@@ -33,8 +33,12 @@ FP32_LIMIT, INT8_LIMIT, ONE_ROW_LIMIT = 1.3, 1.0, 2.0
 
 def render(result: TvmLatency) -> str:
     """The page."""
-    lines = [INTRODUCTION, "## What was to be reached", "", *_bars(result), "## All sides", "", *_grid(result)]
+    lines = [INTRODUCTION, "## What was to be reached", "", *_bars(result)]
+    main = result.timings[0].baseline
+    lines += ["## Beside other engines", "", *_grid(result, [one for one in result.timings if one.baseline == main])]
     lines += [f"* {one.side.label} was not run: {one.error}" for one in result.failures]
+    lines += ["## By instruction set", "", "Of one processor, INT8, raced by themselves.", ""]
+    lines += _grid(result, [one for one in result.timings if one.baseline != main])
     lines += ["## The floor", "", *_floor(result), "## Builds", "", *_builds(result), *_where(result)]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -66,17 +70,20 @@ def _against(result: TvmLatency, numeric: str, rows: int) -> Comparison:
 
 
 def _noisy(result: TvmLatency, rows: int) -> bool:
-    return any(abs(one.control - 1) > NOISE_LIMIT for one in result.timings if one.rows == rows)
+    main = result.timings[0].baseline
+    return any(
+        abs(one.control - 1) > NOISE_LIMIT for one in result.timings if one.rows == rows and one.baseline == main
+    )
 
 
-def _grid(result: TvmLatency) -> list[str]:
-    counts = list(dict.fromkeys(one.rows for one in result.timings))
+def _grid(result: TvmLatency, timings: Sequence[Timing]) -> list[str]:
+    counts = list(dict.fromkeys(one.rows for one in timings))
     best = str(result.facts["instruction_set"])
     rows = []
-    for side in dict.fromkeys(one.side for one in result.timings):
-        cells = [_cell(one) for one in result.timings if one.side == side]
+    for side in dict.fromkeys(one.side for one in timings):
+        cells = [_cell(one) for one in timings if one.side == side]
         rows.append([_label(side, best), *cells])
-    controls = {one.rows: one.control for one in result.timings}
+    controls = {one.rows: one.control for one in timings}
     rows.append(["control", *(f"{controls[count]:.2f}" for count in counts)])
     return _table(["", *("1 row" if count == 1 else f"{count} rows" for count in counts)], rows)
 
@@ -107,7 +114,9 @@ def _floor(result: TvmLatency) -> list[str]:
         [ours] = [
             one
             for one in result.timings
-            if one.rows == 512 and (one.side.engine, one.side.numeric, one.side.variant) == ("tvm", numeric, "")
+            if one.rows == 512
+            and one.baseline != one.side
+            and (one.side.engine, one.side.numeric, one.side.variant) == ("tvm", numeric, "")
         ]
         name = told or f"`{result.facts['peak_instruction']}`"
         least = 1e3 * operations / rate

@@ -68,14 +68,11 @@ def _measured(folder: Path, turns: int) -> TvmLatency:
     comparisons: list[Comparison] = []
     for rows in ROWS:
         draw = draw_from(requests, items, pool, rows)
-        spent = race(
-            [Runnable(side, one, draw) for side, one in opened.runners.items()],
-            rows=rows,
-            tasks=shape.tasks,
-            turns=turns_of(rows, turns),
-        )
-        timings += timings_of(spent, model=shape.name, rows=rows)
-        comparisons += _comparisons(spent, rows)
+        for sides in _races(opened):
+            lanes = [Runnable(side, opened.runners[side], draw) for side in sides]
+            spent = race(lanes, rows=rows, tasks=shape.tasks, turns=turns_of(rows, turns))
+            timings += timings_of(spent, model=shape.name, rows=rows)
+            comparisons += _comparisons(spent, rows)
     opened.close()
     facts: dict[str, float | int | str] = {"operations_per_row": 2 * count_graph_macs(onnx.load(forms.fp32.graph))}
     facts |= int8_peak()
@@ -118,6 +115,12 @@ def _open_all(opened: Opened, forms: Forms, folder: Path, batch: Batch) -> dict[
             side = INT8.model_copy(update={"variant": machine.name})
             opened.add(side, partial(open_tvm, side, machine))
     return builds
+
+
+def _races(opened: Opened) -> list[list[Side]]:
+    """All engines in their best form; then tvm on each instruction set, which would only disturb the others."""
+    best = [side for side in opened.runners if not side.variant]
+    return [best, [INT8, *(side for side in opened.runners if side.variant)]]
 
 
 def _comparisons(spent: Mapping[Side | None, np.ndarray], rows: int) -> list[Comparison]:

@@ -213,10 +213,32 @@ def _copied(folder: Path, target: Path) -> Path:
     return target
 
 
-def test_operators_are_named_when_there_is_no_schedule_for_them(tmp_path: Path) -> None:
+def test_a_graph_is_imported_by_relax_when_there_is_no_step_for_an_operator(tmp_path: Path) -> None:
+    model = small_model(tmp_path, "fp32")
+    graph = onnx.load(str(model.graph))
+    for node in graph.graph.node:
+        if node.op_type == "Relu":
+            node.op_type = "Sin"
+    onnx.save(graph, str(model.graph))
+    engine, folder = installed_engine("tvm"), tmp_path / "built"
+    folder.mkdir()
+    engine.build(model, Target(), folder)
+    assert not (folder / LAYOUT_FILE).exists()
+    runner = engine.open(model, folder)
+    for rows in (1, 7, 300):
+        batch, out = small_batch(rows), np.full((rows, 2), np.nan, np.float32)
+        runner.run(batch, out)
+        np.testing.assert_allclose(out, ReferenceRunner(model).logits(batch), rtol=1e-5, atol=1e-5)
+    runner.close()
+    (folder / "imported.so").write_bytes(b"nothing")
+    with pytest.raises(ArtifactError, match="no program of TVM"):
+        engine.open(model, folder)
+
+
+def test_operators_are_named_when_nothing_can_run_them(tmp_path: Path) -> None:
     installed_engine("tvm")
-    graph = graph_of("a = Sin (x) logits = Cos (a)", {"x": 6})
-    with pytest.raises(EngineError, match=r"no schedule.*Sin 'a'"):
+    graph = graph_of("a = Det (x) logits = Identity (a)", {"x": 6})
+    with pytest.raises(EngineError, match=r"no schedule.*Det 'a'.*Relax"):
         _computed(graph, rows_for(graph), tmp_path)
 
 

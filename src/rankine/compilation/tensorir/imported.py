@@ -37,7 +37,7 @@ def build_imported(graph: onnx.ModelProto, machine: InstructionSet, folder: Path
     from tvm import relax
     from tvm.relax.frontend.onnx import from_onnx
 
-    target = tvm.target.Target(machine.target)
+    target, tasks = tvm.target.Target(machine.target), _tasks(graph)
     try:
         with warnings.catch_warnings(), target, tvm.transform.PassContext(opt_level=3):
             warnings.simplefilter("ignore")  # the importer tells of everything that a graph could say, and does not
@@ -54,12 +54,8 @@ def build_imported(graph: onnx.ModelProto, machine: InstructionSet, folder: Path
     except _FAILURES as error:
         lines = str(error).strip().splitlines()
         raise EngineError("Relax cannot import the graph", got=lines[-1] if lines else type(error).__name__) from error
-    (output,) = graph.graph.output
-    about = {
-        "instruction_set": machine.name,
-        "inputs": [value.name for value in graph.graph.input],
-        "tasks": output.type.tensor_type.shape.dim[-1].dim_value,
-    }
+    names = [value.name for value in graph.graph.input]
+    about = {"instruction_set": machine.name, "inputs": names, "tasks": tasks}
     (folder / _ABOUT_FILE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
@@ -96,6 +92,13 @@ class _Lane:
         except _FAILURES as error:
             raise EngineError("TVM failed", got=str(error)) from error
         np.copyto(out, result.numpy())
+
+
+def _tasks(graph: onnx.ModelProto) -> int:
+    sizes = [[dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in graph.graph.output]
+    if len(sizes) != 1 or len(sizes[0]) != 2 or not sizes[0][1]:
+        raise EngineError("the graph's output is not logits", got=str(sizes), allowed="one (rows, tasks)")
+    return sizes[0][1]
 
 
 def _with_dynamic_rows(graph: onnx.ModelProto) -> onnx.ModelProto:
