@@ -46,6 +46,6 @@ def _import(graph: onnx.ModelProto, machine: InstructionSet, folder: Path, refus
     except EngineError as error:
         raise EngineError(
             "the engine tvm has no schedule for the graph, and Relax does not import it",
-            got=f"{'; '.join(refused.reasons)}; {error.got}",
+            got=f"{'; '.join(refused.reasons)}; Relax: {error.got}",
             hint="Another engine runs it: `rankine doctor` lists those that are installed.",
         ) from error

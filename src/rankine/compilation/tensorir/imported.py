@@ -95,7 +95,7 @@ class _Lane:
 
 
 def _tasks(graph: onnx.ModelProto) -> int:
-    sizes = [[dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in graph.graph.output]
+    sizes = [[int(dim.dim_value) for dim in value.type.tensor_type.shape.dim] for value in graph.graph.output]
     if len(sizes) != 1 or len(sizes[0]) != 2 or not sizes[0][1]:
         raise EngineError("the graph's output is not logits", got=str(sizes), allowed="one (rows, tasks)")
     return sizes[0][1]
