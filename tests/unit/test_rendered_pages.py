@@ -85,6 +85,25 @@ def test_page_of_support_keeps_three_columns_apart_when_an_engine_is_emulated(su
     assert "* `other` is not there: No module named 'other'. pip install other" in page
 
 
+@pytest.fixture
+def tvm(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    yield from renderer("render_tvm", monkeypatch)
+
+
+def test_page_of_tvm_is_what_the_results_say_when_rendered(tvm) -> None:
+    for path, text in tvm.render_committed().items():
+        assert path.read_text(encoding="utf-8") == text
+
+
+def test_page_of_tvm_tells_a_bar_that_is_missed_when_a_peer_was_faster(tvm) -> None:
+    result = tvm.read_result()
+    slower = [one.model_copy(update={"ratio": 2.5}) for one in result.comparisons]
+    text = tvm.render(result.model_copy(update={"comparisons": tuple(slower)}))
+    assert text.count("2.50 (") == text.count("**no**") == 3
+    noisy = [one.model_copy(update={"control": 1.5}) for one in result.timings]
+    assert tvm.render(result.model_copy(update={"timings": tuple(noisy)})).count("(**noise**)") == 3
+
+
 def test_page_of_families_is_what_the_results_say_when_rendered(families) -> None:
     assert families.PAGE.read_text(encoding="utf-8") == families.render(families.read_results())
 

@@ -15,10 +15,11 @@ from rankine.compilation.fused.places import compute_in_place
 from rankine.compilation.fused.prepare import prepared
 from rankine.compilation.fused.program import Program
 from rankine.compilation.fused.spread_constants import spread_constants
+from rankine.compilation.fused.steps import Draft
 from rankine.errors import EngineError
 from rankine.models.variant import Model
 
-__all__ = ["lower", "lower_graph", "unsupported"]
+__all__ = ["drafted", "lower", "lower_graph", "unsupported"]
 
 
 def lower(model: Model) -> Program:
@@ -59,6 +60,17 @@ def lower_graph(graph: onnx.ModelProto) -> Program:
     Raises:
         EngineError: as :func:`lower`.
     """
+    draft = drafted(graph)
+    compute_in_place(draft)
+    return emitted(draft)
+
+
+def drafted(graph: onnx.ModelProto) -> Draft:
+    """The steps of a graph, fused; nothing of them is native yet.
+
+    Raises:
+        EngineError: as :func:`lower`.
+    """
     draft = Drafting(prepared(graph)).draft()
     draft.prune()
     fuse_factors(draft)
@@ -70,5 +82,4 @@ def lower_graph(graph: onnx.ModelProto) -> Program:
     coalesce(draft)
     merge_layers(draft)
     spread_constants(draft)
-    compute_in_place(draft)
-    return emitted(draft)
+    return draft
