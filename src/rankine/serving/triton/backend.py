@@ -8,6 +8,7 @@ batch answers it.
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -35,6 +36,8 @@ from rankine.serving.work import Outcome
 __all__ = ["TritonPythonModel"]
 
 _TOP_K = "top_k"
+_GARBAGE = 20_000
+"""Objects between two looks for cycles: requests leave none behind."""
 _PAUSE_S = 1e-4
 """Triton hands over a request that has waited sooner than this after the one before."""
 _CODES = {
@@ -78,6 +81,10 @@ class TritonPythonModel:
         if model.catalog is not None and served.catalog_refresh_s:
             self._refresher = Refresher(model.catalog, served.catalog_refresh_s, _nothing)
             self._refresher.start()
+        # What lives now lives until the end: the collector need not look at it again in the middle of a request.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_GARBAGE)
         ready = {"model": args["model_name"], "variant": model.choice.variant, "engine": model.choice.engine}
         LOGGER.info("ready", extra={"fields": ready})
 
