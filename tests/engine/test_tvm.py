@@ -104,6 +104,19 @@ def test_a_choice_and_a_sum_of_products_give_what_the_interpreter_gives_when_com
     _check(graph, rows_for(graph), tmp_path)
 
 
+def test_what_is_no_number_stays_none_when_it_is_rectified(tmp_path: Path) -> None:
+    """A broken feature is not to end as a score that looks right."""
+    installed_engine("tvm")
+    body = "a = Relu (x) b = MatMul (x, w) c = Relu (b) logits = Concat <axis = 1> (a, c)"
+    graph = graph_of(body, {"x": 21}, {"w": (21, 3)})
+    inputs = rows_for(graph)
+    inputs["x"][2, 20] = np.nan
+    found = _computed(graph, inputs, tmp_path)
+    assert np.isnan(found[2, 20:]).all()
+    assert np.isfinite(np.delete(found, 2, axis=0)).all()
+    assert np.isfinite(found[2, :20]).all()
+
+
 @pytest.mark.parametrize("name", ["din-dice", "dlrm"])
 def test_a_family_gives_the_reference_logits_when_compiled(name: str, tmp_path: Path) -> None:
     """The families with steps that the small model has not: attention, dot products."""

@@ -81,7 +81,7 @@ class Epilogue:
     def _activated(self, value: Expr, given: Mapping[str, Expr], lanes: int) -> Expr:
         zero = spread(f32(0), lanes)
         if self.kind == _RELU:
-            return tirx.max(value, zero)
+            return tirx.Select(value < zero, zero, value)  # what is no number stays none, unlike with a maximum
         if self.kind == _PRELU:
             return tirx.Select(value < zero, value * given["slope"], value)
         return value

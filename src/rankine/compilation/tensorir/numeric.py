@@ -70,7 +70,7 @@ def _softplus(x: Expr) -> Expr:
 
 
 UNARY: Mapping[int, Callable[[Expr, Numbers, int], Expr]] = {
-    Unary.RELU: lambda x, _, lanes: tirx.max(x, spread(f32(0), lanes)),
+    Unary.RELU: lambda x, _, lanes: tirx.Select(x < spread(f32(0), lanes), spread(f32(0), lanes), x),
     Unary.SIGMOID: lambda x, _, lanes: _sigmoid(x, lanes),
     Unary.TANH: lambda x, _, lanes: _tanh(x, lanes),
     Unary.EXP: lambda x, _, lanes: exponential(x, lanes),
