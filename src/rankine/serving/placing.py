@@ -139,9 +139,8 @@ class Placing:
         None where every other did not answer either, or is left out.
         """
         lost_on = (*taken.lost_on, taken.device)
-        if self.devices[
-            taken.device
-        ].up:  # late or busy: it gets nothing for a while; else it is found out when it is back
+        is_up = self.devices[taken.device].up
+        if is_up:  # late or busy: it gets nothing for a while; else it is found out when it is back
             self._health[taken.device].failed(now_s)
         others = [each for each in self._in(now_s) if each.device not in lost_on]
         return self._soonest(others, taken, now_s, elastic) if others else None, lost_on
