@@ -119,6 +119,12 @@ def test_line_begins_as_many_a_turn_as_there_is_time_for_when_many_come_at_once(
     assert lengths == expected
 
 
+def test_queue_does_not_stand_when_deadlines_are_shorter_than_reading_takes() -> None:
+    front_end = FrontEnd()
+    assert not any(front_end.stands(0.00015, 0.001, 10.0 + 0.01 * turn) for turn in range(100))
+    assert not any(front_end.stands(0.00015, -1.0, 12.0 + 0.01 * turn) for turn in range(100))
+
+
 def test_queue_stands_when_nobody_is_read_in_time_for_a_while() -> None:
     front_end = FrontEnd()
     assert not front_end.stands(0.040, 0.050, 10.0)  # the server stood still: this is the first that it reads

@@ -18,6 +18,8 @@ Examples:
   rankine bench engines runs/small --rows 1,64,512 --threads 1 --engine onnxruntime --engine native
 """
 
+_MOST_ROWS, _MOST_THREADS = 1 << 20, 1024
+
 
 @click.command("engines", epilog=EPILOG)
 @artifact_argument
@@ -64,8 +66,8 @@ def command(
     from rankine.observation.engines import bench_engines
     from rankine.observation.sample import sample_batches
 
-    sizes = _numbers("--rows", rows)
-    counts = _numbers("--threads", threads) if threads is not None else (1, int(environment()["cores"]))
+    sizes = _numbers("--rows", rows, _MOST_ROWS)
+    counts = _numbers("--threads", threads, _MOST_THREADS) if threads is not None else (1, int(environment()["cores"]))
     opened = Artifact.open(artifact)
     beside = catalog_beside(artifact)
     needed = bool(Transforms.read(opened).schema.catalog_features) or beside.exists()
@@ -91,15 +93,15 @@ def command(
     print_lines([("control", f"{found.control_p50_ms:.3f} ms, quartiles {found.control_spread:.1%} apart{caution}")])
 
 
-def _numbers(option: str, text: str) -> tuple[int, ...]:
+def _numbers(option: str, text: str, most: int) -> tuple[int, ...]:
     from rankine.errors import UsageError
 
     try:
         numbers = tuple(int(part) for part in text.split(","))
     except ValueError:
         raise UsageError("must be numbers separated by commas", where=option, got=text) from None
-    if min(numbers) < 1:
-        raise UsageError("must be at least 1", where=option, got=text)
+    if min(numbers) < 1 or max(numbers) > most:
+        raise UsageError("is out of bounds", where=option, got=text, allowed=f"1 to {most:,}")
     return numbers
 
 

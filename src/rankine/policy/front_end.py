@@ -139,9 +139,9 @@ class FrontEnd:
         13(8), 2015.)
 
         Args:
-            waited_s: before it was read; a tenth of ``whole_s``, of the time that it had, is long.
+            waited_s: before it was read; a tenth of ``whole_s``, of the time that it had, is long, from 2 ms on.
         """
-        if waited_s <= _STANDING_SHARE * whole_s:
+        if waited_s <= max(_BEHIND_S, _STANDING_SHARE * whole_s):
             self._standing_since_s = math.inf
             return False
         self._standing_since_s = min(self._standing_since_s, now_s)

@@ -27,7 +27,7 @@ from rankine.serving.http import Request
 from rankine.serving.kernel_wait import kernel_wait_s, tcp_socket
 from rankine.serving.malformed import explained, misread_head, own_fault
 from rankine.serving.plain import read_plain
-from rankine.serving.quick import Quick
+from rankine.serving.quick import SMALL_BODY_BYTES, Quick
 from rankine.serving.wire_errors import ClosingAnswer, closing_answer
 from rankine.serving.work import Presence
 
@@ -109,6 +109,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._running: RequestResponseCycle | None = None
         self._presence = Presence()
         self._refused = False
+        self._refusal: bytes | None = None  # that is still to be told
         self._in_message = False
         self._in_head = False
         self._unread_bytes = 0
@@ -143,9 +144,10 @@ class LimitedProtocol(HttpToolsProtocol):
 
         Not over TLS, which has no such state, and not where the last request will never be whole.
         """
-        if self._in_message or self._refused or not self._owes or self.scheme == "https":
+        if not self._owes or self.scheme == "https" or (self._in_message and not self._refused):
             return False
-        self.cycle.keep_alive = False  # with the last answer the connection ends
+        if not self._refused:
+            self.cycle.keep_alive = False  # with the last answer the connection ends
         find_out_whether_gone(self.transport, self._socket, self._may_send_interim)
         return True
 
@@ -159,6 +161,8 @@ class LimitedProtocol(HttpToolsProtocol):
             if self._door is not None and self._is_plain(self._door, data):
                 return
         except Exception as error:  # noqa: BLE001  one request must not end the server
+            if self.cycle is not None:  # nothing was owed when it came: it is its own
+                self.cycle.disconnected = self.cycle.response_complete = True
             self._break_off(closing_answer(own_fault(error)))
             return
         # Bytes that the parser holds back, or has put into headers or trailers, since the last part that it gave away.
@@ -172,7 +176,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._in_message or self._unread_bytes or self._owes or self.flow.write_paused:
             return False  # the parser has begun with something, or this one waits as any pipelined request does
         plain = read_plain(data, door.plain)
-        if plain is None:
+        if plain is None or len(plain.body) > SMALL_BODY_BYTES:
             return False
         request = door.knock(plain.url, plain.headers, door.waited_s(self._socket, fresh=self.fresh), self._presence)
         answer = door.turns_away(request)
@@ -219,6 +223,9 @@ class LimitedProtocol(HttpToolsProtocol):
         )
         self._in_message = self._in_head = True
         self._progress_s = self._begun_s = self.loop.time()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value.rstrip(b" \t"))  # which are no part of it (RFC 9110, 5.5)
 
     def on_headers_complete(self) -> None:
         read_bytes, self._in_head, self._unread_bytes = self._unread_bytes, False, 0
@@ -279,6 +286,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+        self._tell_refusal()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
@@ -389,11 +397,18 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _refuse(self, answer: ClosingAnswer) -> None:
         if not self._refused:
-            self._refused = True
-            self.transport.write(answer.raw)
+            self._refused, self._refusal = True, answer.raw
             if self._door is not None:
                 self._door.tell_refused(self.client, answer.says)
-            if not self._owes and self.transport.can_write_eof():
-                self.transport.write_eof()
-            # Closing with data unread would reset the connection, and the client might never see the answer.
-            self.loop.call_later(_LINGER_S, self.transport.close)
+            self._tell_refusal()
+
+    def _tell_refusal(self) -> None:
+        """Write a refusal, once all is answered that was asked before: answers have no names, but an order."""
+        if self._refusal is None or self._owes:
+            return
+        self.transport.write(self._refusal)
+        self._refusal = None
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        # Closing with data unread would reset the connection, and the client might never see the answer.
+        self.loop.call_later(_LINGER_S, self.transport.close)

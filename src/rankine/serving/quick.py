@@ -79,7 +79,7 @@ class Quick:
     def _ranked(
         self, request: Request, ranking: Ranking, ready_s: float, answer: Answer, found: Outcome | Exception
     ) -> None:
-        if isinstance(found, ClientGone):
+        if isinstance(found, ClientGone) or (request.presence is not None and request.presence.gone):
             self.left(request)
             return
         if not isinstance(found, Outcome):

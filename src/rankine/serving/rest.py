@@ -60,14 +60,14 @@ class Rest:
 
     def _take(self) -> None:
         self._is_soon = False
+        self._rests = True  # from here on an end is heard
         now_s = perf_counter()
         left_s = max((one.free_s - now_s for one in self._workers if one.running), default=0.0)
         seconds = rest_s(left_s, refuses=now_s < self._refuses_until_s)
-        if not seconds or self.crowded():
-            return
-        self._rests = True
-        self._ended.acquire(timeout=seconds)
+        heard = bool(seconds) and not self.crowded() and self._ended.acquire(timeout=seconds)
         self._rests = False
+        if not heard:
+            self._ended.acquire(blocking=False)  # of an end while it was being decided
 
 
 def _never() -> bool:
