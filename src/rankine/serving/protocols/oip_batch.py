@@ -66,9 +66,9 @@ class BatchModel(OipModel):
         if (request_index[1:] < request_index[:-1]).any():
             raise BadRequest("must not decrease", where=REQUEST_INDEX, hint="Sort the rows by their request.")
         work = Work(
-            columns_of(schema.request_features, tensors, requests),
-            columns_of(schema.row_features, tensors, rows),
-            columns_of(schema.catalog_features, tensors, items),
+            columns_of(schema, schema.request_features, tensors, requests),
+            columns_of(schema, schema.row_features, tensors, rows),
+            columns_of(schema, schema.catalog_features, tensors, items),
             request_index,
             item_index,
             requests,
