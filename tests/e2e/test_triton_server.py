@@ -159,7 +159,10 @@ def test_each_request_has_its_own_scores_when_many_are_asked_at_once(
 
 def test_limits_of_batches_follow_the_profile_when_there_is_one(artifact: Artifact, tmp_path: Path) -> None:
     bench_engines(
-        artifact, sample_batches(artifact, Catalog.open(catalog_beside(artifact.path)), (1, 64, 512)), repeats=9
+        artifact,
+        sample_batches(artifact, Catalog.open(catalog_beside(artifact.path)), (1, 64, 512)),
+        threads=(1, 2),
+        repeats=9,
     )
     try:
         told = export(artifact.path, tmp_path / "models", "--form", "rank", "--threads", 2, "--instances", 3)
