@@ -26,6 +26,7 @@ from rankine.models.variant import BASELINE
 from rankine.observation.engines import bench_engines
 from rankine.observation.sample import sample_batches
 from rankine.serving import ServeConfig
+from rankine.serving.config import PoolDeviceConfig
 from rankine.serving.gate import choose
 from rankine.serving.model import open_model
 from rankine.serving.triton.settings import TritonSettings
@@ -81,8 +82,20 @@ def test_copy_can_be_served_elsewhere_when_its_right_lies_beside_the_artifact(
     for rung in model.rungs:
         rung.runner.close()
     assert choose(Artifact.open(own / "artifact"), engine=OTHER).certified
+    assert model.certified
     model.artifact.verify()
     assert all(view.is_symlink() for view in (own / "artifact" / "files").rglob("*") if view.is_file()), "stored once"
+
+
+@pytest.mark.parametrize(("second", "certified"), [(ENGINE, True), (OTHER, False)])
+def test_served_model_is_not_certified_when_one_device_of_its_pool_is_not(
+    two_engines: Artifact, second: str, certified: bool
+) -> None:
+    pool = tuple(PoolDeviceConfig(engine=engine) for engine in (ENGINE, second))
+    model = open_model(ServeConfig(artifact=two_engines.path, device_pool=pool, allow_uncertified=True))
+    for device in model.devices:
+        device.rungs[0].runner.close()
+    assert (model.choice.certified, model.certified) == (True, certified)
 
 
 def test_profile_is_of_the_threads_and_the_device_that_are_exported(two_engines: Artifact, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rankine.certification.plan import variant_digest
 from rankine.errors import BadRequest
 from rankine.models.columns import Batch
 from rankine.models.schema import CategoricalFeature, Identity, MultiHotFeature, Schema
@@ -19,6 +20,7 @@ from rankine.serving.protocols.batch_tensors import (
     batch_limits,
     batch_tensors,
     columns_of,
+    mark_of,
 )
 from rankine.serving.protocols.oip import Inference, OipModel, oip_models
 from rankine.serving.protocols.oip_tensors import Tensor
@@ -72,7 +74,19 @@ def test_logits_are_those_of_the_batch_when_it_went_over_the_wire(
     raw, head = form.reply(inference, outcome)
     outputs = decode_reply(raw, head, "here")
     assert outputs["logits"].tolist() == expected.tolist()
-    assert outputs["computed_by"].shape == (32,)
+    variant = bytes.fromhex(variant_digest(served.artifact, served.rungs[0].variant))
+    assert outputs["computed_by"].tobytes() == mark_of(variant, certified=True) == variant
+
+
+def test_reply_is_marked_when_not_all_that_is_served_is_certified(
+    served: Any, batch: Batch, ask: Callable[..., Inference]
+) -> None:
+    marked = oip_models(replace(served, certified=False), max_candidates=2000)[f"{served.name}.batch"]
+    logits = np.zeros((batch.rows, len(served.schema.tasks)), np.float32)
+    outcome = Outcome(logits, 0.0, 0.0, batch.rows, 1, "alone", served.rungs[0].variant, "numpy")
+    found = decode_reply(*marked.reply(ask(), outcome), "here")["computed_by"].tobytes()
+    variant = bytes.fromhex(variant_digest(served.artifact, served.rungs[0].variant))
+    assert found == mark_of(variant, certified=False) != variant
 
 
 def test_only_items_that_rows_refer_to_are_sent_when_a_batch_refers_to_a_catalog(served: Any, batch: Batch) -> None:

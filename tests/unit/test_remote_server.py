@@ -15,7 +15,7 @@ import pytest
 from rankine.models.columns import Batch
 from rankine.models.schema import CategoricalFeature, DenseFeature, Identity, Schema
 from rankine.serving.logs import LOGGER
-from rankine.serving.protocols.batch_tensors import batch_inputs, batch_outputs
+from rankine.serving.protocols.batch_tensors import batch_inputs, batch_outputs, mark_of
 from rankine.serving.remote.link import LinkTimeout
 from rankine.serving.remote.lost import RemoteLost, RemoteMismatch
 from rankine.serving.remote.server import RemoteServer
@@ -50,7 +50,7 @@ def outputs(logits: np.ndarray, digest: bytes = DIGEST, length: str | None = Non
         {"name": name, "datatype": kind, "shape": values.shape, "parameters": {"binary_data_size": values.nbytes}}
         for name, kind, values in named
     ]
-    head = msgspec.json.encode({"outputs": told})
+    head: bytes = msgspec.json.encode({"outputs": told})
     raw = b"".join((head, *(values.tobytes() for _, _, values in named)))
     return http_reply(raw, inference_header_content_length=length or str(len(head)))
 
@@ -137,6 +137,20 @@ def test_server_stays_in_when_only_half_of_the_time_that_was_left_is_over(server
     assert server.up
     server.within(30.0)
     assert run(server) == [[0.5], [-0.25]]
+
+
+def test_logits_are_refused_when_the_server_runs_what_is_not_certified(server: RemoteServer, there: There) -> None:
+    there.infer = [outputs(np.array([[0.5], [-0.25]], np.float32), mark_of(DIGEST, certified=False))]
+    server.start()
+    with pytest.raises(RemoteLost, match=r"no certificate there.*--parity"):
+        run(server)
+    assert not server.up
+    accepting = RemoteServer(
+        server.url, "small.batch", SCHEMA, DIGEST, timeout_s=1.0, agree=_agree, allow_uncertified=True
+    )
+    accepting.start()
+    assert run(accepting) == [[0.5], [-0.25]]
+    accepting.close()
 
 
 @pytest.mark.parametrize("status", [400, 429, 500, 503, 504])

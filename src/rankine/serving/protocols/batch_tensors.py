@@ -7,6 +7,7 @@ to which.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,13 +29,21 @@ __all__ = [
     "batch_outputs",
     "batch_tensors",
     "columns_of",
+    "mark_of",
 ]
 
 BATCH_SUFFIX = ".batch"
 """Behind a model's name."""
 REQUEST_INDEX, ITEM_INDEX = "request_index", "item_index"
 COMPUTED_BY = "computed_by"
-"""The output that holds the SHA-256 of what computed the logits."""
+"""The output that holds the SHA-256 of what computed the logits; see :func:`mark_of`."""
+
+
+def mark_of(digest: bytes, *, certified: bool) -> bytes:
+    """What ``computed_by`` holds: the variant's SHA-256, or that of it and a word where not all that a server runs is
+    certified, so that nobody takes its logits for certified ones.
+    """
+    return digest if certified else hashlib.sha256(digest + b"uncertified").digest()
 
 
 def batch_inputs(schema: Schema) -> list[dict[str, Any]]:

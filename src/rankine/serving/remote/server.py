@@ -14,7 +14,7 @@ from rankine.errors import RankineError
 from rankine.models.columns import Batch
 from rankine.models.schema import Schema
 from rankine.serving.logs import LOGGER
-from rankine.serving.protocols.batch_tensors import COMPUTED_BY, batch_inputs, batch_outputs, batch_tensors
+from rankine.serving.protocols.batch_tensors import COMPUTED_BY, batch_inputs, batch_outputs, batch_tensors, mark_of
 from rankine.serving.remote.link import Link, LinkTimeout
 from rankine.serving.remote.lost import RemoteLost, RemoteMismatch
 from rankine.serving.remote.wire import decode_reply, encode_request
@@ -37,6 +37,7 @@ class RemoteServer:
         digest: SHA-256 of the variant that it must compute, see :func:`rankine.certification.plan.variant_digest`.
         timeout_s: longest time for an answer.
         agree: holds the answers of the server to what is known, each time that it is reached anew.
+        allow_uncertified: take logits of what is not certified there too.
 
     Attributes:
         up: whether it gets batches.
@@ -51,10 +52,13 @@ class RemoteServer:
         *,
         timeout_s: float,
         agree: Callable[[RemoteServer], None],
+        allow_uncertified: bool = False,
     ) -> None:
         self.url, self.up = url, False
         self._path = f"/v2/models/{quote(model, safe='')}"
-        self._model, self._schema, self._digest, self._timeout_s, self._agree = model, schema, digest, timeout_s, agree
+        self._model, self._schema, self._timeout_s, self._agree = model, schema, timeout_s, agree
+        self._certified, self._uncertified = (mark_of(digest, certified=certified) for certified in (True, False))
+        self._allow_uncertified = allow_uncertified
         self._link = Link(url)
         self._left = threading.local()
         self._look, self._closing = threading.Event(), False
@@ -129,12 +133,20 @@ class RemoteServer:
             raise RemoteBusy("the server refused a batch", where=self.url, got=f"{status}: {_text(raw)}")
         outputs = decode_reply(raw, names.get(_JSON_BYTES), self.url)
         logits, computed_by = outputs.get("logits"), outputs.get(COMPUTED_BY)
-        if computed_by is None or computed_by.tobytes() != self._digest:
-            raise RemoteMismatch("the server computes another variant than is served here", where=self.url, hint=_HOW)
+        self._check_mark(None if computed_by is None else computed_by.tobytes())
         if logits is None or logits.shape != out.shape:
             got = "none" if logits is None else str(logits.shape)
             raise RemoteLost("the reply has no logits of this batch", where=self.url, got=got, allowed=str(out.shape))
         np.copyto(out, logits)
+
+    def _check_mark(self, mark: bytes | None) -> None:
+        if mark == self._certified or (mark == self._uncertified and self._allow_uncertified):
+            return
+        if mark == self._uncertified:
+            hint = "Start the server there without --allow-uncertified; `rankine certify ARTIFACT --data … --parity` "
+            hint += "there makes what it lacks. Or accept it here with --allow-uncertified."
+            raise RemoteMismatch("the server runs what has no certificate there", where=self.url, hint=hint)
+        raise RemoteMismatch("the server computes another variant than is served here", where=self.url, hint=_HOW)
 
     def _reach(self) -> None:
         """Take the server in, if it is there and is what it must be.
