@@ -18,7 +18,9 @@ from rankine.environment import instruction_set
 from rankine.errors import ArtifactError, CertificateRequired
 from rankine.models.variant import BASELINE, Variant
 from rankine.observation.timings import FORMS, EngineTiming
+from rankine.serving import ServeConfig
 from rankine.serving.gate import choose
+from rankine.serving.model import open_model
 
 pytestmark = pytest.mark.e2e
 OTHER = "other"
@@ -105,6 +107,19 @@ def test_choose_reads_a_certificate_when_it_lies_beside_the_artifact(artifact: A
 def test_choose_serves_the_only_build_when_uncertified_is_allowed(compiled: Artifact) -> None:
     choice = choose(compiled, allow_uncertified=True)
     assert (choice.variant, choice.engine, choice.certified) == (BASELINE, ENGINE, False)
+
+
+def test_opened_model_is_not_certified_when_something_that_may_run_is_not(
+    compiled: Artifact, artifact: Artifact
+) -> None:
+    for served, certified in ((artifact, True), (compiled, False)):
+        model = open_model(ServeConfig(artifact=served.path, allow_uncertified=True))
+        model.runner.close()
+        assert model.certified is certified
+    remote = ServeConfig(artifact=artifact.path, remote=("http://127.0.0.1:1",), allow_uncertified=True)
+    model = open_model(remote)
+    model.runner.close()
+    assert not model.certified, "another server may run anything then"
 
 
 @pytest.mark.parametrize(("variant", "engine", "hint"), [("basline", None, "baseline"), (None, "onnx", ENGINE)])

@@ -52,6 +52,7 @@ class Load:
         self._server, self._expected, self._stop = server, expected, threading.Event()
         self.statuses: list[int] = []
         self.engines: list[str] = []
+        self.refusals: list[str] = []
         self.wrong: list[Any] = []
         self.slowest_s = 0.0
         self._threads = [threading.Thread(target=self._send, args=(number,)) for number in range(clients)]
@@ -82,6 +83,8 @@ class Load:
                 scores = told["scores"]
                 if len(scores) != ITEMS or scores != pytest.approx(self._expected[user], abs=1e-5):
                     self.wrong.append((user, scores[:3]))
+            else:
+                self.refusals.append(told["error"]["code"])
         connection.close()
 
 
@@ -178,7 +181,7 @@ def test_no_request_is_lost_or_wrong_when_triton_is_killed_and_started_again_und
     finally:
         assert server.stop() == 0
         triton.stop()
-    assert set(load.statuses) <= {200, 503}
-    assert load.statuses.count(503) <= 0.02 * len(load.statuses)
+    assert set(load.refusals) <= {"capacity"}, "what the killed server had runs here; only the door may refuse"
+    assert len(load.refusals) <= 0.02 * len(load.statuses)
     assert not load.wrong
     assert answered == len(load.statuses)

@@ -9,10 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rankine.certification.plan import variant_digest
 from rankine.errors import BadRequest
 from rankine.models.columns import Batch
-from rankine.serving.protocols.batch_tensors import ITEM_INDEX, REQUEST_INDEX, batch_inputs, batch_tensors
+from rankine.models.schema import CategoricalFeature, Identity, MultiHotFeature, Schema
+from rankine.serving.protocols.batch_tensors import (
+    ITEM_INDEX,
+    REQUEST_INDEX,
+    batch_inputs,
+    batch_limits,
+    batch_tensors,
+    columns_of,
+    mark_of,
+)
 from rankine.serving.protocols.oip import Inference, OipModel, oip_models
+from rankine.serving.protocols.oip_tensors import Tensor
 from rankine.serving.remote.lost import RemoteLost
 from rankine.serving.remote.wire import decode_reply, encode_request
 from rankine.serving.warm import warm_works
@@ -63,7 +74,19 @@ def test_logits_are_those_of_the_batch_when_it_went_over_the_wire(
     raw, head = form.reply(inference, outcome)
     outputs = decode_reply(raw, head, "here")
     assert outputs["logits"].tolist() == expected.tolist()
-    assert outputs["computed_by"].shape == (32,)
+    variant = bytes.fromhex(variant_digest(served.artifact, served.rungs[0].variant))
+    assert outputs["computed_by"].tobytes() == mark_of(variant, certified=True) == variant
+
+
+def test_reply_is_marked_when_not_all_that_is_served_is_certified(
+    served: Any, batch: Batch, ask: Callable[..., Inference]
+) -> None:
+    marked = oip_models(replace(served, certified=False), max_candidates=2000)[f"{served.name}.batch"]
+    logits = np.zeros((batch.rows, len(served.schema.tasks)), np.float32)
+    outcome = Outcome(logits, 0.0, 0.0, batch.rows, 1, "alone", served.rungs[0].variant, "numpy")
+    found = decode_reply(*marked.reply(ask(), outcome), "here")["computed_by"].tobytes()
+    variant = bytes.fromhex(variant_digest(served.artifact, served.rungs[0].variant))
+    assert found == mark_of(variant, certified=False) != variant
 
 
 def test_only_items_that_rows_refer_to_are_sent_when_a_batch_refers_to_a_catalog(served: Any, batch: Batch) -> None:
@@ -95,6 +118,26 @@ def test_batch_is_refused_when_a_feature_is_missing(served: Any, ask: Callable[.
         if not spec["name"].endswith(".weights"):
             with pytest.raises(BadRequest, match="missing"):
                 ask(**{spec["name"]: None})
+
+
+@pytest.mark.parametrize(("pooling", "takes"), [("sum", True), ("max", False)])
+def test_weights_are_refused_when_the_model_takes_none_of_the_list(pooling: Any, takes: bool) -> None:
+    item = CategoricalFeature(name="item", side="item", encoding=Identity(size=5))
+    tags = MultiHotFeature(name="tags", side="request", encoding=Identity(size=5), pooling=pooling)
+    schema = Schema(features=(item, tags), item_id="item")
+    assert set(batch_limits(schema, 9)) == {spec["name"] for spec in batch_inputs(schema)}
+    assert ("tags.weights" in batch_limits(schema, 9)) is takes
+    given = (
+        Tensor("tags.values", "INT32", (2,), np.array([1, 2], np.int32)),
+        Tensor("tags.offsets", "INT32", (2,), np.array([0, 2], np.int32)),
+        Tensor("tags.weights", "FP32", (2,), np.array([1, 2], np.float32)),
+    )
+    tensors = {one.name: one for one in given}
+    if takes:
+        assert columns_of(schema, (tags,), tensors, 1)["tags"].weights.tolist() == [1, 2]  # type: ignore[union-attr]
+        return
+    with pytest.raises(BadRequest, match=r"tags\.weights: the model takes no weights"):
+        columns_of(schema, (tags,), tensors, 1)
 
 
 @pytest.mark.parametrize("raw", [b"", b"{}", b'{"outputs":[{"name":"a","datatype":"FP32","shape":[2],"data":[1]}]}'])

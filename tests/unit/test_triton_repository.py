@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
+
+import numpy as np
 import pytest
 
 from rankine.errors import EngineError
 from rankine.serving.triton.batching import batch_sizes
 from rankine.serving.triton.settings import TritonSettings
-from rankine.serving.triton.tensors import refuse_strings
+from rankine.serving.triton.tensors import drop_renamed_capsules, refuse_strings
 
 
 def test_batches_end_where_more_rows_give_little_when_there_is_a_profile() -> None:
@@ -49,3 +53,34 @@ def test_strings_are_refused_when_the_backend_garbles_arrays() -> None:
     refuse_strings(Backend([1.0, 2.0]))
     with pytest.raises(EngineError, match="numpy<2"):
         refuse_strings(Backend([1.0, 1.0]))
+
+
+class Falls:
+    """What fails where nobody can be told."""
+
+    def __del__(self) -> None:
+        raise RuntimeError("an engine was not freed")
+
+
+@pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) < "2.0.0", reason="NumPy 1 gives arrays to Triton, no capsules")
+def test_only_complaints_of_renamed_capsules_are_dropped_when_nobody_can_be_told(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rename = ctypes.pythonapi.PyCapsule_SetName
+    rename.argtypes = [ctypes.py_object, ctypes.c_char_p]
+    seen: list[str] = []
+
+    def watched(unraisable: sys.UnraisableHookArgs) -> None:
+        seen.append(str(unraisable.exc_value))
+        drop_renamed_capsules(unraisable)
+
+    monkeypatch.setattr(sys, "unraisablehook", watched)
+    taken = b"used_dlpack"  # as the backend calls it
+    capsule = np.zeros(3, np.float32).__dlpack__()
+    rename(capsule, taken)
+    del capsule
+    assert len(seen) == 1
+    assert capfd.readouterr().err == ""
+    Falls()
+    assert len(seen) == 2
+    assert "RuntimeError: an engine was not freed" in capfd.readouterr().err

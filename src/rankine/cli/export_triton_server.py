@@ -18,6 +18,7 @@ Examples:
   rankine export triton-server runs/small models
   tritonserver --model-repository models
 """
+_PROFILED = "cpu"
 _FORMS = ("flat", "rank", "batch")
 
 
@@ -81,22 +82,27 @@ def command(
 
 
 def _profile(config: Any) -> dict[int, float]:
-    """Milliseconds by rows of what is exported, from the artifact's profile of this machine; empty without one."""
+    """Milliseconds by rows of what is exported, with as many threads, from the artifact's profile of this machine.
+
+    Empty where nothing of the kind was timed; profiles are of CPUs.
+    """
     from rankine.artifact import Artifact, read_record
     from rankine.observation.engines import EngineBench, profile_path
     from rankine.serving.gate import choose
 
     artifact = Artifact.open(config.artifact)
     path = profile_path(artifact)
-    if not path.is_file():
+    if config.device != _PROFILED or not path.is_file():
         return {}
     choice = choose(
         artifact,
         variant=config.variant,
         engine=config.engine,
+        device=config.device,
         split=config.split,
         allow_uncertified=config.allow_uncertified,
     )
     timings = read_record(path, EngineBench).served
-    mine = [one for one in timings if (one.variant, one.engine) == (choice.variant, choice.engine)]
+    wanted = (choice.variant, choice.engine, config.threads)
+    mine = [one for one in timings if (one.variant, one.engine, one.threads) == wanted]
     return {one.rows: one.p50_ms for one in mine if one.p50_ms is not None}

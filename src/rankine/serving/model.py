@@ -50,6 +50,7 @@ class ServedModel:
         rungs: what may run a request, the best first; one, unless the operator set a floor. Of a device pool, those of
             its first device.
         devices: of a device pool; empty where there is none.
+        certified: all that may run a request is, not only the best rung.
         catalog: None where there is none, which only a model without static item features can do without.
         reads_items: the model has static item features.
     """
@@ -60,6 +61,7 @@ class ServedModel:
     choice: Choice
     rungs: tuple[ServedRung, ...]
     devices: tuple[PoolDevice, ...] = ()
+    certified: bool = True
     reads_items: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -130,7 +132,9 @@ def open_model(config: ServeConfig, emit: Emit = ignore) -> ServedModel:
         stored |= {name: own_name(one.variant, own) for name, own in found.items()} if len(choices[0]) > 1 else found
     catalog = _open_catalog(config, transforms, partial(complete_on, devices), stored, emit)
     pool = devices if config.device_pool else ()
-    return ServedModel(artifact, catalog, transforms, choices[0][0], devices[0].rungs, pool)
+    takes_any = bool(config.remote) and config.allow_uncertified
+    certified = not takes_any and all(choice.certified for mine in choices for choice in mine)
+    return ServedModel(artifact, catalog, transforms, choices[0][0], devices[0].rungs, pool, certified)
 
 
 def ladder_within(artifact: Artifact, floor: float) -> tuple[LadderStep, ...]:

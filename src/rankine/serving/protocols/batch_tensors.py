@@ -7,6 +7,7 @@ to which.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,13 +29,21 @@ __all__ = [
     "batch_outputs",
     "batch_tensors",
     "columns_of",
+    "mark_of",
 ]
 
 BATCH_SUFFIX = ".batch"
 """Behind a model's name."""
 REQUEST_INDEX, ITEM_INDEX = "request_index", "item_index"
 COMPUTED_BY = "computed_by"
-"""The output that holds the SHA-256 of what computed the logits."""
+"""The output that holds the SHA-256 of what computed the logits; see :func:`mark_of`."""
+
+
+def mark_of(digest: bytes, *, certified: bool) -> bytes:
+    """What ``computed_by`` holds: the variant's SHA-256, or that of it and a word where not all that a server runs is
+    certified, so that nobody takes its logits for certified ones.
+    """
+    return digest if certified else hashlib.sha256(digest + b"uncertified").digest()
 
 
 def batch_inputs(schema: Schema) -> list[dict[str, Any]]:
@@ -57,8 +66,8 @@ def batch_limits(schema: Schema, max_rows: int) -> dict[str, int]:
     for feature in schema.features:
         if isinstance(feature, RaggedFeature):
             values = max_rows * longest_list(feature)
-            found |= {f"{feature.name}.{part}": values for part in ("values", "weights")}
-            found[f"{feature.name}.offsets"] = max_rows + 1
+            found |= {f"{feature.name}.values": values, f"{feature.name}.offsets": max_rows + 1}
+            found |= {f"{feature.name}.weights": values} if schema.takes_weights(feature) else {}
         else:
             found[feature.name] = max_rows * (feature.width if isinstance(feature, DenseFeature) else 1)
     return found
@@ -87,13 +96,14 @@ def batch_tensors(schema: Schema, batch: Batch) -> list[tuple[str, str, np.ndarr
     return found
 
 
-def columns_of(features: Sequence[Feature], tensors: Mapping[str, Tensor], rows: int) -> Columns:
-    """Encoded columns of ``features``, ``(rows, ...)`` each; ids are checked where they are looked up.
+def columns_of(schema: Schema, features: Sequence[Feature], tensors: Mapping[str, Tensor], rows: int) -> Columns:
+    """Encoded columns of ``features`` of ``schema``, ``(rows, ...)`` each; ids are checked where they are looked up.
 
     Raises:
-        BadRequest: names the tensor that is missing, or whose shape or datatype is wrong.
+        BadRequest: names the tensor that is missing, or whose shape or datatype is wrong; or weights of a list that the
+            model takes none of.
     """
-    return {feature.name: _column(feature, tensors, rows) for feature in features}
+    return {feature.name: _column(schema, feature, tensors, rows) for feature in features}
 
 
 def index_of(tensors: Mapping[str, Tensor], name: str, rows: int) -> np.ndarray:
@@ -138,9 +148,9 @@ def _specs(feature: Feature, schema: Schema) -> list[dict[str, Any]]:
     return [{"name": f"{feature.name}.{part}", "datatype": kind, "shape": [-1]} for part, kind in parts]
 
 
-def _column(feature: Feature, tensors: Mapping[str, Tensor], rows: int) -> Column:
+def _column(schema: Schema, feature: Feature, tensors: Mapping[str, Tensor], rows: int) -> Column:
     if isinstance(feature, RaggedFeature):
-        return _ragged(feature, tensors, rows)
+        return _ragged(schema, feature, tensors, rows)
     dense = isinstance(feature, DenseFeature)
     width = feature.width if isinstance(feature, DenseFeature) else 1
     values = _values(tensors, feature.name, "FP32" if dense else "INT32")
@@ -150,7 +160,7 @@ def _column(feature: Feature, tensors: Mapping[str, Tensor], rows: int) -> Colum
     return values.reshape(rows, width) if dense else values
 
 
-def _ragged(feature: RaggedFeature, tensors: Mapping[str, Tensor], rows: int) -> Ragged:
+def _ragged(schema: Schema, feature: RaggedFeature, tensors: Mapping[str, Tensor], rows: int) -> Ragged:
     refuse_incomplete(feature, tensors)
     names = [f"{feature.name}.{part}" for part in ("values", "offsets", "weights")]
     values, offsets = (_values(tensors, name, "INT32") for name in names[:2])
@@ -164,6 +174,8 @@ def _ragged(feature: RaggedFeature, tensors: Mapping[str, Tensor], rows: int) ->
         raise BadRequest("a list is too long", where=names[0], allowed=f"at most {longest_list(feature)} values a row")
     if names[2] not in tensors:
         return Ragged(values, offsets)
+    if not schema.takes_weights(feature):
+        raise BadRequest("the model takes no weights of this list", where=names[2], hint="Give the values alone.")
     weights = _values(tensors, names[2], "FP32")
     if len(weights) != len(values):
         raise BadRequest("must have one weight a value", where=names[2], got=len(weights), allowed=str(len(values)))

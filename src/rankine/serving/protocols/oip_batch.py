@@ -2,7 +2,7 @@
 
 Its inputs are those of :mod:`rankine.serving.protocols.batch_tensors`; its outputs ``logits [rows, tasks]``, and
 ``computed_by``, the SHA-256 of what computed them (UINT8 ``[32]``), so that nobody takes the logits of another model,
-or of another rung of the ladder, for those of this one.
+or of another rung of the ladder, for those of this one; nor those of what is not certified for those of what is.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from rankine.serving.protocols.batch_tensors import (
     batch_outputs,
     columns_of,
     index_of,
+    mark_of,
     rows_of_side,
 )
 from rankine.serving.protocols.oip import Inference, OipModel
@@ -42,14 +43,15 @@ class BatchModel(OipModel):
         self.limits = batch_limits(model.schema, max_candidates)
         self._inputs, self._outputs = batch_inputs(model.schema), batch_outputs(model.schema)
         variants = {rung.variant for rung in model.rungs}
-        self._digests = {name: bytes.fromhex(variant_digest(model.artifact, name)) for name in variants}
+        digests = {name: bytes.fromhex(variant_digest(model.artifact, name)) for name in variants}
+        self._marks = {name: mark_of(digest, certified=model.certified) for name, digest in digests.items()}
 
     def optional(self) -> set[str]:
         return {spec["name"] for spec in self._inputs if spec["name"].endswith(".weights")}
 
     def outputs(self, inference: Inference, outcome: Outcome) -> list[tuple[OutputSpec, str, np.ndarray | list[str]]]:
-        digest = np.frombuffer(self._digests[outcome.variant], np.uint8)
-        values: dict[str, tuple[str, np.ndarray]] = {"logits": ("FP32", outcome.logits), COMPUTED_BY: ("UINT8", digest)}
+        mark = np.frombuffer(self._marks[outcome.variant], np.uint8)
+        values: dict[str, tuple[str, np.ndarray]] = {"logits": ("FP32", outcome.logits), COMPUTED_BY: ("UINT8", mark)}
         return [(spec, *values[spec.name]) for spec in inference.outputs]
 
     def accept(
@@ -66,9 +68,9 @@ class BatchModel(OipModel):
         if (request_index[1:] < request_index[:-1]).any():
             raise BadRequest("must not decrease", where=REQUEST_INDEX, hint="Sort the rows by their request.")
         work = Work(
-            columns_of(schema.request_features, tensors, requests),
-            columns_of(schema.row_features, tensors, rows),
-            columns_of(schema.catalog_features, tensors, items),
+            columns_of(schema, schema.request_features, tensors, requests),
+            columns_of(schema, schema.row_features, tensors, rows),
+            columns_of(schema, schema.catalog_features, tensors, items),
             request_index,
             item_index,
             requests,

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from time import monotonic
+from typing import Any
 from urllib.parse import urlsplit
 
 from rankine.serving.remote.lost import RemoteLost
 
 __all__ = ["Link", "LinkTimeout"]
 
-_LEAST_S = 1e-3
 _NOTHING: Mapping[str, str] = {}
 
 
@@ -23,7 +25,11 @@ class LinkTimeout(RemoteLost):
 
 
 class Link:
-    """Calls to a server at ``url``. Thread-safe."""
+    """Calls to a server at ``url``. Thread-safe.
+
+    The time-out is of the whole call, however slowly parts of it come or are taken. Only a name with several addresses
+    may take as long for each of them until one is connected to.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -78,11 +84,15 @@ class Link:
         body: bytes | None,
         headers: Mapping[str, str],
     ) -> tuple[int, Mapping[str, str], bytes]:
+        connection.response_class = partial(_Response, end_s=end_s)  # type: ignore[assignment]  # a class of its own
+        given = {} if body is None else {"content-length": str(len(body))}
         _allow(connection, end_s)
-        connection.request(method, self._root + path, body, dict(headers))
-        _allow(connection, end_s)
+        connection.request(method, self._root + path, headers={**headers, **given})
+        rest = memoryview(body or b"")
+        while rest:
+            _allow(connection, end_s)
+            rest = rest[connection.sock.send(rest) :]
         response = connection.getresponse()
-        _allow(connection, end_s)
         raw = response.read()
         if response.will_close:
             connection.close()
@@ -101,6 +111,40 @@ class Link:
 
 def _allow(connection: http.client.HTTPConnection, end_s: float) -> None:
     """Bound what comes next on a connection by the end of the call."""
-    connection.timeout = max(_LEAST_S, end_s - monotonic())
+    connection.timeout = _left_s(end_s)
     if connection.sock is not None:
         connection.sock.settimeout(connection.timeout)
+
+
+def _left_s(end_s: float) -> float:
+    """Raises TimeoutError where nothing is left."""
+    left_s = end_s - monotonic()
+    if left_s <= 0:
+        raise TimeoutError
+    return left_s
+
+
+class _Response(http.client.HTTPResponse):
+    """Status, headers and body are read by ``end_s``: a time-out of a socket is of each part that it receives."""
+
+    def __init__(self, sock: socket.socket, *arguments: Any, end_s: float, **more: Any) -> None:
+        super().__init__(sock, *arguments, **more)
+        self.fp = io.BufferedReader(_Received(self.fp.detach(), sock, end_s))
+
+
+class _Received(io.RawIOBase):
+    """What ``raw`` reads of a socket, until ``end_s``."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, end_s: float) -> None:
+        self._raw, self._sock, self._end_s = raw, sock, end_s
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        self._sock.settimeout(_left_s(self._end_s))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()

@@ -66,6 +66,7 @@ def open_remotes(model: ServedModel, config: ServeConfig) -> tuple[PoolDevice, .
                 digest,
                 timeout_s=config.remote_timeout_ms / 1000,
                 agree=agree,
+                allow_uncertified=config.allow_uncertified,
             )
             undo.callback(server.close)
             server.start()

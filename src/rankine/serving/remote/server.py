@@ -10,10 +10,11 @@ from urllib.parse import quote
 
 import numpy as np
 
+from rankine.errors import RankineError
 from rankine.models.columns import Batch
 from rankine.models.schema import Schema
 from rankine.serving.logs import LOGGER
-from rankine.serving.protocols.batch_tensors import COMPUTED_BY, batch_inputs, batch_outputs, batch_tensors
+from rankine.serving.protocols.batch_tensors import COMPUTED_BY, batch_inputs, batch_outputs, batch_tensors, mark_of
 from rankine.serving.remote.link import Link, LinkTimeout
 from rankine.serving.remote.lost import RemoteLost, RemoteMismatch
 from rankine.serving.remote.wire import decode_reply, encode_request
@@ -36,6 +37,7 @@ class RemoteServer:
         digest: SHA-256 of the variant that it must compute, see :func:`rankine.certification.plan.variant_digest`.
         timeout_s: longest time for an answer.
         agree: holds the answers of the server to what is known, each time that it is reached anew.
+        allow_uncertified: take logits of what is not certified there too.
 
     Attributes:
         up: whether it gets batches.
@@ -50,10 +52,13 @@ class RemoteServer:
         *,
         timeout_s: float,
         agree: Callable[[RemoteServer], None],
+        allow_uncertified: bool = False,
     ) -> None:
         self.url, self.up = url, False
         self._path = f"/v2/models/{quote(model, safe='')}"
-        self._model, self._schema, self._digest, self._timeout_s, self._agree = model, schema, digest, timeout_s, agree
+        self._model, self._schema, self._timeout_s, self._agree = model, schema, timeout_s, agree
+        self._certified, self._uncertified = (mark_of(digest, certified=certified) for certified in (True, False))
+        self._allow_uncertified = allow_uncertified
         self._link = Link(url)
         self._left = threading.local()
         self._look, self._closing = threading.Event(), False
@@ -89,14 +94,16 @@ class RemoteServer:
         It gets half of the time that is left, so that another device can still run it in the other half.
 
         Raises:
-            RemoteLost: there is no answer, or none in time, or it is not one of this variant's. Where that is the
-                server's fault it gets nothing more until it is reached again.
+            RemoteLost: there is no answer, or none in time, or it is not one of this variant's, or not finite. Where
+                that is surely the server's fault it gets nothing more until it is reached again.
         """
         if not self.up:
             raise RemoteLost("the server is left out until it is reached again", where=self.url)
         left_s = getattr(self._left, "s", float("inf")) / 2
         try:
             self.infer(batch, out, min(self._timeout_s, left_s))
+            if not np.isfinite(out).all():  # the request's fault, or the server's: an engine that is certified decides
+                raise RemoteBusy("the server has no finite logits for a batch", where=self.url)
         except LinkTimeout:
             if left_s >= self._timeout_s:
                 self._leave_out()
@@ -124,15 +131,22 @@ class RemoteServer:
         status, names, raw = self._link.ask("POST", f"{self._path}/infer", timeout_s, body, headers)
         if status != 200:
             raise RemoteBusy("the server refused a batch", where=self.url, got=f"{status}: {_text(raw)}")
-        length = names.get(_JSON_BYTES)
-        outputs = decode_reply(raw, None if length is None else int(length), self.url)
+        outputs = decode_reply(raw, names.get(_JSON_BYTES), self.url)
         logits, computed_by = outputs.get("logits"), outputs.get(COMPUTED_BY)
-        if computed_by is None or computed_by.tobytes() != self._digest:
-            raise RemoteMismatch("the server computes another variant than is served here", where=self.url, hint=_HOW)
+        self._check_mark(None if computed_by is None else computed_by.tobytes())
         if logits is None or logits.shape != out.shape:
             got = "none" if logits is None else str(logits.shape)
             raise RemoteLost("the reply has no logits of this batch", where=self.url, got=got, allowed=str(out.shape))
         np.copyto(out, logits)
+
+    def _check_mark(self, mark: bytes | None) -> None:
+        if mark == self._certified or (mark == self._uncertified and self._allow_uncertified):
+            return
+        if mark == self._uncertified:
+            hint = "Start the server there without --allow-uncertified; `rankine certify ARTIFACT --data … --parity` "
+            hint += "there makes what it lacks. Or accept it here with --allow-uncertified."
+            raise RemoteMismatch("the server runs what has no certificate there", where=self.url, hint=hint)
+        raise RemoteMismatch("the server computes another variant than is served here", where=self.url, hint=_HOW)
 
     def _reach(self) -> None:
         """Take the server in, if it is there and is what it must be.
@@ -164,7 +178,7 @@ class RemoteServer:
         try:
             told = json.loads(raw)
             sides = [_by_name(told[side]) for side in ("inputs", "outputs")]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise RemoteMismatch(
                 "is no server of the Open Inference Protocol", where=self.url, got=str(error)
             ) from None
@@ -198,20 +212,23 @@ class RemoteServer:
                 else:
                     self._reach()
                 wait_s, trouble = _FIRST_WAIT_S, ""
-            except (RemoteLost, RemoteMismatch) as error:
+            except Exception as error:  # noqa: BLE001  whatever a server does, it is tried again
                 if self.up:
                     wait_s = _FIRST_WAIT_S
                 self.up, wait_s = False, min(_MOST_WAIT_S, 2 * wait_s)
-                if str(error) != trouble:
-                    trouble = str(error)
+                if (told := _told(error)) != trouble:
+                    trouble = told
                     self._tell(error)
 
     def _tell(self, error: Exception) -> None:
-        LOGGER.warning("a remote engine is left out", extra={"fields": {"server": self.url, "error": str(error)}})
+        """Log why it is left out; of what nobody expected, where it came from too."""
+        fields = {"server": self.url, "error": _told(error)}
+        known = isinstance(error, RankineError)
+        LOGGER.warning("a remote engine is left out", extra={"fields": fields}, exc_info=None if known else error)
 
 
 class RemoteBusy(RemoteLost):
-    """The server answered that it does not run a batch; it is there."""
+    """The server did not run a batch as it should; it is there."""
 
 
 def _by_name(specs: Any) -> Mapping[str, tuple[str, list[int]]]:
@@ -220,6 +237,10 @@ def _by_name(specs: Any) -> Mapping[str, tuple[str, list[int]]]:
 
 def _shown(spec: tuple[str, list[int]] | None) -> str:
     return "none" if spec is None else f"{spec[0]} {spec[1]}"
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, RankineError) else f"{type(error).__name__}: {error}"
 
 
 def _text(raw: bytes) -> str:

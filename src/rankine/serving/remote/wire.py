@@ -49,24 +49,34 @@ def encode_request(tensors: Iterable[tuple[str, str, np.ndarray]], *, timeout_s:
     return b"".join((head, *chunks)), len(head)
 
 
-def decode_reply(raw: bytes, header_bytes: int | None, where: str) -> Mapping[str, np.ndarray]:
+def decode_reply(raw: bytes, header_bytes: int | str | None, where: str) -> Mapping[str, np.ndarray]:
     """Outputs by name, in their shapes.
+
+    Args:
+        header_bytes: length of the JSON part, as a number or as the server told it; None where it is all.
 
     Raises:
         RemoteLost: the reply is not of the protocol; ``where`` it came from.
     """
     try:
-        head = raw if header_bytes is None else raw[:header_bytes]
-        position, found = len(head), {}
+        position, found = _within(raw, 0, len(raw) if header_bytes is None else int(header_bytes)), {}
+        head = raw[:position]
         for output in _decoder.decode(head).outputs:
             size = output.parameters.get("binary_data_size")
             dtype = DTYPES[output.datatype]
             if size is None:
                 values = np.array(output.data, dtype)
             else:
-                values = np.frombuffer(raw[position : position + size], dtype)
-                position += size
+                end = _within(raw, position, size)
+                values, position = np.frombuffer(raw[position:end], dtype), end
             found[output.name] = values.reshape(output.shape)
-    except (msgspec.DecodeError, KeyError, ValueError, TypeError) as error:
+    except (msgspec.DecodeError, KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise RemoteLost("the reply cannot be read", where=where, got=str(error)) from None
     return found
+
+
+def _within(raw: bytes, start: int, size: int) -> int:
+    """Where a part ends; raises ValueError where it does not lie in ``raw``."""
+    if not 0 <= size <= len(raw) - start:
+        raise ValueError(f"a part of {size} bytes at {start} of {len(raw)}")
+    return start + size

@@ -29,7 +29,7 @@ from rankine.serving.protocols.oip_tensors import InferBody, TensorReader
 from rankine.serving.refresh import Refresher
 from rankine.serving.results import as_error
 from rankine.serving.triton.settings import TritonSettings
-from rankine.serving.triton.tensors import read_tensor, refuse_strings, tensor_of
+from rankine.serving.triton.tensors import drop_renamed_capsules, read_tensor, refuse_strings, tensor_of
 from rankine.serving.warm import warm_works
 from rankine.serving.work import Outcome
 
@@ -59,7 +59,7 @@ class TritonPythonModel:
         told = {name: value["string_value"] for name, value in config["parameters"].items() if name in _SETTINGS}
         settings = parse(TritonSettings, told, source="config.pbtxt: parameters")
         set_up_logs()
-        sys.unraisablehook = _drop
+        sys.unraisablehook = drop_renamed_capsules
         served = settings.serve_config(Path(args["model_repository"]))
         model = open_model(served)
         self._form: OipModel = oip_models(model, max_candidates=served.max_candidates)[args["model_name"]]
@@ -188,11 +188,6 @@ def _send(sender: Any, response: Any) -> None:
 
 def _nothing(told: object) -> None:
     """Triton has its own metrics."""
-
-
-def _drop(unraisable: Any) -> None:
-    """NumPy complains, once an output, that the backend renames capsules to a name that it does not know; that it has
-    taken them is all that matters, and writing the complaint down would cost more than the output."""
 
 
 _SETTINGS = TritonSettings.model_fields

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from rankine import __version__
-from rankine.artifact import refuse_existing
+from rankine.artifact import Artifact, refuse_existing
 from rankine.config import Frozen
 from rankine.events import Emit, ignore, step
 from rankine.serving.config import ServeConfig
@@ -98,7 +98,7 @@ def write_repository(
         sizes: of batches.
         forms: that are written, each as a model with processes of its own.
         instances: of each model: processes that open the engine.
-        copy: put artifact and catalog into the repository, so that it can be taken elsewhere.
+        copy: put artifact, its evidence and catalog into the repository, so that it can be taken elsewhere.
 
     Raises:
         CertificateRequired: what would be served has no certificate that lets it.
@@ -169,9 +169,16 @@ class _Writer:
         )
         (own / "config.pbtxt").write_text(text, encoding="utf-8")
         if form == self.keeper:
-            shutil.copytree(self.model.artifact.path, own / _ARTIFACT)
-            if self.model.catalog is not None:
-                shutil.copytree(self.model.catalog.path, own / _CATALOG)
+            self._copy(own)
+
+    def _copy(self, own: Path) -> None:
+        """Artifact, evidence and catalog; their links, which lead no further than themselves, stay links."""
+        artifact, catalog = self.model.artifact, self.model.catalog
+        shutil.copytree(artifact.path, own / _ARTIFACT, symlinks=True)
+        if artifact.evidence().is_dir():
+            shutil.copytree(artifact.evidence(), Artifact.open(own / _ARTIFACT).evidence())
+        if catalog is not None:
+            shutil.copytree(catalog.path, own / _CATALOG, symlinks=True)
 
     def _settings(self, form: Form) -> TritonSettings:
         config, choice, catalog = self.config, self.model.choice, self.model.catalog

@@ -7,6 +7,7 @@ be garbled. With NumPy 1 all goes as arrays: there it is DLPack that does not wo
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +16,9 @@ import numpy as np
 from rankine.errors import EngineError
 from rankine.serving.protocols.oip_tensors import InputTensor, TensorReader
 
-__all__ = ["read_tensor", "refuse_strings", "tensor_of"]
+__all__ = ["drop_renamed_capsules", "read_tensor", "refuse_strings", "tensor_of"]
 
+_RENAMED = "PyCapsule_GetPointer called with incorrect name"
 _OVER_DLPACK = np.lib.NumpyVersion(np.__version__) >= "2.0.0"
 
 
@@ -48,6 +50,15 @@ def tensor_of(backend: Any, name: str, datatype: str, values: np.ndarray | Seque
         return backend.Tensor(name, np.array([value.encode() for value in values], np.object_))
     numbers = np.require(values, requirements=["C", "W"])  # what is read-only has no DLPack
     return backend.Tensor.from_dlpack(name, numbers) if _OVER_DLPACK else backend.Tensor(name, numbers)
+
+
+def drop_renamed_capsules(unraisable: sys.UnraisableHookArgs) -> None:
+    """A ``sys.unraisablehook`` without what NumPy complains of once an output: that the backend renames capsules to a
+    name that it does not know. That it has taken them is all that matters, and writing the complaint down would cost
+    more than the output.
+    """
+    if not (unraisable.exc_type is ValueError and str(unraisable.exc_value) == _RENAMED):
+        sys.__unraisablehook__(unraisable)
 
 
 def refuse_strings(backend: Any) -> None:
