@@ -134,16 +134,16 @@ def test_crossover_is_found_when_the_accelerator_is_not_what_the_warm_up_saw(art
     random = np.random.default_rng(5)
     rows = np.clip(random.lognormal(np.log(OPTIMUM), 0.8, (_LOOKS, 30)), 1, 2000).astype(int).tolist()
     # To a tenth, in simulated time: tests/unit/test_pool_crossover.py. Here neighbors take the core now and then, which
-    # is learned as well and forgotten again: so further apart, and most looks decide.
+    # is learned as well and forgotten again: so further apart, and most looks decide. A large one may be divided.
     below, above = int(0.4 * OPTIMUM), int(2 * OPTIMUM)
     with running(model) as run:
-        wrong = run.engines([above if factor > 1 else below] * 3)
+        wrong = {name for _ in range(3) for name in run.engines([above if factor > 1 else below])}
         accelerator.cost = truth
         looks = []
         for some in rows:
             run.ask(some)
-            looks.append(run.engines([below, above]) == ["simulated-0", "simulated-1"])
-    assert wrong == ["simulated-0" if factor > 1 else "simulated-1"] * 3
+            looks.append(run.engines([below]) == ["simulated-0"] and "simulated-1" in run.engines([above]))
+    assert wrong == {"simulated-0" if factor > 1 else "simulated-1"}
     assert sum(looks[_LOOKS // 2 :]) > _LOOKS // 4, looks
 
 
