@@ -39,14 +39,17 @@ LEGEND = """\
 Three things that are not the same stand in three columns. *Compiles for*: what an engine can write code for, whether it
 is here or not; *what it opens* is what it finds when a model is opened. *Numerically verified on*: what computed the
 numbers that every check was held to: the chip itself, the vendor's emulator in its place, an interpreter, or the same
-program on the CPU. *Timed on the chip*: milliseconds of a call that ran on the chip. What was emulated has no time.
+program on the CPU. *Timed on the chip*: milliseconds of a call that ran on the chip. What was emulated or
+simulated has no time.
 """
 SUBSTRATES = {
     "chip": "chip",
     "emulator": "vendor's emulator",
     "interpreter": "interpreter",
     "cpu": "same program on the CPU",
+    "simulated": "simulated accelerator",
 }
+TIMES_OF = {name: f"runs on its {told}" for name, told in SUBSTRATES.items()} | {"simulated": "its time is simulated"}
 _TIMED_ROWS = 512
 
 Record = TypeVar("Record", bound=Frozen)
@@ -117,7 +120,7 @@ def _timed(engine: str, record: Capabilities, device: str, times: EngineBench | 
     if record.oracle:
         return "never: exact, not served from"
     if record.runs_on(device) != "chip":
-        return f"no: runs on its {SUBSTRATES[record.runs_on(device)]}"
+        return f"no: {TIMES_OF[record.runs_on(device)]}"
     found = [
         timing
         for timing in (times.served if times and device == "cpu" else ())

@@ -13,7 +13,7 @@ import argparse
 import asyncio
 import gc
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,13 +93,13 @@ class KeptOpen:
         """Not yet."""
 
 
-def build(folder: Path, engines: Sequence[str]) -> None:
+def build(folder: Path, engines: Sequence[str], sizes: Mapping[str, object] = SIZES) -> None:
     """The model and its catalog, which is written last; only where they are not there."""
     if (folder / "catalog").exists():
         return
     torch.manual_seed(0)
     schema, tables, raw = _drawn()
-    module = build_model(schema, tables, SIZES).eval()
+    module = build_model(schema, tables, sizes).eval()
     for table in module.tables.values():
         torch.nn.init.normal_(table.weight, std=0.3)  # type: ignore[arg-type]
     draft = Draft("train", name="big")

@@ -58,7 +58,7 @@ SIGNATURES = {
     "rankine.training.load:load": "model, schema, dataset, *, out, name, emit",
     "rankine.compression.compress:compress": "parent, recipe, dataset, *, out, cost, emit",
     "rankine.compilation.compile:compile_artifact": "parent, *, engines, split, verify_batch, out, emit",
-    "rankine.compilation.compile:open_runner": "artifact, variant, engine, *, device, threads, split",
+    "rankine.compilation.compile:open_runner": "artifact, variant, engine, *, device, threads, split, options",
     "rankine.catalog:write_catalog": "path, schema, item_ids, columns",
     "rankine.certification.certify:certify": "parent, dataset, *, margin, sequence, settings, out, emit",
     "rankine.planning.optimize:optimize": "parent, recipes, dataset, *, margin, out, engines, cost, emit",

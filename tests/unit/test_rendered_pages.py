@@ -51,6 +51,12 @@ def triton_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 
 @pytest.fixture
+def accelerator(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    yield from renderer("render_crossover", monkeypatch)
+    sys.modules.pop("crossover_record", None)
+
+
+@pytest.fixture
 def native(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     yield from renderer("render_native", monkeypatch)
 
@@ -336,6 +342,21 @@ def test_pages_say_so_when_there_are_no_results(compression, ablation, binding, 
     assert told in compression.summary(none)
     assert told in ablation.render(ablation.read_results(tmp_path / "none"))
     assert told in binding.render(binding.read_result(tmp_path / "none"), None)
+
+
+def test_page_of_the_simulated_accelerator_is_what_the_result_says_when_rendered(accelerator: ModuleType) -> None:
+    [(page, text)] = accelerator.render_committed().items()
+    assert page.read_text(encoding="utf-8") == text
+
+
+def test_page_of_the_simulated_accelerator_says_what_was_missed_when_a_run_found_nothing(
+    accelerator: ModuleType,
+) -> None:
+    result = accelerator.read_result()
+    lost = result.learned[0].model_copy(update={"wrong": "all of it", "found": (1.05, None)})
+    page = accelerator.render(result.model_copy(update={"learned": (lost,)}))
+    assert "(1.05-inf) **missed**" in page
+    assert "0 of 1 cells hold it in every run; not *all of it* at" in page
 
 
 def test_page_of_triton_server_is_what_the_result_says_when_rendered(triton_server) -> None:

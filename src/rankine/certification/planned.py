@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -121,7 +122,7 @@ def fastest_certified(kept: Certificates, timings: Timings, margins: Margins) ->
         Plan(variant=variant, engine=engine, p50_ms_512=timings[variant][engine])
         for test, certificates in kept.items()
         for variant, engine in [test.pair]
-        if deciding(certificates).passed and test.margins.auc <= margins.auc
+        if deciding(certificates).passed and test.margins.auc <= margins.auc and timings[variant][engine] < math.inf
     ]
     return min(passed, key=lambda plan: plan.p50_ms_512, default=None)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from rankine.artifact import Artifact
@@ -51,7 +53,8 @@ def baseline_engine(artifact: Artifact) -> str:
 
 
 def served_engines(artifact: Artifact, variant: str) -> list[str]:
-    """Engines that a variant was built for and can be served from; an oracle never is.
+    """Engines that a variant was built for and can be served from, what only stands in for a chip last; an oracle
+    never is.
 
     Raises:
         ArtifactError: there are none.
@@ -63,21 +66,36 @@ def served_engines(artifact: Artifact, variant: str) -> list[str]:
             where=str(artifact.path),
             hint="Run `rankine compile` without --engine, or name another one.",
         )
-    return served
+    return sorted(served, key=_stands_in)
 
 
 def timings_ms(artifact: Artifact, variant: str, batch: Batch, emit: Emit) -> dict[str, float]:
-    """Median milliseconds per call at 512 rows by engine, fastest first.
+    """Median milliseconds per call at 512 rows by engine, fastest first; infinite of what only stands in for a chip.
 
     Raises:
-        ArtifactError: the variant was built for no engine that it can be served from.
+        ArtifactError: the variant was built for no engine that it can be served from, or only for such stand-ins.
     """
     some = batch.select(slice(0, _TIMED_ROWS))
-    runners = {name: open_runner(artifact, variant, name) for name in served_engines(artifact, variant)}
+    names = served_engines(artifact, variant)
+    chips = [name for name in names if not _stands_in(name)]
+    if not chips:
+        raise ArtifactError(
+            f"variant '{variant}' was built for nothing that can be timed",
+            where=str(artifact.path),
+            got=", ".join(names),
+            hint="Run `rankine compile` for an engine that runs on the chip itself, beside these.",
+        )
+    runners = {name: open_runner(artifact, variant, name) for name in chips}
     try:
         with step(emit, f"time engines of {variant}"):
             timings = median_ms({name: (runner, some) for name, runner in runners.items()}, task_count(artifact))
     finally:
         for runner in runners.values():
             runner.close()
-    return dict(sorted(timings.items(), key=lambda found: found[1]))
+    return dict(sorted(timings.items(), key=lambda found: found[1])) | {
+        name: math.inf for name in names if name not in timings
+    }
+
+
+def _stands_in(engine: str) -> bool:
+    return load_engine(engine).capabilities().runs_on("cpu") != "chip"

@@ -10,7 +10,8 @@ from rankine.errors import UsageError
 
 __all__ = ["device_pool_option", "parse_device", "remote_option"]
 
-_ALLOWED = "engine=NAME, and threads=N, workers=N, cores=N+N, device=NAME"
+_ALLOWED = "engine=NAME, and threads=N, workers=N, cores=N+N, device=NAME, and options of the engine"
+_OWN = ("engine", "device", "threads", "workers", "cores")
 
 
 def _parse(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> tuple[dict[str, object], ...]:
@@ -19,18 +20,22 @@ def _parse(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> 
 
 
 def parse_device(text: str) -> dict[str, object]:
-    """``engine=NAME,...`` as a mapping.
+    """``engine=NAME,...`` as a mapping; what no device has is an option of the engine, which refuses what it lacks.
 
     Raises:
         UsageError: not pairs of names and values, or a name twice.
     """
     found: dict[str, object] = {}
+    options: dict[str, str] = {}
     for part in text.split(","):
         name, sign, given = part.partition("=")
-        if not sign or name in found:
+        if not sign or not name or name in found or name in options:
             raise UsageError("not a device of a pool", where="--device-pool", got=text, allowed=_ALLOWED)
-        found[name] = given.split("+") if name == "cores" else given
-    return found
+        if name in _OWN:
+            found[name] = given.split("+") if name == "cores" else given
+        else:
+            options[name] = given
+    return found | ({"options": options} if options else {})
 
 
 device_pool_option = click.option(
@@ -38,8 +43,8 @@ device_pool_option = click.option(
     multiple=True,
     callback=_parse,
     metavar="engine=NAME,...",
-    help="A device that shares the work; give it once for each. Keys: engine, threads, workers, cores=0+1, device "
-    "[default: one device, by the options above].",
+    help="A device that shares the work; give it once for each. Keys: engine, threads, workers, cores=0+1, device, "
+    "and options that an engine has itself [default: one device, by the options above].",
 )
 
 

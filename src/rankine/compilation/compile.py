@@ -7,7 +7,7 @@ leaves less to do for every row. What is opened is the form in parts, if there i
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,12 @@ import numpy as np
 from rankine.artifact import Artifact, Draft, refuse_existing
 from rankine.compilation.binding import BindingPlan, Settings
 from rankine.compilation.build_variant import PARTS, build_variant, can_build, open_catalog, split_folder, take_apart
-from rankine.compilation.engine import Build, Capabilities, Engine, Runner
+from rankine.compilation.engine import Build, Capabilities, ConfigurableEngine, Engine, Runner
 from rankine.compilation.engines import installed, load_engine
 from rankine.compilation.split_model import LAYOUT_FILE, PLAN_FILE, SplitModels, open_split
 from rankine.compilation.split_runner import open_split_runner
 from rankine.compilation.verify import reference_logits
-from rankine.errors import ArtifactError, EngineError, EngineMissing, RankineError, did_you_mean
+from rankine.errors import ArtifactError, ConfigError, EngineError, EngineMissing, RankineError, did_you_mean
 from rankine.events import Emit, ignore, step
 from rankine.models.columns import Batch
 from rankine.models.variant import Model, load_model, variant_names
@@ -131,20 +131,29 @@ def read_build(artifact: Artifact, variant: str, engine: str) -> Build:
 
 
 def open_runner(
-    artifact: Artifact, variant: str, engine: str, *, device: str = "cpu", threads: int = 1, split: bool = True
+    artifact: Artifact,
+    variant: str,
+    engine: str,
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    split: bool = True,
+    options: Mapping[str, str] | None = None,
 ) -> Runner:
     """Open what :func:`compile_artifact` built.
 
     Args:
         split: False for the whole graph also where it was built in parts.
+        options: of the engine itself, where it has any.
 
     Raises:
         ArtifactError: there is no such variant or build.
         EngineMissing: the engine is not installed, or has no such device here.
+        ConfigError: the engine does not have these options.
     """
     model = load_model(artifact, variant)
     read_build(artifact, variant, engine)
-    loaded = load_engine(engine)
+    loaded = _configured(load_engine(engine), engine, options or {})
     known = loaded.capabilities()
     if device not in known.devices:
         raise EngineMissing(
@@ -161,6 +170,15 @@ def open_runner(
         parts, catalog = open_parts(artifact, variant)
         return open_split_runner(loaded, parts, folder / PARTS, catalog, device=device, threads=threads)
     return loaded.open(model, folder, device=device, threads=threads)
+
+
+def _configured(engine: Engine, name: str, options: Mapping[str, str]) -> Engine:
+    if not options:
+        return engine
+    if not isinstance(engine, ConfigurableEngine):
+        hint = "Check the spelling: what is no setting of a device is taken for an option of its engine."
+        raise ConfigError("the engine has no options of its own", where=name, got=", ".join(options), hint=hint)
+    return engine.configured(options)
 
 
 def open_parts(artifact: Artifact, variant: str) -> tuple[SplitModels, Runner | None]:

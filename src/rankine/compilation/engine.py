@@ -20,6 +20,7 @@ from rankine.models.variant import Model, Numeric, Table
 __all__ = [
     "Build",
     "Capabilities",
+    "ConfigurableEngine",
     "Engine",
     "Model",
     "Numeric",
@@ -31,8 +32,9 @@ __all__ = [
     "Target",
 ]
 
-StandIn = Literal["emulator", "interpreter", "cpu"]
-"""What computes in a chip's place: its vendor's emulator, an interpreter, or the same program on the CPU."""
+StandIn = Literal["emulator", "interpreter", "cpu", "simulated"]
+"""What computes in a chip's place: its vendor's emulator, an interpreter, the same program on the CPU; or, where there
+is no chip at all, only its time is simulated."""
 RunsOn = Literal["chip", StandIn]
 """What a device's numbers were computed on. A time is one of the chip only where it ran on the chip."""
 
@@ -151,3 +153,15 @@ class PartsEngine(Engine, Protocol):
         self, request: Model, request_folder: Path, candidate: Model, folder: Path, *, device: str, threads: int
     ) -> Runner:
         """Open what :meth:`Engine.build` wrote for two parts: the runner reads a batch's request features itself."""
+
+
+@runtime_checkable
+class ConfigurableEngine(Engine, Protocol):
+    """An engine with options of its own, which are given when it is opened."""
+
+    def configured(self, options: Mapping[str, str]) -> Engine:
+        """The engine with these options.
+
+        Raises:
+            ConfigError: it has no such option, or the value is wrong.
+        """

@@ -224,7 +224,8 @@ def _refuse_stand_in(engine: str, device: str = "cpu") -> None:
     """Refuse to time what only stands in for a chip."""
     runs_on = load_engine(engine).capabilities().runs_on(device)
     if runs_on != "chip":
-        raise EngineError(f"runs on its {runs_on} here, whose time is not the chip's", where=f"{engine} on {device}")
+        told = "is simulated" if runs_on == "simulated" else f"runs on its {runs_on} here"
+        raise EngineError(f"{told}, whose time is not the chip's", where=f"{engine} on {device}")
 
 
 def _told(error: Exception) -> str:

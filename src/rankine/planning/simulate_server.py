@@ -232,7 +232,8 @@ class SimulatedServer:
                 learned.append(ExactCost(profile, per_request_s=device.per_request_s * cost))
             else:
                 cost *= setup.profile_error
-                learned.append(CostModel([(rows, seconds * cost) for rows, seconds in device.profile]))
+                start = device.believed or device.profile
+                learned.append(CostModel([(rows, seconds * cost) for rows, seconds in start]))
         return _Worker(device.name, truth, 0.0 if setup.exact else device.noise, tuple(learned))
 
     def _lanes(self, now_s: float) -> tuple[Lane, ...]:
@@ -396,4 +397,5 @@ class SimulatedServer:
             busy_s=sum(worker.busy_s for worker in self._workers) / len(self._workers),
             end_s=max(end_s, self._trace.duration_s),
             debt=self._debt.total,
+            learned=tuple(worker.learned[0] for worker in self._workers),
         )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rankine.errors import UsageError
 from rankine.planning.simulate_traffic import Trace
 from rankine.policy.batching import Limits
+from rankine.policy.cost import CostModel
 from rankine.policy.ladder import LadderLimits, Rung
 
 __all__ = ["Outcomes", "Setup", "SimulatedDevice"]
@@ -26,6 +27,7 @@ class SimulatedDevice:
         profile: pairs (rows, seconds) of one request, on the best rung.
         per_request_s: what a further request in a batch costs.
         noise: standard deviation of the logarithm of a batch's time, at most 2: e times as long or more is then usual.
+        believed: the profile that the server starts from, where that is a wrong one.
 
     Raises:
         UsageError: the noise is out of bounds.
@@ -35,6 +37,7 @@ class SimulatedDevice:
     profile: tuple[tuple[int, float], ...]
     per_request_s: float = 20e-6
     noise: float = 0.05
+    believed: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.noise <= _MOST_NOISE:
@@ -83,6 +86,7 @@ class Outcomes:
         reasons: how often each decision was taken, by its code.
         busy_s: of a worker on average.
         debt: quality debt over all answered requests.
+        learned: what the server believes of each device at the end, on the best rung.
     """
 
     trace: Trace
@@ -95,6 +99,7 @@ class Outcomes:
     busy_s: float
     end_s: float
     debt: float
+    learned: tuple[CostModel, ...] = ()
 
     @property
     def latency_s(self) -> NDArray[np.float64]:

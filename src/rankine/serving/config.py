@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ class PoolDeviceConfig(Frozen):
         threads: inside one engine call.
         workers: engine calls at the same time.
         cores: that it keeps to, by number; all of the process if None.
+        options: of the engine itself, where it has any, as text: ``{"launch_us": "300"}`` of the simulated accelerator.
     """
 
     engine: str
@@ -30,6 +32,7 @@ class PoolDeviceConfig(Frozen):
     threads: int = Field(1, ge=1, le=1024)
     workers: int = Field(1, ge=1, le=256)
     cores: tuple[int, ...] | None = Field(None, min_length=1)
+    options: Mapping[str, str] = Field(default_factory=dict)
 
 
 class ServeConfig(Frozen):

@@ -204,7 +204,7 @@ def _open_rung(
     *,
     alone: bool,
 ) -> ServedRung:
-    """``asked``: says device and threads."""
+    """``asked``: says device, threads and, of a pool, options."""
     with step(emit, f"open {choice.variant} on {choice.engine}"):
         runner = open_runner(
             artifact,
@@ -213,6 +213,7 @@ def _open_rung(
             device=asked.device,
             threads=asked.threads,
             split=config.split,
+            options=asked.options if isinstance(asked, PoolDeviceConfig) else None,
         )
     rung = ServedRung(
         choice.variant,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -68,7 +69,14 @@ def isolate_devices(model: ServedModel, config: ServeConfig, lost: Lost) -> tupl
     return tuple(
         isolate(
             device,
-            spec_of(model.artifact, device, device=one.device, threads=one.threads, split=config.split),
+            spec_of(
+                model.artifact,
+                device,
+                device=one.device,
+                threads=one.threads,
+                split=config.split,
+                options=one.options if isinstance(one, PoolDeviceConfig) else {},
+            ),
             CrewLimits(device.workers, config.spare_workers, config.worker_hang_s),
             tables,
             lost,
@@ -86,7 +94,15 @@ def isolate(device: PoolDevice, spec: WorkerSpec, limits: CrewLimits, tables: Ta
     return replace(device, rungs=rungs, seats=crew)
 
 
-def spec_of(artifact: Artifact, on: PoolDevice, *, device: str, threads: int, split: bool) -> WorkerSpec:
+def spec_of(
+    artifact: Artifact,
+    on: PoolDevice,
+    *,
+    device: str,
+    threads: int,
+    split: bool,
+    options: Mapping[str, str] = MappingProxyType({}),
+) -> WorkerSpec:
     """What a worker process opens so that it computes what the runners of a pool's device ``on`` do."""
     rungs = tuple(
         RungToOpen(variant=rung.variant, engine=rung.engine, named=isinstance(rung.runner, VariantRunner))
@@ -100,5 +116,6 @@ def spec_of(artifact: Artifact, on: PoolDevice, *, device: str, threads: int, sp
         threads=threads,
         split=split,
         cores=on.cores,
+        options=options,
         parent_pid=os.getpid(),
     )

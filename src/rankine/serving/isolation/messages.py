@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Mapping
 from enum import IntEnum
 
 import msgspec
+from pydantic import Field
 
 from rankine.config import Frozen
 from rankine.errors import EngineError, RankineError
@@ -44,6 +46,7 @@ class WorkerSpec(Frozen):
     Attributes:
         digest: of the artifact, which may have been replaced since the server started.
         cores: that it keeps to; None: those of the server.
+        options: of the engine itself.
         parent_pid: whose end is its own.
     """
 
@@ -54,6 +57,7 @@ class WorkerSpec(Frozen):
     threads: int
     split: bool
     cores: tuple[int, ...] | None = None
+    options: Mapping[str, str] = Field(default_factory=dict)
     parent_pid: int
 
 

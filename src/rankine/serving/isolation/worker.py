@@ -88,7 +88,13 @@ class Worker:
         runners: list[Runner] = []
         for one in spec.rungs:
             runner = open_runner(
-                artifact, one.variant, one.engine, device=spec.device, threads=spec.threads, split=spec.split
+                artifact,
+                one.variant,
+                one.engine,
+                device=spec.device,
+                threads=spec.threads,
+                split=spec.split,
+                options=spec.options,
             )
             runners.append(VariantRunner(one.variant, runner) if one.named else runner)
         self._runners = tuple(runners)

@@ -1,0 +1,144 @@
+"""Render what a device pool finds out of a simulated accelerator into docs/reference/simulated-accelerator.md.
+
+$ python benchmarks/render_crossover.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import wrap
+
+import numpy as np
+from crossover_record import CrossoverResult, Learned, Live
+from script import no_arguments
+
+from rankine.compilation.engines.simulated import SimulatedCost
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULT = ROOT / "benchmarks" / "results" / "accelerator-crossover.json"
+PAGE = ROOT / "docs" / "reference" / "simulated-accelerator.md"
+BAR = 0.1
+HEAD = """\
+# What a device pool finds out of a simulated accelerator
+
+Rendered by `python benchmarks/render_crossover.py` from the result file of `benchmarks/accelerator_crossover.py`. Do
+not edit it.
+
+Small requests belong on the CPU, large ones on the accelerator. The *crossover* is the number of rows from which on the
+pool gives a lone request to the accelerator; the optimum is where both take the same time by their true costs. Nothing
+here is the time of a chip: the [accelerator is simulated](../how-to/serve-in-production.md#without-an-accelerator).
+"""
+
+
+def render(result: CrossoverResult) -> str:
+    """The page."""
+    lines = [
+        HEAD,
+        "## In simulated time",
+        "",
+        *_simulated(result),
+        "## With real threads",
+        "",
+        *_live(result.live, result.load),
+    ]
+    here = result.environment
+    lines += [f"Taken on {result.created:%Y-%m-%d}, {here['cpu']}; rankine {here['rankine']}.", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _simulated(result: CrossoverResult) -> list[str]:
+    rates = list(dict.fromkeys(one.rate_rps for one in result.learned))
+    rows = []
+    for wrong in dict.fromkeys(one.wrong for one in result.learned):
+        cells = [one for one in result.learned if one.wrong == wrong]
+        rows.append([wrong, _over(cells[0].started), *(_cell(one) for one in cells)])
+    seeds = len(result.learned[0].found)
+    missed = [one for one in result.learned if not _holds(one)]
+    held = len(result.learned) - len(missed)
+    told = f"{held} of {len(result.learned)} cells hold it in every run"
+    if missed:
+        told += "; not " + ", ".join(f"*{one.wrong}* at {one.rate_rps:g} requests/s" for one in missed)
+    text = (
+        f"The server's policies between a CPU ({_cost(result.cpu)}) and an accelerator ({_cost(result.accelerator)}), "
+        f"log-normal candidates with median 150, noise of 5 %. Optimum: {result.optimum:.0f} rows. The first column is "
+        "what is wrong in the profile that the server starts from; then comes the crossover over the optimum, of that "
+        f"profile and after {result.requests:,} requests at each rate: the median of {seeds} runs, and their range."
+    )
+    verdict = (
+        f"Bar: within {BAR:.0%} of the optimum. {told}. An accelerator that is believed to be slower than the CPU on "
+        "whatever comes is tried only when requests queue for the CPU; the pool then finds out."
+    )
+    return [*wrap(text, 120), "", *_table(["wrong at first", "at first", *_of(rates)], rows), *wrap(verdict, 120), ""]
+
+
+def _of(rates: Sequence[float]) -> list[str]:
+    return [f"{rate:g} requests/s" for rate in rates]
+
+
+def _live(runs: Sequence[Live], load: float) -> list[str]:
+    rows = [
+        [
+            f"{one.factor:.2g} of its time",
+            _over(one.started),
+            *(_over(found) for found in one.found),
+            f"{one.overran} of {one.calls}",
+        ]
+        for one in runs
+    ]
+    looks = len(runs[0].found)
+    late = [found for one in runs for found in one.found[looks // 2 :]]
+    near = sum(found is not None and abs(found - 1) <= BAR for found in late)
+    median = float(np.median([np.inf if found is None else found for found in late]))
+    text = (
+        f"The pool of `rankine serve` in one process, lone requests one after the other, a small DCN-v2: "
+        f"{_cost(runs[0].cpu)}, beside {_cost(runs[0].accelerator)}, which took another time in the warm-up. The "
+        f"crossover over the optimum ({runs[0].optimum:.0f} rows) after every hundred requests. *Late*: calls whose "
+        "scores the CPU computed more slowly than the accelerator would."
+    )
+    verdict = (
+        f"In the second half of the looks the median is {median:.2f}, and {near} of {len(late)} are within {BAR:.0%}: "
+        f"what takes the cores for a while (load average of the machine: {load:.1f}) is learned as well."
+    )
+    head = ["warmed up at", "at first", *(f"{100 * (at + 1)}" for at in range(looks)), "late"]
+    return [*wrap(text, 120), "", *_table(head, rows), *wrap(verdict, 120), ""]
+
+
+def _holds(one: Learned) -> bool:
+    return all(found is not None and abs(found - 1) <= BAR for found in one.found)
+
+
+def _cell(one: Learned) -> str:
+    known = [np.inf if found is None else found for found in one.found]
+    return f"{float(np.median(known)):.2f} ({min(known):.2f}-{max(known):.2f})" + ("" if _holds(one) else " **missed**")
+
+
+def _over(found: float | None) -> str:
+    return "none" if found is None else f"{found:.2f}"
+
+
+def _cost(cost: SimulatedCost) -> str:
+    transfer = f", {cost.transfer_us:g} us a row's transfer" if cost.transfer_us else ""
+    return f"{cost.launch_us:g} us a launch{transfer}, {cost.rows_per_ms:g} rows/ms"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return [*("| " + " | ".join(cells) + " |" for cells in lines), ""]
+
+
+def read_result() -> CrossoverResult:
+    """The committed result."""
+    return CrossoverResult.model_validate_json(RESULT.read_text(encoding="utf-8"))
+
+
+def render_committed() -> dict[Path, str]:
+    """The page of the committed result."""
+    return {PAGE: render(read_result())}
+
+
+if __name__ == "__main__":
+    no_arguments(__doc__)
+    for path, text in render_committed().items():
+        path.write_text(text, encoding="utf-8")
+        print(path.relative_to(ROOT))
