@@ -127,7 +127,7 @@ def test_no_evidence_counts_when_the_device_chooses_where_it_computes(
         }
     )
     evidence.write_text(taken.model_dump_json())
-    with pytest.raises(CertificateRequired, match="'auto', which chooses.*Name the device"):
+    with pytest.raises(CertificateRequired, match=r"'auto', which chooses.*Name the device"):
         choose(artifact, variant=BASELINE, engine="native", device="auto")
     assert not choose(artifact, variant=BASELINE, engine="native", device="auto", allow_uncertified=True).certified
 
@@ -179,6 +179,22 @@ def test_parity_tells_the_reason_when_an_engine_is_missing(
     named = certify_parity_here(artifact, dataset, engines=["eager"])
     assert [(one.engine, one.failed) for one in named.left_out] == [("eager", True)]
     assert not named.admitted
+
+
+def test_parity_goes_on_when_an_engine_raises_an_error_of_its_own(
+    artifact: Artifact, dataset: Dataset, elsewhere: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        capabilities = load_engine("eager").capabilities
+
+        def open(self, *_: object, **__: object) -> None:
+            raise RuntimeError("driver mismatch")
+
+    elsewhere.setattr("rankine.compilation.engines.eager.engine", Broken)
+    report = certify_parity_here(artifact, dataset)
+    [left_out] = report.left_out
+    assert (left_out.engine, left_out.failed, left_out.reason) == ("eager", True, "RuntimeError: driver mismatch")
+    assert {one.engine for one in report.certificates} == set(ENGINES) - {"eager"}
 
 
 def test_parity_refuses_a_device_that_no_chosen_engine_has(

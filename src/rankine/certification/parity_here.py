@@ -39,6 +39,9 @@ __all__ = ["MOST_ROWS", "LeftOut", "ParityReport", "certify_parity_here", "kept_
 MOST_ROWS = 100_000
 """Of the test rows' logits, that many are kept, evenly spread."""
 
+_WHATEVER_IT_RAISES: tuple[type[Exception], ...] = (Exception,)
+"""An engine is a stranger's code: one that fails is told, and the others go on."""
+
 
 class LeftOut(Frozen):
     """What has no parity certificate, and why."""
@@ -222,8 +225,9 @@ def _of_pair(
             continue
         try:
             yield _parity(artifact, pair, place, trial, qualities, emit)
-        except RankineError as error:
-            yield LeftOut(variant=variant, engine=engine, device=device, reason=str(error), failed=True)
+        except _WHATEVER_IT_RAISES as error:
+            reason = str(error) if isinstance(error, RankineError) else f"{type(error).__name__}: {error}"
+            yield LeftOut(variant=variant, engine=engine, device=device, reason=reason, failed=True)
 
 
 def _parity(
