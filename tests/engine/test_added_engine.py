@@ -19,7 +19,7 @@ from conftest import ROOT
 from engine.families import family_network
 from rankine.artifact import Artifact
 from rankine.compilation.conformance.checks import CHECKS
-from rankine.compilation.conformance.process import BUILD, Job, run_job
+from rankine.compilation.conformance.process import BUILD, Job, _in_a_process, run_job
 from rankine.compilation.conformance.result import CheckOutcome, ConformanceResult
 from rankine.compilation.conformance.zoo import INT8, zoo_artifact
 
@@ -113,6 +113,12 @@ SPOILT = {
         "leaks",
         "descriptors are left behind",
     ),
+    "a descriptor left open by two threads": (
+        "        session = _session",
+        "        LEFT.extend(__import__('os').dup(1) for _ in range(1, threads))\n        session = _session",
+        "leaks",
+        "descriptors are left behind",
+    ),
     "memory left behind": (
         "        session = _session",
         "        LEFT.append(np.ones(1 << 17))\n        session = _session",
@@ -173,3 +179,36 @@ def test_check_finds_it_and_the_rest_goes_on_when_an_engine_is_spoilt(
     assert reason in (first.reason or "")
     told = {one.check: one.passed for one in others}
     assert told.keys() == (set() if check == BUILD else {"bad-indices"})
+
+
+def test_nothing_is_left_in_the_temporary_folder_when_a_check_crashed(
+    commands: tuple[Path, Path, list[str]],
+    spoil: Callable[[str], tuple[str, str]],
+    artifact: Artifact,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    spoil("a crash")
+    monkeypatch.syspath_prepend(str(commands[1]))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    outcomes = list(run_job(Job("my_engine", "cpu", artifact.path, INT8, ("numbers-512",)), timeout_s=30))
+    assert [(one.check, one.passed) for one in outcomes] == [(BUILD, True), ("numbers-512", False)]
+    assert list(tmp_path.glob("rankine-*")) == []
+
+
+def test_build_that_comes_again_after_a_crash_is_told_when_it_hangs(
+    commands: tuple[Path, Path, list[str]],
+    spoil: Callable[[str], tuple[str, str]],
+    artifact: Artifact,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """It has a time of its own: what the next check may take is not spent on it."""
+    spoil("a build that fails")
+    module = commands[1] / "my_engine.py"
+    module.write_text(module.read_text().replace("raise EngineError('no')", "__import__('time').sleep(600)"))
+    monkeypatch.syspath_prepend(str(commands[1]))
+    job = Job("my_engine", "cpu", artifact.path, INT8, ("bad-indices",))
+    [outcome] = _in_a_process(job, job.checks, tmp_path, timeout_s=3)
+    assert (outcome.check, outcome.passed) == (BUILD, False)

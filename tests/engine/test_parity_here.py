@@ -14,9 +14,19 @@ from rankine.certification.certify import certify
 from rankine.certification.evaluation import held_out_rows
 from rankine.certification.parity_here import MOST_ROWS, certify_parity_here, kept_rows
 from rankine.certification.place import Place
-from rankine.certification.plan import certified_pairs, parity_certificates, quality_certificates, scores_file
+from rankine.certification.plan import (
+    SERVED,
+    certified_pairs,
+    parity_certificates,
+    parity_file,
+    quality_certificates,
+    scores_file,
+    served_digest,
+)
 from rankine.cli import main
 from rankine.compilation.compile import build_names, compile_artifact
+from rankine.compilation.engine import Capabilities
+from rankine.compilation.engines import load_engine
 from rankine.data import Dataset, load_dataset
 from rankine.environment import instruction_set
 from rankine.errors import CertificateRequired, DataError, UsageError
@@ -94,6 +104,34 @@ def test_gate_refuses_another_device_when_parity_is_of_the_cpu(artifact: Artifac
         choose(artifact, variant=BASELINE, engine=primary, device="gpu")
 
 
+def test_no_evidence_counts_when_the_device_chooses_where_it_computes(
+    artifact: Artifact, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Choosing:
+        def capabilities(self) -> Capabilities:
+            return native.capabilities().model_copy(update={"devices": ("cpu", "auto")})
+
+    native = load_engine("native")
+    monkeypatch.setattr("rankine.compilation.engines.native.engine", Choosing)
+    report = certify_parity_here(artifact, dataset, engines=["native"])
+    assert [one.device for one in report.left_out if "name the device" in one.reason] == ["auto"]
+    assert not certify_parity_here(artifact, dataset, engines=["native"], devices=["auto"]).admitted
+    evidence = artifact.evidence() / parity_file(BASELINE, "native", Place("auto"))
+    evidence.parent.mkdir(parents=True, exist_ok=True)
+    parity = next(iter(parity_certificates(artifact).values()))
+    taken = parity.model_copy(
+        update={
+            "device": "auto",
+            "engine": "native",
+            "provenance": {SERVED: served_digest(artifact, BASELINE, "native")},
+        }
+    )
+    evidence.write_text(taken.model_dump_json())
+    with pytest.raises(CertificateRequired, match=r"'auto', which chooses.*Name the device"):
+        choose(artifact, variant=BASELINE, engine="native", device="auto")
+    assert not choose(artifact, variant=BASELINE, engine="native", device="auto", allow_uncertified=True).certified
+
+
 def test_parity_leaves_out_what_has_a_quality_certificate_when_made_here(artifact: Artifact, dataset: Dataset) -> None:
     report = certify_parity_here(artifact, dataset)
     [(_, primary)] = quality_certificates(artifact)
@@ -138,6 +176,37 @@ def test_parity_tells_the_reason_when_an_engine_is_missing(
     assert "pip install" in left_out["eager"].reason
     assert not left_out["eager"].failed
     assert report.admitted
+    named = certify_parity_here(artifact, dataset, engines=["eager"])
+    assert [(one.engine, one.failed) for one in named.left_out] == [("eager", True)]
+    assert not named.admitted
+
+
+def test_parity_goes_on_when_an_engine_raises_an_error_of_its_own(
+    artifact: Artifact, dataset: Dataset, elsewhere: pytest.MonkeyPatch
+) -> None:
+    class Broken:
+        capabilities = load_engine("eager").capabilities
+
+        def open(self, *_: object, **__: object) -> None:
+            raise RuntimeError("driver mismatch")
+
+    elsewhere.setattr("rankine.compilation.engines.eager.engine", Broken)
+    report = certify_parity_here(artifact, dataset)
+    [left_out] = report.left_out
+    assert (left_out.engine, left_out.failed, left_out.reason) == ("eager", True, "RuntimeError: driver mismatch")
+    assert {one.engine for one in report.certificates} == set(ENGINES) - {"eager"}
+
+
+def test_parity_refuses_a_device_that_no_chosen_engine_has(
+    artifact: Artifact, dataset: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UsageError, match=r"no chosen engine has this device.*got cpuu; allowed: cpu.*rankine doctor"):
+        certify_parity_here(artifact, dataset, devices=["cpu", "cpuu"])
+    options = ["--data", "synthetic", "--rows", "20000", "--parity", "--engine", "native", "--device", "gpu.7"]
+    with pytest.raises(SystemExit) as ended:
+        main(["certify", str(artifact.path), *options])
+    assert ended.value.code == 2
+    assert "rankine doctor" in capsys.readouterr().err
 
 
 def test_parity_refuses_when_data_are_others_or_nothing_was_certified(artifact: Artifact, dataset: Dataset) -> None:

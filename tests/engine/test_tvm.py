@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx.reference import ReferenceEvaluator
 
 from engine.families import build_family
 from engine.installed import installed_engine
@@ -115,6 +116,26 @@ def test_what_is_no_number_stays_none_when_it_is_rectified(tmp_path: Path) -> No
     assert np.isnan(found[2, 20:]).all()
     assert np.isfinite(np.delete(found, 2, axis=0)).all()
     assert np.isfinite(found[2, :20]).all()
+
+
+def test_what_is_no_number_stays_none_when_steps_bound_it(tmp_path: Path) -> None:
+    """The rest is as ONNX says; 21 columns are vectors and what is left over."""
+    installed_engine("tvm")
+    body = """
+        a = Sigmoid (x) b = Tanh (x) c = Exp (x) d = Softplus (x) e = Clip (x, low, high) f = Max (x, y)
+        g = Min (x, y) h = ReduceMax <keepdims = 1> (x, axis) i = ReduceMin <keepdims = 1> (x, axis)
+        j = Softmax <axis = 1> (x) k = LogSoftmax <axis = 1> (x)
+        logits = Concat <axis = 1> (a, b, c, d, e, f, g, h, i, j, k)
+    """
+    bounds = {"low": np.array(-0.5, np.float32), "high": np.array(0.5, np.float32), "axis": np.array([1])}
+    graph = graph_of(body, {"x": 21, "y": 21}, bounds)
+    inputs = rows_for(graph)
+    for name, row, column in (("x", 1, 3), ("x", 2, 20), ("y", 4, 0), ("y", 5, 20)):
+        inputs[name][row, column] = np.nan
+    with np.errstate(invalid="ignore"):
+        (expected,) = ReferenceEvaluator(graph).run(None, inputs)
+    assert np.isnan(expected).sum(axis=1).tolist() == [0, 51, 51, 0, 2, 2, 0]
+    np.testing.assert_allclose(_computed(graph, inputs, tmp_path), expected, rtol=1e-5, atol=1e-6, equal_nan=True)
 
 
 @pytest.mark.parametrize("name", ["din-dice", "dlrm"])

@@ -53,6 +53,8 @@ def test_engine_of_another_package_is_found(tmp_path: Path, monkeypatch: pytest.
         ("raise RuntimeError('no device')", "no device"),
         ("", "engine"),
         ("def engine():\n    raise ValueError", "ValueError"),
+        (GOOD.replace("return Cap", "raise RuntimeError('driver mismatch')\n        return Cap"), "driver mismatch"),
+        (GOOD.replace("return Cap", "Cap"), "NoneType"),
     ],
 )
 def test_engine_of_another_package_is_listed_when_it_does_not_load(
@@ -65,6 +67,7 @@ def test_engine_of_another_package_is_listed_when_it_does_not_load(
     assert "toy-engines" in str(caught.value.hint)
     assert isinstance(dict(installed())["toy"], EngineMissing)
     assert isinstance(dict(installed())["native"], Capabilities)
+    assert any(one.subject == "engine toy" and not one.ok for one in diagnose())
 
 
 def test_engine_of_our_own_stays_when_another_package_takes_its_name(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rankine.compilation.conformance.result import CaseOutcome, CheckOutcome, ConformanceResult, EngineOutcome
-from rankine.compilation.conformance.run import _Known, run_conformance
+from rankine.compilation.conformance.run import _Known, code_digest, run_conformance
 from rankine.compilation.engine import Capabilities
 from rankine.environment import environment
 from rankine.errors import UsageError
@@ -26,6 +26,7 @@ def case(**values: Any) -> CaseOutcome:
 
 def result(*cases: CaseOutcome, engine: EngineOutcome = ENGINE, **values: Any) -> ConformanceResult:
     known = {"created": datetime.now(UTC), "environment": environment(), "instruction_set": "x", "small": False}
+    known["code"] = code_digest()
     return ConformanceResult(**{**known, "engines": (engine,), "cases": cases, **values})
 
 
@@ -61,6 +62,7 @@ def test_case_of_an_earlier_run_is_taken_over_when_it_passed_the_same_checks_her
         (result(case()), newer, checks, False),
         (result(case()), ENGINE, checks, True),
         (result(case(), environment={"cpu": "another"}), ENGINE, checks, False),
+        (result(case(), code="of another day"), ENGINE, checks, False),
         (result(case(device="htp")), ENGINE, checks, False),
     ):
         assert _Known(known, [engine], wanted, small=small).like(case()) is None

@@ -6,7 +6,7 @@ neither the machine nor the engine that made them has to be at hand. The certifi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -24,7 +24,8 @@ from rankine.certification.scoring import score
 from rankine.certification.settings import CertifySettings
 from rankine.certification.trial import Trial
 from rankine.compilation.compile import build_names, read_build
-from rankine.compilation.engines import load_engine
+from rankine.compilation.engine import Capabilities
+from rankine.compilation.engines import installed, load_engine
 from rankine.config import Frozen
 from rankine.data.dataset import Dataset
 from rankine.environment import environment, instruction_set
@@ -37,6 +38,9 @@ __all__ = ["MOST_ROWS", "LeftOut", "ParityReport", "certify_parity_here", "kept_
 
 MOST_ROWS = 100_000
 """Of the test rows' logits, that many are kept, evenly spread."""
+
+_WHATEVER_IT_RAISES: tuple[type[Exception], ...] = (Exception,)
+"""An engine is a stranger's code: one that fails is told, and the others go on."""
 
 
 class LeftOut(Frozen):
@@ -120,7 +124,7 @@ def certify_parity_here(
     Raises:
         DataError: ``dataset`` is another one.
         CertificateRequired: no variant has a quality certificate.
-        UsageError: an engine is named that nothing was built for.
+        UsageError: an engine is named that nothing was built for, or a device that no chosen engine has here.
     """
     check_same_data(artifact, dataset)
     qualities = quality_certificates(artifact)
@@ -136,6 +140,8 @@ def certify_parity_here(
             raise UsageError(
                 "nothing was built for this engine", where="engine", got=name, hint=did_you_mean(name, known)
             )
+    if devices:
+        _check_devices(devices, {engine for _, engine in built if engines is None or engine in engines})
     _, test = held_out_rows(artifact, dataset)
     index = kept_rows(len(test.labels))
     rows = test.take(index)
@@ -144,7 +150,7 @@ def certify_parity_here(
     for pair in built:
         if engines is not None and pair[1] not in engines:
             continue
-        for found in _of_pair(artifact, pair, trial, qualities, devices, emit):
+        for found in _of_pair(artifact, pair, trial, qualities, devices, emit, named=engines is not None):
             if isinstance(found, ParityCertificate):
                 _keep(artifact, found)
                 certificates.append(found)
@@ -164,6 +170,25 @@ def certify_parity_here(
     )
 
 
+def _check_devices(devices: Sequence[str], engines: Iterable[str]) -> None:
+    """Refuse a device that none of the engines has here; of an engine that is missing nothing is known.
+
+    Raises:
+        UsageError: names it, and those that there are.
+    """
+    here = [found for name, found in installed() if name in engines and isinstance(found, Capabilities)]
+    known = {device for found in here if not found.oracle for device in found.devices}
+    for device in devices:
+        if device not in known:
+            raise UsageError(
+                "no chosen engine has this device here",
+                where="--device",
+                got=device,
+                allowed=", ".join(sorted(known)) or "none: no chosen engine is installed",
+                hint="`rankine doctor` lists the devices of every engine.",
+            )
+
+
 def _of_pair(
     artifact: Artifact,
     pair: Pair,
@@ -171,28 +196,38 @@ def _of_pair(
     qualities: dict[Pair, QualityCertificate],
     devices: Sequence[str] | None,
     emit: Emit,
+    *,
+    named: bool,
 ) -> Iterator[ParityCertificate | LeftOut]:
-    """One a device."""
+    """One a device. What cannot be done for an engine here fails the run only where it was ``named``."""
     variant, engine = pair
     try:
         capabilities = load_engine(engine).capabilities()
     except RankineError as error:
-        yield LeftOut(variant=variant, engine=engine, device="", reason=str(error))
+        yield LeftOut(variant=variant, engine=engine, device="", reason=str(error), failed=named)
         return
     if capabilities.oracle:
+        if named:
+            reason = "is what the others are compared with, and is never served from"
+            yield LeftOut(variant=variant, engine=engine, device="", reason=reason, failed=True)
         return
     for device in capabilities.devices:
         if devices is not None and device not in devices:
             continue
         own, place = qualities.get(pair), Place(device)
+        if not place.pinned:
+            reason = "chooses where it computes at each start: name the device that it is to run on"
+            yield LeftOut(variant=variant, engine=engine, device=device, reason=reason, failed=devices is not None)
+            continue
         if own is not None and place.is_of(own.environment):
             reason = f"has a quality certificate of its own here: {own.verdict}"
             yield LeftOut(variant=variant, engine=engine, device=device, reason=reason)
             continue
         try:
             yield _parity(artifact, pair, place, trial, qualities, emit)
-        except RankineError as error:
-            yield LeftOut(variant=variant, engine=engine, device=device, reason=str(error), failed=True)
+        except _WHATEVER_IT_RAISES as error:
+            reason = str(error) if isinstance(error, RankineError) else f"{type(error).__name__}: {error}"
+            yield LeftOut(variant=variant, engine=engine, device=device, reason=reason, failed=True)
 
 
 def _parity(

@@ -12,6 +12,8 @@ from rankine.environment import instruction_set
 
 __all__ = ["Place"]
 
+_CHOOSES = "auto"
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -24,6 +26,12 @@ class Place:
         return f"{self.device} ({self.instruction_set})"
 
     @property
+    def pinned(self) -> bool:
+        """Whether it says what computes. The device ``auto`` chooses among an engine's others at each start: evidence
+        for it would hold for another device the next time, so none counts."""
+        return self.device != _CHOOSES
+
+    @property
     def file_part(self) -> str:
         """The place within a file's name: ``cpu.avx512_vnni``; of a device such as ``cuda:0`` without its colon."""
         return f"{self.device.replace(':', '-').replace('/', '-')}.{self.instruction_set}"
@@ -33,6 +41,8 @@ class Place:
 
         One that does not say where, from before certificates did, was: it came with the artifact that is served.
         """
+        if not self.pinned:
+            return False
         if "instruction_set" not in environment:
             return self.device == "cpu"
         return (environment.get("device", "cpu"), environment["instruction_set"]) == (self.device, self.instruction_set)

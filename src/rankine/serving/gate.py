@@ -86,7 +86,7 @@ def choose(
         where=str(artifact.path),
         got=_what_is_there(quality, parity, primary, place) if covered else "certificates of its parts, which round",
         allowed="a passed quality certificate, or an admitted parity certificate beside the variant's passed one",
-        hint=_how_to_certify(artifact, covered, elsewhere=any(pair[0] == variant for pair in qualities)),
+        hint=_how_to_certify(artifact, covered, place, elsewhere=any(pair[0] == variant for pair in qualities)),
     )
 
 
@@ -102,11 +102,12 @@ def _rounds_parts(artifact: Artifact, variant: str, engine: str) -> bool:
     return read_variant(artifact, variant).numeric != "fp32" or any(one.storage != "float32" for one in stored)
 
 
-def _how_to_certify(artifact: Artifact, covered: bool, *, elsewhere: bool) -> str:
+def _how_to_certify(artifact: Artifact, covered: bool, place: Place, *, elsewhere: bool) -> str:
     """What to do.
 
     Args:
         covered: False where the whole graph is asked for and its parts would be certified.
+        place: that it is to be served on.
         elsewhere: whether the variant has a quality certificate on some engine, device and instruction set.
     """
     if not covered:
@@ -114,6 +115,8 @@ def _how_to_certify(artifact: Artifact, covered: bool, *, elsewhere: bool) -> st
             "Serve the parts (without --no-split), certify an artifact that was compiled with --no-split, "
             "or serve it anyway with --allow-uncertified."
         )
+    if not place.pinned:
+        return "Name the device that it is to run on, or serve it anyway with --allow-uncertified."
     if elsewhere:
         return (
             f"Run `rankine certify {artifact.path} --data … --parity`, which takes seconds, "
@@ -163,6 +166,8 @@ def _what_is_there(
     primary: QualityCertificate | None,
     place: Place,
 ) -> str:
+    if not place.pinned:
+        return f"device '{place.device}', which chooses where it computes at each start: no certificate counts for it"
     if quality and quality.passed and parity is None:
         taken = quality.environment.get("device", "cpu"), quality.environment.get("instruction_set")
         return f"a quality certificate of {taken[0]} ({taken[1]}), and no parity certificate of {place}"

@@ -45,22 +45,25 @@ def reopening(case: Case) -> Mapping[str, float]:
 def leaks(case: Case, cycles: int = CYCLES) -> Mapping[str, float]:
     """Memory, descriptors and threads stay where they are while runners come and go.
 
+    Every other one is opened with two threads, since a pool of threads is what a library forgets to end.
+
     Memory is the median slope of the process's resident set over the cycles (Theil and Sen's estimate), which steps of
     an allocator do not move.
     """
     batch, out, process = case.batch(64), case.out(64), psutil.Process()
     gc.freeze()  # what was there before is not searched again in every cycle
     try:
-        for _ in range(WARM_UP):
-            _cycle(case, batch, out)
+        for cycle in range(WARM_UP):
+            _cycle(case, batch, out, threads=1 + cycle % 2)
         begin = _handles(process)
         resident = []
-        for _ in range(cycles):
-            _cycle(case, batch, out)
+        for cycle in range(cycles):
+            _cycle(case, batch, out, threads=1 + cycle % 2)
             resident.append(process.memory_info().rss)
         end = _handles(process)
     finally:
         gc.unfreeze()
+        case.open(threads=1).close()  # where the number of threads belongs to the process, leave it as it was
     for what in begin:
         if end[what] > begin[what]:
             raise case.failure(
@@ -74,8 +77,8 @@ def leaks(case: Case, cycles: int = CYCLES) -> Mapping[str, float]:
     return {"bytes_a_runner": growth}
 
 
-def _cycle(case: Case, batch: Batch, out: np.ndarray) -> None:
-    runner = case.open()
+def _cycle(case: Case, batch: Batch, out: np.ndarray, *, threads: int) -> None:
+    runner = case.open(threads)
     try:
         runner.run(batch, out)
     finally:

@@ -46,25 +46,30 @@ def run_job(job: Job, timeout_s: float) -> Iterator[CheckOutcome]:
         timeout_s: for the build and for each check.
     """
     left = (BUILD, *job.checks)
-    while left:
-        done = 0
-        for outcome in _in_a_process(job, left, timeout_s):
-            done += 1
-            yield outcome
-            if outcome.check == BUILD and not outcome.passed:
-                return
-        left = left[done:]
+    with tempfile.TemporaryDirectory(prefix="rankine-conformance-") as builds:  # ours: a child may be killed
+        while left:
+            done = 0
+            for outcome in _in_a_process(job, left, Path(tempfile.mkdtemp(dir=builds)), timeout_s):
+                done += 1
+                yield outcome
+                if outcome.check == BUILD and not outcome.passed:
+                    return
+            left = left[done:]
 
 
-def _in_a_process(job: Job, names: Sequence[str], timeout_s: float) -> Iterator[CheckOutcome]:
-    """Outcomes of ``names`` in their order; the last is that of the check at which the process ended, if it did."""
+def _in_a_process(job: Job, names: Sequence[str], folder: Path, timeout_s: float) -> Iterator[CheckOutcome]:
+    """Outcomes of ``names`` in their order; the last is that of the check at which the process ended, if it did.
+
+    It always builds first, into the empty ``folder``, in a time of its own; where a build is not among ``names``, it
+    has an outcome only if it fails.
+    """
     context = get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(sender, job, tuple(names)), daemon=True)
+    process = context.Process(target=_work, args=(sender, job, tuple(names), folder), daemon=True)
     process.start()
     sender.close()  # so that the end of the process is the end of the pipe
     try:
-        for name in names:
+        for name in names if names[0] == BUILD else (BUILD, *names):
             try:
                 if not receiver.poll(timeout_s):
                     process.kill()
@@ -72,7 +77,9 @@ def _in_a_process(job: Job, names: Sequence[str], timeout_s: float) -> Iterator[
                         check=name, passed=False, reason=f"took more than {timeout_s:g} s, and was ended"
                     )
                     return
-                yield receiver.recv()
+                outcome: CheckOutcome = receiver.recv()
+                if name in names or not outcome.passed:
+                    yield outcome
             except EOFError:
                 process.join()
                 yield CheckOutcome(check=name, passed=False, reason=f"the process ended: {_ending(process.exitcode)}")
@@ -90,15 +97,13 @@ def _ending(status: int | None) -> str:
     return f"signal {-status}" if status is not None and status < 0 else f"status {status}"
 
 
-def _work(sender: Connection, job: Job, names: Sequence[str]) -> None:
-    with tempfile.TemporaryDirectory(prefix="rankine-conformance-") as folder:
-        outcome, case = _build(job, Path(folder))
-        if names[0] == BUILD or not outcome.passed:
-            sender.send(outcome)
-        if case is not None:
-            for name in names:
-                if name != BUILD:
-                    sender.send(_check(name, case))
+def _work(sender: Connection, job: Job, names: Sequence[str], folder: Path) -> None:
+    outcome, case = _build(job, folder)
+    sender.send(outcome)
+    if case is not None:
+        for name in names:
+            if name != BUILD:
+                sender.send(_check(name, case))
 
 
 def _build(job: Job, folder: Path) -> tuple[CheckOutcome, Case | None]:

@@ -68,11 +68,13 @@ class ConformanceResult(Frozen):
 
     Attributes:
         small: whether the models were small ones.
+        code: hash of Rankine's own files, which change between versions too; empty in results from before it was kept.
     """
 
     schema_version: Literal[1] = 1
     created: AwareDatetime
     environment: dict[str, str | int | float]
+    code: str = ""
     instruction_set: str
     small: bool
     engines: tuple[EngineOutcome, ...]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rankine.artifact import Artifact
+import rankine
+from rankine.artifact import Artifact, sha256_of
 from rankine.compilation.conformance.case import why_not
 from rankine.compilation.conformance.checks import CHECKS
 from rankine.compilation.conformance.process import BUILD, Job, run_job
@@ -24,7 +27,7 @@ from rankine.models.variant import BASELINE, load_model
 if TYPE_CHECKING:
     from rankine.models.network import Network
 
-__all__ = ["TIMEOUT_S", "run_conformance"]
+__all__ = ["TIMEOUT_S", "code_digest", "run_conformance"]
 
 TIMEOUT_S = 600.0
 
@@ -48,8 +51,9 @@ def run_conformance(
         checks: of :data:`~rankine.compilation.conformance.checks.CHECKS`; None for all.
         small: small models, for a quick look.
         timeout_s: for a build and for each check.
-        known: an earlier result: a case that passed all of the checks in it, in the same environment and with the same
-            capability record, is taken from it.
+        known: an earlier result: a case that passed all of the checks in it, in the same environment, with the same
+            code of Rankine and the same capability record, is taken from it. The code of other packages' engines is
+            known by their version only.
         keep: is given what is known so far after every case, so that a run can be gone on with.
 
     Raises:
@@ -72,6 +76,7 @@ def run_conformance(
         return ConformanceResult(
             created=datetime.now(UTC),
             environment=environment(),
+            code=code_digest(),
             instruction_set=instruction_set(),
             small=small,
             engines=tuple(found),
@@ -98,7 +103,8 @@ class _Known:
         self, known: ConformanceResult | None, engines: Sequence[EngineOutcome], checks: Sequence[str], *, small: bool
     ) -> None:
         self._cases: dict[tuple[str, str, str, str], CaseOutcome] = {}
-        if known is None or (known.environment, known.small) != (environment(), small):
+        here = environment(), code_digest(), small
+        if known is None or (known.environment, known.code, known.small) != here:
             return
         same = {one.engine for one in engines if one in known.engines}
         for case in known.cases:
@@ -109,6 +115,15 @@ class _Known:
     def like(self, case: CaseOutcome) -> CaseOutcome | None:
         """The same case as it was found earlier."""
         return self._cases.get(_key(case))
+
+
+@cache
+def code_digest() -> str:
+    """Hash of Rankine's own files, native code included."""
+    root = Path(rankine.__file__).parent
+    files = sorted(path for path in root.rglob("*") if path.suffix in (".py", ".so", ".pyd"))
+    lines = [f"{path.relative_to(root).as_posix()}\0{sha256_of(path)}\n" for path in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _key(case: CaseOutcome) -> tuple[str, str, str, str]:

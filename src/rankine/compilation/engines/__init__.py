@@ -6,6 +6,8 @@ the engine, as ``my_engine = "my_package.engine:engine"``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -48,15 +50,21 @@ def load_engine(name: str) -> Engine:
     """Import an engine.
 
     Raises:
-        EngineMissing: it is unknown, or its library is not installed or cannot be loaded here.
+        EngineMissing: it is unknown, or its library is not installed or cannot be loaded here; of another package's
+            engine also, it cannot tell what it can do.
     """
     entry = _ENGINES.get(name)
     if entry is not None:
-        return _load(name, entry, (ImportError, OSError))  # OSError: a shared library of the package does not load
+        with _told(name, entry, (ImportError, OSError)):  # OSError: a shared library of the package does not load
+            return _load(entry)
     brought = _brought()
     if name not in brought:
         raise EngineMissing("unknown engine", got=name, hint=did_you_mean(name, [*_ENGINES, *brought]))
-    return _load(name, brought[name], (Exception,))  # whatever others do wrong, `rankine doctor` lists it
+    with _told(name, brought[name], (Exception,)):  # whatever others do wrong, `rankine doctor` lists it
+        engine = _load(brought[name])
+        if not isinstance(found := engine.capabilities(), Capabilities):
+            raise TypeError(f"capabilities() gives {type(found).__name__}, no Capabilities")
+    return engine
 
 
 def installed() -> list[tuple[str, Capabilities | EngineMissing]]:
@@ -76,13 +84,19 @@ def installed() -> list[tuple[str, Capabilities | EngineMissing]]:
     return found
 
 
-def _load(name: str, entry: _Entry, failures: tuple[type[Exception], ...]) -> Engine:
+def _load(entry: _Entry) -> Engine:
+    engine: Engine = getattr(import_module(entry.module), entry.function)()
+    return engine
+
+
+@contextmanager
+def _told(name: str, entry: _Entry, failures: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Whatever of ``failures`` is raised is told as an engine that is missing, with what to do."""
     try:
-        engine: Engine = getattr(import_module(entry.module), entry.function)()
+        yield
     except failures as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise EngineMissing(f"the engine '{name}' is not available", got=reason, hint=entry.hint) from error
-    return engine
 
 
 def _brought() -> dict[str, _Entry]:

@@ -11,7 +11,7 @@ from rankine.compilation.fused.steps import Step
 from rankine.compilation.fused.views import View
 from rankine.compilation.tensorir.library import tirx
 from rankine.compilation.tensorir.nodes import Expr, Function, Variable, f32, i64, spread
-from rankine.compilation.tensorir.numeric import exponential
+from rankine.compilation.tensorir.numeric import exponential, larger, smaller
 from rankine.compilation.tensorir.places import Place, runs
 
 __all__ = ["emit_dot", "emit_matmul", "emit_reduce", "emit_softmax"]
@@ -54,7 +54,7 @@ def emit_softmax(function: Function, step: Step, places: Places, rows: Expr, lan
 
                 largest = function.variable(_vector(each), spread(f32(-math.inf), each))
                 with function.loop(length, name="length") as along:
-                    largest.set(tirx.max(largest.value, read(along)))
+                    largest.set(tirx.max(largest.value, read(along)))  # no number is kept by the sums
                 total = function.variable(_vector(each), spread(f32(0), each))
                 with function.loop(length, name="length") as along:
                     total.set(total.value + exponential(read(along) - largest.value, each))
@@ -164,9 +164,9 @@ _FIRST = {
 def _joined(kind: Reduction, held: Expr, value: Expr) -> Expr:
     match kind:
         case Reduction.MAX:
-            return tirx.max(held, value)
+            return larger(held, value)
         case Reduction.MIN:
-            return tirx.min(held, value)
+            return smaller(held, value)
         case Reduction.PROD:
             return held * value
         case Reduction.SUM_SQUARE | Reduction.L2:

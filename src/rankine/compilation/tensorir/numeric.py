@@ -10,7 +10,7 @@ from rankine.compilation.fused.program import Binary, Unary
 from rankine.compilation.tensorir.library import tirx
 from rankine.compilation.tensorir.nodes import Expr, cast, f32, i32, spread
 
-__all__ = ["BINARY", "SCALAR", "UNARY", "Numbers", "exponential"]
+__all__ = ["BINARY", "SCALAR", "UNARY", "Numbers", "bounded", "exponential", "larger", "smaller"]
 
 Numbers = tuple[float, ...]
 _LARGEST, _SMALLEST = 88.3762626647949, -87.3365478515625
@@ -20,18 +20,37 @@ _SMALL_SQUARE = 0.0225
 
 
 def exponential(x: Expr, lanes: int) -> Expr:
-    """``exp``, after Cephes' ``expf``: 2^n e^r with |r| <= ln 2 / 2, within two units in the last place."""
+    """``exp``, after Cephes' ``expf``: 2^n e^r with |r| <= ln 2 / 2, within two units in the last place.
+
+    What is no number stays none: it passes the bounds, and the sums of the series keep it.
+    """
 
     def number(value: float) -> Expr:
         return spread(f32(value), lanes)
 
-    x = tirx.max(tirx.min(x, number(_LARGEST)), number(_SMALLEST))
+    x = bounded(x, number(_SMALLEST), number(_LARGEST))
     n = tirx.nearbyint(x * number(1 / math.log(2)))
     r = x - n * number(_LN2_HIGH) - n * number(_LN2_LOW)
     series = reduce(lambda sums, factor: tirx.op.fma(sums, r, number(factor)), _SERIES[1:], number(_SERIES[0]))
     power = tirx.shift_left(cast("int32", n, lanes) + spread(i32(127), lanes), spread(i32(23), lanes))
     kind = "float32" if lanes == 1 else f"float32x{lanes}"
     return (tirx.op.fma(series, r * r, r) + number(1)) * tirx.reinterpret(kind, power)
+
+
+def bounded(x: Expr, low: Expr, high: Expr) -> Expr:
+    """``x``, or the bound that it is beyond; what is no number stays none, unlike with ``tirx.max``."""
+    x = tirx.Select(x > high, high, x)
+    return tirx.Select(x < low, low, x)
+
+
+def larger(x: Expr, y: Expr) -> Expr:
+    """The maximum; no number where either is none, which ``tirx.max`` drops."""
+    return tirx.Select(x < y, y, tirx.Select(x >= y, x, x + y))
+
+
+def smaller(x: Expr, y: Expr) -> Expr:
+    """The minimum; no number where either is none, which ``tirx.min`` drops."""
+    return tirx.Select(x > y, y, tirx.Select(x <= y, x, x + y))
 
 
 def _sigmoid(x: Expr, lanes: int) -> Expr:
@@ -81,9 +100,7 @@ UNARY: Mapping[int, Callable[[Expr, Numbers, int], Expr]] = {
     Unary.ERF: lambda x, _, lanes: _library("erff", x),
     Unary.RECIPROCAL: lambda x, _, lanes: spread(f32(1), lanes) / x,
     Unary.NOT: lambda x, _, lanes: _truth(tirx.EQ(x, spread(f32(0), lanes)), lanes),
-    Unary.CLIP: lambda x, given, lanes: tirx.min(
-        tirx.max(x, spread(f32(given[0]), lanes)), spread(f32(given[1]), lanes)
-    ),
+    Unary.CLIP: lambda x, given, lanes: bounded(x, spread(f32(given[0]), lanes), spread(f32(given[1]), lanes)),
     Unary.LEAKY_RELU: lambda x, given, lanes: tirx.Select(
         x < spread(f32(0), lanes), x * spread(f32(given[0]), lanes), x
     ),
@@ -101,8 +118,8 @@ BINARY: Mapping[int, Callable[[Expr, Expr, int], Expr]] = {
     Binary.SUB: lambda x, y, lanes: x - y,
     Binary.MUL: lambda x, y, lanes: x * y,
     Binary.DIV: lambda x, y, lanes: x / y,
-    Binary.MAX: lambda x, y, lanes: tirx.max(x, y),
-    Binary.MIN: lambda x, y, lanes: tirx.min(x, y),
+    Binary.MAX: lambda x, y, lanes: larger(x, y),
+    Binary.MIN: lambda x, y, lanes: smaller(x, y),
     Binary.POW: lambda x, y, lanes: tirx.call_pure_extern("float32", "powf", x, y),
     Binary.LESS: lambda x, y, lanes: _truth(x < y, lanes),
     Binary.LESS_EQUAL: lambda x, y, lanes: _truth(x <= y, lanes),
