@@ -23,13 +23,12 @@ import openvino as ov
 from rankine.compilation.engine import Capabilities, Model, Target
 from rankine.compilation.host_runner import HostRunner, InputBuffers
 from rankine.compilation.lookup import DType, open_lookup
+from rankine.compilation.row_buckets import ROW_BUCKETS, bucket_parts
 from rankine.errors import EngineError, EngineMissing
 
 __all__ = ["OpenVino", "device_settings", "devices", "engine", "padded_rows"]
 
 _GRAPH_FILE, _BUCKETS_FILE = "graph.xml", "row_buckets.json"
-_NPU_ROWS = (1, 16, 64, 256, 1024)
-"""An NPU has fixed shapes only: a batch is padded to one of these, a larger one runs in parts."""
 _HINTS: Mapping[str, str] = {
     "gpu": "Needs an Intel GPU and its driver: apt-get install intel-opencl-icd ocl-icd-libopencl1.",
     "npu": "Needs an Intel NPU, its kernel driver and user mode driver (github.com/intel/linux-npu-driver).",
@@ -76,7 +75,7 @@ class OpenVino:
             )
         path, lookup = folder / _GRAPH_FILE, open_lookup(model)
         compile_rows = partial(_compile, path, device, threads)
-        buckets = _row_buckets(folder) or (_NPU_ROWS if device.startswith("npu") else ())
+        buckets = _row_buckets(folder) or (ROW_BUCKETS if device.startswith("npu") else ())
         if buckets:
             fixed = {rows: compile_rows(rows) for rows in buckets}
             first = fixed[buckets[0]]
@@ -156,10 +155,10 @@ class _BucketLane:
         self._buffers = InputBuffers(arrays)
 
     def inputs(self, rows: int) -> Sequence[np.ndarray]:
-        return tuple(view[:rows] for view in self._buffers.views(sum(self._parts(rows))))
+        return tuple(view[:rows] for view in self._buffers.views(sum(bucket_parts(rows, self._buckets))))
 
     def execute(self, rows: int, out: np.ndarray) -> None:
-        parts, start = self._parts(rows), 0
+        parts, start = bucket_parts(rows, self._buckets), 0
         views = self._buffers.views(sum(parts))
         for bucket in parts:
             request = self._requests[bucket]
@@ -172,11 +171,6 @@ class _BucketLane:
             end = min(start + bucket, rows)
             np.copyto(out[start:end], request.get_output_tensor(0).data[: end - start])
             start = end
-
-    def _parts(self, rows: int) -> list[int]:
-        """Buckets that hold ``rows`` rows, one after the other: the largest, then the least that holds the rest."""
-        whole, rest = divmod(rows, self._buckets[-1])
-        return [self._buckets[-1]] * whole + ([next(b for b in self._buckets if b >= rest)] if rest else [])
 
 
 def _row_buckets(folder: Path) -> tuple[int, ...]:
