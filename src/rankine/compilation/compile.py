@@ -131,11 +131,12 @@ def read_build(artifact: Artifact, variant: str, engine: str) -> Build:
 
 
 def open_runner(
-    artifact: Artifact, variant: str, engine: str, *, device: str = "cpu", threads: int = 1, split: bool = True
+    artifact: Artifact, variant: str, engine: str, *, device: str | None = None, threads: int = 1, split: bool = True
 ) -> Runner:
     """Open what :func:`compile_artifact` built.
 
     Args:
+        device: None for the one that it was verified on when it was built.
         split: False for the whole graph also where it was built in parts.
 
     Raises:
@@ -143,7 +144,7 @@ def open_runner(
         EngineMissing: the engine is not installed, or has no such device here.
     """
     model = load_model(artifact, variant)
-    read_build(artifact, variant, engine)
+    device = read_build(artifact, variant, engine).device if device is None else device
     loaded = load_engine(engine)
     known = loaded.capabilities()
     if device not in known.devices:
