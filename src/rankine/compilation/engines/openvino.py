@@ -5,8 +5,10 @@ OpenVINO's own (symmetric s8 activations, or NNCF's) was within 3 % of it at 512
 needed a quality certificate of its own.
 
 A build is for all devices; what a device needs is made when it is opened. GPU and NPU are not verified on the chip:
-what is checked without one are the options, the refusal, and on the CPU the fixed numbers of rows that an NPU needs. An
-NPU computes in FP16 what is not INT8; a parity certificate on the machine tells whether its scores hold.
+what is checked without one are the options, the refusal, and on the CPU the fixed numbers of rows that an NPU needs.
+For an NPU, and where a target names row buckets, the build holds an IR of static shapes for each. The wheel has no
+compiler for NPUs: these are exported and run on the CPU, and compiled where the driver is. An NPU computes in FP16 what
+is not INT8; a parity certificate on the machine tells whether its scores hold.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ class OpenVino:
             version=ov.__version__.split("-")[0],
             devices=here,
             compiles_for=("cpu", *_HINTS),
+            only_exported=("npu",) if "npu" in others else (),
             device_hints=others,
         )
 
@@ -64,8 +67,11 @@ class OpenVino:
             raise EngineError("OpenVINO cannot convert the graph", where=str(model.graph), got=str(error)) from error
         finally:
             packed.unlink()
-        if target.row_buckets:
-            (folder / _BUCKETS_FILE).write_text(json.dumps(sorted(set(target.row_buckets))), encoding="utf-8")
+        buckets = sorted(set(target.row_buckets or (ROW_BUCKETS if target.device.startswith("npu") else ())))
+        if buckets:
+            for rows in buckets:
+                ov.save_model(_fixed(ir, rows), str(folder / _fixed_file(rows)), compress_to_fp16=False)
+            (folder / _BUCKETS_FILE).write_text(json.dumps(buckets), encoding="utf-8")
 
     def open(self, model: Model, folder: Path, *, device: str = "cpu", threads: int = 1) -> HostRunner:
         if device not in (here := devices()):
@@ -75,9 +81,13 @@ class OpenVino:
             )
         path, lookup = folder / _GRAPH_FILE, open_lookup(model)
         compile_rows = partial(_compile, path, device, threads)
-        buckets = _row_buckets(folder) or (ROW_BUCKETS if device.startswith("npu") else ())
+        exported = _row_buckets(folder)
+        buckets = exported or (ROW_BUCKETS if device.startswith("npu") else ())
         if buckets:
-            fixed = {rows: compile_rows(rows) for rows in buckets}
+            fixed = {
+                rows: _compile(folder / _fixed_file(rows), device, threads) if exported else compile_rows(rows)
+                for rows in buckets
+            }
             first = fixed[buckets[0]]
             arrays = lookup.arrays_of(tuple(port.any_name for port in first.inputs))
             return HostRunner(lookup, _tasks(first), lambda: _BucketLane(fixed, arrays))
@@ -178,6 +188,17 @@ def _row_buckets(folder: Path) -> tuple[int, ...]:
     return tuple(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else ()
 
 
+def _fixed_file(rows: int) -> str:
+    return f"rows_{rows}.xml"
+
+
+def _fixed(ir: Any, rows: int) -> Any:
+    """The graph with a fixed number of rows: every shape in it is static, as an NPU's compiler wants it."""
+    fixed = ir.clone()
+    fixed.reshape({port: ov.PartialShape([rows, *list(port.partial_shape)[1:]]) for port in fixed.inputs})
+    return fixed
+
+
 def _dynamic_rows(ir: Any) -> None:
     """Leave the rows open and fix the widths: a graph may have come with a fixed batch."""
     ir.reshape({port: ov.PartialShape([ov.Dimension(-1), *list(port.partial_shape)[1:]]) for port in ir.inputs})
@@ -201,10 +222,7 @@ def _compile(path: Path, device: str, threads: int, rows: int | None = None) -> 
     """The graph on a device, its rows open, or fixed."""
     core = ov.Core()
     try:
-        graph = str(path)
-        if rows is not None:
-            graph = core.read_model(graph)
-            graph.reshape({port: ov.PartialShape([rows, *list(port.partial_shape)[1:]]) for port in graph.inputs})
+        graph = str(path) if rows is None else _fixed(core.read_model(str(path)), rows)
         return core.compile_model(graph, device.upper(), device_settings(device, threads))
     except RuntimeError as error:
         raise EngineError("OpenVINO cannot compile the graph", where=f"{path} on {device}", got=str(error)) from error
