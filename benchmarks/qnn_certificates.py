@@ -177,7 +177,7 @@ def _certificate(
 
 def _tell(event: Event) -> None:
     if isinstance(event, Note):
-        print(event, flush=True)  # noqa: T201
+        print(event, flush=True)
 
 
 if __name__ == "__main__":

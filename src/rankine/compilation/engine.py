@@ -54,8 +54,8 @@ class Capabilities(Frozen):
         own: whether it is Rankine's, so that it is no peer to be compared with.
         compiles_for: what it can build for, whether it is here or not, e.g. ``("aarch64 dotprod",)``; nothing: it
             compiles for what it finds when it opens a model.
-        only_exported: those of ``compiles_for`` for which a build holds the device's form (fixed shapes, INT8), but nothing
-            that the device's own compiler made: that is done where the device is, and was never tried here.
+        only_exported: those of ``compiles_for`` for which a build holds the device's form, and nothing that the
+            device's own compiler made: that is done where the device is.
         on_request: whether it is built only where it is named, since a build takes seconds; then nothing is compiled
             for it, and no cost is measured on it, by default.
         stand_ins: those of ``devices`` that are not the chip itself, with what computes in its place. They are verified

@@ -176,12 +176,19 @@ class _Writer:
         return name
 
     def _dequantize(
-        self, name: str, codes: np.ndarray, scale: np.ndarray, zero: np.ndarray | np.uint16, axis: int | None = None
+        self,
+        name: str,
+        codes: np.ndarray,
+        scale: np.ndarray | np.float32,
+        zero: np.ndarray | np.uint16,
+        axis: int | None = None,
     ) -> str:
         names = [f"{name}.codes", f"{name}.scale", f"{name}.zero_point"]
         self._added.update(zip(names, (codes, np.asarray(scale, np.float32), np.asarray(zero)), strict=True))
-        attributes = {} if axis is None else {"axis": axis}
-        self._nodes.append(helper.make_node("DequantizeLinear", names, [f"{name}.value"], **attributes))
+        node = helper.make_node("DequantizeLinear", names, [f"{name}.value"])
+        if axis is not None:
+            node.attribute.append(helper.make_attribute("axis", axis))
+        self._nodes.append(node)
         return f"{name}.value"
 
     def _pair(self, value: str, ranged: str, to: str | None = None) -> str:
@@ -230,5 +237,3 @@ def _columns(matrix: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     shape = [1] * matrix.ndim
     shape[axis] = -1
     return np.clip(np.rint(matrix / scale.reshape(shape)), -127, 127).astype(np.int8), scale
-
-
