@@ -49,6 +49,8 @@ def compile_context(graph: bytes, path: Path) -> None:
     try:
         ort.InferenceSession(graph, options)
     except LIBRARY_ERRORS as error:
+        for part in (path, *path.parent.glob(f"{path.stem}_*")):  # it may have written what it could run
+            part.unlink(missing_ok=True)
         raise EngineError(
             "HTP does not run the whole graph, and nothing is left to the CPU",
             where=str(path.stem),
@@ -93,12 +95,17 @@ def _device() -> Any:
     missing = [path for path in (qnn.get_library_path(), qnn.get_qnn_htp_path()) if not Path(path).exists()]
     if missing:
         raise EngineMissing("a library of QNN is missing", where="qnn", got=", ".join(missing), hint=_HINT)
-    try:
-        ort.register_execution_provider_library(_PROVIDER, qnn.get_library_path())
-    except LIBRARY_ERRORS as error:
-        raise EngineMissing("the library of QNN does not load", where="qnn", got=str(error), hint=_HINT) from error
-    found = [one for one in ort.get_ep_devices() if one.ep_name == _PROVIDER]
+    if not (found := _registered()):
+        try:
+            ort.register_execution_provider_library(_PROVIDER, qnn.get_library_path())
+        except LIBRARY_ERRORS as error:
+            raise EngineMissing("the library of QNN does not load", where="qnn", got=str(error), hint=_HINT) from error
+        found = _registered()
     if not found:
         raise EngineMissing("QNN finds no device here", where="qnn", hint=_HINT)
     npu = ort.OrtHardwareDeviceType.NPU
     return next((one for one in found if one.device.type == npu), found[0])
+
+
+def _registered() -> list[Any]:
+    return [one for one in ort.get_ep_devices() if one.ep_name == _PROVIDER]
