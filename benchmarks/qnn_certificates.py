@@ -35,7 +35,7 @@ from rankine.compression.recipe import Quantize, Recipe
 from rankine.config import Frozen
 from rankine.data import Dataset, load_dataset
 from rankine.environment import environment
-from rankine.events import Event, Note
+from rankine.events import Event, Failed, Note
 from rankine.models.variant import load_model
 from rankine.training.fit import FitConfig
 from rankine.training.train import train
@@ -177,7 +177,7 @@ def _certificate(
 
 
 def _tell(event: Event) -> None:
-    if isinstance(event, Note):
+    if isinstance(event, (Note, Failed)):
         print(event, flush=True)
 
 

@@ -225,3 +225,28 @@ def test_scores_are_the_canonical_forms_when_a_variant_is_verified(built: Built)
     found = verify(model, runner, small_batch(200))
     runner.close()
     assert found.max_error < 0.03
+
+
+def test_a_sum_is_right_when_it_is_over_the_last_axis(tmp_path: Path) -> None:
+    """As Wide&Deep's and DLRM's on wide ranges: the HTP's own sum of 16 bits is not."""
+    installed_engine("qnn")
+    from rankine.compilation.engines.qnn.fixed_point import fixed_point, sums_as_means
+    from rankine.compilation.engines.qnn.session import compile_context, load_context
+
+    random = np.random.default_rng(0)
+    weights = {"shape": np.array([-1, 8, 8]), "by": random.normal(size=8).astype(np.float32), "axis": np.array([2])}
+    graph = graph_of(
+        "a = Reshape (x, shape) b = Mul (a, by) logits = ReduceSum <keepdims = 0> (b, axis)", {"x": 64}, weights
+    )
+    graph.graph.output[0].CopyFrom(helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["rows", 8]))
+    given = (0.15 * random.random((16, 64))).astype(np.float32)
+    expected = (given.reshape(-1, 8, 8) * weights["by"]).sum(axis=2)
+    prepared = sums_as_means(graph)
+    assert [node.op_type for node in prepared.graph.node] == ["Reshape", "Mul", "ReduceMean", "Mul"]
+    seen = {"x": (-0.15, 0.15), "a": (-0.15, 0.15), "b": (-0.5, 0.5), "logits.mean": (-0.2, 0.2), "logits": (-1.0, 1.0)}
+    fixed = fixed_point(prepared, seen)
+    for value in (*fixed.graph.input, *fixed.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 16
+    compile_context(fixed.SerializeToString(), tmp_path / "rows_16.onnx")
+    (found,) = load_context(tmp_path / "rows_16.onnx").run(None, {"x": given})
+    np.testing.assert_allclose(found, expected, atol=2e-3)

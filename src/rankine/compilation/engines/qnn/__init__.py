@@ -55,7 +55,7 @@ class Qnn:
         """Write a context binary for each of the target's row buckets."""
         import onnx
 
-        from rankine.compilation.engines.qnn.fixed_point import fixed_point
+        from rankine.compilation.engines.qnn.fixed_point import fixed_point, sums_as_means
         from rankine.compilation.engines.qnn.ranges import seen_ranges
         from rankine.compilation.pack_inputs import packed_graph
 
@@ -63,7 +63,7 @@ class Qnn:
             raise EngineError("runs INT8 only", where=f"qnn, {model.name}", got=model.numeric.upper(), allowed="INT8")
         if model.inputs:
             raise EngineError("runs whole graphs only, no parts of one", where=f"qnn, {model.name}")
-        graph = packed_graph(model)
+        graph = sums_as_means(packed_graph(model))
         fixed = fixed_point(graph, seen_ranges(model, graph))
         buckets = sorted(set(target.row_buckets or ROW_BUCKETS))
         for rows in buckets:
