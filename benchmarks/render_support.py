@@ -99,7 +99,7 @@ def _engine_rows(found: ConformanceResult, times: EngineBench | None) -> list[tu
                     record.version,
                     device,
                     ", ".join(numeric.upper() for numeric in record.numerics),
-                    ", ".join(record.compiles_for) or "what it opens",
+                    record.builds_told or "what it opens",
                     _verified(record, device, cases),
                     _timed(one.engine, record, device, times),
                 )

@@ -15,6 +15,7 @@ from rankine.compilation.engines import onnxruntime as ort_engine
 from rankine.compilation.engines.onnxruntime import CopyingLane, providers
 from rankine.compilation.host_runner import HostRunner
 from rankine.compilation.lookup import open_lookup
+from rankine.compilation.row_buckets import ROW_BUCKETS
 from rankine.compilation.verify import verify
 from rankine.errors import EngineError, EngineMissing
 from rankine.models.variant import Model
@@ -112,6 +113,26 @@ def test_logits_equal_the_reference_when_rows_are_padded_to_buckets(numeric: str
     model = small_model(tmp_path, "int8" if numeric == "int8" else "fp32", history=True)
     folder = _built("openvino", model, tmp_path, Target(row_buckets=(64, 1, 16)))
     _check(model, installed_engine("openvino").open(model, folder))
+
+
+def test_static_int8_graphs_are_exported_and_run_on_the_cpu_when_the_target_is_an_npu(tmp_path: Path) -> None:
+    """What an NPU would compile: no shape is open, linear layers read 8 bits. Nothing here compiles it for one."""
+    engine = installed_engine("openvino")
+    import openvino as ov
+
+    model = small_model(tmp_path, "int8", history=True)
+    folder = _built("openvino", model, tmp_path, Target(device="npu"))
+    assert {path.name for path in folder.glob("rows_*.xml")} == {f"rows_{rows}.xml" for rows in ROW_BUCKETS}
+    for rows in ROW_BUCKETS:
+        graph = ov.Core().read_model(str(folder / f"rows_{rows}.xml"))
+        assert not graph.is_dynamic()
+        assert {port.shape[0] for port in (*graph.inputs, *graph.outputs)} == {rows}
+        assert "FakeQuantize" in {node.get_type_name() for node in graph.get_ops()}
+    _check(model, engine.open(model, folder))
+    record = engine.capabilities()
+    if "npu" not in record.devices:
+        assert record.only_exported == ("npu",)
+        assert "npu (exported, not compiled)" in record.builds_told
 
 
 def test_settings_are_those_of_the_device_when_it_is_opened() -> None:

@@ -110,6 +110,24 @@ def test_page_of_tvm_tells_a_bar_that_is_missed_when_a_peer_was_faster(tvm) -> N
     assert tvm.render(result.model_copy(update={"timings": tuple(noisy)})).count("(**noise**)") == 3
 
 
+@pytest.fixture
+def qnn(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    yield from renderer("render_qnn", monkeypatch)
+
+
+def test_page_of_qnn_is_what_the_results_say_when_rendered(qnn) -> None:
+    assert qnn.PAGE.read_text(encoding="utf-8") == qnn.render(qnn.read_result())
+
+
+def test_page_of_qnn_gives_the_reason_when_a_certificate_did_not_pass(qnn) -> None:
+    result = qnn.read_result()
+    first = result.models[0]
+    failed = first.certificate.model_copy(update={"verdict": "fail", "reason": "AUC falls."})
+    page = qnn.render(result.model_copy(update={"models": (first.model_copy(update={"certificate": failed}),)}))
+    assert "| fail |" in page
+    assert f"* `{first.model}`: AUC falls." in page
+
+
 def test_page_of_families_is_what_the_results_say_when_rendered(families) -> None:
     assert families.PAGE.read_text(encoding="utf-8") == families.render(families.read_results())
 

@@ -22,9 +22,9 @@ _TIMED_ROWS = 512
 
 
 def score(
-    artifact: Artifact, variant: str, engine: str, batch: Batch, emit: Emit = ignore, *, device: str = "cpu"
+    artifact: Artifact, variant: str, engine: str, batch: Batch, emit: Emit = ignore, *, device: str | None = None
 ) -> np.ndarray:
-    """Logits as this engine computes them, float32 ``(rows, tasks)``."""
+    """Logits as this engine computes them on ``device``, or on the one it was built on; float32 ``(rows, tasks)``."""
     runner = open_runner(artifact, variant, engine, device=device)
     logits = np.empty((batch.rows, task_count(artifact)), np.float32)
     try:

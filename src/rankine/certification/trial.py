@@ -16,8 +16,10 @@ from rankine.certification.measurement import Measurement, measure_quality
 from rankine.certification.parity import ParityCertificate, certify_parity
 from rankine.certification.place import Place
 from rankine.certification.plan import SERVED, Pair, served_digest
+from rankine.certification.provenance import this_environment
 from rankine.certification.settings import CertifySettings
 from rankine.certification.slices import Slice
+from rankine.compilation.compile import read_build
 
 __all__ = ["Trial", "model_facts"]
 
@@ -49,6 +51,7 @@ class Trial:
         """One certificate a task, at each of the margins in ``steps``; ``logits`` are the pair's, ``(rows, tasks)``."""
         variant, engine = pair
         provenance = {**self.facts, "rows": self.rows.digest, **model_facts(artifact, pair)}
+        environment = {**this_environment(), "device": read_build(artifact, *pair).device}
         measured = [self._measure(column, logits) for column in range(len(self.rows.tasks))]
         return [
             [
@@ -60,6 +63,7 @@ class Trial:
                     provenance=provenance,
                     split_uses=self.split_uses,
                     fail_on_harm=self.settings.fail_on_harm,
+                    environment=environment,
                 )
                 for task, found in zip(self.rows.tasks, measured, strict=True)
             ]

@@ -87,13 +87,14 @@ def build_variant(
         EngineError: the whole graph cannot be built, or differs from the reference.
     """
     capabilities = engine.capabilities()
+    device = capabilities.devices[0]
     form: str = model.numeric
     if capabilities.own_int8_form and model.numeric == "int8":
         form += f"-{name}"
     split, told = None, ""
     with tempfile.TemporaryDirectory(prefix="rankine-build-") as whole, tempfile.TemporaryDirectory() as taken_apart:
-        engine.build(model, Target(), Path(whole))
-        found = _verified(model, engine.open(model, Path(whole)), batch, reference)
+        engine.build(model, Target(device=device), Path(whole))
+        found = _verified(model, engine.open(model, Path(whole), device=device), batch, reference)
         prefix = f"variants/{model.name}/builds/{name}"
         draft.remove(f"{prefix}/")
         for kind in (f"quality-{name}.", f"parity-{name}.", f"scores-{name}."):  # what they were taken on is gone
@@ -101,7 +102,7 @@ def build_variant(
         draft.put_folder(prefix, Path(whole))
         if parts is not None and _runs_parts(capabilities):
             try:
-                found = _build_parts(model, parts, engine, Path(taken_apart), batch, reference)
+                found = _build_parts(model, parts, engine, Path(taken_apart), batch, reference, device)
             except RankineError as error:
                 told = f", whole: {error}"
             else:
@@ -111,7 +112,7 @@ def build_variant(
     build = Build(
         engine=name,
         engine_version=capabilities.version,
-        device="cpu",
+        device=device,
         numeric_form=form,
         max_logit_error=found.max_logit_error,
         mean_logit_error=found.mean_logit_error,
@@ -127,11 +128,17 @@ def _runs_parts(capabilities: Capabilities) -> bool:
 
 
 def _build_parts(
-    model: Model, parts: SplitModels, engine: Engine, folder: Path, batch: Batch, reference: np.ndarray
+    model: Model,
+    parts: SplitModels,
+    engine: Engine,
+    folder: Path,
+    batch: Batch,
+    reference: np.ndarray,
+    device: str,
 ) -> Verification:
     """Build the parts into an empty folder, and hold them to the reference of the whole."""
-    build_split(engine, parts, Target(), folder)
-    runner = open_split_runner(engine, parts, folder, open_catalog(parts))
+    build_split(engine, parts, Target(device=device), folder)
+    runner = open_split_runner(engine, parts, folder, open_catalog(parts), device=device)
     return _verified(model, runner, batch, reference, rounded=parts.storage != "float32")
 
 

@@ -135,7 +135,7 @@ def open_runner(
     variant: str,
     engine: str,
     *,
-    device: str = "cpu",
+    device: str | None = None,
     threads: int = 1,
     split: bool = True,
     options: Mapping[str, str] | None = None,
@@ -143,6 +143,7 @@ def open_runner(
     """Open what :func:`compile_artifact` built.
 
     Args:
+        device: None for the one that it was verified on when it was built.
         split: False for the whole graph also where it was built in parts.
         options: of the engine itself, where it has any.
 
@@ -152,7 +153,7 @@ def open_runner(
         ConfigError: the engine does not have these options.
     """
     model = load_model(artifact, variant)
-    read_build(artifact, variant, engine)
+    device = read_build(artifact, variant, engine).device if device is None else device
     loaded = _configured(load_engine(engine), engine, options or {})
     known = loaded.capabilities()
     if device not in known.devices:

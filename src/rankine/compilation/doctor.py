@@ -131,7 +131,7 @@ def _told(found: Capabilities) -> str:
     devices = [
         device if found.runs_on(device) == "chip" else f"{device} ({found.runs_on(device)})" for device in found.devices
     ]
-    compiles = f"; compiles for {', '.join(found.compiles_for)}" if found.compiles_for else ""
+    compiles = f"; compiles for {found.builds_told}" if found.compiles_for else ""
     return f"{found.version} on {', '.join(devices)}: {', '.join(found.numerics)}{compiles}"
 
 

@@ -56,6 +56,8 @@ class Capabilities(Frozen):
         own: whether it is Rankine's, so that it is no peer to be compared with.
         compiles_for: what it can build for, whether it is here or not, e.g. ``("aarch64 dotprod",)``; nothing: it
             compiles for what it finds when it opens a model.
+        only_exported: those of ``compiles_for`` for which a build holds the device's form, and nothing that the
+            device's own compiler made: that is done where the device is.
         on_request: whether it is built only where it is named, since a build takes seconds; then nothing is compiled
             for it, and no cost is measured on it, by default.
         stand_ins: those of ``devices`` that are not the chip itself, with what computes in its place. They are verified
@@ -74,8 +76,16 @@ class Capabilities(Frozen):
     oracle: bool = False
     own: bool = False
     compiles_for: tuple[str, ...] = ()
+    only_exported: tuple[str, ...] = ()
     on_request: bool = False
     stand_ins: Mapping[str, StandIn] = Field(default_factory=dict)
+
+    @property
+    def builds_told(self) -> str:
+        """``compiles_for`` in words: which of it is exported, and compiled elsewhere."""
+        return ", ".join(
+            f"{name} (exported, not compiled)" if name in self.only_exported else name for name in self.compiles_for
+        )
 
     def runs_on(self, device: str) -> RunsOn:
         """What the numbers of one of ``devices`` are computed on."""

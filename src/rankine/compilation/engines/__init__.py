@@ -36,6 +36,7 @@ _ENGINES = {
     "onnxruntime": _Entry("rankine.compilation.engines.onnxruntime", "pip install rankine"),
     "openvino": _Entry("rankine.compilation.engines.openvino", "pip install 'rankine[openvino]'"),
     "inductor": _Entry("rankine.compilation.engines.inductor", "pip install 'rankine[train]'"),
+    "qnn": _Entry("rankine.compilation.engines.qnn", "pip install 'rankine[qnn]'"),
     "tvm": _Entry("rankine.compilation.engines.tvm", "pip install 'rankine[tvm]'"),
     "simulated": _Entry("rankine.compilation.engines.simulated", "pip install rankine"),
 }

@@ -5,8 +5,10 @@ OpenVINO's own (symmetric s8 activations, or NNCF's) was within 3 % of it at 512
 needed a quality certificate of its own.
 
 A build is for all devices; what a device needs is made when it is opened. GPU and NPU are not verified on the chip:
-what is checked without one are the options, the refusal, and on the CPU the fixed numbers of rows that an NPU needs. An
-NPU computes in FP16 what is not INT8; a parity certificate on the machine tells whether its scores hold.
+what is checked without one are the options, the refusal, and on the CPU the fixed numbers of rows that an NPU needs.
+For an NPU, and where a target names row buckets, the build holds an IR of static shapes for each. The wheel has no
+compiler for NPUs: these are exported and run on the CPU, and compiled where the driver is. An NPU computes in FP16 what
+is not INT8; a parity certificate on the machine tells whether its scores hold.
 """
 
 from __future__ import annotations
@@ -23,13 +25,12 @@ import openvino as ov
 from rankine.compilation.engine import Capabilities, Model, Target
 from rankine.compilation.host_runner import HostRunner, InputBuffers
 from rankine.compilation.lookup import DType, open_lookup
+from rankine.compilation.row_buckets import ROW_BUCKETS, bucket_parts
 from rankine.errors import EngineError, EngineMissing
 
 __all__ = ["OpenVino", "device_settings", "devices", "engine", "padded_rows"]
 
 _GRAPH_FILE, _BUCKETS_FILE = "graph.xml", "row_buckets.json"
-_NPU_ROWS = (1, 16, 64, 256, 1024)
-"""An NPU has fixed shapes only: a batch is padded to one of these, a larger one runs in parts."""
 _HINTS: Mapping[str, str] = {
     "gpu": "Needs an Intel GPU and its driver: apt-get install intel-opencl-icd ocl-icd-libopencl1.",
     "npu": "Needs an Intel NPU, its kernel driver and user mode driver (github.com/intel/linux-npu-driver).",
@@ -47,6 +48,7 @@ class OpenVino:
             version=ov.__version__.split("-")[0],
             devices=here,
             compiles_for=("cpu", *_HINTS),
+            only_exported=("npu",) if "npu" in others else (),
             device_hints=others,
         )
 
@@ -65,8 +67,11 @@ class OpenVino:
             raise EngineError("OpenVINO cannot convert the graph", where=str(model.graph), got=str(error)) from error
         finally:
             packed.unlink()
-        if target.row_buckets:
-            (folder / _BUCKETS_FILE).write_text(json.dumps(sorted(set(target.row_buckets))), encoding="utf-8")
+        buckets = sorted(set(target.row_buckets or (ROW_BUCKETS if target.device.startswith("npu") else ())))
+        if buckets:
+            for rows in buckets:
+                ov.save_model(_fixed(ir, rows), str(folder / _fixed_file(rows)), compress_to_fp16=False)
+            (folder / _BUCKETS_FILE).write_text(json.dumps(buckets), encoding="utf-8")
 
     def open(self, model: Model, folder: Path, *, device: str = "cpu", threads: int = 1) -> HostRunner:
         if device not in (here := devices()):
@@ -76,9 +81,13 @@ class OpenVino:
             )
         path, lookup = folder / _GRAPH_FILE, open_lookup(model)
         compile_rows = partial(_compile, path, device, threads)
-        buckets = _row_buckets(folder) or (_NPU_ROWS if device.startswith("npu") else ())
+        exported = _row_buckets(folder)
+        buckets = exported or (ROW_BUCKETS if device.startswith("npu") else ())
         if buckets:
-            fixed = {rows: compile_rows(rows) for rows in buckets}
+            fixed = {
+                rows: _compile(folder / _fixed_file(rows), device, threads) if exported else compile_rows(rows)
+                for rows in buckets
+            }
             first = fixed[buckets[0]]
             arrays = lookup.arrays_of(tuple(port.any_name for port in first.inputs))
             return HostRunner(lookup, _tasks(first), lambda: _BucketLane(fixed, arrays))
@@ -156,10 +165,10 @@ class _BucketLane:
         self._buffers = InputBuffers(arrays)
 
     def inputs(self, rows: int) -> Sequence[np.ndarray]:
-        return tuple(view[:rows] for view in self._buffers.views(sum(self._parts(rows))))
+        return tuple(view[:rows] for view in self._buffers.views(sum(bucket_parts(rows, self._buckets))))
 
     def execute(self, rows: int, out: np.ndarray) -> None:
-        parts, start = self._parts(rows), 0
+        parts, start = bucket_parts(rows, self._buckets), 0
         views = self._buffers.views(sum(parts))
         for bucket in parts:
             request = self._requests[bucket]
@@ -173,15 +182,21 @@ class _BucketLane:
             np.copyto(out[start:end], request.get_output_tensor(0).data[: end - start])
             start = end
 
-    def _parts(self, rows: int) -> list[int]:
-        """Buckets that hold ``rows`` rows, one after the other: the largest, then the least that holds the rest."""
-        whole, rest = divmod(rows, self._buckets[-1])
-        return [self._buckets[-1]] * whole + ([next(b for b in self._buckets if b >= rest)] if rest else [])
-
 
 def _row_buckets(folder: Path) -> tuple[int, ...]:
     path = folder / _BUCKETS_FILE
     return tuple(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else ()
+
+
+def _fixed_file(rows: int) -> str:
+    return f"rows_{rows}.xml"
+
+
+def _fixed(ir: Any, rows: int) -> Any:
+    """The graph with a fixed number of rows: every shape in it is static, as an NPU's compiler wants it."""
+    fixed = ir.clone()
+    fixed.reshape({port: ov.PartialShape([rows, *list(port.partial_shape)[1:]]) for port in fixed.inputs})
+    return fixed
 
 
 def _dynamic_rows(ir: Any) -> None:
@@ -207,10 +222,7 @@ def _compile(path: Path, device: str, threads: int, rows: int | None = None) -> 
     """The graph on a device, its rows open, or fixed."""
     core = ov.Core()
     try:
-        graph = str(path)
-        if rows is not None:
-            graph = core.read_model(graph)
-            graph.reshape({port: ov.PartialShape([rows, *list(port.partial_shape)[1:]]) for port in graph.inputs})
+        graph = str(path) if rows is None else _fixed(core.read_model(str(path)), rows)
         return core.compile_model(graph, device.upper(), device_settings(device, threads))
     except RuntimeError as error:
         raise EngineError("OpenVINO cannot compile the graph", where=f"{path} on {device}", got=str(error)) from error
