@@ -1,0 +1,2 @@
+"""Triton-lang."""
+from __future__ import annotations
