@@ -6,17 +6,15 @@ Here on small models, all checks over one and some over every reference model; `
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
 
-from engine.families import family_network
 from engine.installed import installed_engine
 from rankine.artifact import Artifact
 from rankine.compilation.conformance import CHECKS, Case, build_case, why_not
 from rankine.compilation.conformance.lifecycle import leaks
-from rankine.compilation.conformance.zoo import INT8, MODELS, zoo_artifact
+from rankine.compilation.conformance.zoo import INT8, MODELS
 from rankine.compilation.engines import engine_names
 from rankine.models.variant import BASELINE, load_model
 
@@ -32,12 +30,6 @@ def test_check_passes_when_an_engine_is_held_to_it(case: Case, check: str) -> No
 
 def test_nothing_is_left_behind_when_runners_come_and_go(case: Case) -> None:
     leaks(case, cycles=20)
-
-
-@pytest.fixture(scope="module")
-def reference_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifact]:
-    """A reference model in both forms, written once."""
-    return cache(lambda name: zoo_artifact(name, family_network(name), tmp_path_factory.mktemp(name)))
 
 
 @pytest.mark.parametrize("engine", engine_names())

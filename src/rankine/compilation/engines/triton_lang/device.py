@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from rankine.compilation.engines.triton_lang.kernels.blocks import interpreted
+from rankine.compilation.engines.triton_lang.available import GPU
 
-__all__ = ["GPU", "INTERPRETER", "Device", "device_named", "devices_here"]
+__all__ = ["Device", "device_named"]
 
-GPU, INTERPRETER = "cuda", "interpreter"
 _ONE_AT_A_TIME = threading.RLock()
 """The interpreter keeps the program that it is in in globals."""
 
@@ -22,7 +23,7 @@ class Device:
     """A device of the engine.
 
     Attributes:
-        name: ``cuda`` or ``interpreter``.
+        name: one of :func:`rankine.compilation.engines.triton_lang.available.devices_here`.
         torch_device: where its memory is.
     """
 
@@ -33,18 +34,17 @@ class Device:
     def is_gpu(self) -> bool:
         return self.name == GPU
 
-    def turn(self) -> AbstractContextManager[object]:
-        """Held while kernels are launched: a GPU's streams need no turn, the interpreter does."""
-        return nullcontext() if self.is_gpu else _ONE_AT_A_TIME
-
-
-def devices_here() -> tuple[str, ...]:
-    """Names of the devices that can be opened in this process: the interpreter is chosen before it starts."""
-    if interpreted():
-        return (INTERPRETER,)
-    return (GPU,) if torch.cuda.is_available() else ()
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Held while kernels are launched: a GPU's streams need no turn, the interpreter does. There, what lies behind
+        a mask is computed too, and would be warned of."""
+        if self.is_gpu:
+            yield
+            return
+        with _ONE_AT_A_TIME, np.errstate(all="ignore"):
+            yield
 
 
 def device_named(name: str) -> Device:
-    """One of :func:`devices_here`."""
+    """One of those that are here."""
     return Device(name, torch.device("cuda" if name == GPU else "cpu"))

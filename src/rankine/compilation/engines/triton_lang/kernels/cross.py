@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from rankine.compilation.engines.triton_lang.kernels.blocks import interpreted, linear_blocks, power
-from rankine.compilation.engines.triton_lang.kernels.linear import product
+from rankine.compilation.engines.triton_lang.kernels.linear import narrowed, product
 
 __all__ = ["low_rank_cross"]
 
@@ -98,13 +98,13 @@ def _cross(  # type: ignore[no-untyped-def]
         left = tl.load(left_at, mask=is_row[:, None] & (depth < width)[None, :], other=0.0)
         right_at = down + depth[:, None] * rank + between[None, :]
         right = tl.load(right_at, mask=(depth < width)[:, None] & is_between[None, :], other=0.0)
-        held = product(left.to(right.dtype), right, held, WIDEN)
+        held = product(narrowed(left, right, WIDEN), right, held, WIDEN)
     for begin in range(0, width, BLOCK_N):
         column = begin + tl.arange(0, BLOCK_N)
         is_column = column < width
         weight_at = up + between[:, None] * width + column[None, :]
         weight = tl.load(weight_at, mask=is_between[:, None] & is_column[None, :], other=0.0)
-        value = product(held.to(weight.dtype), weight, tl.zeros((BLOCK_M, BLOCK_N), tl.float32), WIDEN)
+        value = product(narrowed(held, weight, WIDEN), weight, tl.zeros((BLOCK_M, BLOCK_N), tl.float32), WIDEN)
         value += tl.load(bias + column, mask=is_column, other=0.0)[None, :]
         inside = is_row[:, None] & is_column[None, :]
         value *= tl.load(first + row[:, None] * first_stride + column[None, :], mask=inside, other=0.0)

@@ -59,8 +59,11 @@ def taken(
     rows: int,
     sizes: tuple[int, int, int, int],
 ) -> None:
-    """``(before, length, after)`` at int32 ``places (count,)`` of the middle axis; ``sizes`` are ``before, count, after,
-    length``."""
+    """``(before, length, after)`` at int32 ``places (count,)`` of the middle axis.
+
+    Args:
+        sizes: ``before, count, after, length``.
+    """
     before, count, after, length = sizes
     total = rows * before * count * after
     if total == 0:
@@ -118,78 +121,76 @@ def _power(x, y):  # type: ignore[no-untyped-def]
 def _unary(x, first, second, KIND: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: C901
     if KIND == 0:
         return tl.maximum(x, 0.0)
-    elif KIND == 1:
+    if KIND == 1:
         return 1.0 / (1.0 + tl.exp(-x))
-    elif KIND == 2:
+    if KIND == 2:
         return _tanh(x)
-    elif KIND == 3:
+    if KIND == 3:
         return tl.exp(x)
-    elif KIND == 4:
+    if KIND == 4:
         return tl.log(x)
-    elif KIND == 5:
+    if KIND == 5:
         return tl.sqrt(x)
-    elif KIND == 6:
+    if KIND == 6:
         return -x
-    elif KIND == 7:
+    if KIND == 7:
         return tl.abs(x)
-    elif KIND == 8:
+    if KIND == 8:
         return tl.erf(x)
-    elif KIND == 9:
+    if KIND == 9:
         return 1.0 / x
-    elif KIND == 10:
+    if KIND == 10:
         return 1.0 - x
-    elif KIND == 11:
+    if KIND == 11:
         return tl.minimum(tl.maximum(x, first), second)
-    elif KIND == 12:
+    if KIND == 12:
         return tl.where(x < 0, x * first, x)
-    elif KIND == 13:
+    if KIND == 13:
         return 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
-    elif KIND == 14:
+    if KIND == 14:
         return x * first + second
-    elif KIND == 15:
+    if KIND == 15:
         return x * x
-    elif KIND == 17:
+    if KIND == 17:
         return _softplus(x)
-    elif KIND == 18:
+    if KIND == 18:
         return tl.where(x < 0, first * (tl.exp(tl.minimum(x, 0.0)) - 1.0), x)
-    else:
-        tl.static_assert(KIND == 16)
-        return x
+    tl.static_assert(KIND == 16)
+    return x
 
 
 @triton.jit
 def _binary(x, y, KIND: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: C901
     if KIND == 0:
         return x + y
-    elif KIND == 1:
+    if KIND == 1:
         return x - y
-    elif KIND == 2:
+    if KIND == 2:
         return x * y
-    elif KIND == 3:
+    if KIND == 3:
         return x / y
-    elif KIND == 4:
+    if KIND == 4:
         return tl.maximum(x, y)
-    elif KIND == 5:
+    if KIND == 5:
         return tl.minimum(x, y)
-    elif KIND == 6:
+    if KIND == 6:
         return _power(x, y)
-    elif KIND == 7:
+    if KIND == 7:
         return (x < y).to(tl.float32)
-    elif KIND == 8:
+    if KIND == 8:
         return (x <= y).to(tl.float32)
-    elif KIND == 9:
+    if KIND == 9:
         return (x > y).to(tl.float32)
-    elif KIND == 10:
+    if KIND == 10:
         return (x >= y).to(tl.float32)
-    elif KIND == 11:
+    if KIND == 11:
         return (x == y).to(tl.float32)
-    elif KIND == 12:
+    if KIND == 12:
         return ((x != 0) & (y != 0)).to(tl.float32)
-    elif KIND == 13:
+    if KIND == 13:
         return ((x != 0) | (y != 0)).to(tl.float32)
-    else:
-        tl.static_assert(KIND == 14)
-        return tl.where(x < 0, x * y, x)
+    tl.static_assert(KIND == 14)
+    return tl.where(x < 0, x * y, x)
 
 
 @triton.jit

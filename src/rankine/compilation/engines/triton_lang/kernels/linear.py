@@ -110,7 +110,8 @@ def linear(
     """Write ``activation(source @ W + bias + addend) * factor + added`` to ``target``, and rounded to ``codes``.
 
     Args:
-        source: ``(rows, K)``; uint8 codes for ``int8``, else float32. As all that has rows, its columns lie side by side.
+        source: ``(rows, K)``; uint8 codes for ``int8``, else float32. Columns lie side by side, here and
+            in all that has rows.
         target: float32 ``(rows, N)``.
         codes: uint8 ``(rows, N)``: ``round(value * quant) + zero``, half to even, saturated.
         addend: float32 ``(rows, N)``, or ``(requests, N)`` with ``addend_index``.
@@ -157,7 +158,7 @@ def linear(
 
 
 def _on(array: np.ndarray, device: str | torch.device) -> torch.Tensor:
-    return torch.from_numpy(array).to(device)
+    return torch.tensor(array, device=device)
 
 
 @triton.jit
@@ -166,6 +167,29 @@ def rounded(value, inverse_step, zero):  # type: ignore[no-untyped-def]
     scaled = tl.minimum(tl.maximum(value * inverse_step, -65536.0), 65536.0)
     whole = (scaled + 12582912.0) - 12582912.0 + zero
     return tl.minimum(tl.maximum(whole, 0.0), 255.0).to(tl.int32).to(tl.uint8)
+
+
+@triton.jit
+def _kept(value, BITS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Float32 without its last bits, to the nearest, half to even."""
+    whole = value.to(tl.int32, bitcast=True)
+    whole += (1 << (BITS - 1)) - 1 + ((whole >> BITS) & 1)
+    return (whole & -(1 << BITS)).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def narrowed(value, like, WIDEN: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Float32 in the type of ``like``; ``WIDEN``: rounded to it, and still float32.
+
+    The interpreter's own cast cuts BF16 off instead of rounding it, and loses the carry into an exponent of FP8.
+    """
+    if not WIDEN:
+        return value.to(like.dtype)
+    if like.dtype == tl.bfloat16:
+        return _kept(value, 16)
+    if like.dtype == tl.float8e4nv:
+        return tl.where(tl.abs(value) < 0.015625, (value + 24576.0) - 24576.0, _kept(value, 20))
+    return value
 
 
 @triton.jit
@@ -230,9 +254,9 @@ def _linear(  # type: ignore[no-untyped-def]  # noqa: C901
             sums = tl.dot((left ^ 0x80).to(tl.int8, bitcast=True), right, sums, out_dtype=tl.int32)
         elif FORM == "fp8":
             bounded = tl.minimum(tl.maximum(left * inverse_step, -448.0), 448.0)
-            sums = product(bounded.to(tl.float8e4nv), right, sums, WIDEN)
+            sums = product(narrowed(bounded, right, WIDEN), right, sums, WIDEN)
         else:
-            sums = product(left.to(right.dtype), right, sums, WIDEN)
+            sums = product(narrowed(left, right, WIDEN), right, sums, WIDEN)
     if correction is not None:
         sums += tl.load(correction + column, mask=is_column, other=0)[None, :]
     value = sums.to(tl.float32)

@@ -70,7 +70,9 @@ class DeviceTables:
         for name, table in tables.items():
             if table.form not in _FORMS:
                 allowed = ", ".join(_FORMS)
-                raise EngineError("a table of this form is not kept on a GPU", where=name, got=table.form, allowed=allowed)
+                raise EngineError(
+                    "a table of this form is not kept on a GPU", where=name, got=table.form, allowed=allowed
+                )
             raw = np.ascontiguousarray(table.rows).view(np.uint8).reshape(-1)
             row_bytes = table.rows.shape[1] * table.rows.itemsize
             self.forms[name] = table.form
@@ -103,9 +105,7 @@ def pooled_lookup(tables: DeviceTables, bags: Sequence[Bag], target: torch.Tenso
                 _launch(tables, form, group, target, weighted=weighted)
 
 
-def _launch(
-    tables: DeviceTables, form: str, bags: Sequence[Bag], target: torch.Tensor, *, weighted: bool
-) -> None:
+def _launch(tables: DeviceTables, form: str, bags: Sequence[Bag], target: torch.Tensor, *, weighted: bool) -> None:
     fields = np.zeros((len(bags), _FIELDS), np.int64)
     values = offsets = 0
     for at, bag in enumerate(bags):
