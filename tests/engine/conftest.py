@@ -96,11 +96,15 @@ def build(tmp_path_factory: pytest.TempPathFactory, zoo: Artifact) -> Iterator[C
         model = small_model(tmp_path_factory.mktemp("model"), numeric, history=True)
         if engine.capabilities().needs_checkpoint and numeric == "fp32":
             model = load_model(zoo, BASELINE)
-        reason = why_not(engine.capabilities(), model)
+        devices = engine.capabilities().devices
+        device = "cpu" if "cpu" in devices else devices[0]
+        reason = why_not(engine.capabilities(), model, device)
         if reason:
             pytest.skip(f"{name} {reason}")
         folder = tmp_path_factory.mktemp(f"{name}-{numeric}")
-        return build_case(name, engine, model, folder, make_batch=lambda rows, seed: small_batch(rows, seed=seed))
+        return build_case(
+            name, engine, model, folder, device=device, make_batch=lambda rows, seed: small_batch(rows, seed=seed)
+        )
 
     yield built
     built.cache_clear()

@@ -39,11 +39,13 @@ def test_reference_model_passes_when_an_engine_runs_it(
     reference_model: Callable[[str], Artifact], tmp_path: Path, name: str, variant: str, engine: str
 ) -> None:
     loaded, model = installed_engine(engine), load_model(reference_model(name), variant)
-    if reason := why_not(loaded.capabilities(), model):
+    devices = loaded.capabilities().devices
+    device = "cpu" if "cpu" in devices else devices[0]
+    if reason := why_not(loaded.capabilities(), model, device):
         pytest.skip(f"{engine} {reason}")
     if loaded.capabilities().oracle:
         pytest.skip(f"{engine} is what the others are compared with")
-    case = build_case(engine, loaded, model, tmp_path)
+    case = build_case(engine, loaded, model, tmp_path, device=device)
     for check in _REDUCED:
         CHECKS[check](case)
 

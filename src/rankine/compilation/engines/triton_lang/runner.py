@@ -87,6 +87,10 @@ class DeviceLane:
             self._stream.synchronize()
         out[:] = self._back[:rows].numpy()
 
+    def replay(self, rows: int) -> None:
+        """On a GPU: run the kernels alone on what the inputs hold, without waiting for them."""
+        self._graph(bucket_of(rows)).replay()
+
     def _grow(self, rows: int) -> None:
         """Memory for so many rows; graphs of the former are void."""
         program, where, is_gpu = self._held.program, self._device.torch_device, self._device.is_gpu
@@ -104,6 +108,8 @@ class DeviceLane:
         self._given = [staged.to(where) for staged in self._staged] if is_gpu else self._staged
         self._result = torch.zeros((rows, program.tasks), device=where)
         self._back = torch.zeros((rows, program.tasks), pin_memory=is_gpu)
+        if is_gpu:
+            torch.cuda.current_stream().synchronize()  # what was filled here is used on the lane's own stream
 
     def _run(self, rows: int) -> None:
         for place, given in zip(self._inputs, self._given, strict=True):
@@ -114,11 +120,10 @@ class DeviceLane:
     def _graph(self, rows: int) -> torch.cuda.CUDAGraph:
         """Captured when a bucket is first used, after a run that compiles the kernels."""
         if rows not in self._graphs:
-            rows = min(rows, self._capacity)
             self._run(rows)
             torch.cuda.current_stream().synchronize()
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=self._stream):
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._run(rows)
                 self._result[:rows].copy_(self._logits[:rows])
             self._graphs[rows] = graph

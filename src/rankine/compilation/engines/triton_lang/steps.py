@@ -240,14 +240,9 @@ class _Placing:
         else:
             before, length = operation.dims[:2]
             dims = (before, 1, length, 1)
-            (target, to_row, to_0), (one, one_row, one_0, one_1), (other, other_row, other_0, other_1) = (
-                (memory, *strides)
-                for memory, strides in (
-                    self._strided(operation, 0, 0, 1),
-                    self._strided(operation, 2, 1, 2),
-                    self._strided(operation, 3, 2, 2),
-                )
-            )
-            to = target, (to_row, to_0, 0, 0)
-            left, right = (one, (one_row, one_0, 0, one_1)), (other, (other_row, other_0, other_1, 0))
+            target, (to_row, to_first) = self._strided(operation, 0, 0, 1)
+            one, (one_row, one_first, one_along) = self._strided(operation, 2, 1, 2)
+            other, (other_row, other_first, other_along) = self._strided(operation, 3, 2, 2)
+            to = target, (to_row, to_first, 0, 0)
+            left, right = (one, (one_row, one_first, 0, one_along)), (other, (other_row, other_first, other_along, 0))
         return lambda rows: along.matmul(rows, dims, *to, *left, *right)

@@ -64,7 +64,7 @@ def matmul(
 
 
 @triton.jit
-def _reduce(  # type: ignore[no-untyped-def]
+def _reduce(
     target,
     source,
     total,
@@ -109,7 +109,7 @@ def _reduce(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _softmax(  # type: ignore[no-untyped-def]
+def _softmax(
     target,
     source,
     total,
@@ -145,7 +145,7 @@ def _softmax(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _matmul(  # type: ignore[no-untyped-def]
+def _matmul(
     target,
     left,
     right,

@@ -106,7 +106,7 @@ def din_attention(
 
 
 @triton.jit
-def _softmax(  # type: ignore[no-untyped-def]
+def _softmax(
     query,
     history,
     lengths,
@@ -137,7 +137,7 @@ def _softmax(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _din(  # type: ignore[no-untyped-def]
+def _din(
     query,
     history,
     lengths,

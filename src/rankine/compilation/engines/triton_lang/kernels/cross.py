@@ -67,7 +67,7 @@ def low_rank_cross(
 
 
 @triton.jit
-def _cross(  # type: ignore[no-untyped-def]
+def _cross(
     first,
     source,
     down,

@@ -75,7 +75,7 @@ def taken(
 
 
 @triton.jit
-def _taken(  # type: ignore[no-untyped-def]
+def _taken(
     source, target, places, total, source_stride, target_stride, before, count, after, length, BLOCK: tl.constexpr
 ):
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -88,7 +88,7 @@ def _taken(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _tanh(x):  # type: ignore[no-untyped-def]
+def _tanh(x):
     """Small arguments by the series, as the quotient cancels there."""
     square = x * x
     series = x * (1.0 + square * (-0.33333333 + square * (0.13333333 - square * 0.05396825)))
@@ -97,7 +97,7 @@ def _tanh(x):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _softplus(x):  # type: ignore[no-untyped-def]
+def _softplus(x):
     """``log(1 + t)`` with Kahan's correction of what ``1 + t`` loses."""
     small = tl.exp(-tl.abs(x))
     whole = 1.0 + small
@@ -106,7 +106,7 @@ def _softplus(x):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _power(x, y):  # type: ignore[no-untyped-def]
+def _power(x, y):
     """In float64: an exponent multiplies the error of the logarithm."""
     some = tl.where(x == 0, 1.0, tl.abs(x))
     size = tl.exp2(y.to(tl.float64) * tl.log2(some.to(tl.float64))).to(tl.float32)
@@ -118,7 +118,7 @@ def _power(x, y):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _unary(x, first, second, KIND: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: C901
+def _unary(x, first, second, KIND: tl.constexpr):  # noqa: C901
     if KIND == 0:
         return tl.maximum(x, 0.0)
     if KIND == 1:
@@ -160,7 +160,7 @@ def _unary(x, first, second, KIND: tl.constexpr):  # type: ignore[no-untyped-def
 
 
 @triton.jit
-def _binary(x, y, KIND: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: C901
+def _binary(x, y, KIND: tl.constexpr):  # noqa: C901
     if KIND == 0:
         return x + y
     if KIND == 1:
@@ -194,12 +194,12 @@ def _binary(x, y, KIND: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: 
 
 
 @triton.jit
-def _at(row, i, j, k, m, by_row, by_i, by_j, by_k, by_m):  # type: ignore[no-untyped-def]
+def _at(row, i, j, k, m, by_row, by_i, by_j, by_k, by_m):
     return row * by_row + i * by_i + j * by_j + k * by_k + m * by_m
 
 
 @triton.jit
-def _elements(  # type: ignore[no-untyped-def]
+def _elements(
     target,
     left,
     right,

@@ -35,7 +35,7 @@ def dot_interaction(vectors: torch.Tensor, target: torch.Tensor) -> None:
 
 
 @triton.jit
-def _interaction(  # type: ignore[no-untyped-def]
+def _interaction(
     vectors, target, count, width, target_stride, COUNT: tl.constexpr, WIDTH: tl.constexpr, WIDEN: tl.constexpr
 ):
     row = tl.program_id(0).to(tl.int64)

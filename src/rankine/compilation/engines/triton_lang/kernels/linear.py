@@ -162,7 +162,7 @@ def _on(array: np.ndarray, device: str | torch.device) -> torch.Tensor:
 
 
 @triton.jit
-def rounded(value, inverse_step, zero):  # type: ignore[no-untyped-def]
+def rounded(value, inverse_step, zero):
     """Codes u8: half to even (what is added and taken away again leaves no bits behind the point), then saturated."""
     scaled = tl.minimum(tl.maximum(value * inverse_step, -65536.0), 65536.0)
     whole = (scaled + 12582912.0) - 12582912.0 + zero
@@ -170,7 +170,7 @@ def rounded(value, inverse_step, zero):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _kept(value, BITS: tl.constexpr):  # type: ignore[no-untyped-def]
+def _kept(value, BITS: tl.constexpr):
     """Float32 without its last bits, to the nearest, half to even."""
     whole = value.to(tl.int32, bitcast=True)
     whole += (1 << (BITS - 1)) - 1 + ((whole >> BITS) & 1)
@@ -178,7 +178,7 @@ def _kept(value, BITS: tl.constexpr):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def narrowed(value, like, WIDEN: tl.constexpr):  # type: ignore[no-untyped-def]
+def narrowed(value, like, WIDEN: tl.constexpr):
     """Float32 in the type of ``like``; ``WIDEN``: rounded to it, and still float32.
 
     The interpreter's own cast cuts BF16 off instead of rounding it, and loses the carry into an exponent of FP8.
@@ -193,7 +193,7 @@ def narrowed(value, like, WIDEN: tl.constexpr):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def product(left, right, sums, WIDEN: tl.constexpr):  # type: ignore[no-untyped-def]
+def product(left, right, sums, WIDEN: tl.constexpr):
     """``sums + left @ right`` of one type, summed in float32.
 
     ``WIDEN``: the interpreter multiplies the bits of BF16 and FP8, so there it is given the numbers in float32, of
@@ -205,7 +205,7 @@ def product(left, right, sums, WIDEN: tl.constexpr):  # type: ignore[no-untyped-
 
 
 @triton.jit
-def _linear(  # type: ignore[no-untyped-def]  # noqa: C901
+def _linear(  # noqa: C901
     source,
     matrix,
     scale,

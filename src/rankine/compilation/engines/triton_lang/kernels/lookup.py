@@ -148,7 +148,7 @@ def _launch(tables: DeviceTables, form: str, bags: Sequence[Bag], target: torch.
 
 
 @triton.jit
-def _lookup(  # type: ignore[no-untyped-def]
+def _lookup(
     tables,
     scales,
     fields,

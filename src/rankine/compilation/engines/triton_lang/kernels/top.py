@@ -59,7 +59,7 @@ def top_scores(
 
 
 @triton.jit
-def _top(  # type: ignore[no-untyped-def]
+def _top(
     source,
     weight,
     bias,
