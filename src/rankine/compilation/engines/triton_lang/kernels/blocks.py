@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import triton
 
 __all__ = ["Blocks", "elements_of", "interpreted", "linear_blocks", "power"]
+
+# Releases of Triton-lang differ in whether a product and a sum become one instruction: here they do.
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
 
 _LARGEST = 1 << 18
 """Elements of a block in the interpreter, where a program costs the same whatever its block's size is."""

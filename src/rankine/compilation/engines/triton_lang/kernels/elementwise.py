@@ -121,76 +121,78 @@ def _power(x, y):
 def _unary(x, first, second, KIND: tl.constexpr):  # noqa: C901
     if KIND == 0:
         return tl.maximum(x, 0.0)
-    if KIND == 1:
+    elif KIND == 1:
         return 1.0 / (1.0 + tl.exp(-x))
-    if KIND == 2:
+    elif KIND == 2:
         return _tanh(x)
-    if KIND == 3:
+    elif KIND == 3:
         return tl.exp(x)
-    if KIND == 4:
+    elif KIND == 4:
         return tl.log(x)
-    if KIND == 5:
+    elif KIND == 5:
         return tl.sqrt(x)
-    if KIND == 6:
+    elif KIND == 6:
         return -x
-    if KIND == 7:
+    elif KIND == 7:
         return tl.abs(x)
-    if KIND == 8:
+    elif KIND == 8:
         return tl.erf(x)
-    if KIND == 9:
+    elif KIND == 9:
         return 1.0 / x
-    if KIND == 10:
+    elif KIND == 10:
         return 1.0 - x
-    if KIND == 11:
+    elif KIND == 11:
         return tl.minimum(tl.maximum(x, first), second)
-    if KIND == 12:
+    elif KIND == 12:
         return tl.where(x < 0, x * first, x)
-    if KIND == 13:
+    elif KIND == 13:
         return 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
-    if KIND == 14:
+    elif KIND == 14:
         return x * first + second
-    if KIND == 15:
+    elif KIND == 15:
         return x * x
-    if KIND == 17:
+    elif KIND == 17:
         return _softplus(x)
-    if KIND == 18:
+    elif KIND == 18:
         return tl.where(x < 0, first * (tl.exp(tl.minimum(x, 0.0)) - 1.0), x)
-    tl.static_assert(KIND == 16)
-    return x
+    else:
+        tl.static_assert(KIND == 16)
+        return x
 
 
 @triton.jit
 def _binary(x, y, KIND: tl.constexpr):  # noqa: C901
     if KIND == 0:
         return x + y
-    if KIND == 1:
+    elif KIND == 1:
         return x - y
-    if KIND == 2:
+    elif KIND == 2:
         return x * y
-    if KIND == 3:
+    elif KIND == 3:
         return x / y
-    if KIND == 4:
+    elif KIND == 4:
         return tl.maximum(x, y)
-    if KIND == 5:
+    elif KIND == 5:
         return tl.minimum(x, y)
-    if KIND == 6:
+    elif KIND == 6:
         return _power(x, y)
-    if KIND == 7:
+    elif KIND == 7:
         return (x < y).to(tl.float32)
-    if KIND == 8:
+    elif KIND == 8:
         return (x <= y).to(tl.float32)
-    if KIND == 9:
+    elif KIND == 9:
         return (x > y).to(tl.float32)
-    if KIND == 10:
+    elif KIND == 10:
         return (x >= y).to(tl.float32)
-    if KIND == 11:
+    elif KIND == 11:
         return (x == y).to(tl.float32)
-    if KIND == 12:
+    elif KIND == 12:
         return ((x != 0) & (y != 0)).to(tl.float32)
-    if KIND == 13:
+    elif KIND == 13:
         return ((x != 0) | (y != 0)).to(tl.float32)
-    tl.static_assert(KIND == 14)
-    return tl.where(x < 0, x * y, x)
+    else:
+        tl.static_assert(KIND == 14)
+        return tl.where(x < 0, x * y, x)
 
 
 @triton.jit

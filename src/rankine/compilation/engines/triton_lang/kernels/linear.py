@@ -185,11 +185,12 @@ def narrowed(value, like, WIDEN: tl.constexpr):
     """
     if not WIDEN:
         return value.to(like.dtype)
-    if like.dtype == tl.bfloat16:
+    elif like.dtype == tl.bfloat16:
         return _kept(value, 16)
-    if like.dtype == tl.float8e4nv:
+    elif like.dtype == tl.float8e4nv:
         return tl.where(tl.abs(value) < 0.015625, (value + 24576.0) - 24576.0, _kept(value, 20))
-    return value
+    else:
+        return value
 
 
 @triton.jit
@@ -201,7 +202,8 @@ def product(left, right, sums, WIDEN: tl.constexpr):
     """
     if WIDEN:
         return tl.dot(left.to(tl.float32), right.to(tl.float32), sums, input_precision="ieee")
-    return tl.dot(left, right, sums, input_precision="ieee")
+    else:
+        return tl.dot(left, right, sums, input_precision="ieee")
 
 
 @triton.jit
