@@ -35,7 +35,9 @@ _ENGINES = {
     "openvino": _Entry("rankine.compilation.engines.openvino", "pip install 'rankine[openvino]'"),
     "inductor": _Entry("rankine.compilation.engines.inductor", "pip install 'rankine[train]'"),
     "tvm": _Entry("rankine.compilation.engines.tvm", "pip install 'rankine[tvm]'"),
-    "triton-lang": _Entry("rankine.compilation.engines.triton_lang", "pip install 'rankine[gpu]'"),
+    "triton-lang": _Entry(
+        "rankine.compilation.engines.triton_lang", "pip install 'rankine[gpu]', on a machine with an NVIDIA GPU"
+    ),
 }
 
 
