@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from conftest import ROOT
+from engine.families import family_network
 from engine.foreign_models import write_rows
 from engine.installed import installed_engine
 from engine.library_models import Library, import_library, load_library_model, prepared_rows
@@ -19,6 +20,7 @@ from engine.trained_model import train_small
 from engine.zoo_model import zoo_artifact
 from rankine.artifact import Artifact
 from rankine.compilation.conformance import Case, build_case, why_not
+from rankine.compilation.conformance.zoo import zoo_artifact as write_reference
 from rankine.compilation.engines import engine_names
 from rankine.data import Dataset, load_dataset
 from rankine.models.variant import BASELINE, Numeric, load_model
@@ -28,6 +30,12 @@ from rankine.models.variant import BASELINE, Numeric, load_model
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """An artifact of an untrained DCN-v2, with its checkpoint and an INT8 variant."""
     return zoo_artifact(tmp_path_factory.mktemp("zoo"))
+
+
+@pytest.fixture(scope="session")
+def reference_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifact]:
+    """A reference model in both forms, written once."""
+    return cache(lambda name: write_reference(name, family_network(name), tmp_path_factory.mktemp(name)))
 
 
 @pytest.fixture(scope="session")
@@ -88,11 +96,15 @@ def build(tmp_path_factory: pytest.TempPathFactory, zoo: Artifact) -> Iterator[C
         model = small_model(tmp_path_factory.mktemp("model"), numeric, history=True)
         if engine.capabilities().needs_checkpoint and numeric == "fp32":
             model = load_model(zoo, BASELINE)
-        reason = why_not(engine.capabilities(), model)
+        devices = engine.capabilities().devices
+        device = "cpu" if "cpu" in devices else devices[0]
+        reason = why_not(engine.capabilities(), model, device)
         if reason:
             pytest.skip(f"{name} {reason}")
         folder = tmp_path_factory.mktemp(f"{name}-{numeric}")
-        return build_case(name, engine, model, folder, make_batch=lambda rows, seed: small_batch(rows, seed=seed))
+        return build_case(
+            name, engine, model, folder, device=device, make_batch=lambda rows, seed: small_batch(rows, seed=seed)
+        )
 
     yield built
     built.cache_clear()

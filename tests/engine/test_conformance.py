@@ -6,17 +6,15 @@ Here on small models, all checks over one and some over every reference model; `
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
 
-from engine.families import family_network
 from engine.installed import installed_engine
 from rankine.artifact import Artifact
 from rankine.compilation.conformance import CHECKS, Case, build_case, why_not
 from rankine.compilation.conformance.lifecycle import leaks
-from rankine.compilation.conformance.zoo import INT8, MODELS, zoo_artifact
+from rankine.compilation.conformance.zoo import INT8, MODELS
 from rankine.compilation.engines import engine_names
 from rankine.models.variant import BASELINE, load_model
 
@@ -36,12 +34,6 @@ def test_nothing_is_left_behind_when_runners_come_and_go(case: Case) -> None:
     leaks(case, cycles=20)
 
 
-@pytest.fixture(scope="module")
-def reference_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifact]:
-    """A reference model in both forms, written once."""
-    return cache(lambda name: zoo_artifact(name, family_network(name), tmp_path_factory.mktemp(name)))
-
-
 @pytest.mark.parametrize("engine", engine_names())
 @pytest.mark.parametrize("variant", [BASELINE, INT8])
 @pytest.mark.parametrize("name", MODELS)
@@ -49,13 +41,15 @@ def test_reference_model_passes_when_an_engine_runs_it(
     reference_model: Callable[[str], Artifact], tmp_path: Path, name: str, variant: str, engine: str
 ) -> None:
     loaded, model = installed_engine(engine), load_model(reference_model(name), variant)
-    if reason := why_not(loaded.capabilities(), model):
+    devices = loaded.capabilities().devices
+    device = "cpu" if "cpu" in devices else devices[0]
+    if reason := why_not(loaded.capabilities(), model, device):
         pytest.skip(f"{engine} {reason}")
     if loaded.capabilities().on_request and name not in _FEW:
         pytest.skip(f"{engine} takes seconds to build each")
     if loaded.capabilities().oracle:
         pytest.skip(f"{engine} is what the others are compared with")
-    case = build_case(engine, loaded, model, tmp_path)
+    case = build_case(engine, loaded, model, tmp_path, device=device)
     for check in _REDUCED:
         CHECKS[check](case)
 

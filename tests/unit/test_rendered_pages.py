@@ -128,6 +128,29 @@ def test_page_of_qnn_gives_the_reason_when_a_certificate_did_not_pass(qnn) -> No
     assert f"* `{first.model}`: AUC falls." in page
 
 
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    yield from renderer("render_gpu", monkeypatch)
+
+
+def test_page_of_gpus_is_what_the_results_say_when_rendered(gpu) -> None:
+    for path, text in gpu.render_committed().items():
+        assert path.read_text(encoding="utf-8") == text
+
+
+def test_page_of_gpus_tells_what_was_not_timed_and_what_failed_when_it_is_so(gpu) -> None:
+    result = gpu.read_result()
+    first, second, *_ = result.rows
+    timed = first.model_copy(update={"median_us": 3 * first.floor_us, "low_us": 1.0, "high_us": 2.0})
+    missed = second.model_copy(update={"median_us": None, "why_not": "out of memory"})
+    told = {"rows": (timed, missed), "gpu": "H100", "checks_failed": 2}
+    text = gpu.render(result.model_copy(update=told))
+    assert "On one H100: 1 of 2 rows are timed." in text
+    assert "(1.00-2.00) | 3.0 |" in text
+    assert text.count("not timed: out of memory") == 1
+    assert "**2 failed**" in text
+
+
 def test_page_of_families_is_what_the_results_say_when_rendered(families) -> None:
     assert families.PAGE.read_text(encoding="utf-8") == families.render(families.read_results())
 

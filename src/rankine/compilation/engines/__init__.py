@@ -39,6 +39,9 @@ _ENGINES = {
     "qnn": _Entry("rankine.compilation.engines.qnn", "pip install 'rankine[qnn]'"),
     "tvm": _Entry("rankine.compilation.engines.tvm", "pip install 'rankine[tvm]'"),
     "simulated": _Entry("rankine.compilation.engines.simulated", "pip install rankine"),
+    "triton-lang": _Entry(
+        "rankine.compilation.engines.triton_lang", "pip install 'rankine[gpu]', on a machine with an NVIDIA GPU"
+    ),
 }
 
 

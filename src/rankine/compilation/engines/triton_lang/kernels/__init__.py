@@ -1,0 +1,27 @@
+"""Kernels of our own in Triton-lang, each in a file with the function that launches it.
+
+Every one takes torch tensors, on a GPU or, where ``TRITON_INTERPRET=1`` was set before Triton-lang was first imported,
+in the host's memory: then its interpreter runs the kernel in NumPy, which is for correctness and nothing else.
+"""
+
+from __future__ import annotations
+
+from rankine.compilation.engines.triton_lang.kernels.attention import din_attention, softmax_attention
+from rankine.compilation.engines.triton_lang.kernels.cross import low_rank_cross
+from rankine.compilation.engines.triton_lang.kernels.interaction import dot_interaction
+from rankine.compilation.engines.triton_lang.kernels.linear import Weights, linear, weights
+from rankine.compilation.engines.triton_lang.kernels.lookup import DeviceTables, pooled_lookup
+from rankine.compilation.engines.triton_lang.kernels.top import top_scores
+
+__all__ = [
+    "DeviceTables",
+    "Weights",
+    "din_attention",
+    "dot_interaction",
+    "linear",
+    "low_rank_cross",
+    "pooled_lookup",
+    "softmax_attention",
+    "top_scores",
+    "weights",
+]

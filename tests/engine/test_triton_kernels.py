@@ -1,0 +1,333 @@
+"""Every kernel of the engine triton-lang against NumPy, in small shapes with tails: on a GPU, or in the interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from engine.installed import installed_engine
+from rankine.errors import BadRequest
+from rankine.models.tables import Table, pack_int4
+
+pytestmark = pytest.mark.engine
+
+installed_engine("triton-lang")
+
+import torch  # noqa: E402
+
+from rankine.compilation.engines.triton_lang import kernels  # noqa: E402
+from rankine.compilation.engines.triton_lang.available import devices_here  # noqa: E402
+from rankine.compilation.engines.triton_lang.device import device_named  # noqa: E402
+from rankine.compilation.engines.triton_lang.kernels import elementwise  # noqa: E402
+from rankine.compilation.engines.triton_lang.kernels.linear import Form  # noqa: E402
+from rankine.compilation.engines.triton_lang.kernels.lookup import Bag  # noqa: E402
+from rankine.compilation.fused.program import Binary, Unary  # noqa: E402
+
+DEVICE = device_named(devices_here()[0]).torch_device
+SHAPES = [(1, 5, 3), (17, 33, 20), (40, 64, 70)]
+"""Rows, inner size and columns of a layer."""
+TOLERANCE = {"fp32": 1e-5, "bf16": 2e-2}
+
+
+def _normal(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def _on(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array)).to(DEVICE)
+
+
+def _empty(*shape: int, kind: torch.dtype = torch.float32) -> torch.Tensor:
+    fill = float("nan") if kind.is_floating_point else 77
+    return torch.full(shape, fill, dtype=kind, device=DEVICE)
+
+
+def _close(found: torch.Tensor, expected: np.ndarray, tolerance: float = 1e-5) -> None:
+    assert found.shape == expected.shape
+    error = np.abs(found.cpu().numpy() - expected).max()
+    assert error <= tolerance * max(1.0, np.abs(expected).max())
+
+
+def _rounded(values: np.ndarray, form: Form, largest: np.ndarray) -> np.ndarray:
+    """What a form keeps of numbers; of FP8 in steps of ``largest / 448``."""
+    if form == "fp32":
+        return values
+    held = torch.from_numpy(values)
+    if form == "bf16":
+        return held.to(torch.bfloat16).float().numpy()
+    step = torch.from_numpy(np.asarray(largest / 448, np.float32))
+    return ((held / step).to(torch.float8_e4m3fn).float() * step).numpy()
+
+
+@pytest.mark.parametrize("form", ["fp32", "bf16", "fp8"])
+@pytest.mark.parametrize(("rows", "inner", "width"), SHAPES)
+def test_linear_gives_the_product_of_what_a_form_keeps_when_it_is_of_floats(
+    form: Form, rows: int, inner: int, width: int
+) -> None:
+    source, matrix, bias = _normal(1, rows, inner), _normal(2, inner, width), _normal(3, width)
+    largest = np.abs(source).max()
+    layer = kernels.weights(matrix, form, DEVICE, largest=float(largest))
+    target = _empty(rows, width)
+    kernels.linear(_on(source), layer, target=target, bias=_on(bias), kind=1)
+    kept = _rounded(source, form, largest) @ _rounded(matrix, form, np.abs(matrix).max(axis=0))
+    _close(target, np.maximum(kept + bias, 0), 1e-3 if form == "fp8" else 1e-5)
+    assert np.abs(target.cpu().numpy() - np.maximum(source @ matrix + bias, 0)).max() < 0.2 * inner**0.5
+
+
+@pytest.mark.parametrize(("rows", "inner", "width"), SHAPES)
+def test_linear_is_exact_when_it_is_of_codes(rows: int, inner: int, width: int) -> None:
+    random = np.random.default_rng(4)
+    source = random.integers(0, 256, (rows, inner), np.uint8)
+    matrix = random.integers(-127, 128, (inner, width)).astype(np.int8)
+    zero = 131
+    correction = (-zero * matrix.astype(np.int64).sum(axis=0)).astype(np.int32)
+    layer = kernels.weights(matrix, "int8", DEVICE, correction=correction)
+    target = _empty(rows, width)
+    kernels.linear(_on(source), layer, target=target)
+    expected = (source.astype(np.int64) - zero) @ matrix.astype(np.int64)
+    assert (target.cpu().numpy() == expected).all()
+
+
+def test_linear_rounds_half_to_even_and_saturates_when_codes_are_asked_for() -> None:
+    source = np.array([[0.5], [1.5], [2.5], [-0.5], [300.0], [-300.0], [3.49]], np.float32)
+    layer = kernels.weights(np.ones((1, 1), np.float32), "fp32", DEVICE)
+    codes = _empty(len(source), 1, kind=torch.uint8)
+    kernels.linear(_on(source), layer, codes=codes, quant=_on(np.ones(1, np.float32)), zero=10.0)
+    assert codes.cpu().numpy().ravel().tolist() == [10, 12, 12, 10, 255, 0, 13]
+
+
+@pytest.mark.parametrize("form", ["fp32", "int8"])
+def test_linear_does_all_that_follows_in_its_order_when_everything_is_given(form: str) -> None:
+    rows, inner, width = 21, 19, 35
+    random = np.random.default_rng(5)
+    matrix, scale, correction = _normal(6, inner, width), None, None
+    source, sums = _normal(7, rows, inner), np.zeros(0)
+    if form == "int8":
+        source, matrix = random.integers(0, 256, (rows, inner), np.uint8), random.integers(-127, 128, (inner, width))
+        matrix, scale = matrix.astype(np.int8), random.uniform(1e-4, 1e-3, width).astype(np.float32)
+        correction = random.integers(-900, 900, width).astype(np.int32)
+        sums = (source.astype(np.int64) @ matrix.astype(np.int64) + correction) * scale
+    else:
+        sums = source @ matrix
+    bias, slope = _normal(8, width), np.abs(_normal(9, width))
+    addend, factor, added = _normal(10, rows, width), _normal(11, rows, width), _normal(12, rows, width)
+    value = sums + bias + addend
+    value = np.where(value < 0, value * slope, value) * factor + added
+    layer = kernels.weights(matrix, form, DEVICE, scale=scale, correction=correction)  # type: ignore[arg-type]
+    wide = _empty(rows, width + 9)
+    target, codes = wide[:, 4 : 4 + width], _empty(rows, width, kind=torch.uint8)
+    quant = np.full(width, 20.0, np.float32)
+    given = {"bias": bias, "addend": addend, "slope": slope, "factor": factor, "added": added, "quant": quant}
+    held = {name: _on(array) for name, array in given.items()}
+    kernels.linear(_on(source), layer, target=target, codes=codes, kind=2, zero=128.0, **held)  # type: ignore[arg-type]
+    _close(target, value)
+    assert bool(torch.isnan(wide[:, :4]).all() & torch.isnan(wide[:, 4 + width :]).all()), "wrote beside its columns"
+    expected = np.clip(np.rint(value * 20) + 128, 0, 255)
+    assert np.abs(codes.cpu().numpy() - expected).max() <= 1
+    assert (codes.cpu().numpy() == expected).mean() > 0.99
+
+
+@pytest.mark.parametrize("form", ["fp32", "bf16", "int8"])
+def test_split_layer_gives_the_whole_layers_sums_when_rows_share_a_requests_part(form: str) -> None:
+    rows, own, shared, width, requests = 37, 18, 25, 40, 5
+    random = np.random.default_rng(13)
+    index = np.sort(random.integers(0, requests, rows)).astype(np.int32)
+    of_request = _normal(14, requests, shared) @ _normal(15, shared, width)
+    source, matrix = _normal(16, rows, own), _normal(17, own, width)
+    if form == "int8":
+        source, matrix = random.integers(0, 256, (rows, own), np.uint8), random.integers(-9, 9, (own, width))
+        matrix = matrix.astype(np.int8)
+    layer = kernels.weights(matrix, form, DEVICE)  # type: ignore[arg-type]
+    target = _empty(rows, width)
+    kernels.linear(_on(source), layer, target=target, addend=_on(of_request), addend_index=_on(index), kind=1)
+    expected = np.maximum(source.astype(np.float64) @ matrix.astype(np.float64) + of_request[index], 0)
+    _close(target, expected, TOLERANCE.get(form, 1e-5))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("rows", "width", "rank"), [(1, 7, 2), (33, 50, 12), (18, 96, 40)])
+def test_cross_layer_is_the_papers_when_it_is_of_low_rank(kind: torch.dtype, rows: int, width: int, rank: int) -> None:
+    first, source, bias = _normal(18, rows, width), _normal(19, rows, width), _normal(20, width)
+    down, up = _normal(21, width, rank) / 4, _normal(22, rank, width) / 4
+    target = _empty(rows, width)
+    kernels.low_rank_cross(_on(first), _on(source), _on(down).to(kind), _on(up).to(kind), _on(bias), target)
+    tolerance = TOLERANCE["fp32" if kind is torch.float32 else "bf16"]
+    _close(target, first * (source @ down @ up + bias) + source, tolerance)
+
+
+def test_cross_layer_refuses_a_rank_when_it_does_not_fit() -> None:
+    one = _empty(2, 300)
+    with pytest.raises(ValueError, match="rank of 300"):
+        kernels.low_rank_cross(one, one, _empty(300, 300), _empty(300, 300), _empty(300), _empty(2, 300))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("rows", "count", "width"), [(1, 2, 3), (9, 5, 16), (6, 27, 20)])
+def test_interaction_gives_every_pair_once_when_rows_have_vectors(
+    kind: torch.dtype, rows: int, count: int, width: int
+) -> None:
+    vectors, pairs = _normal(23, rows, count, width), count * (count - 1) // 2
+    target = _empty(rows, pairs + 2)
+    kernels.dot_interaction(_on(vectors).to(kind), target)
+    products = vectors @ vectors.transpose(0, 2, 1)
+    expected = np.stack([one[np.tril_indices(count, -1)] for one in products])
+    _close(target[:, :pairs], expected, TOLERANCE["fp32" if kind is torch.float32 else "bf16"])
+    assert bool(torch.isnan(target[:, pairs:]).all()), "wrote beside its columns"
+
+
+def _quantized(floats: np.ndarray, form: str) -> Table:
+    if form == "float32":
+        return Table(floats)
+    levels = 255 if form == "int8" else 15
+    low, high = floats.min(axis=1), floats.max(axis=1)
+    scale = ((high - low) / levels).astype(np.float32)
+    codes = np.rint((floats - low[:, None]) / scale[:, None]).clip(0, levels).astype(np.uint8)
+    if form == "int8":
+        return Table(codes, scale, low)
+    return Table(pack_int4(codes), scale, low, columns=floats.shape[1])
+
+
+def _bag(seed: int, table: str, count: int, column: int, **given: object) -> Bag:
+    random = np.random.default_rng(seed)
+    offsets = np.concatenate([[0], np.cumsum(random.integers(0, 6, 11))]).astype(np.int32)
+    values = random.integers(0, count, offsets[-1]).astype(np.int32)
+    index = random.integers(0, 11, 23).astype(np.int32)
+    return Bag(table, values, offsets, index, column, **given)  # type: ignore[arg-type]
+
+
+def _pooled(tables: dict[str, Table], bag: Bag) -> np.ndarray:
+    rows = []
+    for at in bag.index:
+        held = slice(bag.offsets[at], bag.offsets[at + 1])
+        found = tables[bag.table].take(bag.values[held])
+        if bag.weights is not None:
+            found = found * bag.weights[held, None]
+        rows.append(found.sum(axis=0) / (max(1, len(found)) if bag.pooling == "mean" else 1))
+    return np.stack(rows)
+
+
+def test_lookup_pools_what_the_tables_hold_when_forms_and_widths_differ() -> None:
+    forms = {"a": "float32", "b": "int8", "c": "int4", "d": "int4", "e": "int8"}
+    dims = {"a": 12, "b": 20, "c": 7, "d": 16, "e": 3}
+    tables = {name: _quantized(_normal(at, 40, dims[name]), form) for at, (name, form) in enumerate(forms.items())}
+    columns = dict(zip(dims, np.cumsum([0, *dims.values()]).tolist(), strict=False))
+    bags = [_bag(at, name, 40, columns[name], pooling="mean" if at % 2 else "sum") for at, name in enumerate(forms)]
+    bags[1] = replace(bags[1], weights=_normal(30, len(bags[1].values)))
+    target = _empty(23, sum(dims.values()) + 1)
+    kernels.pooled_lookup(kernels.DeviceTables(tables, DEVICE), bags, target)
+    _close(target[:, :-1], np.concatenate([_pooled(tables, bag) for bag in bags], axis=1))
+    assert bool(torch.isnan(target[:, -1]).all()), "wrote beside its columns"
+
+
+@pytest.mark.parametrize("wrong", [-1, 40, 2**31 - 1])
+def test_lookup_refuses_an_id_when_it_is_out_of_range(wrong: int) -> None:
+    tables = {"a": _quantized(_normal(1, 40, 5), "int8")}
+    values = np.array([3, wrong, 4], np.int32)
+    bag = Bag("a", values, np.array([0, 3], np.int32), np.zeros(2, np.int32), 0)
+    with pytest.raises(BadRequest, match="out of range"):
+        kernels.pooled_lookup(kernels.DeviceTables(tables, DEVICE), [bag], _empty(2, 5))
+
+
+def _history(requests: int, most: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    lengths = np.minimum(np.arange(requests), most).astype(np.int32)
+    history = _normal(40, requests, most, width)
+    for at, length in enumerate(lengths):
+        history[at, length:] = np.nan  # must not be read
+    return history, lengths, np.repeat(np.arange(requests), 3).astype(np.int32)
+
+
+@pytest.mark.parametrize(("requests", "most", "width"), [(3, 5, 8), (5, 20, 17)])
+def test_softmax_attention_reads_a_history_up_to_its_length_when_rows_share_it(
+    requests: int, most: int, width: int
+) -> None:
+    history, lengths, index = _history(requests, most, width)
+    query = _normal(41, len(index), width)
+    target = _empty(len(index), width)
+    kernels.softmax_attention(_on(query), _on(history), _on(lengths), _on(index), target, scale=0.3)
+    expected = np.zeros((len(index), width))
+    for row, request in enumerate(index):
+        held = history[request, : lengths[request]]
+        if len(held):
+            powers = np.exp(0.3 * held @ query[row])
+            expected[row] = powers / powers.sum() @ held
+    _close(target, expected)
+
+
+@pytest.mark.parametrize(("requests", "most", "width", "hidden"), [(3, 5, 8, 6), (4, 18, 17, 24)])
+def test_din_attention_is_the_papers_unit_when_its_first_layer_is_split(
+    requests: int, most: int, width: int, hidden: int
+) -> None:
+    history, lengths, index = _history(requests, most, width)
+    query = _normal(42, len(index), width)
+    parts = _normal(43, 4, width, hidden) / 4
+    bias, last = _normal(44, hidden), _normal(45, hidden)
+    of_query = query @ (parts[0] + parts[2]) + bias
+    of_history = history @ (parts[1] - parts[2])
+    target = _empty(len(index), width)
+    kernels.din_attention(
+        *(_on(array) for array in (query, history, lengths, index, of_query, of_history, parts[3], last)), 0.5, target
+    )
+    expected = np.zeros((len(index), width))
+    for row, request in enumerate(index):
+        keys = history[request, : lengths[request]]
+        asked = np.broadcast_to(query[row], keys.shape)
+        read = np.concatenate([asked, keys, asked - keys, asked * keys], axis=1)
+        gates = np.maximum(read @ parts.reshape(-1, hidden) + bias, 0) @ last + 0.5
+        expected[row] = gates @ keys
+    _close(target, expected)
+
+
+def test_best_candidates_come_first_when_requests_have_different_sizes() -> None:
+    offsets, count = np.array([0, 1, 40, 40, 61], np.int32), 6
+    source, weight = _normal(46, 61, 19), _normal(47, 19)
+    source[5] = source[9]  # of equal scores the first
+    scores, best = _empty(4, count), _empty(4, count, kind=torch.int32)
+    kernels.top_scores(_on(source), _on(weight), 0.25, _on(offsets), 39, scores, best)
+    for request, (start, end) in enumerate(pairwise(offsets)):
+        logits = (source[start:end].astype(np.float64) @ weight + 0.25).astype(np.float32)
+        order = np.argsort(-logits, kind="stable")[:count]
+        padded = np.pad(order, (0, count - len(order)), constant_values=-1)
+        assert best[request].tolist() == padded.tolist()
+        expected = 1 / (1 + np.exp(-logits[order].astype(np.float64)))
+        found = scores[request].cpu().numpy()
+        np.testing.assert_allclose(found[: len(order)], expected, rtol=1e-5)
+        assert np.isnan(found[len(order) :]).all()
+
+
+def test_best_candidates_are_refused_when_a_request_has_too_many() -> None:
+    one = _empty(1, 1)
+    with pytest.raises(ValueError, match="5000 candidates"):
+        kernels.top_scores(one, one[0], 0.0, one.int(), 5000, one, one.int())
+
+
+_FUNCTIONS: dict[Unary, Callable[[np.ndarray], np.ndarray]] = {
+    Unary.TANH: np.tanh,
+    Unary.SOFTPLUS: lambda x: np.logaddexp(x, 0),
+    Unary.SIGMOID: lambda x: 1 / (1 + np.exp(-x)),
+    Unary.CLIP: lambda x: np.clip(x, -0.5, 2.0),
+    Unary.AFFINE: lambda x: x * -0.5 + 2.0,
+    Unary.ELU: lambda x: np.where(x < 0, -0.5 * np.expm1(x), x),
+}
+
+
+@pytest.mark.parametrize("kind", list(_FUNCTIONS))
+def test_function_is_numpys_when_numbers_are_small_and_large(kind: Unary) -> None:
+    source = np.concatenate([np.linspace(-30, 30, 61), np.linspace(-0.2, 0.2, 39), [1e-4, -1e-4]]).astype(np.float32)
+    target = _empty(1, len(source))
+    operands = [(target, 0, (1,)), (_on(source), 0, (1,))]
+    elementwise.elements(kind, 1, (len(source),), operands, (-0.5, 2.0))
+    np.testing.assert_allclose(target[0].cpu().numpy(), _FUNCTIONS[kind](source.astype(np.float64)), 2e-6, 1e-7)
+
+
+def test_power_is_numpys_when_signs_and_exponents_differ() -> None:
+    x = np.array([2, -2, -2, 0, -1.5, 3.5, 0], np.float32)
+    y = np.array([3, 3, 2, 2, 0.5, -1.5, 0], np.float32)
+    target = _empty(1, len(x))
+    operands = [(target, 0, (1,)), (_on(x), 0, (1,)), (_on(y), 0, (1,))]
+    elementwise.elements(elementwise.BINARY + Binary.POW, 1, (len(x),), operands)
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_allclose(target[0].cpu().numpy(), np.power(x, y), 1e-6)
