@@ -59,8 +59,8 @@ print(out.astype(float).ravel().tolist())
 
 
 @pytest.fixture(scope="module")
-def case(build_case: Callable[[str, Numeric], Case]) -> Case:
-    return build_case("inductor", "int8")
+def case(build: Callable[[str, Numeric], Case]) -> Case:
+    return build("inductor", "int8")
 
 
 def test_nothing_is_traced_or_compiled_when_a_build_is_opened(case: Case, tmp_path: Path) -> None:
