@@ -15,7 +15,20 @@ import psutil
 
 __all__ = ["LIBRARIES", "environment", "instruction_set", "processor"]
 
-LIBRARIES = ("rankine", "numpy", "onnx", "onnxruntime", "openvino", "nncf", "apache-tvm", "torch", "uvicorn", "aiohttp")
+LIBRARIES = (
+    "rankine",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "nncf",
+    "apache-tvm",
+    "jax",
+    "libtpu",
+    "torch",
+    "uvicorn",
+    "aiohttp",
+)
 
 # What decides the speed of INT8 and FP16 on a processor, as Linux names it (x86-64, then Arm).
 _INSTRUCTION_SETS = (

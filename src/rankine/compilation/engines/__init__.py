@@ -35,6 +35,7 @@ _ENGINES = {
     "openvino": _Entry("rankine.compilation.engines.openvino", "pip install 'rankine[openvino]'"),
     "inductor": _Entry("rankine.compilation.engines.inductor", "pip install 'rankine[train]'"),
     "tvm": _Entry("rankine.compilation.engines.tvm", "pip install 'rankine[tvm]'"),
+    "xla": _Entry("rankine.compilation.engines.xla", "pip install 'rankine[xla]'"),
 }
 
 
