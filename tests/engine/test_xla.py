@@ -136,8 +136,8 @@ def test_tpu_is_refused_with_what_it_needs_when_it_is_not_here(xla: Any, tmp_pat
     if "tpu" not in xla.capabilities().devices:
         with pytest.raises(EngineMissing, match="Cloud TPU"):
             xla.open(model, folder, device="tpu")
-    with pytest.raises(EngineMissing, match="Did you mean 'TPU v5e'"):
-        compile_for_tpu(read_program(folder), "TPU v5", 4)
+    with pytest.raises(EngineMissing, match="Did you mean 'TPU v5p'"):
+        compile_for_tpu(read_program(folder), "TPU v5P", 4)
 
 
 def test_program_is_refused_with_what_to_do_when_it_is_damaged(xla: Any, tmp_path: Path) -> None:

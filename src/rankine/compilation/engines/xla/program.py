@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ __all__ = ["FACTS_FILE", "PROGRAM_FILE", "WEIGHTS_FILE", "Facts", "Program", "re
 PROGRAM_FILE, WEIGHTS_FILE, FACTS_FILE = "program.stablehlo", "weights.npz", "facts.json"
 _PLATFORMS = ("cpu", "tpu")
 _OPEN_ROWS = "rows"
+_KEPT = 64
+"""Programs, and what they were compiled to, that are kept in memory: weights are not in them. What is opened again is
+there at once, and leaves nothing more behind in JAX's own caches."""
 
 
 class Facts(Frozen):
@@ -51,29 +55,20 @@ class Program:
 
     facts: Facts
     weights: tuple[np.ndarray, ...]
-    _exported: export.Exported
+    _content: bytes
 
     @property
     def stablehlo(self) -> str:
         """The program as text."""
-        return str(self._exported.mlir_module())
+        return str(_exported(self._content).mlir_module())
 
-    def compiled(self, rows: int, sharding: Sharding, options: dict[str, Any] | None = None) -> Any:
+    def compiled(self, rows: int, sharding: Sharding, options: Mapping[str, Any] | None = None) -> Any:
         """The program compiled for a number of rows, on a device or for one that is not here.
 
         Raises:
             EngineError: XLA refuses it.
         """
-        given = zip(self.facts.widths, self.facts.dtypes, strict=True)
-        inputs = [jax.ShapeDtypeStruct((rows, width), np.dtype(kind), sharding=sharding) for width, kind in given]
-        weights = [jax.ShapeDtypeStruct(one.shape, one.dtype, sharding=sharding) for one in self.weights]
-        platform = next(iter(sharding.device_set)).platform
-        call: Any = jax.jit(self._exported.call)
-        try:
-            lowered = call.trace(weights, *inputs).lower(lowering_platforms=(platform,))
-            return lowered.compile(compiler_options=options)
-        except (*failures, NotImplementedError) as error:
-            raise EngineError("XLA cannot compile the program", where=f"{rows} rows", got=str(error)) from error
+        return _compiled(self._content, rows, sharding, tuple((options or {}).items()))
 
 
 def write_program(graph: onnx.ModelProto, folder: Path, buckets: Sequence[int], where: str) -> None:
@@ -117,11 +112,35 @@ def read_program(folder: Path) -> Program:
     """
     facts = read_record(folder / FACTS_FILE, Facts)
     try:
-        exported = export.deserialize(bytearray((folder / PROGRAM_FILE).read_bytes()))
+        content = (folder / PROGRAM_FILE).read_bytes()
+        _exported(content)
         with contextlib.closing(np.load(io.BytesIO((folder / WEIGHTS_FILE).read_bytes()))) as stored:
             weights = tuple(stored[f"arr_{number}"] for number in range(len(stored.files)))
     except (OSError, *failures) as error:
         hint = "Run `rankine compile` with --engine xla here."
         got = f"{error}; it is of JAX {facts.jax}, this is {jax.__version__}"
         raise EngineError("the program cannot be read", where=str(folder), got=got, hint=hint) from error
-    return Program(facts, weights, exported)
+    return Program(facts, weights, content)
+
+
+@lru_cache(maxsize=_KEPT)
+def _exported(content: bytes) -> export.Exported:
+    return export.deserialize(bytearray(content))
+
+
+@lru_cache(maxsize=_KEPT)
+def _compiled(content: bytes, rows: int, sharding: Sharding, options: tuple[tuple[str, Any], ...]) -> Any:
+    exported = _exported(content)
+    given = [
+        jax.ShapeDtypeStruct(
+            tuple(size if isinstance(size, int) else rows for size in one.shape), one.dtype, sharding=sharding
+        )
+        for one in exported.in_avals
+    ]
+    arguments, _ = jax.tree.unflatten(exported.in_tree, given)
+    platform = next(iter(sharding.device_set)).platform
+    try:
+        lowered = jax.jit(exported.call).trace(*arguments).lower(lowering_platforms=(platform,))
+        return lowered.compile(compiler_options=dict(options))
+    except (*failures, NotImplementedError) as error:
+        raise EngineError("XLA cannot compile the program", where=f"{rows} rows", got=str(error)) from error

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from rankine.compilation.engines.xla.process import TPU, devices
 from rankine.compilation.engines.xla.program import Program
 from rankine.config import Frozen
 from rankine.errors import EngineMissing, did_you_mean
@@ -67,8 +68,9 @@ def _chip(generation: str) -> Any:
     if generation not in GENERATIONS:
         hint = did_you_mean(generation, list(GENERATIONS))
         raise EngineMissing("no such TPU is known", where="xla", got=generation, hint=hint)
-    # Or libtpu asks the cloud's metadata server which TPU this machine has, for minutes where there is none.
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    if TPU not in devices():  # or libtpu asks the cloud which TPU this machine has, for minutes where there is none
+        os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+        os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     try:
         topology = topologies.get_topology_desc(platform="tpu", topology_name=GENERATIONS[generation])
     except (RuntimeError, ValueError, NotImplementedError, ImportError) as error:
