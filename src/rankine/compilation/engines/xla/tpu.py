@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -45,7 +46,8 @@ def compile_for_tpu(program: Program, generation: str, rows: int) -> TpuFigures:
         EngineError: the compiler refuses the program, or it does not fit in the chip's memory.
         EngineMissing: libtpu is not installed, or the generation is unknown.
     """
-    compiled = program.compiled(rows, _chip(generation))
+    with _not_kept():
+        compiled = program.compiled(rows, _chip(generation))
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     return TpuFigures(
         generation=generation,
@@ -57,6 +59,19 @@ def compile_for_tpu(program: Program, generation: str, rows: int) -> TpuFigures:
         temporary_bytes=memory.temp_size_in_bytes,
         code_bytes=memory.generated_code_size_in_bytes,
     )
+
+
+@contextmanager
+def _not_kept() -> Iterator[None]:
+    """Keep what is compiled for a chip that is not here out of JAX's cache of files: it cannot read it back."""
+    import jax
+
+    before = jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", float("inf"))
+    try:
+        yield
+    finally:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
 
 
 @cache
@@ -71,6 +86,7 @@ def _chip(generation: str) -> Any:
     if TPU not in devices():  # or libtpu asks the cloud which TPU this machine has, for minutes where there is none
         os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
         os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+        os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # its lock is for who would use a chip
     try:
         topology = topologies.get_topology_desc(platform="tpu", topology_name=GENERATIONS[generation])
     except (RuntimeError, ValueError, NotImplementedError, ImportError) as error:
