@@ -38,10 +38,10 @@ in* is what libtpu took on the machine below.
 ROOFLINE = """\
 Computed from the graph and from what is published of a chip, without the compiler. Bytes are weights, inputs and
 logits, each moved once and without padding; operations are two a multiply-add of the matrix products. Intensity is
-operations over bytes; the ridge is the intensity from which a chip's peak and not its HBM is the limit. The floor is
-what is above both limits whatever the program: no program can be faster, and one may be far slower. No FP32 peak is
-published: the bfloat16 peak over six is taken, the passes of full precision. Copies between host and chip are not in
-it.
+operations over bytes; the ridge is the intensity from which a chip's peak and not its HBM is the limit. The floor,
+the larger of the two, is a bound and no estimate: a call that reads its weights from HBM cannot take less, and may
+take far more. No FP32 peak is published: the bfloat16 peak over six is taken, the passes of full precision. Copies
+between host and chip are not in it.
 """
 FP32_PASSES = 6
 

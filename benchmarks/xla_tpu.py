@@ -4,7 +4,7 @@ $ python benchmarks/xla_tpu.py [--out FILE]
 
 The same program, StableHLO with an open number of rows, is compiled by libtpu for each generation and run by XLA on
 the CPU, where its logits are held to the float64 reference. What is stored of a TPU are its compiler's own figures of
-memory and cost, beside what is published of the chip. Two minutes.
+memory and cost, beside what is published of the chip. Four minutes.
 """
 
 from __future__ import annotations
