@@ -23,6 +23,8 @@ LIBRARIES = (
     "openvino",
     "nncf",
     "apache-tvm",
+    "jax",
+    "libtpu",
     "torch",
     "triton",
     "uvicorn",

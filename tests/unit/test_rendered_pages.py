@@ -151,6 +151,26 @@ def test_page_of_gpus_tells_what_was_not_timed_and_what_failed_when_it_is_so(gpu
     assert "**2 failed**" in text
 
 
+@pytest.fixture
+def xla(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    yield from renderer("render_xla", monkeypatch)
+
+
+def test_page_of_xla_is_what_the_results_say_when_rendered(xla) -> None:
+    for path, text in xla.render_committed().items():
+        assert path.read_text(encoding="utf-8") == text
+
+
+def test_page_of_xla_tells_a_bound_that_is_missed_and_what_limits_when_figures_are_others(xla) -> None:
+    result = xla.read_result()
+    assert "**no** |" not in xla.render(result)
+    subject = result.subjects[0]
+    worse = subject.model_copy(update={"error": 2 * subject.limit, "macs_per_row": 10**9})
+    text = xla.render(result.model_copy(update={"subjects": (worse,)}))
+    assert text.count("**no** |") == 1
+    assert text.count("| peak |") == len(subject.compiled)
+
+
 def test_page_of_families_is_what_the_results_say_when_rendered(families) -> None:
     assert families.PAGE.read_text(encoding="utf-8") == families.render(families.read_results())
 

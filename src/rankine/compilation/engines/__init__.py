@@ -42,6 +42,7 @@ _ENGINES = {
     "triton-lang": _Entry(
         "rankine.compilation.engines.triton_lang", "pip install 'rankine[gpu]', on a machine with an NVIDIA GPU"
     ),
+    "xla": _Entry("rankine.compilation.engines.xla", "pip install 'rankine[xla]'"),
 }
 
 
