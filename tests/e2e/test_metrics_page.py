@@ -18,16 +18,20 @@ NAME = re.compile(r"`(rankine_\w+)")
 
 @pytest.fixture(scope="module")
 def exported(config: ServeConfig) -> set[str]:
-    """Names that a server tells which runs all that has metrics: several processes, workers in processes too.
+    """Names that servers tell which run all that has metrics: several processes, workers in processes, another server.
 
     Without ``_created``: such a series goes with each counter and histogram.
     """
-    server = start_server(config.model_copy(update={"processes": 2, "isolate": True, "spare_workers": 0}))
-    try:
-        text = server.ask("GET", "/metrics").body.decode()
-    finally:
-        assert server.stop() == 0
-    names = re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE)
+    several = {"processes": 2, "isolate": True, "spare_workers": 0}
+    nobody = {"remote": ("http://127.0.0.1:1",)}
+    names: set[str] = set()
+    for more in (several, nobody):
+        server = start_server(config.model_copy(update=more))
+        try:
+            text = server.ask("GET", "/metrics").body.decode()
+        finally:
+            assert server.stop() == 0
+        names |= set(re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE))
     return {name for name in names if not name.endswith("_created")}
 
 
