@@ -19,7 +19,7 @@ from rankine.certification.plan import SERVED, Pair, served_digest
 from rankine.certification.provenance import this_environment
 from rankine.certification.settings import CertifySettings
 from rankine.certification.slices import Slice
-from rankine.compilation.compile import read_build
+from rankine.compilation.compile import build_names, read_build
 
 __all__ = ["Trial", "model_facts"]
 
@@ -51,7 +51,8 @@ class Trial:
         """One certificate a task, at each of the margins in ``steps``; ``logits`` are the pair's, ``(rows, tasks)``."""
         variant, engine = pair
         provenance = {**self.facts, "rows": self.rows.digest, **model_facts(artifact, pair)}
-        environment = {**this_environment(), "device": read_build(artifact, *pair).device}
+        is_built = engine in build_names(artifact, variant)
+        environment = {**this_environment(), "device": read_build(artifact, *pair).device if is_built else "cpu"}
         measured = [self._measure(column, logits) for column in range(len(self.rows.tasks))]
         return [
             [
