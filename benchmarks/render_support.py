@@ -13,6 +13,7 @@ from script import no_arguments
 
 from rankine.artifact import read_record
 from rankine.certification.parity_here import ParityReport
+from rankine.compilation.conformance import CHECKS
 from rankine.compilation.conformance.result import CaseOutcome, ConformanceResult, EngineOutcome
 from rankine.compilation.engine import Capabilities
 from rankine.config import Frozen
@@ -69,7 +70,7 @@ def render(found: ConformanceResult, times: EngineBench | None, parity: ParityRe
     lines += _table(head, _engine_rows(found, times))
     lines += _missing(found.engines)
     lines += _times(times)
-    lines += ["## Model by model", "", _BOUNDS, ""]
+    lines += ["## Model by model", "", _BOUNDS.format(checks=len(CHECKS)), ""]
     engines = [one.engine for one in found.engines if one.capabilities is not None]
     lines += _table(("model", "", *engines), _model_rows(found.cases, engines))
     lines += _failures(found.cases)
@@ -79,8 +80,9 @@ def render(found: ConformanceResult, times: EngineBench | None, parity: ParityRe
 
 
 _BOUNDS = """\
-Checks that passed, and the largest error against the float64 reference over all of them: of FP32 logits
-`|a - b| / max(1, |b|)`, at most 1e-05; of INT8 scores `|sigmoid(a) - sigmoid(b)|`, at most 0.05, and 0.005 in the mean.
+How many passed, of the build and {checks} checks, and the largest error against the float64 reference over all of them:
+of FP32 logits `|a - b| / max(1, |b|)`, at most 1e-05; of INT8 scores `|sigmoid(a) - sigmoid(b)|`, at most 0.05, and
+0.005 in the mean.
 Empty: the capability record leaves it out."""
 
 
@@ -184,8 +186,6 @@ def _failures(cases: Iterable[CaseOutcome]) -> list[str]:
 
 
 def _checks() -> list[str]:
-    from rankine.compilation.conformance import CHECKS
-
     first: dict[str, list[str]] = {}
     for name, check in CHECKS.items():
         function = getattr(check, "func", check)  # of those that are made for a number of rows

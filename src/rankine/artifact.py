@@ -309,8 +309,11 @@ class Draft:
         view.symlink_to(os.path.relpath(held, view.parent))
 
 
-def refuse_existing(path: Path) -> None:
+def refuse_existing(path: Path, given: str = "--out") -> None:
     """Refuse a path at which something is: called before long work, and again when it is written.
+
+    Args:
+        given: what the user gave it as.
 
     Raises:
         ArtifactError: something is there, if only a link to nowhere.
@@ -319,7 +322,7 @@ def refuse_existing(path: Path) -> None:
         raise ArtifactError(
             "something is already there, and artifacts are never overwritten",
             where=str(path),
-            hint="Give another --out, or remove it first.",
+            hint=f"Give another {given}, or remove it first.",
         )
 
 

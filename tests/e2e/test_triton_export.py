@@ -109,3 +109,8 @@ def test_profile_is_of_the_threads_and_the_device_that_are_exported(two_engines:
     assert told["profile"] == {}
     elsewhere = {"artifact": two_engines.path, "device": "gpu", "allow_uncertified": True}
     assert _profile(parse(ServeConfig, elsewhere, source="test")) == {}
+
+
+def test_form_is_written_once_when_it_is_named_twice(two_engines: Artifact, tmp_path: Path) -> None:
+    told = export(two_engines.path, tmp_path / "models", "--form", "rank", "--form", "rank")
+    assert told["models"] == [f"{two_engines.name}.rank"]

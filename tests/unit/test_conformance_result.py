@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rankine.cli import main
+from rankine.compilation.conformance.continued import kept_cases, merged, missing_checks
 from rankine.compilation.conformance.result import CaseOutcome, CheckOutcome, ConformanceResult, EngineOutcome
-from rankine.compilation.conformance.run import _Known, code_digest, run_conformance
+from rankine.compilation.conformance.run import code_digest, run_conformance
 from rankine.compilation.engine import Capabilities
-from rankine.environment import environment
+from rankine.environment import environment, instruction_set
 from rankine.errors import UsageError
 
 RECORD = Capabilities(name="mine", version="1", devices=("cpu", "htp"), stand_ins={"htp": "emulator"})
@@ -25,8 +28,8 @@ def case(**values: Any) -> CaseOutcome:
 
 
 def result(*cases: CaseOutcome, engine: EngineOutcome = ENGINE, **values: Any) -> ConformanceResult:
-    known = {"created": datetime.now(UTC), "environment": environment(), "instruction_set": "x", "small": False}
-    known["code"] = code_digest()
+    known = {"created": datetime.now(UTC), "environment": environment(), "small": False}
+    known |= {"code": code_digest(), "instruction_set": instruction_set()}
     return ConformanceResult(**{**known, "engines": (engine,), "cases": cases, **values})
 
 
@@ -51,21 +54,84 @@ def test_table_tells_reasons_and_what_stands_in_for_a_chip_when_rendered() -> No
     assert (rows[0]["device"], rows[0]["largest error"], rows[1]["allowed"]) == ("htp (emulator)", "1.0e-07", "")
 
 
-def test_case_of_an_earlier_run_is_taken_over_when_it_passed_the_same_checks_here() -> None:
-    checks = ("no-rows",)
-    assert _Known(result(case()), [ENGINE], checks, small=False).like(case(checks=())) == case()
-    assert _Known(None, [ENGINE], checks, small=False).like(case()) is None
+def kept(known: ConformanceResult, record: EngineOutcome = ENGINE, *, small: bool = False, **chosen: Any) -> Any:
+    made = {"engine": ["mine"], "model": ["din"], "check": ["no-rows", "bad-ids"], **chosen}
+    return list(kept_cases(known, code_digest(), [record], made, small=small).values())
+
+
+def test_cases_stay_when_a_run_that_goes_on_does_not_make_them() -> None:
+    cases = [case(), case(model="dlrm"), case(device="htp", checks=(*PASSED, FAILED))]
+    assert kept(result(*cases)) == cases
+    assert kept(result(*cases), engine=[], model=[], check=[]) == cases
+
+
+def test_only_checks_that_did_not_pass_are_left_when_a_run_goes_on() -> None:
+    wanted = ("no-rows", "bad-ids")
+    earlier = case(checks=(*PASSED, FAILED))
+    assert missing_checks(earlier, wanted) == ("bad-ids",)
+    assert missing_checks(case(), ("no-rows",)) == ()
+    assert missing_checks(None, wanted) == missing_checks(case(checks=PASSED[1:]), wanted) == wanted
+    now = CheckOutcome(check="bad-ids", passed=True)
+    assert merged(earlier, (PASSED[0], now)) == (*PASSED, now)
+
+
+@pytest.mark.parametrize(
+    ("known", "why"),
+    [
+        ({"small": True}, r"another size.*small models"),
+        ({"instruction_set": "another"}, r"another machine.*another"),
+        ({"environment": {**environment(), "cpu": "another"}}, r"another machine \(cpu\).*another"),
+    ],
+)
+def test_file_is_refused_when_it_is_of_another_size_or_machine(known: Any, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        kept(result(case(), **known))
+
+
+def test_file_is_refused_when_results_that_hold_no_more_would_be_lost() -> None:
     newer = EngineOutcome(engine="mine", capabilities=RECORD.model_copy(update={"version": "2"}))
-    for known, engine, wanted, small in (
-        (result(case(checks=(*PASSED, FAILED))), ENGINE, ("no-rows", "bad-ids"), False),
-        (result(case()), ENGINE, ("no-rows", "bad-ids"), False),
-        (result(case()), newer, checks, False),
-        (result(case()), ENGINE, checks, True),
-        (result(case(), environment={"cpu": "another"}), ENGINE, checks, False),
-        (result(case(), code="of another day"), ENGINE, checks, False),
-        (result(case(device="htp")), ENGINE, checks, False),
+    other_python = {**environment(), "python": "2.7"}
+    for known, engine, why in (
+        (result(case(), code="of another day"), ENGINE, "own files"),
+        (result(case(), environment=other_python), ENGINE, "python"),
+        (result(case()), newer, "mine"),
     ):
-        assert _Known(known, [engine], wanted, small=small).like(case()) is None
+        assert kept(known, engine) == [], "all is made again"
+        for less in ({"model": ["dlrm"]}, {"check": ["bad-ids"]}, {"engine": []}):
+            with pytest.raises(UsageError, match=f"hold no more.*{why}"):
+                kept(known, engine, **less)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [(None, "no result to go on with"), ("{", "is no result"), ("{}", "is no result")]
+)
+def test_going_on_is_refused_when_the_file_is_no_result(
+    text: str | None, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "conformance.json"
+    if text is not None:
+        out.write_text(text, encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        main(["conformance", "--out", str(out), "--continue"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert ended.value.code == 2
+    assert why in said
+    assert "--continue" in said
+
+
+def test_what_is_kept_is_said_when_a_run_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*, keep: Any, **options: Any) -> None:
+        keep(result(case()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rankine.compilation.conformance.run.run_conformance", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main(["conformance", "--out", str(tmp_path / "it.json")])
+    assert ended.value.code == 130
+    assert "1 cases are kept in" in (said := capsys.readouterr().err)
+    assert "--continue" in said
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import annotated_types
 import click
 import pytest
 
-from rankine.cli import _rankine
+from rankine.cli import _rankine, main
 from rankine.cli.serve import command
 from rankine.serving.config import ServeConfig
 
@@ -43,3 +43,25 @@ def test_bounds_of_an_option_are_those_of_its_field_when_it_has_any(name: str) -
     kind = OPTIONS[name].type
     assert isinstance(kind, click.IntRange | click.FloatRange)
     assert (kind.min, kind.min_open, kind.max, kind.max_open) == (low, low_open, high, high_open)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["127.0.0.1:80", "http://127.0.0.1:99999", "http://127.0.0.1:0", "http://host:port", "http://[::1", "http://"],
+)
+def test_remote_is_refused_when_it_is_no_address(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", "small", "--remote", url])
+    assert ended.value.code == 2
+    assert "no address of a server, such as http://127.0.0.1:8000" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("option", ["--remote-workers", "--remote-timeout-ms"])
+def test_option_about_remotes_is_refused_when_there_is_none(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", "small", option, "5"])
+    assert ended.value.code == 2
+    assert f"{option} is about other servers: name them with --remote" in " ".join(capsys.readouterr().err.split())
+    assert ServeConfig.model_validate(
+        {"artifact": "a", "remote": ["http://a:1/x", "https://[::1]"], "remote_workers": 5}
+    )

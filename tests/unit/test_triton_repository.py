@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rankine.errors import EngineError
+from rankine.artifact import Draft
+from rankine.errors import ArtifactError, EngineError, UsageError
+from rankine.serving import ServeConfig
 from rankine.serving.triton.batching import batch_sizes
+from rankine.serving.triton.repository import write_repository
 from rankine.serving.triton.settings import TritonSettings
 from rankine.serving.triton.tensors import drop_renamed_capsules, refuse_strings
 
@@ -84,3 +88,28 @@ def test_only_complaints_of_renamed_capsules_are_dropped_when_nobody_can_be_told
     Falls()
     assert len(seen) == 2
     assert "RuntimeError: an engine was not freed" in capfd.readouterr().err
+
+
+def refusal(config: ServeConfig, folder: Path) -> str:
+    with pytest.raises((ArtifactError, UsageError)) as refused:
+        write_repository(config, folder, batch_sizes({}))
+    return str(refused.value)
+
+
+def test_folder_is_refused_when_nothing_may_or_can_be_written_there(tmp_path: Path) -> None:
+    draft = Draft("train", name="small")
+    draft.put_bytes("schema.yaml", b"")
+    artifact = draft.commit(tmp_path / "small")
+    config = ServeConfig(artifact=artifact.path)
+    other = ServeConfig(artifact=artifact.path, catalog=tmp_path / "items")
+    assert "lies in the artifact," in refusal(config, artifact.path / "inner" / "deep")
+    assert "lies in the artifact's evidence" in refusal(config, artifact.evidence() / "inner")
+    assert "lies in the catalog" in refusal(config, tmp_path / "small.catalog" / "inner")
+    assert "lies in the catalog" in refusal(other, tmp_path / "items" / "inner")
+    (tmp_path / "link").symlink_to(artifact.path)
+    assert "lies in the artifact," in refusal(config, tmp_path / "link" / "inner")
+    (tmp_path / "file").write_text("")
+    assert "Give another DIR, or remove it first" in refusal(config, tmp_path / "file")
+    assert "cannot be made" in refusal(config, tmp_path / "file" / "inner")
+    assert "cannot be made" in refusal(config, Path("/proc/nope/x"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link", "small"]

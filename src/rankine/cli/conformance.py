@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from rankine.cli.options import json_option, result_option
+
+if TYPE_CHECKING:
+    from rankine.compilation.conformance.result import ConformanceResult
 
 EPILOG = """\b
 Examples:
@@ -34,7 +38,7 @@ Examples:
     "--continue",
     "go_on",
     is_flag=True,
-    help="Go on with the run whose result is in --out: what passed there, in the same environment, is not run again.",
+    help="Go on with the run whose result is in --out, and add to it: what passed there is not run again.",
 )
 @result_option
 @json_option
@@ -56,30 +60,36 @@ def command(
     hangs is a failed check and the rest goes on. An engine that is not installed is told with the line that installs
     it. Exits with 1 when a check failed, or when an engine that was named is missing.
     """
-    from rankine.artifact import read_record
     from rankine.cli.render import print_json, print_table, watch
-    from rankine.compilation.conformance.result import ConformanceResult
     from rankine.compilation.conformance.run import run_conformance
 
     if go_on and out is None:
         raise click.UsageError("--continue needs the --out FILE that it goes on with")
-    known = read_record(out, ConformanceResult) if go_on and out is not None and out.exists() else None
+    known = _read(out) if go_on and out is not None else None
+    kept = 0 if known is None else len(known.cases)
 
     def keep(result: ConformanceResult) -> None:
+        nonlocal kept
         if out is not None:
             out.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            kept = len(result.cases)
 
-    with watch() as emit:
-        result = run_conformance(
-            engines=engines or None,
-            models=models or None,
-            checks=checks or None,
-            small=small,
-            timeout_s=timeout_s,
-            known=known,
-            keep=keep,
-            emit=emit,
-        )
+    try:
+        with watch() as emit:
+            result = run_conformance(
+                engines=engines or None,
+                models=models or None,
+                checks=checks or None,
+                small=small,
+                timeout_s=timeout_s,
+                known=known,
+                keep=keep,
+                emit=emit,
+            )
+    except KeyboardInterrupt:
+        told = f"{kept} cases are kept in {out}: the same command with --continue goes on"
+        click.echo(told if kept else "nothing is kept: with --out FILE, every case is when it is done", err=True)
+        raise
     keep(result)
     if as_json:
         print_json(result)
@@ -88,3 +98,26 @@ def command(
         print_table(tuple(lines[0]), [tuple(line.values()) for line in lines])
     if not result.passed or any(one.engine in engines and one.capabilities is None for one in result.engines):
         context.exit(1)
+
+
+def _read(path: Path) -> ConformanceResult:
+    """The result to go on with.
+
+    Raises:
+        UsageError: there is none.
+    """
+    from rankine.artifact import read_record
+    from rankine.compilation.conformance.result import ConformanceResult
+    from rankine.errors import ArtifactError, UsageError
+
+    if not path.exists():
+        raise UsageError(
+            "there is no result to go on with", where=str(path), hint="Leave --continue out: the run makes it."
+        )
+    try:
+        return read_record(path, ConformanceResult)
+    except ArtifactError as error:
+        raise UsageError(
+            "is no result of `rankine conformance`", where=str(path), got=error.got or error.message,
+            hint="Give the --out of an earlier run, or leave --continue out and give another --out.",
+        ) from None  # fmt: skip

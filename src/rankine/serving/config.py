@@ -164,8 +164,7 @@ class ServeConfig(Frozen):
     @classmethod
     def _remotes_are_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for url in value:
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+            if not _is_address(url):
                 raise ValueError(f"'{url}' is no address of a server, such as http://127.0.0.1:8000")
         if len({url.rstrip("/") for url in value}) < len(value):
             raise ValueError("a server is named twice")
@@ -175,6 +174,13 @@ class ServeConfig(Frozen):
     def _remotes_serve_one_variant(self) -> Self:
         if self.remote and self.floor is not None:
             raise ValueError("`floor` may change the variant, and those of `remote` serve one: leave one of them out")
+        return self
+
+    @model_validator(mode="after")
+    def _remotes_have_options(self) -> Self:
+        for name in ("remote_workers", "remote_timeout_ms"):
+            if not self.remote and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"`{name}` is about other servers: name them with `remote`, or leave it out")
         return self
 
     @model_validator(mode="after")
@@ -194,3 +200,15 @@ class ServeConfig(Frozen):
         if self.max_queue_rows < self.max_candidates:
             raise ValueError("`max_queue_rows` is below `max_candidates`: the largest request could never queue")
         return self
+
+
+def _is_address(url: str) -> bool:
+    """Of a server: a scheme, a host, and perhaps a port and a path."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # a port that is no number or too large, brackets without an address
+        return False
+    return (
+        parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.query or parts.username or port == 0)
+    )

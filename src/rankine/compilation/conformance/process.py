@@ -5,6 +5,7 @@ Each engine and model has a fresh process, so that one engine's memory and threa
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -84,6 +85,9 @@ def _in_a_process(job: Job, names: Sequence[str], folder: Path, timeout_s: float
                 process.join()
                 yield CheckOutcome(check=name, passed=False, reason=f"the process ended: {_ending(process.exitcode)}")
                 return
+    except KeyboardInterrupt:
+        process.kill()
+        raise
     finally:
         receiver.close()
         process.join(timeout_s)
@@ -98,6 +102,7 @@ def _ending(status: int | None) -> str:
 
 
 def _work(sender: Connection, job: Job, names: Sequence[str], folder: Path) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all: who started this ends it, and tells
     outcome, case = _build(job, folder)
     sender.send(outcome)
     if case is not None:

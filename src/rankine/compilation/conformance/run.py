@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,8 @@ import rankine
 from rankine.artifact import Artifact, sha256_of
 from rankine.compilation.conformance.case import why_not
 from rankine.compilation.conformance.checks import CHECKS
-from rankine.compilation.conformance.process import BUILD, Job, run_job
+from rankine.compilation.conformance.continued import CaseKey, case_key, kept_cases, merged, missing_checks
+from rankine.compilation.conformance.process import Job, run_job
 from rankine.compilation.conformance.result import CaseOutcome, CheckOutcome, ConformanceResult, EngineOutcome
 from rankine.compilation.conformance.zoo import INT8, MODELS, zoo_artifact, zoo_module
 from rankine.compilation.engine import Capabilities
@@ -51,26 +52,33 @@ def run_conformance(
         checks: of :data:`~rankine.compilation.conformance.checks.CHECKS`; None for all.
         small: small models, for a quick look.
         timeout_s: for a build and for each check.
-        known: an earlier result: a case that passed all of the checks in it, in the same environment, with the same
-            code of Rankine and the same capability record, is taken from it. The code of other packages' engines is
-            known by their version only.
+        known: an earlier result, which this run adds to: checks that passed in it, in the same environment, with the
+            same code of Rankine and the same capability record, are not run again. The code of other packages' engines
+            is known by their version only.
         keep: is given what is known so far after every case, so that a run can be gone on with.
 
     Raises:
         EngineMissing: PyTorch, which makes the models, is not installed.
-        UsageError: a name is unknown.
+        UsageError: a name is unknown, or ``known`` cannot be added to.
     """
     chosen = {
         "engine": _known("engine", engines, engine_names()),
         "model": _known("model", models, MODELS),
         "check": _known("check", checks, CHECKS),
     }
-    found = [_engine(name, one) for name, one in installed() if name in chosen["engine"]]
+    listed = [_engine(name, one) for name, one in installed()]
+    found = [one for one in listed if one.engine in chosen["engine"]]
     for engine in found:
         if engine.capabilities is None:
             emit(Failed(f"engine {engine.engine}", f"{engine.missing} {engine.hint or ''}".rstrip()))
-    before = _Known(known, found, chosen["check"], small=small)
-    cases: list[CaseOutcome] = []
+    cases: dict[CaseKey, CaseOutcome] = {}
+    if known is not None:
+        cases = kept_cases(known, code_digest(), listed, chosen, small=small)
+    told = {one.engine for one in (*found, *(known.engines if known is not None else ()))}
+    names, zoo = list(engine_names()), list(MODELS)
+
+    def position(case: CaseOutcome) -> tuple[int, int]:
+        return names.index(case.engine), zoo.index(case.model)
 
     def result() -> ConformanceResult:
         return ConformanceResult(
@@ -79,8 +87,8 @@ def run_conformance(
             code=code_digest(),
             instruction_set=instruction_set(),
             small=small,
-            engines=tuple(found),
-            cases=tuple(sorted(cases, key=lambda case: chosen["engine"].index(case.engine))),
+            engines=tuple(one for one in listed if one.engine in told),
+            cases=tuple(sorted(cases.values(), key=position)),
         )
 
     with tempfile.TemporaryDirectory(prefix="rankine-conformance-") as folder:
@@ -90,31 +98,10 @@ def run_conformance(
             with step(emit, f"make {name}"):
                 artifact = zoo_artifact(name, _network(name, small=small), place)
             for engine in found:
-                for case in _cases(engine, name, artifact, chosen["check"], before, timeout_s, emit):
-                    cases.append(case)
+                for case in _cases(engine, name, artifact, chosen["check"], cases, timeout_s, emit):
+                    cases[case_key(case)] = case
                     keep(result())
     return result()
-
-
-class _Known:
-    """Cases of an earlier run that hold for this one."""
-
-    def __init__(
-        self, known: ConformanceResult | None, engines: Sequence[EngineOutcome], checks: Sequence[str], *, small: bool
-    ) -> None:
-        self._cases: dict[tuple[str, str, str, str], CaseOutcome] = {}
-        here = environment(), code_digest(), small
-        if known is None or (known.environment, known.code, known.small) != here:
-            return
-        same = {one.engine for one in engines if one in known.engines}
-        for case in known.cases:
-            done = {outcome.check for outcome in case.checks}
-            if case.engine in same and done == {BUILD, *checks} and not case.failures:
-                self._cases[_key(case)] = case
-
-    def like(self, case: CaseOutcome) -> CaseOutcome | None:
-        """The same case as it was found earlier."""
-        return self._cases.get(_key(case))
 
 
 @cache
@@ -124,10 +111,6 @@ def code_digest() -> str:
     files = sorted(path for path in root.rglob("*") if path.suffix in (".py", ".so", ".pyd"))
     lines = [f"{path.relative_to(root).as_posix()}\0{sha256_of(path)}\n" for path in files]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _key(case: CaseOutcome) -> tuple[str, str, str, str]:
-    return case.engine, case.device, case.model, case.numeric
 
 
 def _network(name: str, *, small: bool) -> Network:
@@ -148,7 +131,7 @@ def _cases(
     name: str,
     artifact: Artifact,
     checks: Sequence[str],
-    known: _Known,
+    known: Mapping[CaseKey, CaseOutcome],
     timeout_s: float,
     emit: Emit,
 ) -> Iterator[CaseOutcome]:
@@ -166,11 +149,12 @@ def _cases(
                 numeric=model.numeric,
                 left_out=why_not(capabilities, model, device),
             )
-            if (earlier := known.like(case)) is not None:
-                case = earlier
-            elif case.left_out is None:
-                job = Job(engine.engine, device, artifact.path, variant, tuple(checks))
-                case = case.model_copy(update={"checks": _outcomes(case, job, timeout_s, emit)})
+            if case.left_out is None:
+                earlier = known.get(case_key(case))
+                left = missing_checks(earlier, checks)
+                job = Job(engine.engine, device, artifact.path, variant, left)
+                outcomes = _outcomes(case, job, timeout_s, emit) if left else ()
+                case = case.model_copy(update={"checks": merged(earlier, outcomes)})
             yield case
 
 

@@ -13,7 +13,9 @@ import numpy as np
 
 from rankine import __version__
 from rankine.artifact import Artifact, refuse_existing
+from rankine.catalog import catalog_beside
 from rankine.config import Frozen
+from rankine.errors import UsageError
 from rankine.events import Emit, ignore, step
 from rankine.serving.config import ServeConfig
 from rankine.serving.model import ServedModel, open_model
@@ -96,18 +98,20 @@ def write_repository(
     Args:
         config: what is served: artifact, catalog, variant, engine, device, threads, limits.
         sizes: of batches.
-        forms: that are written, each as a model with processes of its own.
+        forms: that are written, each once, as a model with processes of its own.
         instances: of each model: processes that open the engine.
         copy: put artifact, its evidence and catalog into the repository, so that it can be taken elsewhere.
 
     Raises:
         CertificateRequired: what would be served has no certificate that lets it.
         ArtifactError: the artifact or its catalog is missing, or ``folder`` exists.
+        UsageError: ``folder`` lies in the artifact, its catalog or its evidence, or cannot be made.
         EngineMissing: the engine is not installed.
     """
-    refuse_existing(folder)
-    model = open_model(config, emit)
     staging = folder.parent / f".{folder.name}.{os.getpid()}"
+    _refuse_folder(config, folder, staging)
+    forms = tuple(dict.fromkeys(forms))
+    model = open_model(config, emit)
     try:
         writer = _Writer(model, config, sizes, instances, staging, forms[0] if copy else None)
         for form in forms:
@@ -130,6 +134,31 @@ def write_repository(
         profile=dict(sizes.profile),
         copied=copy,
     )
+
+
+def _refuse_folder(config: ServeConfig, folder: Path, staging: Path) -> None:
+    """Before long work: whatever makes it impossible to write there, or harmful."""
+    refuse_existing(folder, "DIR")
+    evidence = Artifact.open(config.artifact).evidence().parent
+    for what, held in (
+        ("artifact", config.artifact),
+        ("catalog", config.catalog or catalog_beside(config.artifact)),
+        ("artifact's evidence", evidence),
+    ):
+        if folder.resolve().is_relative_to(held.resolve()):
+            raise UsageError(
+                f"lies in the {what}, in which nothing else may be", where=str(folder), hint="Give another DIR."
+            )
+    try:
+        staging.mkdir(parents=True)
+        staging.rmdir()
+    except OSError as error:
+        raise UsageError(
+            "cannot be made",
+            where=str(folder),
+            got=error.strerror,
+            hint="Give another DIR, or see to the rights there.",
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
