@@ -6,7 +6,6 @@ import asyncio
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -105,18 +104,18 @@ def accelerator_of(model: ServedModel) -> SimulatedRunner:
 
 
 def test_small_requests_go_to_the_cpu_and_large_ones_to_the_accelerator_when_both_are_idle(artifact: Artifact) -> None:
-    model = served(artifact, {"engine": "native"}, {"engine": "simulated", "options": ACCELERATOR})
-    slow = replace(model.devices[0].rungs[0], engine="reference", runner=open_runner(artifact, BASELINE, "reference"))
-    model = replace(model, devices=(PoolDevice("reference-0", (slow,)), model.devices[1]))  # 33 us a row, on this CPU
+    model = served(artifact, *({"engine": "simulated", "options": options} for options in (CPU, ACCELERATOR)))
     with running(model) as run:
         answered = run.ask([1, 1000, 8, 2000, 16, 1500, 4])
-        reference = open_runner(artifact, BASELINE, "reference", split=False)
-        for work, outcome in answered:
-            expected = np.empty((work.rows, 1), np.float32)
-            reference.run(join([work], lambda items: items), expected)
-            assert (np.abs(outcome.logits - expected) <= 1e-5 * np.maximum(1, np.abs(expected))).all()
-    assert [outcome.engine for work, outcome in answered if work.rows <= 16] == ["reference"] * 4
-    assert all("simulated" in outcome.engine for work, outcome in answered if work.rows >= 1000)
+        small = [run.engines([rows]) for rows in (1, 8, 16, 4)]
+        large = [run.engines([rows]) for rows in (1500, 2000)]
+    reference = open_runner(artifact, BASELINE, "reference", split=False)
+    for work, outcome in answered:
+        expected = np.empty((work.rows, 1), np.float32)
+        reference.run(join([work], lambda items: items), expected)
+        assert (np.abs(outcome.logits - expected) <= 1e-5 * np.maximum(1, np.abs(expected))).all()
+    assert small == [["simulated-0"]] * 4
+    assert all("simulated-1" in devices for devices in large), large  # which may have divided it with the other
 
 
 @pytest.mark.parametrize("factor", [1 / 6, 3.0])
