@@ -51,13 +51,13 @@ def test_connection_is_used_again_when_its_answer_was_whole() -> None:
         return [http_reply(b"a" * 100_000, x_told="yes")]
 
     with answering(reply) as url:
-        link = Link(f"{url}/root")
+        link = Link(f"{url}/base")
         for _ in range(3):
             status, headers, raw = link.ask("POST", "/at", 30, b"body", {"x-asked": "yes"})
             assert (status, headers["x-told"], raw) == (200, "yes", b"a" * 100_000)
         assert len(link._idle) == 1
         link.close()
-    assert all(one.startswith(b"POST /root/at ") and one.endswith(b"\r\n\r\nbody") for one in requests)
+    assert all(one.startswith(b"POST /base/at ") and one.endswith(b"\r\n\r\nbody") for one in requests)
     assert all(one.lower().count(b"content-length: 4\r\n") == 1 and b"x-asked: yes" in one for one in requests)
 
 
