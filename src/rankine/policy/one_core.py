@@ -11,18 +11,23 @@ HELD_S = 2e-3
 REFUSES_FOR_S = 0.1
 """After a refusal others are expected for so long."""
 _ALONE_S, _JOINED_S = 3e-4, 1e-3
+_SHARED_S = 6e-3
 _EASE = 0.25
 _BUSY = 0.6
 _REST_S, _SHORT_REST_S = 4e-3, 2e-3
 _WORTH_S = 2e-4
 
 
-def may_run_here(predicted_s: float, *, joined: bool) -> bool:
+def may_run_here(predicted_s: float, *, joined: bool, one_core: bool = False) -> bool:
     """Whether a batch is short enough for the loop: nothing else runs there meanwhile, not even a refusal.
 
-    One request alone that takes longer than 0.3 ms is worth waking a worker for.
+    One request alone that takes longer than 0.3 ms is worth waking a worker for, if that has a core of its own. If it
+    shares the loop's (``one_core``), the loop would only wait for it, and to change between them costs as much as to
+    read a request.
     """
-    return predicted_s <= (_JOINED_S if joined else _ALONE_S)
+    if joined:
+        return predicted_s <= _JOINED_S
+    return predicted_s <= (_SHARED_S if one_core else _ALONE_S)
 
 
 def is_at_ease(busy_s: float, left_s: float) -> bool:

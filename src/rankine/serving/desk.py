@@ -63,6 +63,7 @@ class Desk:
         unanswered: requests that wait or run.
         draining: nothing is let in but what was let in by its head before. ``stopping``: nothing at all, and workers
             end when nothing waits.
+        on_loop: told that something waits, where the event loop runs it; None where workers do.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Desk:
         self.unanswered = 0
         self.draining = False
         self.stopping = False
+        self.on_loop: Callable[[], None] | None = None
 
     def timed(self, timed: Sequence[Sequence[Mapping[int, Sequence[float]]]]) -> None:
         """The warm-up is over: by device, of each rung, seconds of its runs by number of rows."""
@@ -163,7 +165,9 @@ class Desk:
 
     def wake(self) -> None:
         """Something waits. Which of several devices should take it, each finds out by itself."""
-        if self.placing.several:
+        if self.on_loop is not None:
+            self.on_loop()
+        elif self.placing.several:
             self._changed.notify_all()
         else:
             self._changed.notify()

@@ -35,6 +35,7 @@ class Here:
 
     Attributes:
         enabled: nothing runs on the loop by a guess: it is set once predictions are measured.
+        one_core: the worker has none of its own.
         crowded: whether others wait for the event loop. ``busy``: the share of its time that it works.
         rows: of what is held.
     """
@@ -55,7 +56,7 @@ class Here:
         self._scheduled: asyncio.Handle | None = None
         self._since_s = 0.0
         self.rows = 0
-        self.enabled = False
+        self.enabled = self.one_core = False
         self.crowded: Callable[[], bool] = _never
         self.busy: Callable[[], float] = _idle
 
@@ -80,13 +81,16 @@ class Here:
         if rows > desk.gates.backlog.shape.most_rows:
             return False
         predicted_s = self._with_next_s = desk.gates.cost.mean_s(rows, requests)
-        joined = bool(self._held)
-        if not may_run_here(predicted_s, joined=joined) or not desk.is_at_ease(work, predicted_s, now_s):
+        if not self._may_run(predicted_s) or not desk.is_at_ease(work, predicted_s, now_s):
             return False
         costs = desk.elastic.costs
         return len(costs) == 1 or all(
-            may_run_here(costs[at].mean_s(rows, requests), joined=joined) for at in desk.elastic.numbers
+            self._may_run(costs[at].mean_s(rows, requests)) for at in desk.elastic.numbers
         )  # on whichever rung
+
+    def _may_run(self, predicted_s: float) -> bool:
+        """Whether what is held may be run here, with one request more."""
+        return may_run_here(predicted_s, joined=bool(self._held), one_core=self.one_core)
 
     def hold(self, work: Work) -> None:
         """Keep the request that :meth:`takes` was just asked about, and that was let in; :meth:`run` is to be called.

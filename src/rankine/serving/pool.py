@@ -32,6 +32,7 @@ from rankine.serving.rest import Rest
 from rankine.serving.results import Result, as_error
 from rankine.serving.rungs import ServedRung
 from rankine.serving.running import Observer, Runs
+from rankine.serving.turns import Turns
 from rankine.serving.work import Outcome, Work, join
 
 __all__ = ["Pool"]
@@ -59,7 +60,8 @@ class Pool:
         would: called with the reason for which the operator's rules would have refused one, were they in force.
 
     Attributes:
-        here: what runs on the event loop. ``rest``: when that leaves the core to a worker.
+        here, turns: what runs on the event loop, at once and as it is planned. ``rest``: when that leaves the core to a
+            worker.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Pool:
             self._desk, self._lock, self._devices, self.rest, tasks=tasks, observe=observe, decided=self._decided
         )
         self.here = Here(self._desk, self._lock, self._workers[0], self._runs.finish, self._runs.fail)
+        self.turns = Turns(self._desk, self._changed, self._workers[0], self._runs.finish)
         for number, worker in enumerate(self._workers):
             name = f"rankine-worker-{number}"
             worker.thread = threading.Thread(target=self._serve, args=(worker,), name=name, daemon=True)
@@ -123,6 +126,8 @@ class Pool:
             if len(self._devices) == 1 and self._devices[0].seats is None:
                 self.here.enabled = True
                 self.rest.enabled = usable_cores() <= 1
+                self.here.one_core = self.rest.enabled and len(self._workers) == 1
+                self._desk.on_loop = self.turns.soon if self.here.one_core else None
 
     @property
     def queued_rows(self) -> int:
@@ -272,6 +277,11 @@ class Pool:
             taken = desk.begun(worker, taken, now_s)
         self._runs.finish(worker, taken, results)
         return True
+
+    def without_loop(self) -> None:
+        """From now on workers run everything: requests come from threads that have no event loop."""
+        self.here.enabled = self.here.one_core = self.rest.enabled = False
+        self._desk.on_loop = None
 
     def drain(self) -> None:
         """Take nothing new; what was taken, or let in by its head, is still answered."""

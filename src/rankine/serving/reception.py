@@ -43,7 +43,7 @@ class Reception:
         self._book = RuleBook(config.policy, lambda policy: pool.govern(policy.rules(config)), perf_counter())
         self._same, self._same_until_s = QueueRefused("", 0.0), -math.inf
         self.line.emptied = pool.rest.soon
-        pool.here.crowded = pool.rest.crowded = lambda: self.line.moves
+        pool.here.crowded = pool.rest.crowded = pool.turns.crowded = lambda: self.line.moves
         pool.here.busy = lambda: self.lag.busy
 
     @property

@@ -93,14 +93,18 @@ class Runs:
         self._rest, self._observe, self._decided = rest, observe, decided
         self._after_s = 0.0  # usually, from the scores of a batch until it is counted and its answers are on their way
 
-    def finish(self, worker: Worker, taken: Taken, results: list[Result]) -> None:
-        """Run a batch, and answer its requests and those that were answered without running."""
+    def finish(self, worker: Worker, taken: Taken, results: list[Result], since_s: float | None = None) -> None:
+        """Run a batch, and answer its requests and those that were answered without running.
+
+        Args:
+            since_s: where something else had the core first while it waited: from then on its time counts.
+        """
         begin_s = ran_s = perf_counter()
         ran: list[_Ran] = []
         try:
             results += self._run(taken, ran) if taken.decision.slices else []
             ran_s = perf_counter()
-            self._learn(ran, ran_s - begin_s + self._after_s)
+            self._learn(ran, ran_s - (begin_s if since_s is None else since_s) + self._after_s)
         except Exception as error:  # noqa: BLE001  of an observer: a worker must outlive it, and its batch be answered
             LOGGER.exception("a batch failed outside of its engine")
             results += [(piece.work, as_error(error)) for piece in taken.decision.slices]

@@ -75,7 +75,7 @@ class TritonPythonModel:
             observe=_nothing,
         )
         self._pool.start(warm_works(model, served.max_candidates))
-        self._pool.here.enabled = self._pool.rest.enabled = False  # there is no event loop here
+        self._pool.without_loop()
         self._returned_s = 0.0
         self._refresher = None
         if model.catalog is not None and served.catalog_refresh_s:
