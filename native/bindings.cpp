@@ -14,11 +14,11 @@
 #include "array.h"
 #include "fused/bindings.h"
 #include "gather.h"
-#include "http_head.h"
 #include "id_list.h"
 #include "ids.h"
 #include "kernel_wait.h"
 #include "lookup.h"
+#include "reactor_bindings.h"
 #include "table.h"
 #include "top_k.h"
 
@@ -98,24 +98,6 @@ std::optional<Ids> py_read_id_list(nb::bytes text) {
   released.reset();
   if (count < 0) return std::nullopt;
   return as_array(std::move(ids), static_cast<std::size_t>(count));
-}
-
-// The first line, the fields by their names in lower case, and how many bytes the head has; None also where a name is
-// given twice.
-nb::object py_read_http_head(nb::bytes data, std::size_t most) {
-  static thread_local HttpHead head;  // its fields keep their memory
-  if (!read_http_head({data.c_str(), data.size()}, most, head)) return nb::none();
-  nb::dict fields;
-  std::string lower;
-  for (const auto& [name, value] : head.fields) {
-    lower.assign(name);
-    for (char& c : lower) {
-      if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-    }
-    fields[nb::bytes(lower.data(), lower.size())] = nb::bytes(value.data(), value.size());
-  }
-  if (fields.size() != head.fields.size()) return nb::none();
-  return nb::make_tuple(nb::bytes(head.first.data(), head.first.size()), fields, head.bytes);
 }
 
 Ids py_find_places(nb::handle ids_object, std::int64_t first, nb::handle at_object) {
@@ -349,7 +331,7 @@ NB_MODULE(_native, module) {
   module.def("top_k", &rankine::py_top_k, "scores"_a, "k"_a);
   module.def("best_ids", &rankine::py_best_ids, "ids"_a, "logits"_a, "k"_a, "sigmoid"_a);
   module.def("read_id_list", &rankine::py_read_id_list, "text"_a);
-  module.def("read_http_head", &rankine::py_read_http_head, "data"_a, "most"_a);
+  rankine::add_reactor(module);
   module.def("ms_since_data", &rankine::ms_since_data, "descriptor"_a);
   module.def("find_places", &rankine::py_find_places, "ids"_a, "first"_a, "at"_a);
   nb::class_<rankine::Table>(module, "Table", nb::is_final())

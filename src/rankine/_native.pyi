@@ -9,6 +9,7 @@ lookups check every index, offset and value before it is used. They return the p
 -1; after a bad row nothing out of range was read, and ``out`` is partly written. ``out`` must not overlap an input.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,81 @@ def best_ids(
     """The best ``k`` of ``ids (n,)`` by ``logits (n, 1)``, in the order of :func:`top_k`, and their scores: those
     logits, through a sigmoid if told so."""
 
-def read_http_head(data: bytes, most: int) -> tuple[bytes, dict[bytes, bytes], int] | None:
-    """The head of an HTTP/1.1 request that ``data`` begins with: its first line, fields by name, and its bytes.
+def read_plain_request(
+    data: bytes, lines: Sequence[bytes], most_head: int
+) -> tuple[int, dict[bytes, bytes], int] | None:
+    """The JSON request over HTTP/1.1 that ``data`` is, no more and no less: which of ``lines`` is its first, its fields
+    by name, and the bytes of its head.
 
-    Names are lower case, values printable ASCII without spaces around. None: there is no whole head in the first
-    ``most`` bytes, or it is one that a plain client would not send, as with a field given twice.
+    Names are lower case, values printable ASCII without spaces around. None: it is none with a head of at most
+    ``most_head`` bytes and a body of the announced length, or one that a plain client would not send, as with a field
+    given twice, or one that says how to read or to answer it.
     """
+
+class Reactor:
+    """Connections whose requests are read together, by one thread: whole plain requests are told in one call, and those
+    that are known to be refused are answered without one. Linux only: elsewhere making one raises ``RuntimeError``.
+
+    (Schmidt, "Reactor: An object behavioral pattern for concurrent event demultiplexing and event handler
+    dispatching", 1995.)
+    """
+
+    def __init__(
+        self,
+        lines: Sequence[bytes],
+        *,
+        most_head: int,
+        most_body: int,
+        most_rows: int,
+        budget_s: float,
+        most_wait_s: float,
+        id_prefix: bytes,
+        id_digits: int,
+    ) -> None:
+        """Args:
+        lines: the first lines of requests that are read here.
+        most_head, most_body: bytes of such a request.
+        most_rows: that a request may announce.
+        budget_s: of a request without deadline. ``most_wait_s``: by which every one is due.
+        id_prefix: of the ids of requests that are refused here, before so many ``id_digits``.
+        """
+
+    @property
+    def descriptor(self) -> int:
+        """Can be read while one of the connections can."""
+
+    def add(self, socket: int, key: int) -> None:
+        """Watch a socket, under a key that is no other's; ``RuntimeError``: the system will not."""
+
+    def remove(self, key: int) -> None:
+        """Forget it; nothing happens where it is not known."""
+
+    def read(self, most: int) -> list[tuple[int, bytes] | tuple[int, bytes, int, dict[bytes, bytes], int, float]]:
+        """What is there of up to ``most`` connections.
+
+        ``(key, data, line, headers, head_bytes, waited_s)`` of a plain request, which has lain so long in the kernel;
+        ``(key, data)`` of anything else, empty where the connection has ended: that is for others to read, who are to
+        :meth:`remove` it.
+        """
+
+    def refuse(
+        self, refused: Sequence[tuple[float, float, int, float, int]], parts: Sequence[bytes], until_s: float
+    ) -> None:
+        """Until then refuse whoever is like one of these ``(due_s, left_s, rows, waited_s, kind)``: due by then, with
+        no more time left, of at least so many rows, and has waited for so long; the kind is the caller's.
+
+        Who brings an id, a trace, a tenant, a session or a priority is never refused here.
+
+        Args:
+            parts: of the answer: between them stands the request's id.
+            until_s: on the clock of ``time.perf_counter``.
+        """
+
+    def take_refused(self) -> tuple[list[tuple[int, float]], int]:
+        """Of each that was refused since the last call the kind and the seconds that it had waited; the rows of all."""
+
+    def send(self, key: int, data: bytes) -> int:
+        """How many bytes of ``data`` were sent at once."""
 
 def ms_since_data(descriptor: int) -> int:
     """Milliseconds since data last came in on the TCP connection ``descriptor``; -1 where the kernel does not tell."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rankine.serving.plain import read_plain
 
-URLS = {b"POST /v1/rank HTTP/1.1": b"/v1/rank"}
+LINES_MEANT = (b"POST /v1/other HTTP/1.1", b"POST /v1/rank HTTP/1.1")
 LINES = (b"Host: a", b"content-type: application/json", b"Content-Length: 2", b"x-rankine-deadline-ms:\t5 ")
 
 
@@ -66,17 +66,18 @@ def nearly_plain(draw: st.DrawFn) -> bytes:
 @example(request(*LINES))
 @example(request(*LINES) + request(*LINES))
 def test_request_is_never_read_otherwise_than_the_parser_reads_it(data: bytes) -> None:
-    plain = read_plain(data, URLS)
+    plain = read_plain(data, LINES_MEANT)
     if plain is None:
         return
     found = parsed(data)
     assert found is not None
-    assert (plain.url, plain.headers, plain.body) == (found.url, dict(found.headers), found.body)
+    assert (plain.line, plain.headers, plain.body) == (1, dict(found.headers), found.body)
+    assert found.url == b"/v1/rank"
     assert (found.messages, len(found.headers)) == (1, len(plain.headers))
 
 
 def test_plain_request_is_read_when_it_is_whole() -> None:
-    plain = read_plain(request(*LINES), URLS)
+    plain = read_plain(request(*LINES), LINES_MEANT)
     assert plain is not None
     assert plain.headers == {
         b"host": b"a",
@@ -112,4 +113,4 @@ def test_plain_request_is_read_when_it_is_whole() -> None:
     ],
 )
 def test_request_is_left_to_the_parser_when_it_is_not_plain(data: bytes) -> None:
-    assert read_plain(data, URLS) is None
+    assert read_plain(data, LINES_MEANT) is None

@@ -26,6 +26,7 @@ _REPLY_SHARE = 0.3
 """A reply is not predicted to take more of the time that is left: what noise has driven up would refuse everybody."""
 _PROBE_S = 0.01
 _STANDING_SHARE, _STANDS_S = 0.1, 0.1
+_SHORT_SHARE, _LINE_SHARE, _LINE_STANDS_S = 0.1, 0.3, 0.5
 _BEHIND_S = 0.002
 """A server that is less behind is not."""
 
@@ -56,6 +57,8 @@ class Terms(Struct, frozen=True):
             more than where it keeps up.
         refuses: it could not be in time even if the engine had nothing else to do.
         plan_s: when the engine's queue must be expected to be done with it; ``scores_s``: when it must be.
+        alike_by_s, alike_left_s, alike_waited_s: who is due by then, with no more time left, and has waited for so long
+            is refused if this one is.
     """
 
     behind_s: float
@@ -63,6 +66,9 @@ class Terms(Struct, frozen=True):
     refuses: bool
     plan_s: float
     scores_s: float
+    alike_by_s: float = math.inf
+    alike_left_s: float = math.inf
+    alike_waited_s: float = 0.0
 
 
 class FrontEnd:
@@ -83,7 +89,7 @@ class FrontEnd:
         self.margin = 0.0
         self._answered_s = 0.0
         self._let_in_s = -math.inf
-        self._standing_since_s = math.inf
+        self._standing_since_s = self._line_since_s = math.inf
 
     def outlook(self, now_s: float, left_s: float, waiting: int, lag_s: float) -> Outlook:
         """What a request has before it that comes now.
@@ -128,7 +134,14 @@ class FrontEnd:
         refuses = stands or (is_behind and now_s + before.seconds > last_s)
         scores_s = deadline_s - before.reply_s
         plan_s = scores_s - before.entry_s - (before.kept_s if is_behind else 0.0)
-        return Terms(behind_s, is_behind, refuses, plan_s, scores_s)
+        if not refuses and self._line_stands(before.entry_s, last_s - now_s, now_s):
+            left_s = before.entry_s / _LINE_SHARE
+            return Terms(behind_s, is_behind, True, plan_s, scores_s, math.inf, left_s)
+        if stands:  # so does whoever has waited as long, of no more time in all
+            long_s = _long_s(last_s - arrived_s)
+            return Terms(behind_s, is_behind, refuses, plan_s, scores_s, last_s + waited_s - long_s, math.inf, long_s)
+        others_behind_s = max(0.0, _BEHIND_S - before.entry_s - before.reply_s)
+        return Terms(behind_s, is_behind, refuses, plan_s, scores_s, math.inf, before.seconds, others_behind_s)
 
     def stands(self, waited_s: float, whole_s: float, now_s: float) -> bool:
         """Whether the queue that nobody sees stands: for 100 ms no request was read that had not waited for long.
@@ -141,11 +154,24 @@ class FrontEnd:
         Args:
             waited_s: before it was read; a tenth of ``whole_s``, of the time that it had, is long, from 2 ms on.
         """
-        if waited_s <= max(_BEHIND_S, _STANDING_SHARE * whole_s):
+        if waited_s <= _long_s(whole_s):
             self._standing_since_s = math.inf
             return False
         self._standing_since_s = min(self._standing_since_s, now_s)
         return now_s - self._standing_since_s > _STANDS_S
+
+    def _line_stands(self, entry_s: float, left_s: float, now_s: float) -> bool:
+        """Whether the line is long, and has not been short for half a second.
+
+        A burst is what a line is for. But where it stands, whoever comes has lost most of its time before its turn, and
+        no more is answered than if it were short: what is late in the end might as well have been told at once.
+        (As above, for the queue that one sees.)
+        """
+        if entry_s <= _SHORT_SHARE * left_s:
+            self._line_since_s = math.inf
+            return False
+        self._line_since_s = min(self._line_since_s, now_s)
+        return now_s - self._line_since_s > _LINE_STANDS_S and entry_s > _LINE_SHARE * left_s
 
     def let_in(self, now_s: float) -> None:
         """A request was let in."""
@@ -171,3 +197,8 @@ class FrontEnd:
         self._answered_s = now_s
         moved = _MARGIN_STEP * ((1.0 if late else 0.0) - _LATE_SHARE)
         self.margin = min(_MOST_MARGIN, max(0.0, self.margin + moved))
+
+
+def _long_s(whole_s: float) -> float:
+    """What is long to wait for a request that had so much time."""
+    return max(_BEHIND_S, _STANDING_SHARE * whole_s)

@@ -7,9 +7,7 @@ decompressed, decoded and encoded in threads, so that nothing heavy holds up the
 from __future__ import annotations
 
 import asyncio
-import itertools
 import math
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -45,6 +43,7 @@ from rankine.serving.process import ServerProcess
 from rankine.serving.quick import CLIENT_GONE, SMALL_BODY_BYTES
 from rankine.serving.reception import ANONYMOUS, Reception
 from rankine.serving.refusals import QueueRefused
+from rankine.serving.request_ids import RequestIds
 from rankine.serving.routes import Route, Routes
 from rankine.serving.security import OPEN_PATHS, KeyRing, Unauthenticated
 from rankine.serving.spans import Marks, open_spans
@@ -71,7 +70,7 @@ class App:
         open: the server has started and is not going away. The server sets it.
         leaving: the server is going away: replies ask clients to close their connections.
         connections: how many there are; set by the server.
-        reception: decides which requests are let in.
+        reception: decides which requests are let in. ``ids``: of requests.
     """
 
     def __init__(
@@ -101,8 +100,7 @@ class App:
         self._routes = Routes(self)
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="rankine-bodies")
         self._watcher = ThreadPoolExecutor(1, thread_name_prefix="rankine-watch")
-        self._prefix = secrets.token_hex(4)
-        self._numbers = itertools.count(1)
+        self.ids = RequestIds()
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """ASGI 3 entry point; the server speaks HTTP only."""
@@ -138,7 +136,13 @@ class App:
         """A request of which the head is there, and whose first bytes came ``waited_s`` ago."""
         arrived_s = perf_counter() - waited_s
         given = dict(headers)
-        return Request(self.request_id(given), method, path, query, given, arrived_s, presence)
+        return Request(self.ids.of(given), method, path, query, given, arrived_s, presence)
+
+    @property
+    def may_refuse_unseen(self) -> bool:
+        """Whether nobody wants to know of each request: it is neither logged nor traced, needs no key, and no other
+        process of the host might take it."""
+        return self._spans is None and not self.config.log_requests and self._keys is None and self.neighbors is None
 
     @property
     def guarded(self) -> Mapping[str, Route]:
@@ -359,13 +363,6 @@ class App:
     def load_headers(self, request: Request) -> tuple[Header, ...]:
         """What the reply to a request tells of the load."""
         return self._report.headers(self.load, request.headers, perf_counter())
-
-    def request_id(self, headers: Mapping[bytes, bytes]) -> str:
-        """The client's ``x-request-id`` where it is a short plain word, else one of our own."""
-        given = headers.get(b"x-request-id", b"")
-        if 0 < len(given) <= 128 and given.isascii() and given.decode("ascii").isprintable():
-            return given.decode("ascii")
-        return f"{self._prefix}-{next(self._numbers):x}"
 
 
 def _none() -> int:

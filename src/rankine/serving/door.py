@@ -7,16 +7,18 @@ decision falls where the HTTP server has parsed the head, and the answer is writ
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from rankine.errors import CapacityExceeded, DeadlineExceeded, RankineError
 from rankine.policy.reason import Reason
 from rankine.serving.http import Headers, Request
+from rankine.serving.inlet import Inlet
 from rankine.serving.kernel_wait import kernel_wait_s
 from rankine.serving.quick import SMALL_BODY_BYTES, Quick
 from rankine.serving.refusals import QueueRefused
-from rankine.serving.same_refusal import SameRefusal
+from rankine.serving.same_refusal import OWN, SameRefusal
 from rankine.serving.seldom import Seldom
 from rankine.serving.work import Presence
 
@@ -37,7 +39,8 @@ class Door:
 
     Attributes:
         line: of those that are let in.
-        plain: URLs of requests that may be answered without a task, by their first line.
+        lines: first lines of requests that may be answered without a task; ``urls``: of the same.
+        inlet: where those of all connections are read together, if they are.
 
     Args:
         final: requests come from another process of the host, and are not handed on.
@@ -52,7 +55,23 @@ class Door:
         self._refusals = Seldom("a connection is refused")
         self._guarded = {path.encode(): route.label for path, route in app.guarded.items()}
         self._quick = {path: route.quick for path, route in app.guarded.items() if route.quick is not None}
-        self.plain = {b"POST %b HTTP/1.1" % path.encode(): path.encode() for path in self._quick}
+        self.urls = tuple(path.encode() for path in self._quick)
+        self.lines = tuple(b"POST %b HTTP/1.1" % url for url in self.urls)
+        self.inlet: Inlet | None = None
+
+    def open_inlet(self) -> None:
+        """From now on read plain requests of all connections together, where the system can; on the event loop."""
+        config = self._app.config
+        if not self._final and self.lines and Inlet.is_possible():
+            self.inlet = Inlet(
+                self.lines,
+                most_body=min(SMALL_BODY_BYTES, config.max_body_bytes),
+                most_rows=config.max_candidates,
+                budget_ms=config.default_deadline_ms,
+                most_wait_ms=config.max_wait_ms,
+                id_prefix=self._app.ids.other_prefix,
+                refused=self._refused,
+            )
 
     def waited_s(self, connection: socket.socket | None, *, fresh: bool = False) -> float:
         """How long what a connection has just read has lain in the kernel; 0 for next to nothing.
@@ -131,7 +150,25 @@ class Door:
         else:
             whole, closes = self._written(request, error, label)
         app.finish(request, label, error.http_status)
+        if self.inlet is not None and not closes:
+            self._refuse_alike(self.inlet, request, whole)
         return whole, closes
+
+    def _refuse_alike(self, inlet: Inlet, request: Request, whole: bytes) -> None:
+        """Have others refused as this one just was, by the same words."""
+        lately = self._app.reception.lately
+        likes = lately.likes()
+        if likes and self._app.may_refuse_unseen and request.path in self._quick and OWN.isdisjoint(request.headers):
+            inlet.refuse(likes, whole.split(request.id.encode()), lately.until_s)
+
+    def _refused(self, turned: Sequence[tuple[Reason, float]], rows: int) -> None:
+        """Count requests that were refused unseen."""
+        app = self._app
+        label = self._guarded[self.urls[0]]
+        app.pool.refused(rows, len(turned))
+        for reason, waited_s in turned:
+            app.metrics.decided(reason)
+            app.metrics.answered(label, CapacityExceeded.http_status, waited_s)
 
     def _written(self, request: Request, error: RankineError, label: str) -> tuple[bytes, bool]:
         """A refusal, as bytes."""

@@ -10,7 +10,6 @@ Extension ``rankine.request`` is the request itself, where the :class:`~rankine.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from functools import partial
 from http import HTTPStatus
@@ -27,7 +26,8 @@ from rankine.serving.http import Request
 from rankine.serving.kernel_wait import kernel_wait_s, tcp_socket
 from rankine.serving.malformed import explained, misread_head, own_fault
 from rankine.serving.plain import read_plain
-from rankine.serving.quick import SMALL_BODY_BYTES, Quick
+from rankine.serving.quick import SMALL_BODY_BYTES
+from rankine.serving.quick_cycle import QuickCycle
 from rankine.serving.wire_errors import ClosingAnswer, closing_answer
 from rankine.serving.work import Presence
 
@@ -49,30 +49,13 @@ _SILENT_S = 75.0
 """For so long a connection may stay silent, new or between requests."""
 _LINGER_S = 1.0
 """After a refusal, what still comes is read and dropped for so long."""
+_TRIES = 3
+"""A connection that has left the inlet more often sends something else all the time."""
 _FULL = closing_answer(CapacityExceeded("there are too many connections"), retry_after_s=1)
 _TOO_LARGE = closing_answer(
     PayloadTooLarge("the request's head is too large", allowed=f"at most {MAX_HEAD_BYTES} bytes"),
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
 )
-
-
-class QuickCycle:
-    """A request on its way through :class:`~rankine.serving.quick.Quick`: what uvicorn's protocol asks of a cycle.
-
-    Attributes:
-        parts: of its body.
-        keep_alive: the connection goes on after the reply; the server's shutdown says no.
-        disconnected: the client has left.
-    """
-
-    __slots__ = ("disconnected", "keep_alive", "parts", "quick", "request", "response_complete")
-    message_event = asyncio.Event()
-    """uvicorn sets it where a task may wait; here none does."""
-
-    def __init__(self, request: Request, quick: Quick) -> None:
-        self.request, self.quick = request, quick
-        self.parts: list[bytes] = []
-        self.keep_alive, self.disconnected, self.response_complete = True, False, False
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -96,6 +79,8 @@ class LimitedProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(*arguments, **options)
         self._door = door
+        self._key: int | None = None  # in the inlet
+        self._outside = 0  # how often it has left that
         self._asked = self._turned_away = self._closes = self._refused_here = False
         self._quick: QuickCycle | None = None
         self._let_in: Request | None = None
@@ -128,8 +113,11 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refuse(_FULL)
         if too_many > REFUSED:  # there are no descriptors to let all of them linger
             transport.close()
+        else:
+            self.loop.call_soon(self._enter)  # it cannot stop reading before it has begun
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._leave_inlet()
         self._presence.gone = True
         if self._quick is not None:  # its body was still to come
             self._quick.quick.left(self._quick.request)
@@ -157,13 +145,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if not self._in_head:  # a head must end in time as a whole: a byte now and then does not count
             self._progress_s = self.loop.time()
         self._refused_here = False
-        try:
-            if self._door is not None and self._is_plain(self._door, data):
-                return
-        except Exception as error:  # noqa: BLE001  one request must not end the server
-            if self.cycle is not None:  # nothing was owed when it came: it is its own
-                self.cycle.disconnected = self.cycle.response_complete = True
-            self._break_off(closing_answer(own_fault(error)))
+        if self._is_plain(data):
             return
         # Bytes that the parser holds back, or has put into headers or trailers, since the last part that it gave away.
         self._unread_bytes += len(data)
@@ -171,29 +153,87 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._unread_bytes > MAX_HEAD_BYTES and (self._in_head or self._in_message):
             self._break_off(_TOO_LARGE)
 
-    def _is_plain(self, door: Door, data: bytes) -> bool:
+    def take(self, data: bytes, line: int, headers: dict[bytes, bytes], head_bytes: int, waited_s: float) -> None:
+        """See :class:`~rankine.serving.inlet.Reads`."""
+        door = self._door
+        if door is None or not self._may_begin or not self._begins(door, line, headers, data[head_bytes:], waited_s):
+            self.go_on_alone(data)
+
+    def go_on_alone(self, data: bytes) -> None:
+        """See :class:`~rankine.serving.inlet.Reads`."""
+        self._leave_inlet()
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+            if data:
+                self.data_received(data)
+
+    def _enter(self) -> None:
+        """Have the inlet read, where nothing is under way here."""
+        inlet = None if self._door is None else self._door.inlet
+        if inlet is None or self._key is not None or self._socket is None or self.scheme == "https":
+            return
+        if self._refused or self.transport.is_closing() or not self._may_begin or self._outside > _TRIES:
+            return
+        self.transport.pause_reading()
+        self._key = inlet.enter(self, self._socket.fileno())
+
+    def _leave_inlet(self) -> None:
+        if self._key is not None and self._door is not None and self._door.inlet is not None:
+            self._door.inlet.leave(self._key)
+            self._key = None
+            self._outside += 1
+
+    def _send(self, whole: bytes) -> None:
+        """Send a whole response: at once, where the system takes it."""
+        inlet = None if self._door is None else self._door.inlet
+        if (
+            inlet is not None
+            and self._key is not None
+            and not (self.transport.is_closing() or self.transport.get_write_buffer_size())
+        ):
+            whole = whole[inlet.send(self._key, whole) :]
+        if whole:
+            self.transport.write(whole)
+
+    @property
+    def _may_begin(self) -> bool:
+        """Whether a request may begin by itself: the parser has begun with nothing, and none waits to be answered."""
+        return not (self._in_message or self._unread_bytes or self._owes or self.flow.write_paused)
+
+    def _is_plain(self, data: bytes) -> bool:
         """Whether ``data`` was a whole request that needs no parser: it has begun, or is refused."""
-        if self._in_message or self._unread_bytes or self._owes or self.flow.write_paused:
-            return False  # the parser has begun with something, or this one waits as any pipelined request does
-        plain = read_plain(data, door.plain)
+        door = self._door
+        if door is None or not self._may_begin:
+            return False
+        plain = read_plain(data, door.lines)
         if plain is None or len(plain.body) > SMALL_BODY_BYTES:
             return False
-        request = door.knock(plain.url, plain.headers, door.waited_s(self._socket, fresh=self.fresh), self._presence)
-        answer = door.turns_away(request)
-        if answer is not None:
-            self._asked = True
-            whole, self._closes = answer
-            self.transport.write(whole)
-            self._go_on()
-            return True
-        quick = door.quick(request)
-        if quick is None:  # others see to it
-            return False
-        self._version = "1.1"
-        cycle = QuickCycle(request, quick)
-        cycle.parts.append(plain.body)
-        self.cycle = cast(Any, cycle)
-        self._begin_quick(cycle)
+        waited_s = door.waited_s(self._socket, fresh=self.fresh)
+        return self._begins(door, plain.line, plain.headers, plain.body, waited_s)
+
+    def _begins(self, door: Door, line: int, headers: dict[bytes, bytes], body: bytes, waited_s: float) -> bool:
+        """Whether a whole plain request has begun, or is refused; else others see to it."""
+        try:
+            request = door.knock(door.urls[line], headers, waited_s, self._presence)
+            answer = door.turns_away(request)
+            if answer is not None:
+                self._asked = True
+                whole, self._closes = answer
+                self._send(whole)
+                self._go_on()
+                return True
+            quick = door.quick(request)
+            if quick is None:
+                return False
+            self._version = "1.1"
+            cycle = QuickCycle(request, quick)
+            cycle.parts.append(body)
+            self.cycle = cast(Any, cycle)
+            self._begin_quick(cycle)
+        except Exception as error:  # noqa: BLE001  one request must not end the server
+            if self.cycle is not None:  # nothing was owed when it came: it is its own
+                self.cycle.disconnected = self.cycle.response_complete = True
+            self._break_off(closing_answer(own_fault(error)))
         return True
 
     def _go_on(self) -> None:
@@ -287,6 +327,8 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         self._tell_refusal()
+        if self._key is None:
+            self._enter()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
@@ -347,7 +389,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _answer_quick(self, cycle: QuickCycle, answer: bytes, closes: bool) -> None:
         if cycle.disconnected:
             return
-        self.transport.write(answer)
+        self._send(answer)
         cycle.response_complete = True
         if closes or not cycle.keep_alive:
             self.transport.close()

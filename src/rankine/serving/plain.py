@@ -6,55 +6,34 @@ to it: whatever is longer, shorter, repeated, encoded, upgraded, or not quite as
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from msgspec import Struct
 
-from rankine._native import read_http_head
-from rankine.serving.http import JSON
+from rankine._native import read_plain_request
 
-__all__ = ["Plain", "read_plain"]
+__all__ = ["MOST_HEAD_BYTES", "Plain", "read_plain"]
 
-_MOST_HEAD_BYTES = 4 << 10
-_DIGITS = 9
-_SPECIAL = frozenset(
-    {
-        b"content-encoding",
-        b"expect",
-        b"keep-alive",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
+MOST_HEAD_BYTES = 4 << 10
 
 
 class Plain(Struct):
-    """A request; header names are lower case."""
+    """A request: which of the lines that were meant is its first, and its headers, names in lower case."""
 
-    url: bytes
+    line: int
     headers: dict[bytes, bytes]
     body: bytes
 
 
-def read_plain(data: bytes, urls: Mapping[bytes, bytes]) -> Plain | None:
+def read_plain(data: bytes, lines: Sequence[bytes]) -> Plain | None:
     """The JSON request that ``data`` is, no more and no less; None where it is anything else.
 
     Args:
         data: all that has come on a connection since the last request.
-        urls: of the requests that are meant, by their first line.
+        lines: the first lines of requests that are meant.
     """
-    found = read_http_head(data, _MOST_HEAD_BYTES)
+    found = read_plain_request(data, lines, MOST_HEAD_BYTES)
     if found is None:
         return None
-    first, headers, head_bytes = found
-    url, length = urls.get(first), headers.get(b"content-length", b"")
-    if url is None or b"host" not in headers or not _SPECIAL.isdisjoint(headers):
-        return None
-    if not length.isdigit() or len(length) > _DIGITS or int(length) != len(data) - head_bytes:
-        return None
-    if headers.get(b"content-type", JSON) != JSON or headers.get(b"connection", b"keep-alive").lower() != b"keep-alive":
-        return None
-    return Plain(url, headers, data[head_bytes:])
+    line, headers, head_bytes = found
+    return Plain(line, headers, data[head_bytes:])

@@ -208,6 +208,12 @@ class Pool:
             self._desk.elastic.offered(head.rows, 1, now_s)
             return found
 
+    def refused(self, rows: int, requests: int) -> None:
+        """Requests were refused without a question, with so many rows in all."""
+        with self._lock:
+            self._desk.elastic.offered(rows, requests, perf_counter())
+        self.rest.refused()
+
     async def run(self, work: Work) -> Outcome:
         """The outcome of ``work``; see :meth:`submit`."""
         return await self.submit(work)

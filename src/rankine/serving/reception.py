@@ -8,6 +8,7 @@ from time import perf_counter
 from rankine.errors import CapacityExceeded, DeadlineExceeded
 from rankine.policy.front_end import FrontEnd
 from rankine.policy.reason import Reason
+from rankine.policy.refused import RefusedLately
 from rankine.serving.bodies import ClientGone
 from rankine.serving.config import ServeConfig
 from rankine.serving.desk import Asked
@@ -33,6 +34,7 @@ class Reception:
 
     Attributes:
         line: of those that were let in and have not begun. ``lag``: of the event loop.
+        lately: what those that were refused by their heads tell of others.
     """
 
     def __init__(self, config: ServeConfig, pool: Pool, metrics: ServerMetrics) -> None:
@@ -40,6 +42,7 @@ class Reception:
         self._front_end = FrontEnd()
         self.line = EntryLine(self._front_end)
         self.lag = LoopLag()
+        self.lately = RefusedLately()
         self._book = RuleBook(config.policy, lambda policy: pool.govern(policy.rules(config)), perf_counter())
         self._same, self._same_until_s = QueueRefused("", 0.0), -math.inf
         self.line.emptied = pool.rest.soon
@@ -74,6 +77,7 @@ class Reception:
             request.arrived_s, deadline_s, now_s, last_s=last_s, waiting=len(self.line), lag_s=lag_s
         )
         if terms.refuses:
+            self.lately.behind(terms.alike_by_s, terms.alike_left_s, terms.alike_waited_s, now_s)
             raise self._behind(terms.behind_s)
         policy = self._book.policy_at(request.arrived_s)
         name = request.headers.get(b"x-rankine-tenant", ANONYMOUS).decode("latin-1")
@@ -85,6 +89,8 @@ class Reception:
         if found is not None:
             if terms.is_behind and found.status == DeadlineExceeded.http_status:
                 raise self._behind(terms.behind_s)
+            if found.status == CapacityExceeded.http_status and last_s == deadline_s:
+                self.lately.planned(found.reason, deadline_s, rows, now_s)
             self._metrics.decided(found.reason)
             raise refusal(found)
         self._front_end.let_in(now_s)

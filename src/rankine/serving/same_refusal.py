@@ -12,12 +12,12 @@ from rankine.serving.http import Request
 from rankine.serving.load_report import ASKS
 from rankine.serving.trace import TRACEPARENT
 
-__all__ = ["SameRefusal"]
+__all__ = ["OWN", "SameRefusal"]
 
 _FOR_S = 1e-3
 _MARK = "~"
 """Stands for a character of the id; nothing else in a refusal has it."""
-_OWN = frozenset((ASKS, TRACEPARENT, b"x-request-id"))
+OWN = frozenset((ASKS, TRACEPARENT, b"x-request-id"))
 """Who sends one of these is answered in a way of their own."""
 
 Write = Callable[[Request, RankineError, str], tuple[bytes, bool]]
@@ -37,7 +37,7 @@ class SameRefusal:
 
     def answer(self, request: Request, error: RankineError, label: str) -> tuple[bytes, bool]:
         """The refusal of a request; what it tells of the load is of a moment ago."""
-        if not _OWN.isdisjoint(request.headers):
+        if not OWN.isdisjoint(request.headers):
             return self._write(request, error, label)
         now_s = perf_counter()
         if now_s >= self._until_s:

@@ -231,11 +231,11 @@ class _Server(uvicorn.Server):
         app.connections = lambda: len(self.server_state.connections) - len(self._handed)
         application: Any = app
         limits = app.config
+        door = Door(app)
+        if tls is None:
+            door.open_inlet()
         protocol: Any = partial(
-            LimitedProtocol,
-            max_connections=limits.max_connections,
-            max_read_s=limits.max_read_s,
-            door=Door(app),
+            LimitedProtocol, max_connections=limits.max_connections, max_read_s=limits.max_read_s, door=door
         )
         super().__init__(
             uvicorn.Config(

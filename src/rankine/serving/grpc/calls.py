@@ -139,7 +139,7 @@ class Calls:
         remaining_s = context.time_remaining()
         if remaining_s is not None:
             headers[_DEADLINE] = _earlier(headers.get(_DEADLINE), b"%.3f" % (1000 * max(remaining_s, 0.0)))
-        return Request(self._app.request_id(headers), "POST", path, b"", headers, arrived_s, Presence())
+        return Request(self._app.ids.of(headers), "POST", path, b"", headers, arrived_s, Presence())
 
     async def abort(self, context: grpc.aio.ServicerContext, request: Request, error: RankineError) -> None:
         """End a call with an error."""

@@ -1,0 +1,82 @@
+"""What a refusal tells of requests that are like the refused one: under overload most are, and need not be asked.
+
+For a moment the front end and the plan only get fuller. So where a request was refused, so is one that asks for no
+less: due no later, with as many rows. Of the front end that is certain. The plan divides its queue into batches, and
+now and then has room for a larger request where it had none for a smaller one: for 2 in 1000 that are like a refused
+one.
+"""
+
+from __future__ import annotations
+
+import math
+
+from msgspec import Struct
+
+from rankine.policy.reason import Reason
+
+__all__ = ["FOR_S", "Like", "RefusedLately"]
+
+FOR_S = 2e-3
+"""For so long a refusal tells of others."""
+_MOST = 8
+
+
+class Like(Struct, frozen=True):
+    """Requests that would be refused as one was.
+
+    Attributes:
+        due_s: they are due by then. ``left_s``: no more is left until they are.
+        rows: they have at least so many.
+        waited_s: they have waited for so long when they are read.
+        reason: of the refusal.
+    """
+
+    due_s: float
+    left_s: float
+    rows: int
+    waited_s: float
+    reason: Reason
+
+
+class RefusedLately:
+    """The refusals of a moment.
+
+    Attributes:
+        until_s: from then on they tell nothing.
+    """
+
+    def __init__(self) -> None:
+        self._likes: list[Like] = []
+        self.until_s = -math.inf
+
+    def behind(self, by_s: float, left_s: float, waited_s: float, now_s: float) -> None:
+        """Nobody could be in time, whatever the engine does, who is due by ``by_s``, has no more left than ``left_s``,
+        and has waited for ``waited_s``."""
+        self._add(Like(by_s, left_s, 0, waited_s, Reason.FRONT_END), now_s)
+
+    def planned(self, reason: Reason, due_s: float, rows: int, now_s: float) -> None:
+        """The plan had no room for a request: others would be late, or the queue is full.
+
+        One that would only be late itself tells next to nothing: who is due before it may be ahead of all.
+        """
+        if reason is Reason.OTHERS_LATE:
+            self._add(Like(due_s, math.inf, rows, 0.0, reason), now_s)
+        elif reason is Reason.QUEUE_FULL:
+            self._add(Like(math.inf, math.inf, rows, 0.0, reason), now_s)
+
+    def likes(self) -> list[Like]:
+        """What they tell, the newest first."""
+        return self._likes[::-1]
+
+    def _add(self, like: Like, now_s: float) -> None:
+        if now_s >= self.until_s:
+            self._likes.clear()
+            self.until_s = now_s + FOR_S
+        self._likes = [one for one in self._likes if not _tells_more(like, one)][-_MOST + 1 :]
+        self._likes.append(like)
+
+
+def _tells_more(one: Like, other: Like) -> bool:
+    """Whether ``one`` tells of all that ``other`` does."""
+    later = one.due_s >= other.due_s and one.left_s >= other.left_s
+    return later and one.rows <= other.rows and one.waited_s <= other.waited_s
