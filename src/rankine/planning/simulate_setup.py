@@ -51,8 +51,8 @@ class Setup:
     Attributes:
         devices: its workers; the first is what the backlog is planned by.
         rungs, floor, ladder: the ladder; off without rungs. Costs are relative to the first.
-        front_s: seconds of a request's parsing and answering, one after the other, where the front end shares a core with
-            the engine: it runs short batches itself if there is one device, and holds up those that run else; 0 where
+        front_s: seconds of a request's parsing and answering, one after the other, where the front end shares a core
+            with the engine: it runs short batches itself if there is one device, and holds up all others; 0 where
             it has its own.
         wake_s: seconds more of that where the front end had to wake first: after an idle time, or while a batch runs.
         batch_s: seconds of a batch beside its device's: to take it, to count it, to send its results on their way.
