@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rankine.errors import SloNotMet, UsageError
+from rankine.planning import simulate_worker
 from rankine.planning.simulate import Slo, simulate, sustainable_rate
 from rankine.planning.simulate_oracle import OracleServer
 from rankine.planning.simulate_server import SimulatedServer
 from rankine.planning.simulate_setup import Setup, SimulatedDevice
-from rankine.planning.simulate_traffic import Traffic, draw_trace
+from rankine.planning.simulate_traffic import Trace, Traffic, draw_trace
 from rankine.policy.batching import Limits
 from rankine.policy.ladder import Rung
 
@@ -208,3 +210,66 @@ def test_simulated_pool_is_as_good_as_the_fast_device_alone_when_the_other_is_fa
     alone, pool = (simulate(traffic, Setup(devices, seed=1)) for devices in ((fast,), (fast, far_slower)))
     assert pool.missed == alone.missed
     assert pool.p99_ms == alone.p99_ms
+
+
+def _at(arrived_ms: Sequence[float], *, budget_ms: float = 20.0) -> Trace:
+    """Requests of 512 rows."""
+    count = len(arrived_ms)
+    rows, budget_s = np.full(count, 512), np.full(count, budget_ms / 1e3)
+    return Trace(np.array(arrived_ms) / 1e3, rows, budget_s, np.zeros(count, np.int64), ("",), 1.0)
+
+
+def _one_core(batch_ms: float, *, max_batch_rows: int = 512) -> Setup:
+    """The loop takes 0.6 ms to read a request and 0.4 ms to answer it, and every batch the same."""
+    profile = ((1, batch_ms / 1e3), (512, batch_ms / 1e3))
+    device = SimulatedDevice("one", profile, per_request_s=0.0)
+    return Setup((device,), front_s=0.001, exact=True, limits=Limits(max_batch_rows=max_batch_rows))
+
+
+@pytest.mark.parametrize(
+    ("batch_ms", "finish_ms"),
+    [(5.5, [0.6 + 5.5 + 0.4, 6.5 + 0.6 + 5.5 + 0.4]), (6.5, [0.6 + 6.5 + 0.6 + 0.4, 7.7 + 0.4 + 6.5 + 0.4])],
+)
+def test_batch_is_interrupted_by_reading_when_it_is_too_long_for_the_event_loop(
+    batch_ms: float, finish_ms: list[float]
+) -> None:
+    outcomes = SimulatedServer(_at([0.0, 2.0]), _one_core(batch_ms)).run()
+    assert 1e3 * outcomes.finish_s == pytest.approx(finish_ms)
+
+
+def test_loop_reads_on_for_a_moment_when_others_come_before_the_planned_batch() -> None:
+    trace = _at([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
+    outcomes = SimulatedServer(trace, _one_core(5.5, max_batch_rows=4096)).run()
+    # Two milliseconds after the first was read four others are, and run with it; the sixth waits.
+    assert outcomes.batches == 2
+    joined_ms = 5 * 0.6 + 5.5 + 0.4 * np.arange(1, 6)
+    assert 1e3 * outcomes.finish_s == pytest.approx([*joined_ms, joined_ms[-1] + 0.6 + 5.5 + 0.4])
+
+
+def test_loop_answers_and_reads_between_planned_batches_when_several_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    learned_ms: list[float] = []
+    monkeypatch.setattr(
+        simulate_worker.ExactCost,
+        "observe",
+        lambda self, rows, requests, co_running, seconds: learned_ms.append(1e3 * seconds),
+    )
+    outcomes = SimulatedServer(_at([0.0, 0.1, 3.0]), _one_core(5.5)).run()
+    scored_ms = [1.2 + 5.5, 6.7 + 0.4 + 0.6 + 5.5, 13.2 + 0.4 + 5.5]
+    assert 1e3 * outcomes.finish_s == pytest.approx([each_ms + 0.4 for each_ms in scored_ms])
+    assert learned_ms == pytest.approx([5.5, scored_ms[1] - scored_ms[0], scored_ms[2] - scored_ms[1]])
+
+
+def test_loop_runs_what_it_holds_when_one_more_at_ease_would_make_it_too_long() -> None:
+    outcomes = SimulatedServer(_at([0.0, 0.1], budget_ms=50.0), _one_core(2.0, max_batch_rows=4096)).run()
+    assert 1e3 * outcomes.finish_s == pytest.approx([2 * 0.6 + 2.0 + 0.4, 3.6 + 2.0 + 0.4])
+
+
+def test_ladder_steps_down_when_the_event_loop_runs_its_batches() -> None:
+    rungs = (Rung("fine", 0.0005, 0.0004, 1.0), Rung("thin", 0.002, 0.0016, 0.4))
+    device = SimulatedDevice("one", tuple((rows, seconds / 3) for rows, seconds in PROFILE))
+    traffic = _traffic(2.6 * CAPACITY_RPS, 10.0)
+    plain = Setup((device,), front_s=0.0005, batch_s=0.0001)
+    without, bending = simulate(traffic, plain), simulate(traffic, replace(plain, rungs=rungs, floor=0.002))
+    assert without.missed > 0.05
+    assert bending.missed < 0.3 * without.missed
+    assert bending.rungs[1] > 0.1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["SimulatedLoop"]
+from rankine.policy.one_core import HELD_S
+
+__all__ = ["SimulatedLoop", "SimulatedTurns"]
 
 _BUSY_OVER_S = 0.0225
 """The share of time that it works is that of about so long, as :class:`rankine.serving.lag.LoopLag` counts."""
@@ -54,3 +56,39 @@ class SimulatedLoop:
     def busy(self, now_s: float) -> float:
         """The share of the time until now that it worked."""
         return self._busy * math.exp(min(0.0, self._counted_s - now_s) / _BUSY_OVER_S)
+
+
+class SimulatedTurns:
+    """When the loop runs what is planned, as :class:`rankine.serving.turns.Turns` does: one batch a turn.
+
+    Attributes:
+        is_soon: something waits for a turn.
+    """
+
+    def __init__(self) -> None:
+        self.is_soon = False
+        self._since_s = 0.0
+        self._goes_on_s: float | None = None
+
+    def soon(self, now_s: float) -> None:
+        """Something waits."""
+        if not self.is_soon:
+            self.is_soon, self._since_s = True, now_s
+
+    def goes_s(self, free_s: float) -> float:
+        """When a turn may run a batch, of a loop that is free then; infinity where nothing waits for one."""
+        return max(self._since_s, free_s) if self.is_soon else math.inf
+
+    def has_waited(self, now_s: float) -> bool:
+        """Whether nothing further is read before the batch runs."""
+        return self.is_soon and now_s - self._since_s >= HELD_S
+
+    def begin(self) -> float | None:
+        """The turn is there. Returns since when what runs now has waited for the one before, if it has."""
+        goes_on_s, self._goes_on_s, self.is_soon = self._goes_on_s, None, False
+        return goes_on_s
+
+    def go_on(self, now_s: float) -> None:
+        """A batch is done, and more waits."""
+        self._goes_on_s = now_s
+        self.soon(now_s)

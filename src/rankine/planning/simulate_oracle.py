@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rankine.planning.simulate_server import Request, SimulatedServer
+from rankine.planning.simulate_server import SimulatedServer
 from rankine.planning.simulate_setup import Setup
 from rankine.planning.simulate_traffic import Trace
+from rankine.planning.simulate_worker import Request
 
 __all__ = ["OracleServer"]
 
@@ -27,6 +28,6 @@ class OracleServer(SimulatedServer):
             largest = max((*self._backlog, request), key=lambda waiting: waiting.rows)
             if largest is not request:
                 self._backlog.remove(largest, now_s)
-            self._end(largest, 503, now_s)
+            self._ended.end(largest, 503, now_s)
             if largest is request:
                 return

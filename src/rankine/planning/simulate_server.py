@@ -1,26 +1,23 @@
 """A server in simulated time: the policies themselves, and workers that take as long as a cost table says.
 
-An event is a turn of the event loop, which reads what has come, or a batch that is done. Everything between is
-:mod:`rankine.policy`, as the server calls it; only clock, front end and engines are not real.
+An event is a turn of the event loop, which reads what has come or runs a batch itself, or the end of a worker's batch.
+Everything between is :mod:`rankine.policy`, as the server calls it; only clock, front end and engines are not real.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections import Counter, deque
-from dataclasses import dataclass, field
+from collections import deque
 
-import numpy as np
-from numpy.typing import NDArray
-
-from rankine.planning.simulate_loop import SimulatedLoop
+from rankine.planning.simulate_ended import Ended
+from rankine.planning.simulate_loop import SimulatedLoop, SimulatedTurns
 from rankine.planning.simulate_setup import Outcomes, Setup
 from rankine.planning.simulate_traffic import Trace
+from rankine.planning.simulate_worker import Noise, Request, SimulatedWorker
 from rankine.policy.admission import Gates, admit
-from rankine.policy.backlog import Backlog, Decision
+from rankine.policy.backlog import Backlog, Decision, Slice
 from rankine.policy.batching import Limits
-from rankine.policy.cost import CostModel
 from rankine.policy.debt import QualityDebt
 from rankine.policy.demand import Demand
 from rankine.policy.fairness import FairShares
@@ -31,69 +28,10 @@ from rankine.policy.one_core import HELD_S, MOMENT_S, REFUSES_FOR_S, is_at_ease,
 from rankine.policy.placement import Device, next_for
 from rankine.policy.reason import Reason
 
-__all__ = ["ExactCost", "Request", "SimulatedServer"]
+__all__ = ["SimulatedServer"]
 
-_CHUNK = 4096
 _PARSE_SHARE = 0.6
 """Of the front end's time for a request; the rest is its answer."""
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """A request of the trace, as the policies see it."""
-
-    number: int
-    rows: int
-    arrived_s: float
-    deadline_s: float
-    requests: int = 1
-    left: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Worker:
-    """A device and what it runs.
-
-    Attributes:
-        truth: what batches take, on the best rung.
-        learned: what the server believes, by rung.
-        expected_s: when it is predicted to be free.
-        delay_s: by which the front end has held up the running batch.
-    """
-
-    name: str
-    truth: CostModel
-    noise: float
-    learned: tuple[CostModel, ...]
-    running: Decision[Request] | None = None
-    rung: int = 0
-    started_s: float = 0.0
-    expected_s: float = 0.0
-    delay_s: float = 0.0
-    busy_s: float = 0.0
-
-
-@dataclass(slots=True)
-class _Ended:
-    """How requests ended, ``(requests,)`` each, filled while the simulation runs."""
-
-    status: NDArray[np.int16]
-    finish_s: NDArray[np.float64]
-    rung: NDArray[np.int8]
-    reasons: Counter[str] = field(default_factory=Counter)
-    batches: int = 0
-    batch_rows: int = 0
-
-
-class ExactCost(CostModel):
-    """What a scheduler believes that knows service times: nothing to learn, and nothing kept for the unforeseen."""
-
-    @property
-    def tail_ratio(self) -> float:
-        return 1.0
-
-    def observe(self, rows: int, requests: int, co_running: int, seconds: float) -> None:
-        """It knows already."""
 
 
 class SimulatedServer:
@@ -101,11 +39,11 @@ class SimulatedServer:
 
     def __init__(self, trace: Trace, setup: Setup) -> None:
         self._trace, self._setup = trace, setup
-        self._random = np.random.default_rng(setup.seed)
-        self._normals: list[float] = []
+        self._noise = Noise(setup.seed)
         self._ladder = Ladder(setup.rungs, setup.floor, setup.ladder) if setup.rungs else None
         rungs = len(self._ladder.rungs) if self._ladder else 1
-        self._workers = [self._worker(at, rungs) for at in range(len(setup.devices))]
+        costs = [self._ladder.factor(rung) if self._ladder else 1.0 for rung in range(rungs)]
+        self._workers = [SimulatedWorker.of(setup, at, costs) for at in range(len(setup.devices))]
         reference = self._workers[0].learned[-1]
         limits: Limits = setup.limits
         shares = FairShares(setup.weights, capacity=len(self._workers)) if setup.weights else None
@@ -114,127 +52,166 @@ class SimulatedServer:
         self._demand = Demand()
         self._debt = QualityDebt()
         self._running = 0
+        self._arrivals: deque[Request] = deque()
+        self._events: list[tuple[float, int]] = []
+        """When batches of workers are done, with the number of the worker."""
         self._loop = SimulatedLoop(setup.wake_s, works=setup.front_s > 0.0)
+        self._one_core = self._loop.works and len(self._workers) == 1
+        """Whether the loop runs batches itself."""
+        self._turns = SimulatedTurns()
         self._front_end = FrontEnd()
         self._held: list[Request] = []
         self._held_since_s = self._goes_s = 0.0
         self._refuses_until_s = 0.0
-        self._ended = _Ended(
-            np.zeros(len(trace), np.int16), np.full(len(trace), math.inf), np.full(len(trace), -1, np.int8)
-        )
+        self._ended = Ended(trace)
 
     def run(self) -> Outcomes:
         """Play the trace to its end, and until everything that was admitted is done."""
         trace = self._trace
-        events: list[tuple[float, int]] = []
         columns = (trace.arrived_s.tolist(), trace.rows.tolist(), trace.budget_s.tolist())
-        arrivals = deque(
+        arrivals = self._arrivals = deque(
             Request(number, rows, arrived_s, arrived_s + budget_s, left=rows)
             for number, (arrived_s, rows, budget_s) in enumerate(zip(*columns, strict=True))
         )
         now_s = 0.0
-        while arrivals or events or self._held:
+        while arrivals or self._events or self._held or self._turns.is_soon:
             looks_s = self._loop.looks_s(arrivals[0].arrived_s) if arrivals else math.inf
             goes_s = max(self._goes_s, self._loop.free_s) if self._held else math.inf
-            if events and events[0][0] < min(looks_s, goes_s):
-                now_s, at = heapq.heappop(events)
+            goes_s = min(goes_s, self._turns.goes_s(self._loop.free_s))
+            if self._events and self._events[0][0] < min(looks_s, goes_s):
+                now_s, at = heapq.heappop(self._events)
                 worker = self._workers[at]
                 if worker.delay_s > 0.0:
-                    heapq.heappush(events, (now_s + worker.delay_s, at))
+                    heapq.heappush(self._events, (now_s + worker.delay_s, at))
                     worker.delay_s = 0.0
                     continue
                 self._loop.wake()
                 self._finish(worker, now_s)
-                self._dispatch(now_s, events)
+                self._dispatch(now_s)
             else:
                 now_s = min(looks_s, goes_s)
                 if looks_s <= goes_s:
-                    now_s = self._turn(arrivals, now_s, events)
+                    now_s = self._read(now_s)
                 if self._held:
-                    self._join(now_s, events, crowded=bool(arrivals) and arrivals[0].arrived_s <= now_s)
+                    self._join(now_s)
+                if self._turns.is_soon:
+                    self._run_planned(max(now_s, self._loop.free_s))
             self._rest(now_s)
-        return self._outcomes(max(now_s, self._loop.free_s))
+        return self._ended.outcomes(self._workers, max(now_s, self._loop.free_s), self._debt.total)
 
-    def _turn(self, arrivals: deque[Request], begin_s: float, events: list[tuple[float, int]]) -> float:
-        """The loop reads all that has come; returns when it has."""
-        now_s = begin_s
-        while arrivals and arrivals[0].arrived_s <= begin_s:
+    def _read(self, begin_s: float) -> float:
+        """The loop reads all that has come, unless what is planned has waited for that long enough; returns when it
+        has."""
+        arrivals, now_s = self._arrivals, begin_s
+        while arrivals and arrivals[0].arrived_s <= begin_s and not self._turns.has_waited(now_s):
             now_s = self._front(begin_s, _PARSE_SHARE)
             self._arrive(arrivals.popleft(), now_s)
             if not self._loop.works:
-                self._dispatch(now_s, events)
-        self._dispatch(now_s, events)
+                self._dispatch(now_s)
+            elif self._one_core:
+                self._soon(now_s)
+        if not self._one_core:
+            self._dispatch(now_s)
         return now_s
 
-    def _front(self, now_s: float, share: float) -> float:
-        """When the front end is done with a part of a request that is there now: one thing after the other."""
-        return self._occupied(now_s, share * self._setup.front_s)
+    def _soon(self, now_s: float) -> None:
+        """The loop has its turn if something waits, unless the worker takes it when it is done."""
+        if len(self._backlog) and self._workers[0].running is None:
+            self._turns.soon(now_s)
 
-    def _occupied(self, now_s: float, seconds: float) -> float:
-        """When the event loop is done with what takes so long, which it takes from what runs on its core."""
+    def _crowded(self, now_s: float) -> bool:
+        """Whether others wait for the loop."""
+        return bool(self._arrivals) and self._arrivals[0].arrived_s <= now_s
+
+    def _front(self, now_s: float, share: float) -> float:
+        """When the front end is done with a part of a request that is there now: one thing after the other. It takes
+        the time from what runs on its core."""
         before_s = self._loop.free_s
-        ends_s = self._loop.work(now_s, seconds)
+        ends_s = self._loop.work(now_s, share * self._setup.front_s)
         for worker in self._workers:
             worker.delay_s += ends_s - max(now_s, before_s)
         return ends_s
 
     def _rest(self, now_s: float) -> None:
-        """The loop stands aside where a batch runs."""
+        """The loop stands aside where a worker's batch runs."""
         if self._loop.works and not self._held:
             left_s = max((one.expected_s - now_s for one in self._workers if one.running is not None), default=0.0)
             self._loop.rest(now_s, rest_s(left_s, refuses=now_s < self._refuses_until_s))
 
+    def _make_room(self, request: Request, now_s: float) -> float:
+        """Run what is held if one more request would make it too much; returns when the loop goes on with that."""
+        rows = sum(one.rows for one in self._held) + request.rows
+        predicted_s = self._gates.cost.mean_s(rows, len(self._held) + 1)
+        if self._held and not (may_run_here(predicted_s, joined=True) and rows <= self._backlog.shape.most_rows):
+            self._run_held(now_s)
+        return max(now_s, self._loop.free_s)
+
     def _is_for_loop(self, request: Request, now_s: float) -> bool:
         """Whether a request, if it is let in, is for the loop, as :class:`rankine.serving.here.Here` takes it."""
-        if not self._loop.works or self._ladder is not None or len(self._workers) > 1:
-            return False
-        if len(self._backlog) or self._workers[0].running is not None:
+        if not self._one_core or len(self._backlog) or self._workers[0].running is not None:
             return False
         rows, joined = sum(one.rows for one in self._held) + request.rows, bool(self._held)
-        predicted_s = self._gates.cost.mean_s(rows, len(self._held) + 1)
-        fits = rows <= self._backlog.shape.most_rows and may_run_here(predicted_s, joined=joined)
-        return fits and is_at_ease(predicted_s, request.deadline_s - now_s)
+        if rows > self._backlog.shape.most_rows:
+            return False
+        predicted_s = [cost.mean_s(rows, len(self._held) + 1) for cost in self._workers[0].learned]
+        fits = all(may_run_here(each_s, joined=joined, one_core=True) for each_s in predicted_s)  # on whichever rung
+        return fits and is_at_ease(predicted_s[-1], request.deadline_s - now_s)
 
-    def _join(self, now_s: float, events: list[tuple[float, int]], *, crowded: bool) -> None:
+    def _join(self, now_s: float) -> None:
         """Run on the loop what is held for it, or wait for others."""
-        rows, requests = sum(one.rows for one in self._held), len(self._held)
+        rows = sum(one.rows for one in self._held)
         has_time = rows < self._backlog.shape.target_rows and now_s - self._held_since_s < HELD_S
-        if has_time and (crowded or now_s < self._goes_s):
+        if has_time and (self._crowded(now_s) or now_s < self._goes_s):
             return
         if has_time and waits_for_others(self._loop.busy(now_s)):
             self._goes_s = now_s + MOMENT_S
             return
+        self._run_held(now_s)
+
+    def _run_held(self, now_s: float) -> None:
         held, self._held = self._held, []
-        worker = self._workers[0]
-        if len(self._backlog) or worker.running is not None:
+        if len(self._backlog) or self._workers[0].running is not None:
             for request in held:
                 self._backlog.put(request, self._lanes(now_s))
-            self._dispatch(now_s, events)
+            self._soon(now_s)
             return
-        taken_s = worker.truth.mean_s(rows, requests) * self._factor(worker.noise) + self._setup.batch_s
+        rows, requests = sum(one.rows for one in held), len(held)
+        slices = tuple(Slice(one, 0, one.rows) for one in held)
+        reason = Reason.ALONE if requests == 1 else Reason.ALL
+        self._run_here(Decision(slices, (), (), rows, requests, 0.0, None, reason, ""), self._rung(now_s), now_s)
+
+    def _run_planned(self, now_s: float) -> None:
+        """Run on the loop what is planned next, if it is not too long for that, or read more before."""
+        if self._crowded(now_s) and not self._turns.has_waited(now_s):
+            return
+        goes_on_s = self._turns.begin()
+        if self._workers[0].running is not None or not self._backlog.planned:
+            return
+        if not may_run_here(self._backlog.planned[0].duration_s, joined=False, one_core=True):
+            self._dispatch(now_s)
+            return
+        decision, rung = self._take(now_s, 0)
+        done_s = self._run_here(decision, rung, now_s, goes_on_s) if decision.slices else now_s
+        if len(self._backlog):
+            self._turns.go_on(done_s)
+
+    def _run_here(self, decision: Decision[Request], rung: int, now_s: float, since_s: float | None = None) -> float:
+        """Run a batch on the loop, which then sends its replies.
+
+        Args:
+            since_s: where the loop had other things to do while it waited: from then on its time counts.
+
+        Returns:
+            When its scores are there.
+        """
+        worker = self._workers[0]
+        self._ended.began(decision)
+        taken_s = worker.takes_s(decision, rung, self._noise) + self._setup.batch_s
         done_s = self._loop.work(now_s, taken_s)
         worker.busy_s += taken_s
-        worker.learned[0].observe(rows, requests, 0, taken_s)
-        self._ended.batches += 1
-        self._ended.batch_rows += rows
-        self._ended.reasons[Reason.ALONE if requests == 1 else Reason.ALL] += 1
-        for request in held:
-            self._answer(request, done_s, rung=0)
-
-    def _worker(self, at: int, rungs: int) -> _Worker:
-        device, setup = self._setup.devices[at], self._setup
-        truth = CostModel(device.profile, per_request_s=device.per_request_s)
-        learned: list[CostModel] = []
-        for rung in range(rungs):
-            cost = self._ladder.factor(rung) if self._ladder else 1.0
-            if setup.exact:
-                profile = [(rows, seconds * cost) for rows, seconds in device.profile]
-                learned.append(ExactCost(profile, per_request_s=device.per_request_s * cost))
-            else:
-                cost *= setup.profile_error
-                start = device.believed or device.profile
-                learned.append(CostModel([(rows, seconds * cost) for rows, seconds in start]))
-        return _Worker(device.name, truth, 0.0 if setup.exact else device.noise, tuple(learned))
+        worker.ran(decision, rung, taken_s if since_s is None else done_s - since_s)
+        self._answer(decision, rung, done_s)
+        return done_s
 
     def _lanes(self, now_s: float) -> tuple[Lane, ...]:
         if len(self._workers) == 1:
@@ -248,10 +225,11 @@ class SimulatedServer:
 
     def _arrive(self, request: Request, now_s: float) -> None:
         reason, status, held = self._decided(request, now_s)
+        now_s = max(now_s, self._loop.free_s)
         self._ended.reasons[reason] += 1
         if status:
             self._refuses_until_s = now_s + REFUSES_FOR_S
-            self._end(request, status, now_s)
+            self._ended.end(request, status, now_s)
         elif held:
             if not self._held:
                 self._held_since_s = self._goes_s = now_s
@@ -264,6 +242,7 @@ class SimulatedServer:
         terms = self._front_end.terms(request.arrived_s, request.deadline_s, now_s)
         if terms.refuses:
             return Reason.FRONT_END, 503, False
+        now_s = self._make_room(request, now_s)
         held = self._is_for_loop(request, now_s)
         if not held:
             request.deadline_s = terms.plan_s
@@ -291,23 +270,17 @@ class SimulatedServer:
         )
         return found.reason, found.status
 
-    def _dispatch(self, now_s: float, events: list[tuple[float, int]]) -> None:
+    def _dispatch(self, now_s: float) -> None:
+        """Workers take what waits."""
         for at, worker in enumerate(self._workers):
             if worker.running is not None or not len(self._backlog):
                 continue
             batch = self._next(at, now_s)
             if batch is None:
                 continue
-            rung = self._rung(now_s)
-            decision = self._backlog.take(now_s, batch)
-            for late in (*decision.expired, *decision.hopeless):
-                self._end(late, 504, now_s)
-                self._gates.answered(late=1)
-                self._front_end.answered(late=True, now_s=now_s)
-            self._ended.reasons[Reason.EXPIRED] += len(decision.expired)
-            self._ended.reasons[Reason.HOPELESS] += len(decision.hopeless)
+            decision, rung = self._take(now_s, batch)
             if decision.slices:
-                heapq.heappush(events, (self._start(worker, decision, rung, now_s), at))
+                heapq.heappush(self._events, (self._start(worker, decision, rung, now_s), at))
 
     def _next(self, at: int, now_s: float) -> int | None:
         """Which planned batch an idle worker takes."""
@@ -315,6 +288,18 @@ class SimulatedServer:
             return 0
         devices = [Device(worker.name, worker.learned[-1], worker.expected_s) for worker in self._workers]
         return next_for(at, self._backlog.planned, devices, now_s)
+
+    def _take(self, now_s: float, at: int) -> tuple[Decision[Request], int]:
+        """A planned batch without what is too late, and the rung that runs it."""
+        rung = self._rung(now_s)
+        decision = self._backlog.take(now_s, at)
+        for late in (*decision.expired, *decision.hopeless):
+            self._ended.end(late, 504, now_s)
+            self._gates.answered(late=1)
+            self._front_end.answered(late=True, now_s=now_s)
+        self._ended.reasons[Reason.EXPIRED] += len(decision.expired)
+        self._ended.reasons[Reason.HOPELESS] += len(decision.hopeless)
+        return decision, rung
 
     def _rung(self, now_s: float) -> int:
         if self._ladder is None:
@@ -328,20 +313,15 @@ class SimulatedServer:
         self._ended.reasons[choice.reason] += 1
         return choice.at
 
-    def _start(self, worker: _Worker, decision: Decision[Request], rung: int, now_s: float) -> float:
-        """Begin a batch; returns when it will be done."""
-        self._ended.reasons[decision.reason] += 1
-        self._ended.batches += 1
-        self._ended.batch_rows += decision.rows
+    def _start(self, worker: SimulatedWorker, decision: Decision[Request], rung: int, now_s: float) -> float:
+        """Begin a worker's batch; returns when it will be done."""
+        self._ended.began(decision)
         self._running += decision.requests
-        worker.running, worker.rung, worker.started_s = decision, rung, now_s
+        worker.begin(decision, rung, now_s)
         worker.delay_s = max(0.0, self._loop.free_s - now_s)  # what the front end has yet to do comes first
-        worker.expected_s = now_s + worker.learned[rung].mean_s(decision.rows, decision.requests)
-        factor = self._ladder.factor(rung) if self._ladder else 1.0
-        taken_s = worker.truth.mean_s(decision.rows, decision.requests) * factor * self._factor(worker.noise)
-        return now_s + taken_s + self._setup.batch_s
+        return now_s + worker.takes_s(decision, rung, self._noise) + self._setup.batch_s
 
-    def _finish(self, worker: _Worker, now_s: float) -> None:
+    def _finish(self, worker: SimulatedWorker, now_s: float) -> None:
         decision = worker.running
         if decision is None:
             return
@@ -349,53 +329,25 @@ class SimulatedServer:
         worker.expected_s = now_s
         taken_s = now_s - worker.started_s
         worker.busy_s += taken_s
-        worker.learned[worker.rung].observe(decision.rows, decision.requests, 0, taken_s)
+        worker.ran(decision, worker.rung, taken_s)
         self._running -= decision.requests
+        self._answer(decision, worker.rung, now_s)
+
+    def _answer(self, decision: Decision[Request], rung: int, now_s: float) -> None:
+        """The scores of a batch are there: answer those of which it was the last part."""
         for part in decision.slices:
             request = part.work
             request.left -= part.rows
-            if not request.left and not self._ended.status[request.number]:
-                self._answer(request, now_s, rung=worker.rung)
-
-    def _answer(self, request: Request, now_s: float, *, rung: int) -> None:
-        """Its scores are there."""
-        replied_s = self._front(now_s, 1 - _PARSE_SHARE)
-        self._end(request, 200, replied_s)
-        self._front_end.replied(replied_s - now_s)
-        self._front_end.answered(replied_s > self._due_s(request), replied_s)
-        late = now_s > request.deadline_s
-        self._gates.answered(late=late, on_time=not late)
-        self._ended.rung[request.number] = rung
-        self._debt.add(self._ladder.rungs[rung].loss if self._ladder else 0.0, 1, now_s)
+            if request.left or self._ended.has(request):
+                continue
+            replied_s = self._front(now_s, 1 - _PARSE_SHARE)
+            self._ended.end(request, 200, replied_s, rung)
+            self._front_end.replied(replied_s - now_s)
+            self._front_end.answered(replied_s > self._due_s(request), replied_s)
+            late = now_s > request.deadline_s
+            self._gates.answered(late=late, on_time=not late)
+            self._debt.add(self._ladder.rungs[rung].loss if self._ladder else 0.0, 1, now_s)
 
     def _due_s(self, request: Request) -> float:
         """When its client wants the answer; the request itself has when its scores must be there."""
         return request.arrived_s + float(self._trace.budget_s[request.number])
-
-    def _end(self, request: Request, status: int, now_s: float) -> None:
-        self._ended.status[request.number] = status
-        self._ended.finish_s[request.number] = now_s
-
-    def _factor(self, noise: float) -> float:
-        """Noise of one batch: log-normal with mean 1."""
-        if not noise:
-            return 1.0
-        if not self._normals:
-            self._normals = self._random.standard_normal(_CHUNK).tolist()
-        return math.exp(noise * self._normals.pop() - noise * noise / 2)
-
-    def _outcomes(self, end_s: float) -> Outcomes:
-        ended = self._ended
-        return Outcomes(
-            trace=self._trace,
-            status=ended.status,
-            finish_s=ended.finish_s,
-            rung=ended.rung,
-            reasons={str(reason): count for reason, count in sorted(ended.reasons.items()) if count},
-            batches=ended.batches,
-            batch_rows=ended.batch_rows,
-            busy_s=sum(worker.busy_s for worker in self._workers) / len(self._workers),
-            end_s=max(end_s, self._trace.duration_s),
-            debt=self._debt.total,
-            learned=tuple(worker.learned[0] for worker in self._workers),
-        )

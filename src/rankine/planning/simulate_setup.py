@@ -51,8 +51,9 @@ class Setup:
     Attributes:
         devices: its workers; the first is what the backlog is planned by.
         rungs, floor, ladder: the ladder; off without rungs. Costs are relative to the first.
-        front_s: seconds of a request's parsing and answering, one after the other, by which the front end holds up a
-            running batch, where it shares a core with the engine; 0 where it has its own.
+        front_s: seconds of a request's parsing and answering, one after the other, where the front end shares a core
+            with the engine: it runs short batches itself if there is one device, and holds up all others; 0 where
+            it has its own.
         wake_s: seconds more of that where the front end had to wake first: after an idle time, or while a batch runs.
         batch_s: seconds of a batch beside its device's: to take it, to count it, to send its results on their way.
         weights: fair shares by tenant; none if empty.

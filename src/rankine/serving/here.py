@@ -1,4 +1,5 @@
-"""Batches so short that the event loop runs them itself: to wake a worker and be woken takes as long as they do.
+"""Batches so short that the event loop runs them itself: to wake a worker and be woken takes as long as they do. Where
+the only worker has no core of its own, a longer request runs there too: the loop would only wait for it.
 
 Requests for which there is time twice over need no place in the plan: they are kept beside it. One that is
 alone runs at once. Where others wait for the event loop, what is ready is held until they are ready too, or there is

@@ -1,5 +1,6 @@
-"""The event loop stands aside while a batch runs on the core that both share.
+"""The event loop stands aside while a worker runs a batch on the core that both share.
 
+It does where batches are too long for the loop itself (see :mod:`rankine.serving.turns`), or there are several workers.
 To read one request between two stretches of a batch takes three times as long as to read it right after another. What
 comes while the loop rests is read together when the batch is done, or after a moment. Nobody is ranked later for that:
 there is one core, and it works. How long is decided by :mod:`rankine.policy.one_core`.
