@@ -275,3 +275,19 @@ def test_all_are_answered_when_the_engine_fails_on_the_event_loop(
         assert not pool.busy
     assert [type(one) for one in found] == [EngineError, EngineError, EngineError, Outcome]
     assert runner.on_loop == [True] * 5
+
+
+def test_time_since_a_batch_that_the_worker_took_over_is_not_learned_when_the_loop_runs_again(
+    make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    idle_s, runs, runner = 0.05, list[BatchRun](), Telling(spent_s=1.5e-4)
+    with served(runner, make_work, monkeypatch, observe=runs.append) as pool:
+
+        async def one_after_the_other() -> None:
+            await asyncio.gather(*(pool.submit(make_work(user, rows)) for user, rows in ((1, 10), (2, 60))))
+            await asyncio.sleep(idle_s)
+            await pool.submit(make_work(3, 10))
+
+        asyncio.run(one_after_the_other())
+    assert runner.on_loop == [True, False, True]
+    assert runs[-1].spent_s < idle_s

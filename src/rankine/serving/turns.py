@@ -56,6 +56,7 @@ class Turns:
             asyncio.get_running_loop().call_soon(self._turn)
             return
         self._is_soon = False
+        goes_on_s, self._goes_on_s = self._goes_on_s, None
         with self._changed:
             backlog = self._desk.gates.backlog
             if self._worker.running or not backlog.planned:
@@ -66,8 +67,7 @@ class Turns:
             now_s = perf_counter()
             taken, results = self._desk.take(self._worker, 0, now_s)
             taken = self._desk.begun(self._worker, taken, now_s)
-        self._finish(self._worker, taken, results, self._goes_on_s)
-        self._goes_on_s = None
+        self._finish(self._worker, taken, results, goes_on_s)
         if len(backlog):
             self._goes_on_s = perf_counter()
             self.soon()
