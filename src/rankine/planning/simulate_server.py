@@ -23,6 +23,7 @@ from rankine.policy.batching import Limits
 from rankine.policy.cost import CostModel
 from rankine.policy.debt import QualityDebt
 from rankine.policy.demand import Demand
+from rankine.policy.exploration import Exploration, Trial
 from rankine.policy.fairness import FairShares
 from rankine.policy.front_end import FrontEnd
 from rankine.policy.ladder import Ladder, Load
@@ -113,6 +114,7 @@ class SimulatedServer:
         self._backlog = self._gates.backlog
         self._demand = Demand()
         self._debt = QualityDebt()
+        self._exploration = Exploration()
         self._running = 0
         self._loop = SimulatedLoop(setup.wake_s, works=setup.front_s > 0.0)
         self._front_end = FrontEnd()
@@ -295,7 +297,7 @@ class SimulatedServer:
         for at, worker in enumerate(self._workers):
             if worker.running is not None or not len(self._backlog):
                 continue
-            batch = self._next(at, now_s)
+            batch, trial = self._next(at, now_s)
             if batch is None:
                 continue
             rung = self._rung(now_s)
@@ -307,14 +309,24 @@ class SimulatedServer:
             self._ended.reasons[Reason.EXPIRED] += len(decision.expired)
             self._ended.reasons[Reason.HOPELESS] += len(decision.hopeless)
             if decision.slices:
+                if trial is not None:
+                    self._ended.reasons[Reason.EXPLORE] += 1
+                    self._exploration.began(trial, worker.name, now_s)
                 heapq.heappush(events, (self._start(worker, decision, rung, now_s), at))
 
-    def _next(self, at: int, now_s: float) -> int | None:
-        """Which planned batch an idle worker takes."""
+    def _next(self, at: int, now_s: float) -> tuple[int | None, Trial | None]:
+        """Which planned batch an idle worker takes, and whether as a trial."""
         if len(self._workers) == 1:
-            return 0
-        devices = [Device(worker.name, worker.learned[-1], worker.expected_s) for worker in self._workers]
-        return next_for(at, self._backlog.planned, devices, now_s)
+            return 0, None
+        devices = [
+            Device(worker.name, worker.learned[-1], now_s if worker.running is None else worker.expected_s)
+            for worker in self._workers
+        ]
+        planned = self._backlog.planned
+        trial = None if self._setup.exact else self._exploration.trial(planned, devices, now_s)
+        if trial is not None and trial.device == at:
+            return trial.batch, trial
+        return next_for(at, planned, devices, now_s, left=trial.batch if trial else None), None
 
     def _rung(self, now_s: float) -> int:
         if self._ladder is None:
@@ -349,7 +361,11 @@ class SimulatedServer:
         worker.expected_s = now_s
         taken_s = now_s - worker.started_s
         worker.busy_s += taken_s
-        worker.learned[worker.rung].observe(decision.rows, decision.requests, 0, taken_s)
+        cost = worker.learned[worker.rung]
+        if len(self._workers) > 1:
+            predicted_s = cost.mean_s(decision.rows, decision.requests)
+            self._exploration.ran(worker.name, decision.rows, predicted_s, taken_s, now_s)
+        cost.observe(decision.rows, decision.requests, 0, taken_s)
         self._running -= decision.requests
         for part in decision.slices:
             request = part.work

@@ -111,7 +111,14 @@ def _room(devices: Sequence[Device], now_s: float, until_s: float, least_rows: i
     return [each if each >= least_rows else 0 for each in rows]
 
 
-def next_for(device: int, batches: Sequence[FormedBatch[W]], devices: Sequence[Device], now_s: float) -> int | None:
+def next_for(
+    device: int,
+    batches: Sequence[FormedBatch[W]],
+    devices: Sequence[Device],
+    now_s: float,
+    *,
+    left: int | None = None,
+) -> int | None:
     """Which of the planned batches an idle device should run: the first that it is predicted to finish before others.
 
     Batches are given to devices in their order, each to the one that finishes it first, busy ones included. A slow
@@ -120,12 +127,15 @@ def next_for(device: int, batches: Sequence[FormedBatch[W]], devices: Sequence[D
     Args:
         device: the one that asks, by its place in ``devices``.
         batches: as they are planned, the most urgent first.
+        left: one of them that is spoken for.
 
     Returns:
         A place in ``batches``; None where everything is done sooner without this device.
     """
     free_s = [max(now_s, each.free_s) for each in devices]
     for at, batch in enumerate(batches):
+        if at == left:
+            continue
         finish_s = [
             free + each.cost.mean_s(batch.rows, batch.requests) for free, each in zip(free_s, devices, strict=True)
         ]

@@ -55,5 +55,6 @@ class Reason(StrEnum):
     ONLY = "only"
     LEAST_FINISH = "least_finish"
     SPREAD = "spread"
+    EXPLORE = "explore"
     LEAVE = "leave"
     DEVICE_FAILED = "device_failed"

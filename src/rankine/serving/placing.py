@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from rankine.policy.backlog import Backlog, Decision
+from rankine.policy.exploration import Exploration, Trial
 from rankine.policy.lanes import Lane
 from rankine.policy.placement import Device, Placement, next_for, place
 from rankine.policy.reason import Reason
@@ -83,6 +85,7 @@ class Placing:
         self.devices = tuple(devices)
         self.workers = [Worker(number) for number, device in enumerate(devices) for _ in range(device.workers)]
         self._health = [Health() for _ in devices]
+        self._exploration = Exploration()
 
     @property
     def several(self) -> bool:
@@ -99,14 +102,29 @@ class Placing:
             return [Lane(max(now_s, worker.free_s) if worker.running else now_s) for worker in self.workers]
         return [Lane(each.free_at(now_s), elastic.slowdown(each.device, rows)) for each in self._in(now_s)]
 
-    def next_batch(self, worker: Worker, backlog: Backlog[Work], elastic: Elastic, now_s: float) -> int | None:
-        """Which of the planned batches an idle worker takes; None where others are done with all of them sooner."""
-        if not self.several or not backlog.planned:
-            return 0 if len(backlog) else None
+    def next_batch(
+        self, worker: Worker, backlog: Backlog[Work], elastic: Elastic, now_s: float
+    ) -> tuple[int | None, Trial | None]:
+        """Which of the planned batches an idle worker takes, and whether as a trial; None where others are done with
+        all of them sooner."""
+        planned = backlog.planned
+        if not self.several or not planned:
+            return 0 if len(backlog) else None, None
         crew = self._in(now_s)
         if worker not in crew:
-            return None
-        return next_for(crew.index(worker), backlog.planned, self._seen(crew, elastic, now_s), now_s)
+            return None, None
+        seen, mine = self._seen(crew, elastic, now_s), crew.index(worker)
+        trial = self._exploration.trial(planned, seen, now_s)
+        if trial is not None and trial.device == mine:
+            return trial.batch, trial
+        return next_for(mine, planned, seen, now_s, left=trial.batch if trial else None), None
+
+    def tries(self, trial: Trial, taken: Taken, now_s: float) -> Taken:
+        """A batch of which all runs on one device, as that device's trial."""
+        if taken.placed is not Reason.LEAST_FINISH or not taken.decision.slices:  # divided after all, or gone
+            return taken
+        self._exploration.began(trial, self.devices[taken.device].name, now_s)
+        return replace(taken, placed=Reason.EXPLORE, text=f"{taken.text}; on a device that is tried")
 
     def shared(
         self, worker: Worker, rows: int, requests: int, elastic: Elastic, now_s: float
@@ -124,6 +142,7 @@ class Placing:
 
         What fails on two devices is no fault of either.
         """
+        self._exploration.failed(self.devices[taken.device].name, now_s)
         if taken.failed_on is not None:
             self._health[taken.failed_on].excuse()
             return None
@@ -138,6 +157,7 @@ class Placing:
 
         None where every other did not answer either, or is left out.
         """
+        self._exploration.failed(self.devices[taken.device].name, now_s)
         lost_on = (*taken.lost_on, taken.device)
         is_up = self.devices[taken.device].up
         if is_up:  # late or busy: it gets nothing for a while; else it is found out when it is back
@@ -145,9 +165,11 @@ class Placing:
         others = [each for each in self._in(now_s) if each.device not in lost_on]
         return self._soonest(others, taken, now_s, elastic) if others else None, lost_on
 
-    def worked(self, device: int) -> None:
-        """A batch ran on it."""
-        self._health[device].worked()
+    def ran(self, taken: Taken, rows: int, seconds: float, now_s: float) -> None:
+        """A batch ran on its device."""
+        self._health[taken.device].worked()
+        if self.several:
+            self._exploration.ran(self.devices[taken.device].name, rows, taken.predicted_s, seconds, now_s)
 
     def _soonest(self, workers: Sequence[Worker], taken: Taken, now_s: float, elastic: Elastic) -> Worker:
         """Who is predicted to be done with a batch first."""
