@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -105,8 +106,8 @@ def _times(exploration: Exploration, until_s: float, takes: float) -> list[float
 
 def test_trials_become_rare_when_they_confirm_the_belief() -> None:
     times = _times(_started(), 600.0, takes=1.0)
-    gaps = [later - sooner for sooner, later in zip(times, times[1:], strict=False)]
-    assert all(later > 1.5 * sooner for sooner, later in zip(gaps, gaps[1:], strict=False) if later < 50)
+    gaps = [later - sooner for sooner, later in pairwise(times)]
+    assert all(later > 1.5 * sooner for sooner, later in pairwise(gaps) if later < 50)
     assert max(gaps) == pytest.approx(LIMITS.most_s, abs=0.2)  # but never not at all
 
 

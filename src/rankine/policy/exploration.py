@@ -1,8 +1,8 @@
 """When a device is tried that is believed to be slower: a cost model learns only from what runs.
 
-Exploration with a budget, as in conservative bandits (Wu et al. 2016): whatever is tried, the work takes on the whole at
-most a hundredth longer than where each batch goes to the device that is believed best. A belief that trials confirm is
-tried more and more rarely, but never not at all: devices change, and who does not look again never sees it (Garivier &
+Exploration with a budget, as in conservative bandits (Wu et al. 2016): whatever is tried, all work takes at most a
+hundredth longer than where each batch goes to the device that is believed best. A belief that trials confirm is tried
+more and more rarely, but never not at all: devices change, and who does not look again never sees it (Garivier &
 Moulines 2011).
 """
 
