@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections import Counter, deque
-from dataclasses import dataclass, field
+from collections import deque
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rankine.planning.simulate_loop import SimulatedLoop
-from rankine.planning.simulate_setup import Outcomes, Setup
+from rankine.planning.simulate_setup import DeviceRan, Outcomes, Setup
+from rankine.planning.simulate_state import Ended, ExactCost, Request, Worker
 from rankine.planning.simulate_traffic import Trace
 from rankine.policy.admission import Gates, admit
 from rankine.policy.backlog import Backlog, Decision
@@ -23,13 +22,14 @@ from rankine.policy.batching import Limits
 from rankine.policy.cost import CostModel
 from rankine.policy.debt import QualityDebt
 from rankine.policy.demand import Demand
-from rankine.policy.exploration import Exploration, Trial
+from rankine.policy.dispatch import Dispatch
+from rankine.policy.exploration import Trial
 from rankine.policy.fairness import FairShares
 from rankine.policy.front_end import FrontEnd
 from rankine.policy.ladder import Ladder, Load
 from rankine.policy.lanes import Lane
 from rankine.policy.one_core import HELD_S, MOMENT_S, REFUSES_FOR_S, is_at_ease, may_run_here, rest_s, waits_for_others
-from rankine.policy.placement import Device, next_for
+from rankine.policy.placement import Device
 from rankine.policy.reason import Reason
 
 __all__ = ["ExactCost", "Request", "SimulatedServer"]
@@ -37,64 +37,6 @@ __all__ = ["ExactCost", "Request", "SimulatedServer"]
 _CHUNK = 4096
 _PARSE_SHARE = 0.6
 """Of the front end's time for a request; the rest is its answer."""
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """A request of the trace, as the policies see it."""
-
-    number: int
-    rows: int
-    arrived_s: float
-    deadline_s: float
-    requests: int = 1
-    left: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Worker:
-    """A device and what it runs.
-
-    Attributes:
-        truth: what batches take, on the best rung.
-        learned: what the server believes, by rung.
-        expected_s: when it is predicted to be free.
-        delay_s: by which the front end has held up the running batch.
-    """
-
-    name: str
-    truth: CostModel
-    noise: float
-    learned: tuple[CostModel, ...]
-    running: Decision[Request] | None = None
-    rung: int = 0
-    started_s: float = 0.0
-    expected_s: float = 0.0
-    delay_s: float = 0.0
-    busy_s: float = 0.0
-
-
-@dataclass(slots=True)
-class _Ended:
-    """How requests ended, ``(requests,)`` each, filled while the simulation runs."""
-
-    status: NDArray[np.int16]
-    finish_s: NDArray[np.float64]
-    rung: NDArray[np.int8]
-    reasons: Counter[str] = field(default_factory=Counter)
-    batches: int = 0
-    batch_rows: int = 0
-
-
-class ExactCost(CostModel):
-    """What a scheduler believes that knows service times: nothing to learn, and nothing kept for the unforeseen."""
-
-    @property
-    def tail_ratio(self) -> float:
-        return 1.0
-
-    def observe(self, rows: int, requests: int, co_running: int, seconds: float) -> None:
-        """It knows already."""
 
 
 class SimulatedServer:
@@ -107,21 +49,22 @@ class SimulatedServer:
         self._ladder = Ladder(setup.rungs, setup.floor, setup.ladder) if setup.rungs else None
         rungs = len(self._ladder.rungs) if self._ladder else 1
         self._workers = [self._worker(at, rungs) for at in range(len(setup.devices))]
-        reference = self._workers[0].learned[-1]
         limits: Limits = setup.limits
+        self._placing = Dispatch(limits, explores=not setup.exact)
+        self._placing.follow(self._devices(0.0))
+        reference = self._workers[self._placing.lead].learned[-1]
         shares = FairShares(setup.weights, capacity=len(self._workers)) if setup.weights else None
         self._gates: Gates[Request] = Gates(Backlog(reference, limits), reference, limits, shares=shares)
         self._backlog = self._gates.backlog
         self._demand = Demand()
         self._debt = QualityDebt()
-        self._exploration = Exploration()
         self._running = 0
         self._loop = SimulatedLoop(setup.wake_s, works=setup.front_s > 0.0)
         self._front_end = FrontEnd()
         self._held: list[Request] = []
         self._held_since_s = self._goes_s = 0.0
         self._refuses_until_s = 0.0
-        self._ended = _Ended(
+        self._ended = Ended(
             np.zeros(len(trace), np.int16), np.full(len(trace), math.inf), np.full(len(trace), -1, np.int8)
         )
 
@@ -216,6 +159,8 @@ class SimulatedServer:
         taken_s = worker.truth.mean_s(rows, requests) * self._factor(worker.noise) + self._setup.batch_s
         done_s = self._loop.work(now_s, taken_s)
         worker.busy_s += taken_s
+        worker.batches += 1
+        worker.rows += rows
         worker.learned[0].observe(rows, requests, 0, taken_s)
         self._ended.batches += 1
         self._ended.batch_rows += rows
@@ -223,7 +168,7 @@ class SimulatedServer:
         for request in held:
             self._answer(request, done_s, rung=0)
 
-    def _worker(self, at: int, rungs: int) -> _Worker:
+    def _worker(self, at: int, rungs: int) -> Worker:
         device, setup = self._setup.devices[at], self._setup
         truth = CostModel(device.profile, per_request_s=device.per_request_s)
         learned: list[CostModel] = []
@@ -236,7 +181,7 @@ class SimulatedServer:
                 cost *= setup.profile_error
                 start = device.believed or device.profile
                 learned.append(CostModel([(rows, seconds * cost) for rows, seconds in start]))
-        return _Worker(device.name, truth, 0.0 if setup.exact else device.noise, tuple(learned))
+        return Worker(device.name, truth, 0.0 if setup.exact else device.noise, tuple(learned))
 
     def _lanes(self, now_s: float) -> tuple[Lane, ...]:
         if len(self._workers) == 1:
@@ -311,22 +256,21 @@ class SimulatedServer:
             if decision.slices:
                 if trial is not None:
                     self._ended.reasons[Reason.EXPLORE] += 1
-                    self._exploration.began(trial, worker.name, now_s)
+                    self._placing.exploration.began(trial, worker.name, now_s)
                 heapq.heappush(events, (self._start(worker, decision, rung, now_s), at))
 
     def _next(self, at: int, now_s: float) -> tuple[int | None, Trial | None]:
         """Which planned batch an idle worker takes, and whether as a trial."""
         if len(self._workers) == 1:
             return 0, None
-        devices = [
+        return self._placing.next(at, self._backlog, self._devices(now_s), now_s)
+
+    def _devices(self, now_s: float) -> list[Device]:
+        """The workers as the placement sees them."""
+        return [
             Device(worker.name, worker.learned[-1], now_s if worker.running is None else worker.expected_s)
             for worker in self._workers
         ]
-        planned = self._backlog.planned
-        trial = None if self._setup.exact else self._exploration.trial(planned, devices, now_s)
-        if trial is not None and trial.device == at:
-            return trial.batch, trial
-        return next_for(at, planned, devices, now_s, left=trial.batch if trial else None), None
 
     def _rung(self, now_s: float) -> int:
         if self._ladder is None:
@@ -340,12 +284,14 @@ class SimulatedServer:
         self._ended.reasons[choice.reason] += 1
         return choice.at
 
-    def _start(self, worker: _Worker, decision: Decision[Request], rung: int, now_s: float) -> float:
+    def _start(self, worker: Worker, decision: Decision[Request], rung: int, now_s: float) -> float:
         """Begin a batch; returns when it will be done."""
         self._ended.reasons[decision.reason] += 1
         self._ended.batches += 1
         self._ended.batch_rows += decision.rows
         self._running += decision.requests
+        worker.batches += 1
+        worker.rows += decision.rows
         worker.running, worker.rung, worker.started_s = decision, rung, now_s
         worker.delay_s = max(0.0, self._loop.free_s - now_s)  # what the front end has yet to do comes first
         worker.expected_s = now_s + worker.learned[rung].mean_s(decision.rows, decision.requests)
@@ -353,7 +299,7 @@ class SimulatedServer:
         taken_s = worker.truth.mean_s(decision.rows, decision.requests) * factor * self._factor(worker.noise)
         return now_s + taken_s + self._setup.batch_s
 
-    def _finish(self, worker: _Worker, now_s: float) -> None:
+    def _finish(self, worker: Worker, now_s: float) -> None:
         decision = worker.running
         if decision is None:
             return
@@ -364,8 +310,11 @@ class SimulatedServer:
         cost = worker.learned[worker.rung]
         if len(self._workers) > 1:
             predicted_s = cost.mean_s(decision.rows, decision.requests)
-            self._exploration.ran(worker.name, decision.rows, predicted_s, taken_s, now_s)
+            self._placing.exploration.ran(worker.name, decision.rows, predicted_s, taken_s, now_s)
         cost.observe(decision.rows, decision.requests, 0, taken_s)
+        if len(self._workers) > 1 and self._placing.follow(self._devices(now_s)):
+            self._gates.cost = self._workers[self._placing.lead].learned[-1]
+            self._backlog.recost(self._gates.cost, now_s)
         self._running -= decision.requests
         for part in decision.slices:
             request = part.work
@@ -414,4 +363,5 @@ class SimulatedServer:
             end_s=max(end_s, self._trace.duration_s),
             debt=self._debt.total,
             learned=tuple(worker.learned[0] for worker in self._workers),
+            devices=tuple(DeviceRan(one.name, one.batches, one.rows, one.busy_s) for one in self._workers),
         )

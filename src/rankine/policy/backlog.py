@@ -123,6 +123,10 @@ class Backlog(Generic[W]):
         """Plan everything anew with another cost model."""
         self._plan.recost(cost, now_s)
 
+    def cut(self, at: int, pieces: int, now_s: float) -> None:
+        """Make a batch of its own of the first ``pieces`` of planned batch ``at``, for a device that takes no more."""
+        self._plan.cut(at, pieces, now_s)
+
     def take(self, now_s: float, at: int = 0) -> Decision[W]:
         """Remove a batch, to start now, and what is too late.
 

@@ -78,6 +78,8 @@ def words(reason: Reason, taken: int, waited: int, shape: Shape) -> str:
             return f"{some}: with more, the first would be late"
         case Reason.SPLIT:
             return f"a part of one request: a batch has at most {shape.most_rows} rows"
+        case Reason.OWN_SIZE:
+            return f"{some}: more is not efficient on this device"
         case Reason.OTHER_RUNG:
             return f"{some}: the session of the next keeps to another variant"
         case _:

@@ -96,6 +96,8 @@ class Plan(Generic[W]):
         """Fill the first batch from the second, where it is not yet efficient and the two do not get dearer by it."""
         while len(self.batches) > 1 and self.batches[0].rows < self.shape.target_rows:
             first, second = self.batches[:2]
+            if first.reason is Reason.OWN_SIZE:
+                return
             formed = _fold([*first.pieces, *second.pieces], (Lane(now_s),), self.shape, self.cost)
             before_s = first.duration_s + second.duration_s
             if formed[0].rows <= first.rows or math.fsum(batch.duration_s for batch in formed) > before_s + _ROUNDING_S:
@@ -103,6 +105,19 @@ class Plan(Generic[W]):
             self.splice(0, 2, formed)
             if len(formed) > 1:
                 return
+
+    def cut(self, at: int, pieces: int, now_s: float) -> None:
+        """Divide a planned batch after so many pieces, for a device of which these are an efficient batch."""
+        batch = self.batches[at]
+        if not 0 < pieces < len(batch.pieces):
+            return
+        some = batch.pieces[:pieces]
+        rows, requests = sum(each.rows for each in some), sum(each.entry.work.requests for each in some)
+        rung = next((each.entry.rung for each in some if each.entry.rung is not None), None)
+        due_s = min(each.entry.due_s for each in some)
+        first = FormedBatch(some, rows, requests, self.cost.mean_s(rows, requests), due_s, rung, Reason.OWN_SIZE)
+        rest = _fold(batch.pieces[pieces:], (Lane(now_s),), self.shape, self.cost)
+        self.splice(at, at + 1, [first, *rest])
 
     def span(self, entry: Entry[W]) -> tuple[int, int]:
         """The planned batches ``first .. after`` that hold pieces of ``entry``."""

@@ -22,6 +22,7 @@ class Reason(StrEnum):
     NO_GAIN = "no_gain"
     SPLIT = "split"
     OTHER_RUNG = "other_rung"
+    OWN_SIZE = "own_size"
     # what leaves the queue without an answer
     EXPIRED = "expired"
     HOPELESS = "hopeless"

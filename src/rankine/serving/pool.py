@@ -346,7 +346,7 @@ class Pool:
             if worker.given:
                 return self._desk.begun(worker, worker.given.popleft(), now_s), []
             placing = self._desk.placing
-            at, trial = placing.next_batch(worker, self._desk.gates.backlog, self._desk.elastic, now_s)
+            at, trial = placing.next_batch(worker, self._desk.gates, self._desk.elastic, now_s)
             if at is not None:
                 worker.leaves = False
                 taken, results = self._desk.take(worker, at, now_s)
