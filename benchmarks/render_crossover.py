@@ -70,8 +70,7 @@ def _simulated(result: CrossoverResult) -> list[str]:
     )
     verdict = (
         f"Bar: within {BAR:.0%} of the optimum. {told}. An accelerator that is believed to be slower than the CPU on "
-        "whatever comes is [tried now and then](../explanation/scheduling.md#exploration): so it is found out in the last "
-        "row."
+        "whatever comes is [tried now and then](../explanation/scheduling.md#exploration): so the last row is found."
     )
     return [*wrap(text, 120), "", *_table(["wrong at first", "at first", *_of(rates)], rows), *wrap(verdict, 120), ""]
 
