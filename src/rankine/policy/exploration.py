@@ -1,9 +1,9 @@
 """When a device is tried that is believed to be slower: a cost model learns only from what runs.
 
 Exploration with a budget, as in conservative bandits (Wu et al. 2016): whatever is tried, all work takes at most a
-hundredth longer than where each batch goes to the device that is believed best. A belief that trials confirm is tried
-more and more rarely, but never not at all: devices change, and who does not look again never sees it (Garivier &
-Moulines 2011).
+hundredth longer, and once a tenth of a second, than where each batch goes to the device that is believed best. A belief
+that trials confirm is tried more and more rarely, but never not at all: devices change, and who does not look again
+never sees it (Garivier & Moulines 2011).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ W = TypeVar("W", bound=Waiting)
 
 _ROWS_RATE = 0.02
 _USUAL = 0.9
+"""Of the mean rows of a batch, those that a trial has at least."""
 
 
 @dataclass(frozen=True, slots=True)
