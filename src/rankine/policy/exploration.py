@@ -46,7 +46,7 @@ class ExplorationLimits:
     least_s: float = 0.1
     most_s: float = 60.0
     surprise: float = 0.2
-    lapse_s: float = 0.02
+    lapse_s: float = 0.01
 
 
 class Trial(NamedTuple):
@@ -124,8 +124,8 @@ class Exploration:
         """A batch ran, a trial or not; ``predicted_s``: before anything was learned from it."""
         limits, seen = self.limits, self._seen.setdefault(device, _Seen(now_s, self.limits.first_s))
         self._usual_rows += _ROWS_RATE * (rows - self._usual_rows) if self._usual_rows else rows
-        seen.at_s = now_s
         trial, seen.trial = seen.trial, None
+        seen.at_s, seen.offered_s = now_s, None
         if trial is None:
             self._earn(limits.share * seconds)
             return
