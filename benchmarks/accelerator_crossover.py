@@ -1,10 +1,10 @@
 """From which number of rows on a device pool gives a request to a simulated accelerator, beside the optimum.
 
 First in simulated time: the server's policies between a CPU and an accelerator, from profiles that are wrong in several
-ways, at several rates. Then the server's own pool with real threads and lone requests: a small DCN-v2 with random
-weights on two simulated devices, one with the cost of a CPU, so that the optimum is known; the other's speed changes
-after the warm-up. All costs are four times those in simulated time, since the scores have to be there in time on the
-CPU. Two minutes on two cores.
+ways, at several rates; and how many rows they coalesce under load. Then the server's own pool with real threads and
+lone requests: a small DCN-v2 with random weights on two simulated devices, one with the cost of a CPU, so that the
+optimum is known; the other's speed changes after the warm-up. All costs are four times those in simulated time, since
+the scores have to be there in time on the CPU. Three minutes on two cores.
 
 $ python benchmarks/accelerator_crossover.py --work WORK --out benchmarks/results/accelerator-crossover.json
 """
@@ -22,6 +22,7 @@ from time import perf_counter
 
 import msgspec
 import numpy as np
+from accelerator_coalescing import LIMITS, coalesced, efficient_rows
 from crossover_record import CrossoverResult, Learned, Live
 from serving.files import write_record
 from serving_device_pool import build
@@ -59,7 +60,7 @@ WRONG: Mapping[str, Callable[[SimulatedCost], float | SimulatedCost]] = {
 }
 SIZES = {"architecture": "dcn_v2", "structure": "parallel", "cross_layers": 1, "hidden": [64]}
 LIVE_ROWS, LIVE_MOST_ROWS, LIVE_SCALE = (1, 512, 1024), 1024, 4.0
-LIVE_FACTORS, LOOKS, A_LOOK = (1 / 3, 2.0, 3.0), 8, 100
+LIVE_FACTORS, LOOKS, A_LOOK = (1 / 3, 2.0, 3.0, 5.0), 8, 100
 
 
 def crossover(costs: Sequence[CostModel], most: int = 20_000) -> int | None:
@@ -188,6 +189,8 @@ def main() -> None:
     given = parser.parse_args()
     found = tuple(learned(name, rate_rps) for name in WRONG for rate_rps in RATES_RPS)
     print(f"{len(found)} cells in simulated time", flush=True)
+    under_load = tuple(coalesced(CPU, ACCELERATOR))
+    print(f"{len(under_load)} runs under load", flush=True)
     build(given.work, ("simulated",), SIZES)
     cpu, accelerator = scaled(CPU, LIVE_SCALE), scaled(ACCELERATOR, LIVE_SCALE)
     lives = []
@@ -202,6 +205,9 @@ def main() -> None:
             optimum=optimum_of(CPU, ACCELERATOR),
             requests=REQUESTS,
             learned=found,
+            most_rows=LIMITS.max_batch_rows,
+            efficient_rows={"cpu": efficient_rows(CPU), "accelerator": efficient_rows(ACCELERATOR)},
+            coalesced=under_load,
             live=tuple(lives),
             load=os.getloadavg()[1],
             created=datetime.now(UTC),

@@ -101,8 +101,9 @@ def until(condition: Callable[[], bool], seconds: float = 90.0) -> None:
 
 
 def ran_remotely(server: ServerProcess, url: str) -> float:
-    return server.metric("rankine_placements_total", device=f"remote {url}", reason="least_finish") + server.metric(
-        "rankine_placements_total", device=f"remote {url}", reason="spread"
+    return sum(
+        server.metric("rankine_placements_total", device=f"remote {url}", reason=reason)
+        for reason in ("least_finish", "spread", "explore")
     )
 
 

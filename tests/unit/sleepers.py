@@ -19,10 +19,14 @@ __all__ = ["Sleeper", "work_maker"]
 
 
 class Sleeper:
-    """A runner that takes a time for each row, answers with its own mark, and fails when it is told to."""
+    """A runner that takes a time for each row, answers with its own mark, and fails when it is told to.
 
-    def __init__(self, mark: float, row_s: float) -> None:
-        self.mark, self.row_s = mark, row_s
+    Args:
+        call_s: that every call takes beside that.
+    """
+
+    def __init__(self, mark: float, row_s: float, call_s: float = 0.0) -> None:
+        self.mark, self.row_s, self.call_s = mark, row_s, call_s
         self.error: Exception | None = None
         self.calls = 0
 
@@ -30,7 +34,7 @@ class Sleeper:
         self.calls += 1
         if self.error is not None:
             raise self.error
-        time.sleep(self.row_s * batch.rows)
+        time.sleep(self.call_s + self.row_s * batch.rows)
         out[:] = self.mark
 
     def complete(self, items: Columns) -> Columns:

@@ -89,9 +89,31 @@ def serve(make_work: Callable[..., Work]) -> Start:
 def test_lone_requests_go_to_the_fast_device_when_both_are_idle(serve: Start, make_work: Callable[..., Work]) -> None:
     with serve([Sleeper(0.0, 0.0004), Sleeper(1.0, 0.0001)]) as served:
         outcomes = served.ask(*[make_work(60) for _ in range(6)], gap_s=0.1)
-    assert [outcome.engine for outcome in outcomes if isinstance(outcome, Outcome)] == ["sleep-1"] * 6
-    assert {run.placed for run in served.runs} == {Reason.LEAST_FINISH}
-    assert {run.device for run in served.runs} == {"sleep-1"}
+    assert all(isinstance(outcome, Outcome) for outcome in outcomes)
+    placed = [run for run in served.runs if run.placed is not Reason.EXPLORE]  # on a slow machine there may be one
+    assert len(placed) >= 5
+    assert {run.placed for run in placed} == {Reason.LEAST_FINISH}
+    assert {run.device for run in placed} == {"sleep-1"}
+
+
+def test_slow_device_is_tried_when_it_has_run_nothing_for_a_while(serve: Start, make_work: Callable[..., Work]) -> None:
+    with serve([Sleeper(0.0, 0.0004), Sleeper(1.0, 0.0001)]) as served:
+        served.ask(*[make_work(60) for _ in range(14)], gap_s=0.1)
+        [short] = served.ask(make_work(60, within_s=0.04))
+    tried = [run for run in served.runs if run.placed is Reason.EXPLORE]
+    assert 1 <= len(tried) <= 3
+    assert {run.device for run in tried} == {"sleep-0"}
+    assert not isinstance(short, Outcome) or short.engine == "sleep-1"
+
+
+def test_fast_device_gets_larger_batches_when_much_waits(serve: Start, make_work: Callable[..., Work]) -> None:
+    with serve([Sleeper(0.0, 0.001), Sleeper(1.0, 0.00002, call_s=0.005)]) as served:
+        outcomes = served.ask(*[make_work(20) for _ in range(120)])
+    assert all(isinstance(outcome, Outcome) for outcome in outcomes)
+    sizes = [[run.rows for run in served.runs if run.device == f"sleep-{at}"] for at in range(2)]
+    assert sum(map(sum, sizes)) == 120 * 20
+    assert max(sizes[1]) > 250
+    assert max(sizes[0], default=0) < 100
 
 
 def test_both_devices_work_and_the_slow_one_less_when_much_waits(serve: Start, make_work: Callable[..., Work]) -> None:

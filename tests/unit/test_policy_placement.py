@@ -10,7 +10,7 @@ from rankine.policy.backlog import Backlog
 from rankine.policy.batching import Limits
 from rankine.policy.cost import CostModel
 from rankine.policy.lanes import Lane, start_of
-from rankine.policy.placement import Device, next_for, place
+from rankine.policy.placement import Device, Turn, next_for, place
 from rankine.policy.reason import Reason
 from unit.policy_requests import Ask, big, costs
 
@@ -84,17 +84,16 @@ def test_next_for_leaves_a_batch_to_the_fast_device_when_that_will_be_done_soone
     slow = CostModel([(rows, 3 * seconds) for rows, seconds in big().curve])
     devices = (Device("fast", big(), free_s=0.002), Device("slow", slow))
     assert next_for(1, _planned(500, 1).planned, devices, 0.0) is None
-    assert next_for(0, _planned(500, 1).planned, devices, 0.002) == 0
+    assert next_for(0, _planned(500, 1).planned, devices, 0.002) == Turn(0, 1)
 
 
 def test_next_for_takes_what_the_fast_device_would_come_to_too_late_when_much_waits() -> None:
     slow = CostModel([(rows, 3 * seconds) for rows, seconds in big().curve])
     devices = (Device("fast", big(), free_s=0.002), Device("slow", slow))
     backlog = _planned(500, 5)
-    at = next_for(1, backlog.planned, devices, 0.0)
-    assert at == 2
-    batch = backlog.planned[at]
-    assert backlog.take(0.0, at).slices[0].work is batch.pieces[0].entry.work
+    assert next_for(1, backlog.planned, devices, 0.0) == Turn(2, 1)
+    batch = backlog.planned[2]
+    assert backlog.take(0.0, 2).slices[0].work is batch.pieces[0].entry.work
     assert len(backlog) == 4
 
 

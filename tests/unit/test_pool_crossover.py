@@ -55,6 +55,16 @@ def test_crossover_is_within_a_tenth_of_the_optimum_when_the_profile_was_wrong(
     assert learned(rate_rps, *believed) == pytest.approx(1, abs=0.1)
 
 
+@pytest.mark.parametrize("rate_rps", [20, 100])
+def test_crossover_is_found_when_the_accelerator_was_believed_slower_than_the_cpu_on_all_that_comes(
+    rate_rps: float,
+) -> None:
+    """Only trials can tell: requests seldom queue at these rates."""
+    believed = profile(CPU), profile(ACCELERATOR, 5.0)
+    assert crossover([CostModel(each) for each in believed]) > 2048
+    assert learned(rate_rps, *believed) == pytest.approx(1, abs=0.1)
+
+
 def test_crossover_is_found_when_the_launch_was_taken_for_a_third() -> None:
     believed = profile(ACCELERATOR.model_copy(update={"launch_us": 1000.0}))
     assert crossover([CostModel(profile(CPU)), CostModel(believed)]) / OPTIMUM < 0.5

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rankine.planning.simulate_setup import Outcomes
+from rankine.planning.simulate_setup import DeviceRan, Outcomes
 from rankine.planning.simulate_traffic import Trace
 from rankine.planning.simulate_worker import Request, SimulatedWorker
 from rankine.policy.backlog import Decision
@@ -62,4 +62,5 @@ class Ended:
             end_s=max(end_s, self._trace.duration_s),
             debt=debt,
             learned=tuple(worker.learned[0] for worker in workers),
+            devices=tuple(DeviceRan(one.name, one.batches, one.rows, one.busy_s) for one in workers),
         )

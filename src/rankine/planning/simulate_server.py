@@ -20,12 +20,14 @@ from rankine.policy.backlog import Backlog, Decision, Slice
 from rankine.policy.batching import Limits
 from rankine.policy.debt import QualityDebt
 from rankine.policy.demand import Demand
+from rankine.policy.dispatch import Dispatch
+from rankine.policy.exploration import Trial
 from rankine.policy.fairness import FairShares
 from rankine.policy.front_end import FrontEnd
 from rankine.policy.ladder import Ladder, Load
 from rankine.policy.lanes import Lane
 from rankine.policy.one_core import HELD_S, MOMENT_S, REFUSES_FOR_S, is_at_ease, may_run_here, rest_s, waits_for_others
-from rankine.policy.placement import Device, next_for
+from rankine.policy.placement import Device
 from rankine.policy.reason import Reason
 
 __all__ = ["SimulatedServer"]
@@ -44,8 +46,10 @@ class SimulatedServer:
         rungs = len(self._ladder.rungs) if self._ladder else 1
         costs = [self._ladder.factor(rung) if self._ladder else 1.0 for rung in range(rungs)]
         self._workers = [SimulatedWorker.of(setup, at, costs) for at in range(len(setup.devices))]
-        reference = self._workers[0].learned[-1]
         limits: Limits = setup.limits
+        self._placing = Dispatch(limits, explores=not setup.exact)
+        self._placing.follow(self._devices(0.0))
+        reference = self._workers[self._placing.lead].learned[-1]
         shares = FairShares(setup.weights, capacity=len(self._workers)) if setup.weights else None
         self._gates: Gates[Request] = Gates(Backlog(reference, limits), reference, limits, shares=shares)
         self._backlog = self._gates.backlog
@@ -275,19 +279,28 @@ class SimulatedServer:
         for at, worker in enumerate(self._workers):
             if worker.running is not None or not len(self._backlog):
                 continue
-            batch = self._next(at, now_s)
+            batch, trial = self._next(at, now_s)
             if batch is None:
                 continue
             decision, rung = self._take(now_s, batch)
             if decision.slices:
+                if trial is not None:
+                    self._ended.reasons[Reason.EXPLORE] += 1
+                    self._placing.exploration.began(trial, worker.name, now_s)
                 heapq.heappush(self._events, (self._start(worker, decision, rung, now_s), at))
 
-    def _next(self, at: int, now_s: float) -> int | None:
-        """Which planned batch an idle worker takes."""
+    def _next(self, at: int, now_s: float) -> tuple[int | None, Trial | None]:
+        """Which planned batch an idle worker takes, and whether as a trial."""
         if len(self._workers) == 1:
-            return 0
-        devices = [Device(worker.name, worker.learned[-1], worker.expected_s) for worker in self._workers]
-        return next_for(at, self._backlog.planned, devices, now_s)
+            return 0, None
+        return self._placing.next(at, self._backlog, self._devices(now_s), now_s)
+
+    def _devices(self, now_s: float) -> list[Device]:
+        """The workers as the placement sees them."""
+        return [
+            Device(worker.name, worker.learned[-1], now_s if worker.running is None else worker.expected_s)
+            for worker in self._workers
+        ]
 
     def _take(self, now_s: float, at: int) -> tuple[Decision[Request], int]:
         """A planned batch without what is too late, and the rung that runs it."""
@@ -329,7 +342,13 @@ class SimulatedServer:
         worker.expected_s = now_s
         taken_s = now_s - worker.started_s
         worker.busy_s += taken_s
+        if len(self._workers) > 1:
+            predicted_s = worker.learned[worker.rung].mean_s(decision.rows, decision.requests)
+            self._placing.exploration.ran(worker.name, decision.rows, predicted_s, taken_s, now_s)
         worker.ran(decision, worker.rung, taken_s)
+        if len(self._workers) > 1 and self._placing.follow(self._devices(now_s)):
+            self._gates.cost = self._workers[self._placing.lead].learned[-1]
+            self._backlog.recost(self._gates.cost, now_s)
         self._running -= decision.requests
         self._answer(decision, worker.rung, now_s)
 

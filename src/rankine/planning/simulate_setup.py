@@ -14,7 +14,7 @@ from rankine.policy.batching import Limits
 from rankine.policy.cost import CostModel
 from rankine.policy.ladder import LadderLimits, Rung
 
-__all__ = ["Outcomes", "Setup", "SimulatedDevice"]
+__all__ = ["DeviceRan", "Outcomes", "Setup", "SimulatedDevice"]
 
 _MOST_NOISE = 2.0
 
@@ -49,7 +49,7 @@ class Setup:
     """A server.
 
     Attributes:
-        devices: its workers; the first is what the backlog is planned by.
+        devices: its workers; the backlog is planned by the one that does the most rows.
         rungs, floor, ladder: the ladder; off without rungs. Costs are relative to the first.
         front_s: seconds of a request's parsing and answering, one after the other, where the front end shares a core
             with the engine: it runs short batches itself if there is one device, and holds up all others; 0 where
@@ -77,6 +77,16 @@ class Setup:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceRan:
+    """What a device ran."""
+
+    name: str
+    batches: int
+    rows: int
+    busy_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Outcomes:
     """What came of a trace; arrays have the shape ``(requests,)``.
 
@@ -88,6 +98,7 @@ class Outcomes:
         busy_s: of a worker on average.
         debt: quality debt over all answered requests.
         learned: what the server believes of each device at the end, on the best rung.
+        devices: what each of them ran.
     """
 
     trace: Trace
@@ -101,6 +112,7 @@ class Outcomes:
     end_s: float
     debt: float
     learned: tuple[CostModel, ...] = ()
+    devices: tuple[DeviceRan, ...] = ()
 
     @property
     def latency_s(self) -> NDArray[np.float64]:

@@ -65,6 +65,7 @@ class SimulatedWorker:
         learned: what the server believes, by rung.
         expected_s: when it is predicted to be free.
         delay_s: by which the front end has held up the running batch.
+        batches, rows: that it has run.
     """
 
     name: str
@@ -78,6 +79,8 @@ class SimulatedWorker:
     expected_s: float = 0.0
     delay_s: float = 0.0
     busy_s: float = 0.0
+    batches: int = 0
+    rows: int = 0
 
     @classmethod
     def of(cls, setup: Setup, at: int, costs: Sequence[float]) -> SimulatedWorker:
@@ -106,5 +109,7 @@ class SimulatedWorker:
         self.expected_s = now_s + self.learned[rung].mean_s(decision.rows, decision.requests)
 
     def ran(self, decision: Decision[Request], rung: int, seconds: float) -> None:
-        """Learn what a batch took."""
+        """Count a batch, and learn what it took."""
+        self.batches += 1
+        self.rows += decision.rows
         self.learned[rung].observe(decision.rows, decision.requests, 0, seconds)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from rankine.policy.batching import FormedBatch, Waiting
+from rankine.policy.batching import FormedBatch, Shape, Waiting
 from rankine.policy.cost import CostModel
 from rankine.policy.reason import Reason
 
-__all__ = ["Device", "Part", "Placement", "next_for", "place"]
+__all__ = ["Device", "Part", "Placement", "Turn", "next_for", "place"]
 
 W = TypeVar("W", bound=Waiting)
 
@@ -48,6 +48,13 @@ class Part:
     device: int
     first_row: int
     rows: int
+
+
+class Turn(NamedTuple):
+    """What a device takes: the first ``pieces`` of a planned batch, by its place in the list that was given."""
+
+    batch: int
+    pieces: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,26 +118,62 @@ def _room(devices: Sequence[Device], now_s: float, until_s: float, least_rows: i
     return [each if each >= least_rows else 0 for each in rows]
 
 
-def next_for(device: int, batches: Sequence[FormedBatch[W]], devices: Sequence[Device], now_s: float) -> int | None:
+def next_for(
+    device: int,
+    batches: Sequence[FormedBatch[W]],
+    devices: Sequence[Device],
+    now_s: float,
+    *,
+    shape: Shape | None = None,
+    left: int | None = None,
+) -> Turn | None:
     """Which of the planned batches an idle device should run: the first that it is predicted to finish before others.
 
     Batches are given to devices in their order, each to the one that finishes it first, busy ones included. A slow
     device so leaves a batch to a fast one that will be free soon, and takes what the fast one would come to too late.
+    Of a batch that is larger than is efficient for it, a device takes only the first requests; also of one that goes to
+    another, where it is done with these before that one is done with all.
 
     Args:
         device: the one that asks, by its place in ``devices``.
         batches: as they are planned, the most urgent first.
+        shape: the sizes of its own batches; whole batches only, where it is not given.
+        left: a batch that is spoken for.
 
     Returns:
-        A place in ``batches``; None where everything is done sooner without this device.
+        None where everything is done sooner without this device.
     """
     free_s = [max(now_s, each.free_s) for each in devices]
     for at, batch in enumerate(batches):
+        if at == left:
+            continue
         finish_s = [
             free + each.cost.mean_s(batch.rows, batch.requests) for free, each in zip(free_s, devices, strict=True)
         ]
         first = min(range(len(devices)), key=lambda each: (finish_s[each], each != device))
         if first == device:
-            return at
+            return Turn(at, len(batch.pieces) if shape is None else _efficient(batch, shape, devices[device].cost))
+        if shape is not None and len(batch.pieces) > 1:
+            pieces = _efficient(batch, shape, devices[device].cost)
+            some = batch.pieces[:pieces]
+            rows, requests = sum(each.rows for each in some), sum(each.entry.work.requests for each in some)
+            if pieces < len(batch.pieces) and devices[device].finish_s(rows, requests, now_s) < finish_s[first]:
+                return Turn(at, pieces)
         free_s[first] = finish_s[first]
     return None
+
+
+def _efficient(batch: FormedBatch[W], shape: Shape, cost: CostModel) -> int:
+    """How many of a batch's first pieces make an efficient batch of a device's own; one at least."""
+    if batch.rows <= shape.target_rows:
+        return len(batch.pieces)
+    rows = requests = 0
+    for at, piece in enumerate(batch.pieces):
+        own = piece.entry.work.requests
+        if at:
+            joined_s = cost.mean_s(rows + piece.rows, requests + own)
+            full = rows >= shape.target_rows or rows + piece.rows > shape.most_rows
+            if full or joined_s > cost.mean_s(rows, requests) + cost.mean_s(piece.rows, own):
+                return at
+        rows, requests = rows + piece.rows, requests + own
+    return len(batch.pieces)

@@ -22,6 +22,7 @@ class Reason(StrEnum):
     NO_GAIN = "no_gain"
     SPLIT = "split"
     OTHER_RUNG = "other_rung"
+    OWN_SIZE = "own_size"
     # what leaves the queue without an answer
     EXPIRED = "expired"
     HOPELESS = "hopeless"
@@ -55,5 +56,6 @@ class Reason(StrEnum):
     ONLY = "only"
     LEAST_FINISH = "least_finish"
     SPREAD = "spread"
+    EXPLORE = "explore"
     LEAVE = "leave"
     DEVICE_FAILED = "device_failed"

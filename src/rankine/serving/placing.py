@@ -11,10 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from rankine.policy.backlog import Backlog, Decision
+from rankine.policy.admission import Gates
+from rankine.policy.backlog import Decision
+from rankine.policy.cost import CostModel
+from rankine.policy.dispatch import Dispatch
+from rankine.policy.exploration import Trial
 from rankine.policy.lanes import Lane
-from rankine.policy.placement import Device, Placement, next_for, place
+from rankine.policy.placement import Device, Placement, place
 from rankine.policy.reason import Reason
 from rankine.serving.devices import Health, PoolDevice
 from rankine.serving.elastic import Elastic
@@ -83,6 +88,7 @@ class Placing:
         self.devices = tuple(devices)
         self.workers = [Worker(number) for number, device in enumerate(devices) for _ in range(device.workers)]
         self._health = [Health() for _ in devices]
+        self._dispatch: Dispatch | None = None
 
     @property
     def several(self) -> bool:
@@ -97,16 +103,41 @@ class Placing:
         """The workers as the plan sees them; ``rows``: of a usual batch."""
         if not self.several:
             return [Lane(max(now_s, worker.free_s) if worker.running else now_s) for worker in self.workers]
-        return [Lane(each.free_at(now_s), elastic.slowdown(each.device, rows)) for each in self._in(now_s)]
+        lead_slowdown = elastic.slowdown(self._dispatch.lead, rows) if self._dispatch else 1.0
+        return [
+            Lane(each.free_at(now_s), elastic.slowdown(each.device, rows) / lead_slowdown) for each in self._in(now_s)
+        ]
 
-    def next_batch(self, worker: Worker, backlog: Backlog[Work], elastic: Elastic, now_s: float) -> int | None:
-        """Which of the planned batches an idle worker takes; None where others are done with all of them sooner."""
-        if not self.several or not backlog.planned:
-            return 0 if len(backlog) else None
+    def next_batch(
+        self, worker: Worker, gates: Gates[Work], elastic: Elastic, now_s: float
+    ) -> tuple[int | None, Trial | None]:
+        """Which of the planned batches an idle worker takes, and whether as a trial; None where others are done with
+        all of them sooner. Of a batch that is too large for it, what it takes is made one of its own."""
+        if not self.several or not gates.backlog.planned:
+            return 0 if len(gates.backlog) else None, None
         crew = self._in(now_s)
         if worker not in crew:
-            return None
-        return next_for(crew.index(worker), backlog.planned, self._seen(crew, elastic, now_s), now_s)
+            return None, None
+        dispatch = self._dispatched(gates, elastic)
+        return dispatch.next(crew.index(worker), gates.backlog, self._seen(crew, elastic, now_s), now_s)
+
+    def follow(self, gates: Gates[Work], elastic: Elastic, now_s: float) -> None:
+        """Plan what waits by the device that leads, by what has been learned by now."""
+        if not self.several:
+            return
+        devices = [Device(each.name, cost) for each, cost in zip(self.devices, self._costs(elastic), strict=True)]
+        dispatch = self._dispatched(gates, elastic)
+        if dispatch.follow(devices):
+            gates.cost = devices[dispatch.lead].cost
+            gates.backlog.recost(gates.cost, now_s)
+
+    def tries(self, trial: Trial, taken: Taken, now_s: float) -> Taken:
+        """A batch of which all runs on one device, as that device's trial."""
+        if taken.placed is not Reason.LEAST_FINISH or not taken.decision.slices:  # divided after all, or gone
+            return taken
+        if self._dispatch is not None:
+            self._dispatch.exploration.began(trial, self.devices[taken.device].name, now_s)
+        return replace(taken, placed=Reason.EXPLORE, text=f"{taken.text}; on a device that is tried")
 
     def shared(
         self, worker: Worker, rows: int, requests: int, elastic: Elastic, now_s: float
@@ -124,6 +155,7 @@ class Placing:
 
         What fails on two devices is no fault of either.
         """
+        self._failed(taken, now_s)
         if taken.failed_on is not None:
             self._health[taken.failed_on].excuse()
             return None
@@ -138,6 +170,7 @@ class Placing:
 
         None where every other did not answer either, or is left out.
         """
+        self._failed(taken, now_s)
         lost_on = (*taken.lost_on, taken.device)
         is_up = self.devices[taken.device].up
         if is_up:  # late or busy: it gets nothing for a while; else it is found out when it is back
@@ -145,9 +178,12 @@ class Placing:
         others = [each for each in self._in(now_s) if each.device not in lost_on]
         return self._soonest(others, taken, now_s, elastic) if others else None, lost_on
 
-    def worked(self, device: int) -> None:
-        """A batch ran on it."""
-        self._health[device].worked()
+    def ran(self, taken: Taken, rows: int, seconds: float, now_s: float) -> None:
+        """A batch ran on its device."""
+        self._health[taken.device].worked()
+        if self._dispatch is not None:
+            name = self.devices[taken.device].name
+            self._dispatch.exploration.ran(name, rows, taken.predicted_s, seconds, now_s)
 
     def _soonest(self, workers: Sequence[Worker], taken: Taken, now_s: float, elastic: Elastic) -> Worker:
         """Who is predicted to be done with a batch first."""
@@ -162,8 +198,19 @@ class Placing:
 
     def _seen(self, workers: Sequence[Worker], elastic: Elastic, now_s: float) -> list[Device]:
         """Workers as the placement sees them, at the times of the rung that decides what is let in."""
-        rung = elastic.fastest
-        return [
-            Device(self.devices[each.device].name, elastic.by_device[each.device][rung], each.free_at(now_s))
-            for each in workers
-        ]
+        costs = self._costs(elastic)
+        return [Device(self.devices[each.device].name, costs[each.device], each.free_at(now_s)) for each in workers]
+
+    def _costs(self, elastic: Elastic) -> list[CostModel]:
+        """Of all devices, on the rung that decides what is let in."""
+        return [costs[elastic.fastest] for costs in elastic.by_device]
+
+    def _failed(self, taken: Taken, now_s: float) -> None:
+        if self._dispatch is not None:
+            self._dispatch.exploration.failed(self.devices[taken.device].name, now_s)
+
+    def _dispatched(self, gates: Gates[Work], elastic: Elastic) -> Dispatch:
+        """The policies' state, from when the warm-up is over."""
+        if self._dispatch is None:
+            self._dispatch = Dispatch(gates.limits, elastic.lead)
+        return self._dispatch

@@ -361,10 +361,13 @@ class Pool:
             now_s = perf_counter()
             if worker.given:
                 return self._desk.begun(worker, worker.given.popleft(), now_s), []
-            at = self._desk.placing.next_batch(worker, self._desk.gates.backlog, self._desk.elastic, now_s)
+            placing = self._desk.placing
+            at, trial = placing.next_batch(worker, self._desk.gates, self._desk.elastic, now_s)
             if at is not None:
                 worker.leaves = False
                 taken, results = self._desk.take(worker, at, now_s)
+                if trial is not None:
+                    taken = placing.tries(trial, taken, now_s)
                 return self._desk.begun(worker, taken, now_s), results
             left = len(self._desk.gates.backlog) > 0
             if self._desk.stopping and not left:

@@ -131,7 +131,8 @@ class Runs:
             with self._lock:
                 elastic = self._desk.elastic
                 elastic.ran(taken.rung, one.rows, requests, taken.co_running, seconds, now_s, taken.device)
-                self._desk.placing.worked(taken.device)
+                self._desk.placing.ran(taken, one.rows, seconds, now_s)
+                self._desk.placing.follow(self._desk.gates, elastic, now_s)
                 debt = elastic.debt.recent(now_s)
             told = BatchRun(
                 one.rows,
