@@ -219,9 +219,9 @@ def _at(arrived_ms: Sequence[float], *, budget_ms: float = 20.0) -> Trace:
     return Trace(np.array(arrived_ms) / 1e3, rows, budget_s, np.zeros(count, np.int64), ("",), 1.0)
 
 
-def _one_core(batch_ms: float, *, max_batch_rows: int = 512) -> Setup:
-    """The loop takes 0.6 ms to read a request and 0.4 ms to answer it, and every batch the same."""
-    profile = ((1, batch_ms / 1e3), (512, batch_ms / 1e3))
+def _one_core(batch_ms: float, *, two_ms: float | None = None, max_batch_rows: int = 512) -> Setup:
+    """The loop takes 0.6 ms to read a request and 0.4 ms to answer it, and every batch the same; or more, with two."""
+    profile = ((1, batch_ms / 1e3), (512, batch_ms / 1e3), (1024, (two_ms or batch_ms) / 1e3))
     device = SimulatedDevice("one", profile, per_request_s=0.0)
     return Setup((device,), front_s=0.001, exact=True, limits=Limits(max_batch_rows=max_batch_rows))
 
@@ -260,7 +260,7 @@ def test_loop_answers_and_reads_between_planned_batches_when_several_wait(monkey
 
 
 def test_loop_runs_what_it_holds_when_one_more_at_ease_would_make_it_too_long() -> None:
-    outcomes = SimulatedServer(_at([0.0, 0.1], budget_ms=50.0), _one_core(2.0, max_batch_rows=4096)).run()
+    outcomes = SimulatedServer(_at([0.0, 0.1], budget_ms=50.0), _one_core(2.0, two_ms=7.0, max_batch_rows=4096)).run()
     assert 1e3 * outcomes.finish_s == pytest.approx([2 * 0.6 + 2.0 + 0.4, 3.6 + 2.0 + 0.4])
 
 

@@ -146,7 +146,8 @@ class SimulatedServer:
         """Run what is held if one more request would make it too much; returns when the loop goes on with that."""
         rows = sum(one.rows for one in self._held) + request.rows
         predicted_s = self._gates.cost.mean_s(rows, len(self._held) + 1)
-        if self._held and not (may_run_here(predicted_s, joined=True) and rows <= self._backlog.shape.most_rows):
+        fits = may_run_here(predicted_s, joined=True, one_core=True) and rows <= self._backlog.shape.most_rows
+        if self._held and not fits:
             self._run_held(now_s)
         return max(now_s, self._loop.free_s)
 

@@ -25,9 +25,9 @@ def may_run_here(predicted_s: float, *, joined: bool, one_core: bool = False) ->
     shares the loop's (``one_core``), the loop would only wait for it, and to change between them costs as much as to
     read a request.
     """
-    if joined:
-        return predicted_s <= _JOINED_S
-    return predicted_s <= (_SHARED_S if one_core else _ALONE_S)
+    if one_core:
+        return predicted_s <= _SHARED_S
+    return predicted_s <= (_JOINED_S if joined else _ALONE_S)
 
 
 def is_at_ease(busy_s: float, left_s: float) -> bool:

@@ -66,7 +66,8 @@ class Here:
         if self._held:
             rows = self.rows + work.rows
             predicted_s = self._desk.gates.cost.mean_s(rows, self._requests + work.requests)
-            if not may_run_here(predicted_s, joined=True) or rows > self._desk.gates.backlog.shape.most_rows:
+            fits = may_run_here(predicted_s, joined=True, one_core=self.one_core)
+            if not fits or rows > self._desk.gates.backlog.shape.most_rows:
                 self._go()
 
     def takes(self, work: Work, now_s: float) -> bool:
