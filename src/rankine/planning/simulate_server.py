@@ -26,7 +26,7 @@ from rankine.policy.fairness import FairShares
 from rankine.policy.front_end import FrontEnd
 from rankine.policy.ladder import Ladder, Load
 from rankine.policy.lanes import Lane
-from rankine.policy.one_core import HELD_S, MOMENT_S, REFUSES_FOR_S, is_at_ease, may_run_here, rest_s, waits_for_others
+from rankine.policy.one_core import HELD_S, MOMENT_S, REFUSES_FOR_S, Company, is_at_ease, may_run_here, rest_s
 from rankine.policy.placement import Device
 from rankine.policy.reason import Reason
 
@@ -65,6 +65,8 @@ class SimulatedServer:
         self._turns = SimulatedTurns()
         self._front_end = FrontEnd()
         self._held: list[Request] = []
+        self._company = Company()
+        self._waited_with = 0
         self._held_since_s = self._goes_s = 0.0
         self._refuses_until_s = 0.0
         self._ended = Ended(trace)
@@ -168,13 +170,17 @@ class SimulatedServer:
         has_time = rows < self._backlog.shape.target_rows and now_s - self._held_since_s < HELD_S
         if has_time and (self._crowded(now_s) or now_s < self._goes_s):
             return
-        if has_time and waits_for_others(self._loop.busy(now_s)):
+        if has_time and self._company.is_expected(self._loop.busy(now_s)):
+            self._waited_with = len(self._held)
             self._goes_s = now_s + MOMENT_S
             return
         self._run_held(now_s)
 
     def _run_held(self, now_s: float) -> None:
         held, self._held = self._held, []
+        if self._waited_with:
+            self._company.waited(came=len(held) > self._waited_with)
+            self._waited_with = 0
         if len(self._backlog) or self._workers[0].running is not None:
             for request in held:
                 self._backlog.put(request, self._lanes(now_s))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["HELD_S", "MOMENT_S", "REFUSES_FOR_S", "is_at_ease", "may_run_here", "rest_s", "waits_for_others"]
+__all__ = ["HELD_S", "MOMENT_S", "REFUSES_FOR_S", "Company", "is_at_ease", "may_run_here", "rest_s"]
 
 MOMENT_S = 1e-3
 """How long the loop waits for others to join; timers are no finer."""
@@ -14,6 +14,7 @@ _ALONE_S, _JOINED_S = 3e-4, 1e-3
 _SHARED_S = 6e-3
 _EASE = 0.25
 _BUSY = 0.6
+_COMES, _CAME_RATE, _TRIED_EVERY = 0.2, 0.1, 16
 _REST_S, _SHORT_REST_S = 4e-3, 2e-3
 _WORTH_S = 2e-4
 
@@ -35,10 +36,31 @@ def is_at_ease(busy_s: float, left_s: float) -> bool:
     return busy_s <= _EASE * left_s
 
 
-def waits_for_others(busy: float) -> bool:
-    """Whether it pays to wait a moment for others, where the loop works this share of its time: a call of the engine,
-    with all that is counted around it, is paid once for all of them."""
-    return busy > _BUSY
+class Company:
+    """Whether it pays to wait a moment for others: a call of the engine, with all that is counted around it, is paid
+    once for all of them.
+
+    It does where the loop works most of the time, and others do come: where one client asks again when it has its
+    answer, the loop is busy as well, and nobody comes.
+    """
+
+    def __init__(self) -> None:
+        self._came = 1.0
+        self._asked = 0
+
+    def is_expected(self, busy: float) -> bool:
+        """Whether to wait, where the loop works this share of its time.
+
+        Where nobody came lately that is tried now and then.
+        """
+        if busy <= _BUSY:
+            return False
+        self._asked += 1
+        return self._came >= _COMES or self._asked % _TRIED_EVERY == 0
+
+    def waited(self, *, came: bool) -> None:
+        """Somebody has waited, and others came meanwhile or not."""
+        self._came += _CAME_RATE * (came - self._came)
 
 
 def rest_s(left_s: float, *, refuses: bool) -> float:

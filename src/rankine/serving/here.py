@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from time import perf_counter
 
-from rankine.policy.one_core import HELD_S, MOMENT_S, may_run_here, waits_for_others
+from rankine.policy.one_core import HELD_S, MOMENT_S, Company, may_run_here
 from rankine.serving.desk import Desk
 from rankine.serving.items import Items
 from rankine.serving.logs import LOGGER
@@ -55,6 +55,8 @@ class Here:
         self._predicted_s = self._with_next_s = 0.0
         self._due_s = 0.0
         self._scheduled: asyncio.Handle | None = None
+        self._company = Company()
+        self._waited_with = 0  # so many were held when it was decided to wait
         self._since_s = 0.0
         self.rows = 0
         self.enabled = self.one_core = False
@@ -120,7 +122,8 @@ class Here:
             self._go()
         elif self.crowded():
             self._scheduled = asyncio.get_running_loop().call_soon(self._turn)
-        elif waits_for_others(self.busy()):
+        elif self._company.is_expected(self.busy()):
+            self._waited_with = len(self._held)
             self._scheduled = asyncio.get_running_loop().call_later(MOMENT_S, self._turn)
         else:
             self._go()
@@ -133,6 +136,9 @@ class Here:
             return
         now_s = perf_counter()
         works, predicted_s = self._held, self._predicted_s
+        if self._waited_with:
+            self._company.waited(came=len(works) > self._waited_with)
+            self._waited_with = 0
         self._held, self.rows, self._requests = [], 0, 0
         try:
             with self._lock:
