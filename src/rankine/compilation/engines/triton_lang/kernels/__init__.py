@@ -15,20 +15,21 @@ from rankine.compilation.engines.triton_lang.kernels.attention import (
 from rankine.compilation.engines.triton_lang.kernels.cross import low_rank_cross
 from rankine.compilation.engines.triton_lang.kernels.interaction import dot_interaction, pairs_below
 from rankine.compilation.engines.triton_lang.kernels.linear import Weights, linear, weights
-from rankine.compilation.engines.triton_lang.kernels.lookup import DeviceTables, pooled_lookup
+from rankine.compilation.engines.triton_lang.kernels.lookup import lookup
+from rankine.compilation.engines.triton_lang.kernels.spread import spread
 from rankine.compilation.engines.triton_lang.kernels.top import top_scores
 
 __all__ = [
-    "DeviceTables",
     "History",
     "Unit",
     "Weights",
     "dot_interaction",
     "linear",
+    "lookup",
     "low_rank_cross",
     "pairs_below",
-    "pooled_lookup",
     "softmax_attention",
+    "spread",
     "top_scores",
     "unit_attention",
     "weights",
