@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from rankine.compilation.engines.triton_lang.inputs import Shared
 from rankine.compilation.engines.triton_lang.patterns import Fusion, SoftmaxAttention, UnitAttention
-from rankine.compilation.engines.triton_lang.patterns.flow import Flow
+from rankine.compilation.engines.triton_lang.patterns.flow import Flow, Region
 from rankine.compilation.fused.program import Code, Operand
 
 __all__ = ["kept_shared"]
@@ -40,27 +40,22 @@ def kept_shared(fusion: Fusion, shared: Iterable[Shared]) -> list[Shared]:
 
 
 def _is_found_by_request(flow: Flow, fusion: Fusion, operand: Operand, one: Shared) -> bool:
-    readers = flow.readers_of(flow.region(operand, one.width))
-    if not readers:
+    region = flow.region(operand, one.width)
+    readers = flow.readers_of(region, fusion.dropped)
+    matches = [match for match in fusion.matches.values() if any(read == operand for read, _, _ in match.reads)]
+    if readers is None or not (readers or matches) or len(flow.operations) in readers:
         return False
-    for at in readers - fusion.dropped:
-        if at == len(flow.operations):
-            return False
-        operation, match = flow.operations[at], fusion.matches.get(at)
-        if match is not None:
-            if one.added or operand not in _of_history(match):
-                return False
-            continue
-        slots = [slot for slot in range(2, 6) if operation.operands[slot] == operand]
-        region = flow.region(operand, one.width)
-        others = [read for read in flow.reads(at) if read.meets(region)]
-        is_layer = operation.code in (Code.LINEAR_F32, Code.LINEAR_I8) and operation.groups == 1
-        if not is_layer or slots != [_ADDEND] or len(others) != 1:
-            return False
-    for match in fusion.matches.values():
-        if any(read == operand for read, _, _ in match.reads) and (one.added or operand not in _of_history(match)):
-            return False
-    return True
+    if any(one.added or operand not in _of_history(match) for match in matches):
+        return False
+    return all(_is_addend(flow, at, operand, region) for at in readers if at not in fusion.matches)
+
+
+def _is_addend(flow: Flow, at: int, operand: Operand, region: Region) -> bool:
+    """Whether all that an operation reads of an input is the addend of a layer of rows."""
+    operation = flow.operations[at]
+    is_layer = operation.code in (Code.LINEAR_F32, Code.LINEAR_I8) and operation.groups == 1
+    is_once = sum(read.meets(region) for read in flow.reads(at)) == 1
+    return is_layer and is_once and operation.operands[_ADDEND] == operand
 
 
 def _of_history(match: object) -> list[Operand]:

@@ -84,12 +84,13 @@ class Flow:
                     found.add(len(self.operations))
         return found
 
-    def readers_of(self, region: Region) -> set[int] | None:
-        """All operations that read what an input holds; None where something else is written there later."""
-        found = {at for at in range(len(self.operations)) if any(one.meets(region) for one in self.reads(at))}
-        found |= {len(self.operations)} if region.meets(self.output) else set()
-        written = any(one.meets(region) for at in range(len(self.operations)) for one in self.writes(at))
-        return None if written else found
+    def readers_of(self, region: Region, but: Iterable[int]) -> set[int] | None:
+        """All operations that read what an input holds, where ``but`` do not run; None where others write there."""
+        run = [at for at in range(len(self.operations)) if at not in set(but)]
+        if any(written.meets(region) for at in run for written in self.writes(at)):
+            return None
+        found = {at for at in run if any(read.meets(region) for read in self.reads(at))}
+        return found | ({len(self.operations)} if region.meets(self.output) else set())
 
     def is_unchanged(self, region: Region, since: int, until: int, but: Iterable[int]) -> bool:
         """Whether what ``since`` reads is still there when ``until`` has written, where ``but`` do not run."""
