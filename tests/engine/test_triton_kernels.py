@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from engine.installed import installed_engine
-from rankine.errors import BadRequest
-from rankine.models.tables import Table, pack_int4
 
 pytestmark = pytest.mark.engine
 
@@ -24,7 +21,6 @@ from rankine.compilation.engines.triton_lang.available import devices_here  # no
 from rankine.compilation.engines.triton_lang.device import device_named  # noqa: E402
 from rankine.compilation.engines.triton_lang.kernels import elementwise  # noqa: E402
 from rankine.compilation.engines.triton_lang.kernels.linear import Form  # noqa: E402
-from rankine.compilation.engines.triton_lang.kernels.lookup import Bag  # noqa: E402
 from rankine.compilation.fused.program import Binary, Unary  # noqa: E402
 
 DEVICE = device_named(devices_here()[0]).torch_device
@@ -209,59 +205,6 @@ def test_interaction_refuses_vectors_when_they_are_too_many() -> None:
         kernels.dot_interaction(_empty(1, 65), kernels.pairs_below(65), _empty(1, 9), width=1)
 
 
-def _quantized(floats: np.ndarray, form: str) -> Table:
-    if form == "float32":
-        return Table(floats)
-    levels = 255 if form == "int8" else 15
-    low, high = floats.min(axis=1), floats.max(axis=1)
-    scale = ((high - low) / levels).astype(np.float32)
-    codes = np.rint((floats - low[:, None]) / scale[:, None]).clip(0, levels).astype(np.uint8)
-    if form == "int8":
-        return Table(codes, scale, low)
-    return Table(pack_int4(codes), scale, low, columns=floats.shape[1])
-
-
-def _bag(seed: int, table: str, count: int, column: int, **given: object) -> Bag:
-    random = np.random.default_rng(seed)
-    offsets = np.concatenate([[0], np.cumsum(random.integers(0, 6, 11))]).astype(np.int32)
-    values = random.integers(0, count, offsets[-1]).astype(np.int32)
-    index = random.integers(0, 11, 23).astype(np.int32)
-    return Bag(table, values, offsets, index, column, **given)  # type: ignore[arg-type]
-
-
-def _pooled(tables: dict[str, Table], bag: Bag) -> np.ndarray:
-    rows = []
-    for at in bag.index:
-        held = slice(bag.offsets[at], bag.offsets[at + 1])
-        found = tables[bag.table].take(bag.values[held])
-        if bag.weights is not None:
-            found = found * bag.weights[held, None]
-        rows.append(found.sum(axis=0) / (max(1, len(found)) if bag.pooling == "mean" else 1))
-    return np.stack(rows)
-
-
-def test_lookup_pools_what_the_tables_hold_when_forms_and_widths_differ() -> None:
-    forms = {"a": "float32", "b": "int8", "c": "int4", "d": "int4", "e": "int8"}
-    dims = {"a": 12, "b": 20, "c": 7, "d": 16, "e": 3}
-    tables = {name: _quantized(_normal(at, 40, dims[name]), form) for at, (name, form) in enumerate(forms.items())}
-    columns = dict(zip(dims, np.cumsum([0, *dims.values()]).tolist(), strict=False))
-    bags = [_bag(at, name, 40, columns[name], pooling="mean" if at % 2 else "sum") for at, name in enumerate(forms)]
-    bags[1] = replace(bags[1], weights=_normal(30, len(bags[1].values)))
-    target = _empty(23, sum(dims.values()) + 1)
-    kernels.pooled_lookup(kernels.DeviceTables(tables, DEVICE), bags, target)
-    _close(target[:, :-1], np.concatenate([_pooled(tables, bag) for bag in bags], axis=1))
-    assert bool(torch.isnan(target[:, -1]).all()), "wrote beside its columns"
-
-
-@pytest.mark.parametrize("wrong", [-1, 40, 2**31 - 1])
-def test_lookup_refuses_an_id_when_it_is_out_of_range(wrong: int) -> None:
-    tables = {"a": _quantized(_normal(1, 40, 5), "int8")}
-    values = np.array([3, wrong, 4], np.int32)
-    bag = Bag("a", values, np.array([0, 3], np.int32), np.zeros(2, np.int32), 0)
-    with pytest.raises(BadRequest, match="out of range"):
-        kernels.pooled_lookup(kernels.DeviceTables(tables, DEVICE), [bag], _empty(2, 5))
-
-
 def _history(requests: int, most: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     lengths = np.minimum(np.arange(requests), most).astype(np.int32)
     history = _normal(40, requests, most, width)
@@ -362,6 +305,16 @@ def test_unit_attention_gives_what_its_layers_give_when_there_are_two(form: Form
     )
     kernels.unit_attention(_on(query), _shared(history, lengths, None), unit, target)
     _close(target, np.einsum("rl,rld->rd", gates, history))
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_spread_gives_rows_what_their_request_has_when_columns_lie_in_wider_rows(added: bool) -> None:
+    shared, index, before = _normal(60, 4, 7), np.array([3, 0, 0, 1, 2], np.int32), _normal(61, 5, 12)
+    target = _on(before.copy())
+    kernels.spread(_on(shared)[:, 1:6], _on(index), target[:, 4:9], added=added)
+    expected = before.copy()
+    expected[:, 4:9] = shared[index, 1:6] + (before[:, 4:9] if added else 0)
+    _close(target, expected)
 
 
 def test_best_candidates_come_first_when_requests_have_different_sizes() -> None:

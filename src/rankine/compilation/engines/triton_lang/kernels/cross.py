@@ -161,16 +161,16 @@ def _cross(
         column = begin + tl.arange(0, BLOCK_N)
         is_column = column < width
         weight_at = up + column[None, :] * rank + between[:, None]
-        inside = is_between[:, None] & is_column[None, :]
-        weight = tl.load(weight_at, mask=inside, other=0 if FORM == "int8" else 0.0)
-        sums = tl.zeros((BLOCK_M, BLOCK_N), tl.int32 if FORM == "int8" else tl.float32)
-        sums = multiplied(held, weight, sums, step, FORM, WIDEN)
-        value = finished(sums, step, up_scale, up_correction, bias, column, is_column, FORM)
+        is_weight = is_between[:, None] & is_column[None, :]
+        weight = tl.load(weight_at, mask=is_weight, other=0 if FORM == "int8" else 0.0)
+        wide = tl.zeros((BLOCK_M, BLOCK_N), tl.int32 if FORM == "int8" else tl.float32)
+        wide = multiplied(held, weight, wide, step, FORM, WIDEN)
+        value = finished(wide, step, up_scale, up_correction, bias, column, is_column, FORM)
         inside = is_row[:, None] & is_column[None, :]
         value *= tl.load(first + row[:, None] * first_stride + column[None, :], mask=inside, other=0.0)
         value += tl.load(added + row[:, None] * added_stride + column[None, :], mask=inside, other=0.0)
         if target is not None:
             tl.store(target + row[:, None] * target_stride + column[None, :], value, mask=inside)
         if codes is not None:
-            steps = tl.load(quant + column, mask=is_column, other=0.0)[None, :]
-            tl.store(codes + row[:, None] * codes_stride + column[None, :], rounded(value, steps, zero), mask=inside)
+            quants = tl.load(quant + column, mask=is_column, other=0.0)[None, :]
+            tl.store(codes + row[:, None] * codes_stride + column[None, :], rounded(value, quants, zero), mask=inside)
