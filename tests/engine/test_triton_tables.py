@@ -177,7 +177,11 @@ def _wrong(batch: Batch) -> list[tuple[str, Batch]]:
 
 
 def test_whole_tables_are_the_smallest_and_hot_rows_when_the_budget_is_small() -> None:
-    tables: Mapping[str, AnyTable] = {"big": _table("float32", 400, 8), "small": _table("float32", 10, 8), "m": _mixed()}
+    tables: Mapping[str, AnyTable] = {
+        "big": _table("float32", 400, 8),
+        "small": _table("float32", 10, 8),
+        "m": _mixed(),
+    }
     hot, small = tables["m"].hot.count * (8 + 8), 10 * 32  # type: ignore[union-attr]
     held = DeviceTables(tables, DEVICE.torch_device, hot + small + 640)
     assert held.whole("small") is not None

@@ -22,6 +22,8 @@ from rankine.compilation.fused.program import Binary, Reduction, Unary
 
 ROWS = 512
 COMPILED: list[Any] = []
+SHARED_BYTES = {80: 163 << 10, 90: 227 << 10}
+"""Shared memory that a program can have, by compute capability (CUDA C++ Programming Guide)."""
 
 
 class Absent:
@@ -67,9 +69,7 @@ def main() -> None:
     for form in forms:
         layer, down, up, wide = (_layer(form, *shape) for shape in ((64, 64), (64, 16), (16, 64), (192, 80)))
         source = codes if form == "int8" else one
-        kernels.linear(
-            source, layer, target=one, bias=column, addend=one, shared=one[:1], request_index=index, kind=1
-        )
+        kernels.linear(source, layer, target=one, bias=column, addend=one, shared=one[:1], request_index=index, kind=1)
         kernels.linear(source, layer, codes=codes, quant=column, slope=column, factor=one, added=one, kind=2)
         kernels.low_rank_cross(source, down, up, one, one, one, bias=column, between_quant=column)
         unit = kernels.Unit(layer, (-1, -1, 0), column, column, second_quant=column)
@@ -106,7 +106,10 @@ def main() -> None:
     for log in (0, 1):
         along.softmax(log, ROWS, (2, 4, 8), one, (64, 32, 8, 1), one, (64, 32, 8, 1))
     along.matmul(ROWS, (1, 8, 8, 8), one, (64, 64, 8, 1), one, (64, 64, 8, 1), one, (64, 64, 8, 1))
+    widest = torch.zeros(ROWS * 32, 448)
+    kernels.low_rank_cross(widest, _layer("fp32", 448, 256), _layer("fp32", 256, 448), widest, widest, widest)
     assert all(one.asm["cubin"] for one in COMPILED)
+    assert max(one.metadata.shared for one in COMPILED) <= SHARED_BYTES[capability]
     sys.stdout.write(f"{len(COMPILED)}\n")
 
 

@@ -33,12 +33,12 @@ _AGED_AFTER = 16
 def record_bytes(table: Table) -> int:
     """Bytes of a row as it lies on the device."""
     header = 0 if table.scale is None else HEADER_BYTES
-    row = table.rows.shape[1] * table.rows.itemsize
+    row = int(table.rows.shape[1]) * table.rows.itemsize
     return header + -(-row // _ALIGNED) * _ALIGNED
 
 
 def records(table: Table, at: np.ndarray | slice) -> np.ndarray:
-    """Rows as they lie on the device, uint8 ``(n, record_bytes)``: scale and bias, float32, then the row's own bytes."""
+    """Rows as they lie on the device, uint8 ``(n, record_bytes)``: scale and bias, float32, then its own bytes."""
     held = np.ascontiguousarray(table.rows[at])
     raw = held.view(np.uint8).reshape(len(held), table.rows.shape[1] * table.rows.itemsize)
     out = np.zeros((len(raw), record_bytes(table)), np.uint8)

@@ -85,7 +85,9 @@ class Feed:
         requests, index = stored_array(batch.request, REQUEST_COLUMN), batch.request_index
         if requests.ndim != 2 or requests.dtype != np.float32 or requests.shape[1] < self.plan.request_width:
             got, allowed = f"{requests.dtype} {requests.shape}", f"float32 (requests, {self.plan.request_width})"
-            raise EngineError("what requests share does not fit the model", where=REQUEST_COLUMN, got=got, allowed=allowed)
+            raise EngineError(
+                "what requests share does not fit the model", where=REQUEST_COLUMN, got=got, allowed=allowed
+            )
         wrong = (index < 0) | (index >= len(requests))
         if wrong.any():
             raise bad_index(int(np.argmax(wrong)), batch, None, len(requests))

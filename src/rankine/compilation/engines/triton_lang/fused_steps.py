@@ -117,9 +117,7 @@ def _unit_attention(match: UnitAttention, places: Places) -> Launch:
     of_query = None if match.of_query is None else places.matrix(match.of_query, hidden)
     of_history = None if match.of_history is None else _owned(places, match.of_history, match.length * hidden)
     history = _history(match, places)
-    return lambda rows: unit_attention(
-        query[:rows], history, unit, target, of_query=of_query, of_history=of_history
-    )
+    return lambda rows: unit_attention(query[:rows], history, unit, target, of_query=of_query, of_history=of_history)
 
 
 def _softmax_attention(match: SoftmaxAttention, places: Places) -> Launch:

@@ -10,6 +10,7 @@ from rankine.compilation.fused.program import Element, Program
 from rankine.compilation.lookup import inputs_of
 from rankine.models.graph_inputs import GraphInput, Piece
 from rankine.models.lookup_plan import Source, plan_sources
+from rankine.models.schema import DenseFeature
 from rankine.models.transforms import table_of
 from rankine.models.variant import Model
 
@@ -86,7 +87,7 @@ def plan_inputs(model: Model, program: Program, tables: DeviceTables) -> InputPl
         given = (_side_by_side(given),)
     if [one.width for one in given] != [slot.width for slot in program.inputs]:
         return None
-    names = {feature.name: table_of(feature) for feature in model.schema.features if sources[feature.name].table}
+    names = {one.name: table_of(one) for one in model.schema.features if not isinstance(one, DenseFeature)}
     host: list[GraphInput] = []
     slots: list[int] = []
     copied: list[Copied] = []

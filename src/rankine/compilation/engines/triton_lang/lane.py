@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -155,7 +156,10 @@ class DeviceLane:
         self._logits = self._places.matrix(program.output, program.tasks)
         self._fields = fields_of(self._lookup_fields(), where) if self._plan.looked else None
         self._launches = [*self._filling(), *launches(self._places)]
-        self._before_last: list[Launch] = [*self._filling(), *launches(self._places, but_last=BestOf.does_last(self._held))]
+        self._before_last: list[Launch] = [
+            *self._filling(),
+            *launches(self._places, but_last=BestOf.does_last(self._held)),
+        ]
         self._result = torch.zeros((rows, program.tasks), device=where)
         self._back = torch.zeros((rows, program.tasks), pin_memory=self._device.is_gpu)
         if self._device.is_gpu:
@@ -177,18 +181,14 @@ class DeviceLane:
         for one in self._plan.copied:
             place = self._inputs[one.slot][:, one.column : one.column + one.width]
             given = self._given[numbers[one.slot]][:, one.staged : one.staged + one.width]
-            found.append(lambda rows, place=place, given=given: place[:rows].copy_(given[:rows]))
+            found.append(partial(_copy_rows, place, given))
         if self._fields is not None:
             found.append(self._look_up)
         for shared in self._plan.shared:
             if shared not in self._kept:
                 place = self._inputs[shared.slot][:, shared.column : shared.column + shared.width]
                 values = self._requests[:, shared.start : shared.start + shared.width]
-                found.append(
-                    lambda rows, place=place, values=values, added=shared.added: spread(
-                        values, self._index, place[:rows], added=added
-                    )
-                )
+                found.append(partial(_spread_rows, values, self._index, place, shared.added))
         return found
 
     def _look_up(self, rows: int) -> None:
@@ -207,7 +207,9 @@ class DeviceLane:
                 found.append(LookupField(bags, first, stride, dim, one.source.pooling or "sum"))
                 continue
             found += [
-                LookupField(bags, first + at * dim, stride, dim, position=at, count=None if at else first + length * dim)
+                LookupField(
+                    bags, first + at * dim, stride, dim, position=at, count=None if at else first + length * dim
+                )
                 for at in range(length)
             ]
         return found
@@ -227,3 +229,11 @@ class DeviceLane:
                 self._result[:rows].copy_(self._logits[:rows])
             self._graphs[rows] = graph
         return self._graphs[rows]
+
+
+def _copy_rows(place: torch.Tensor, given: torch.Tensor, rows: int) -> None:
+    place[:rows].copy_(given[:rows])
+
+
+def _spread_rows(values: torch.Tensor, index: torch.Tensor, place: torch.Tensor, added: bool, rows: int) -> None:
+    spread(values, index, place[:rows], added=added)

@@ -17,7 +17,7 @@ from rankine.compilation.engines.triton_lang.fused_steps import fused_launch
 from rankine.compilation.engines.triton_lang.kernels import along, elementwise
 from rankine.compilation.engines.triton_lang.kernels.linear import linear
 from rankine.compilation.engines.triton_lang.placing import Launch, Places
-from rankine.compilation.fused.program import ABSENT, Code, Operand, Operation
+from rankine.compilation.fused.program import ABSENT, Code, Operation
 
 __all__ = ["launches"]
 

@@ -149,8 +149,8 @@ def _parts(table: AnyTable) -> list[tuple[bool, Table]]:
 
 
 def _slots(parts: list[tuple[bool, Table]], budget_bytes: int) -> list[int]:
-    """Rows of each that are held: hot ones first, then the smallest table first, since every feature reads about as many
-    rows; what is left is shared by the others in proportion to their size."""
+    """Rows of each that are held: hot ones first, then the smallest table, as every feature reads about as many rows;
+    what is left is shared by the others in proportion to their size."""
     sizes = [table.count * record_bytes(table) for _, table in parts]
     slots = [0] * len(parts)
     left, others = budget_bytes, []

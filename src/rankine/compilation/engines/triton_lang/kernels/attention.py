@@ -347,9 +347,7 @@ def _unit(  # noqa: C901
         step = fp8_step(step)
     sums = tl.zeros((LENGTH, HIDDEN), tl.int32 if FORM == "int8" else tl.float32)
     if KEYS_AT >= 0:
-        sums = _block(
-            held, first, sums, step, width, inner, hidden, quant, zero, KEYS_AT, FORM, WIDEN, WIDTH, HIDDEN
-        )
+        sums = _block(held, first, sums, step, width, inner, hidden, quant, zero, KEYS_AT, FORM, WIDEN, WIDTH, HIDDEN)
     if GAPS_AT >= 0:
         sums = _block(
             asked - held, first, sums, step, width, inner, hidden, quant, zero, GAPS_AT, FORM, WIDEN, WIDTH, HIDDEN

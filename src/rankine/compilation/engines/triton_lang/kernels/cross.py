@@ -22,6 +22,8 @@ __all__ = ["WIDEST_RANK", "low_rank_cross"]
 
 WIDEST_RANK = 256
 """Beyond, the block of what lies between no longer fits the registers."""
+_UP_BYTES = 1 << 15
+"""Of the second product's block of weights, of which shared memory holds two."""
 _LEAST = {"fp32": 16, "bf16": 16, "fp8": 32, "int8": 32}
 """Depth of a product that tensor cores take."""
 
@@ -62,8 +64,11 @@ def low_rank_cross(
         raise ValueError(f"a rank of {rank} does not fit one kernel, which takes {WIDEST_RANK}: run two layers")
     if rows == 0:
         return
-    blocks = linear_blocks(rows, width, width, down.matrix.element_size())
-    block_rows = min(blocks.rows, 64) if blocks.columns <= 128 else blocks.rows
+    bytes_each = down.matrix.element_size()
+    blocks = linear_blocks(rows, width, width, bytes_each)
+    block_rows, columns, between = blocks.rows, blocks.columns, power(rank, _LEAST[down.form])
+    if not interpreted():
+        block_rows, columns = min(block_rows, 64), max(16, min(columns, _UP_BYTES // (between * bytes_each)))
     _cross[(triton.cdiv(rows, block_rows),)](
         source,
         down.matrix,
@@ -88,10 +93,12 @@ def low_rank_cross(
         zero,
         FORM=down.form,
         BLOCK_M=block_rows,
-        BLOCK_N=blocks.columns,
+        BLOCK_N=columns,
         BLOCK_K=max(blocks.depth, _LEAST[down.form]),
-        RANK=power(rank, _LEAST[down.form]),
+        RANK=between,
         WIDEN=interpreted(),
+        num_warps=8 if between > 128 else 4,
+        num_stages=2,
     )
 
 

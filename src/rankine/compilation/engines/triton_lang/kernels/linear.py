@@ -24,7 +24,19 @@ import triton.language as tl
 
 from rankine.compilation.engines.triton_lang.kernels.blocks import interpreted, linear_blocks
 
-__all__ = ["Form", "Weights", "activated", "finished", "fp8_step", "linear", "multiplied", "narrowed", "product", "rounded", "weights"]
+__all__ = [
+    "Form",
+    "Weights",
+    "activated",
+    "finished",
+    "fp8_step",
+    "linear",
+    "multiplied",
+    "narrowed",
+    "product",
+    "rounded",
+    "weights",
+]
 
 Form = Literal["fp32", "bf16", "fp8", "int8"]
 _SHIFT = 128

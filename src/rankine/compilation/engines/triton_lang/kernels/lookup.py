@@ -198,9 +198,7 @@ def _lookup(
         is_there = step < taken
         at = begin + step
         entry = tl.load(packet + values + at, mask=is_there, other=0)
-        read = _row_values(
-            memory, entry, is_there, column, dim, FLOAT32, FLOAT16, INT8, INT4, HEADER, BLOCK, WIDTH
-        )
+        read = _row_values(memory, entry, is_there, column, dim, FLOAT32, FLOAT16, INT8, INT4, HEADER, BLOCK, WIDTH)
         weight = tl.load(numbers + weights + at, mask=is_there & has_weights, other=1.0)
         read *= weight[:, None]
         largest = tl.where(is_there[:, None], tl.maximum(pooled, read), pooled)

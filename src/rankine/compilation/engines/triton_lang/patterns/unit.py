@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -52,58 +52,91 @@ class Blocks:
 
 def layer_of(flow: Flow, before: int, operand: Operand, length: int, width: int) -> Found | None:
     """The layer whose result ``(L, H)`` an operand is."""
-    size = length * width
-    does: set[int] = set()
-    quant, zero, kind, slope = None, 0.0, 0, None
-    of_query: Operand | None = None
-    of_history: Operand | None = None
-    added_at = before
-
-    def written() -> tuple[int, Operation] | None:
-        at = flow.writer(before, flow.region(operand, size))
-        if at is None:
+    back = _Back(flow, before, operand, length * width)
+    rounding = back.take_rounding(width)
+    activation = back.take_activation(width)
+    of_query, added_at = back.take_query(length, width)
+    at = back.writer()
+    if at is None:
+        return None
+    layer = flow.operations[at]
+    if layer.code not in _LAYERS or (layer.groups, layer.dims[1]) != (length, width):
+        return None
+    if any(layer.operands[slot].buffer != ABSENT for slot in (4, 5)):
+        return None
+    if layer.operands[1] == back.operand and rounding is None:
+        rounding = flow.array(layer, _QUANT, width), layer.numbers[0]
+    elif layer.operands[0] != back.operand:
+        return None
+    is_summed = of_query is not None
+    if layer.kind:
+        if activation is not None or is_summed:
             return None
-        does.add(at)
-        return at, flow.operations[at]
+        activation = layer.kind, flow.array(layer, _SLOPE, width) if layer.kind == _PRELU else None
+    does, of_history = back.does | {at}, None
+    if layer.operands[3].buffer != ABSENT:
+        if is_summed:
+            return None
+        of_query, of_history, added_at = _addends(flow, at, length, width)
+        does |= {added_at}
+    kind, slope = activation or (0, None)
+    quant, zero = rounding or (None, 0.0)
+    return Found(at, frozenset(does), UnitLayer(at, kind, slope, quant, zero), of_query, of_history, added_at)
 
-    found = written()
-    if found and found[1].code is Code.QUANTIZE and found[1].operands[1] == operand:
-        quant, zero = _same(flow.array(found[1], _QUANT, size), width), found[1].numbers[0]
+
+@dataclass
+class _Back:
+    """The way back from a value of every step to the layer that it is of."""
+
+    flow: Flow
+    before: int
+    operand: Operand
+    size: int
+    does: set[int] = field(default_factory=set)
+
+    def writer(self) -> int | None:
+        return self.flow.writer(self.before, self.flow.region(self.operand, self.size))
+
+    def take_rounding(self, width: int) -> tuple[np.ndarray | None, float] | None:
+        at = self.writer()
+        step = None if at is None else self.flow.operations[at]
+        if at is None or step is None or step.code is not Code.QUANTIZE or step.operands[1] != self.operand:
+            return None
+        quant = _same(self.flow.array(step, _QUANT, self.size), width)
         if quant is None:
             return None
-        before, operand = found[0], found[1].operands[2]
-        found = written()
-    if found and (activation := _activation(flow, found[1], size, width)) is not None:
-        kind, slope = activation
-        before, operand = found[0], found[1].operands[2]
-        found = written()
-    if found and (sides := _sides(found[1], length, width)) is not None:
-        of_query, added_at = sides[0], found[0]
-        before, operand = found[0], sides[1]
-        found = written()
-    if found is None or found[1].code not in _LAYERS or (found[1].groups, found[1].dims[1]) != (length, width):
-        return None
-    at, layer = found
-    if any(layer.operands[slot].buffer != ABSENT for slot in (4, 5)) or (kind and layer.kind):
-        return None
-    if layer.operands[1] == operand and quant is None:
-        quant, zero = flow.array(layer, _QUANT, width), layer.numbers[0]
-    elif layer.operands[0] != operand:
-        return None
-    if layer.kind:
-        if of_query is not None:
-            return None
-        kind, slope = layer.kind, flow.array(layer, _SLOPE, width) if layer.kind == _PRELU else None
-    if layer.operands[3].buffer != ABSENT:
-        if of_query is not None:
-            return None
-        of_history, added_at = layer.operands[3], at
-        adder = flow.writer(at, flow.region(of_history, size))
-        split = None if adder is None else _sides(flow.operations[adder], length, width)
-        if adder is not None and split is not None and flow.operations[adder].operands[0] == of_history:
-            of_query, of_history, added_at = *split, adder
-            does.add(adder)
-    return Found(at, frozenset(does), UnitLayer(at, kind, slope, quant, zero), of_query, of_history, added_at)
+        self._go(at, step.operands[2])
+        return quant, step.numbers[0]
+
+    def take_activation(self, width: int) -> tuple[int, np.ndarray | None] | None:
+        at = self.writer()
+        found = None if at is None else _activation(self.flow, self.flow.operations[at], self.size, width)
+        if at is not None and found is not None:
+            self._go(at, self.flow.operations[at].operands[2])
+        return found
+
+    def take_query(self, length: int, width: int) -> tuple[Operand | None, int]:
+        """What is added to every step, and by which operation."""
+        at = self.writer()
+        sides = None if at is None else _sides(self.flow.operations[at], length, width)
+        if at is None or sides is None:
+            return None, self.before
+        self._go(at, sides[1])
+        return sides[0], at
+
+    def _go(self, at: int, operand: Operand) -> None:
+        self.does.add(at)
+        self.before, self.operand = at, operand
+
+
+def _addends(flow: Flow, at: int, length: int, width: int) -> tuple[Operand | None, Operand, int]:
+    """What is added to every step, what to each, and by which operation; of a layer with an addend."""
+    addend = flow.operations[at].operands[3]
+    adder = flow.writer(at, flow.region(addend, length * width))
+    split = None if adder is None else _sides(flow.operations[adder], length, width)
+    if adder is None or split is None or flow.operations[adder].operands[0] != addend:
+        return None, addend, at
+    return *split, adder
 
 
 def blocks_of(flow: Flow, first: Found, keys: Operand, length: int, width: int) -> Blocks | None:
