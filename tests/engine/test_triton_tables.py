@@ -78,7 +78,7 @@ def test_lookup_pools_what_the_tables_hold_when_forms_differ(pooling: str, budge
         weights = random.random(len(ids)).astype(np.float32) if at % 2 else None
         entries, spilled = held.entries(name, ids)
         assert bool(spilled) is (budget < ALL)
-        bags.append(Bags(entries, offsets, index, weights, spilled))
+        bags.append(Bags(entries[None], offsets, index, weights, spilled))
         fields.append(LookupField(at, 7 * at, 40, 7, pooling))
         expected.append(_pooled(table, Ragged(ids, offsets, weights), pooling)[index])
     found = _looked_up(held, bags, fields, rows, 40)
@@ -102,7 +102,7 @@ def test_sequence_is_padded_and_counted_when_the_device_looks_it_up() -> None:
     bags = Ragged.from_lists([[3, 4], [], [5, 6, 7]], np.int32)
     entries, _ = held.entries("a", bags.values)
     fields = [LookupField(0, at * 7, 22, 7, position=at, count=None if at else 21) for at in range(3)]
-    found = _looked_up(held, [Bags(entries, bags.offsets)], fields, 3, 22)
+    found = _looked_up(held, [Bags(entries[None], bags.offsets)], fields, 3, 22)
     expected = np.zeros((3, 22), np.float32)
     expected[0, :14], expected[2, :21] = tables["a"].take([3, 4]).ravel(), tables["a"].take([5, 6, 7]).ravel()
     expected[:, 21] = [2, 0, 3]
@@ -204,7 +204,7 @@ def test_rows_that_are_asked_for_most_are_taken_in_when_they_were_missed(monkeyp
         with held.inside():
             entries, spilled = held.entries("a", ids)
             missed.append(sum(len(one.places) for one in spilled) / len(ids))
-            bags = Bags(entries, spilled=spilled)
+            bags = Bags(entries[None], spilled=spilled)
             found = _looked_up(held, [bags], [LookupField(0, 0, 8, 8)], len(ids), 8)
         assert np.abs(found - table.take(ids)).max() < 1e-6
     assert np.mean(missed[-20:]) < 0.6 * np.mean(missed[:3])

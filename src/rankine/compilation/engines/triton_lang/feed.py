@@ -25,7 +25,7 @@ class Given:
     """What a call brings to the device beside what the host has looked up.
 
     Attributes:
-        bags: of the features that the device looks up, in the order of the plan; categorical ones of one side in one.
+        bags: of the features that the device looks up, as :attr:`Feed.numbers` has them.
         requests: float32 ``(requests, width)``; None where rows share nothing.
         request_index: int32 ``(rows,)``, in range.
     """
@@ -40,6 +40,10 @@ class Feed:
 
     Args:
         lookup: of what the host fills.
+
+    Attributes:
+        numbers: of each feature that the device looks up: which of a call's features it is. Categorical ones of one side
+            are looked up together.
     """
 
     def __init__(self, plan: InputPlan, lookup: HostLookup | None, tables: DeviceTables) -> None:
@@ -64,8 +68,9 @@ class Feed:
                         np.array(strides, np.int64)[:, None],
                     )
                 )
-        grouped = {at for group in self._groups for at in group.places}
-        self._single = tuple(at for at in range(len(plan.looked)) if at not in grouped)
+        grouped = [at for group in self._groups for at in group.places]
+        self._single = tuple(at for at in range(len(plan.looked)) if at not in set(grouped))
+        self.numbers = {at: number for number, at in enumerate([*grouped, *self._single])}
 
     def fill(self, batch: Batch, arrays: Sequence[np.ndarray]) -> Given:
         """Fill the host's arrays, and give the rest.
@@ -94,23 +99,20 @@ class Feed:
         return requests[:, : self.plan.request_width], index
 
     def _bags(self, batch: Batch) -> list[Bags]:
-        found: dict[int, Bags] = {}
         sides = _Sides(batch)
-        for group in self._groups:
-            found |= group.bags(self.plan.looked, batch, sides)
-        for at in self._single:
-            found[at] = self._one(self.plan.looked[at], batch, sides)
-        return [found[at] for at in range(len(self.plan.looked))]
+        grouped = [group.bags(self.plan.looked, batch, sides) for group in self._groups]
+        return [*grouped, *(self._one(self.plan.looked[at], batch, sides) for at in self._single)]
 
     def _one(self, looked: Looked, batch: Batch, sides: _Sides) -> Bags:
-        source, column, index = looked.source, looked.source.values(batch), looked.source.index(batch)
-        used, back = _used(looked, column, index, batch, sides)
+        source, column = looked.source, looked.source.values(batch)
+        sides.check(looked, column)
+        used, back = sides.used(looked)
         count = self.tables.count(looked.table)
         if not isinstance(column, Ragged):
             ids = column[used]
             _check(looked, column, batch, (ids < 0) | (ids >= count), back)
             entries, spilled = self.tables.entries(looked.table, ids)
-            return Bags(entries, index=back, spilled=spilled)
+            return Bags(entries[None], index=back, spilled=spilled)
         _check(looked, column, batch, wrong_lists(source, column, used), back)
         bags = column.take(used)
         wrong = (bags.values < 0) | (bags.values >= count)
@@ -118,22 +120,49 @@ class Feed:
             bag_of = np.repeat(np.arange(len(bags)), np.diff(bags.offsets))
             _check(looked, column, batch, np.bincount(bag_of[wrong], minlength=len(bags)) > 0, back)
         entries, spilled = self.tables.entries(looked.table, bags.values)
-        return Bags(entries, bags.offsets, back, bags.weights, spilled)
+        return Bags(entries[None], bags.offsets, back, bags.weights, spilled)
 
 
 class _Sides:
-    """The requests that a batch uses, and which of them each row is of: found once for all features."""
+    """Of each side of a batch: which row of its columns each row of the batch reads, and which rows that are."""
 
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
-        self._found: tuple[np.ndarray, np.ndarray] | None = None
+        self._bounds: dict[str, tuple[np.ndarray, int, int]] = {}
+        self._requests: tuple[np.ndarray, np.ndarray] | None = None
 
-    @property
-    def requests(self) -> tuple[np.ndarray, np.ndarray]:
-        if self._found is None:
-            used, back = np.unique(self._batch.request_index, return_inverse=True)
-            self._found = used, back.astype(np.int32)
-        return self._found
+    def check(self, looked: Looked, column: Column) -> None:
+        """Refuse what holds no ids, and indices that are out of its range."""
+        ragged, ids = isinstance(column, Ragged), column.values if isinstance(column, Ragged) else column
+        weights = column.weights if isinstance(column, Ragged) else None
+        is_ragged = looked.source.pooling is not None or looked.source.length is not None
+        fits = weights is None or (weights.dtype == np.float32 and weights.shape == ids.shape)
+        if ragged is not is_ragged or ids.ndim != 1 or ids.dtype != np.int32 or not fits:
+            raise _wrong_column(looked, column)
+        index, low, high = self._of(looked)
+        if low < 0 or high >= len(column):
+            wrong = (index < 0) | (index >= len(column))
+            raise bad_row(looked.source, column, index, int(np.argmax(wrong)))
+
+    def used(self, looked: Looked) -> tuple[np.ndarray, np.ndarray | None]:
+        """Rows of a column that are looked up, and which of them each row of the batch reads; None for one each."""
+        index, low, high = self._of(looked)
+        if looked.source.side != "request":
+            return index, None
+        if self._requests is None:
+            if low == high:
+                self._requests = index[:1], np.zeros(len(index), np.int32)
+            else:
+                found, back = np.unique(index, return_inverse=True)
+                self._requests = found, back.astype(np.int32)
+        return self._requests
+
+    def _of(self, looked: Looked) -> tuple[np.ndarray, int, int]:
+        side = looked.source.side
+        if side not in self._bounds:
+            index = looked.source.index(self._batch)
+            self._bounds[side] = index, int(index.min()), int(index.max())
+        return self._bounds[side]
 
 
 @dataclass(frozen=True)
@@ -150,42 +179,19 @@ class _Group:
     starts: np.ndarray
     strides: np.ndarray
 
-    def bags(self, looked: Sequence[Looked], batch: Batch, sides: _Sides) -> dict[int, Bags]:
-        first = looked[self.places[0]]
-        index = first.source.index(batch)
+    def bags(self, looked: Sequence[Looked], batch: Batch, sides: _Sides) -> Bags:
         columns = [looked[at].source.values(batch) for at in self.places]
-        used, back = _used(first, columns[0], index, batch, sides)
+        for at, column in zip(self.places, columns, strict=True):
+            sides.check(looked[at], column)
+        used, back = sides.used(looked[self.places[0]])
         ids = np.empty((len(columns), len(used)), np.int32)
-        for at, column, row in zip(self.places, columns, ids, strict=True):
-            _check_column(looked[at], column, batch, index)
+        for column, row in zip(columns, ids, strict=True):
             np.asarray(column).take(used, out=row, mode="clip")
         wrong = (ids < 0) | (ids >= self.counts)
         if wrong.any():
             at = int(np.argmax(wrong.any(axis=1)))
             _check(looked[self.places[at]], columns[at], batch, wrong[at], back)
-        entries = ids * self.strides + self.starts
-        return {at: Bags(own, index=back) for at, own in zip(self.places, entries, strict=True)}
-
-
-def _used(
-    looked: Looked, column: Column, index: np.ndarray, batch: Batch, sides: _Sides
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rows of a column that are looked up, and which of them each row of the batch reads; None for one each."""
-    _check_column(looked, column, batch, index)
-    return sides.requests if looked.source.side == "request" else (index, None)
-
-
-def _check_column(looked: Looked, column: Column, batch: Batch, index: np.ndarray) -> None:
-    """Refuse what holds no ids, and indices that are out of its range."""
-    ragged, ids = isinstance(column, Ragged), column.values if isinstance(column, Ragged) else column
-    weights = column.weights if isinstance(column, Ragged) else None
-    is_ragged = looked.source.pooling is not None or looked.source.length is not None
-    fits = weights is None or (weights.dtype == np.float32 and weights.shape == ids.shape)
-    if ragged is not is_ragged or ids.ndim != 1 or ids.dtype != np.int32 or not fits:
-        raise _wrong_column(looked, column)
-    if len(index) and not 0 <= index.min() <= index.max() < len(column):
-        wrong = (index < 0) | (index >= len(column))
-        raise bad_row(looked.source, column, index, int(np.argmax(wrong)))
+        return Bags(ids * self.strides + self.starts, index=back)
 
 
 def _check(looked: Looked, column: Column, batch: Batch, wrong: np.ndarray, back: np.ndarray | None) -> None:

@@ -200,7 +200,9 @@ class DeviceLane:
 
     def _lookup_fields(self) -> list[LookupField]:
         found: list[LookupField] = []
-        for bags, one in enumerate(self._plan.looked):
+        numbers = {} if self._feed is None else self._feed.numbers
+        for at, one in enumerate(self._plan.looked):
+            bags = numbers[at]
             first, stride = self._places.in_arena(self._operand(one.slot))
             first, dim, length = first + one.column, self._tables.dim(one.table), one.source.length
             if length is None:
@@ -208,9 +210,9 @@ class DeviceLane:
                 continue
             found += [
                 LookupField(
-                    bags, first + at * dim, stride, dim, position=at, count=None if at else first + length * dim
+                    bags, first + step * dim, stride, dim, position=step, count=None if step else first + length * dim
                 )
-                for at in range(length)
+                for step in range(length)
             ]
         return found
 

@@ -17,10 +17,10 @@ _ABSENT = -1
 
 @dataclass
 class Bags:
-    """What one feature brings.
+    """What one feature brings, or several whose rows read the same bags.
 
     Attributes:
-        entries: int64; one a bag where there are no ``offsets (bags + 1,)``.
+        entries: int64 ``(features, n)``; one a bag where there are no ``offsets (bags + 1,)``.
         index: int32 ``(rows,)``: the bag of each row; None where each row has its own.
         weights: float32, one an entry.
     """
@@ -34,7 +34,7 @@ class Bags:
 
 def packet_bytes(bags: Sequence[Bags]) -> int:
     """Bytes that it takes."""
-    size = 8 * (1 + _CALL * len(bags))
+    size = 8 * (1 + _CALL * sum(len(one.entries) for one in bags))
     seen: set[int] = set()
     for one in bags:
         size += one.entries.nbytes + sum(8 + rows.rows.nbytes for rows in one.spilled)
@@ -51,14 +51,16 @@ def write_packet(bags: Sequence[Bags], rows: int, packet: np.ndarray, start: int
     Arrays that several features share are written once.
 
     Args:
+        bags: features are numbered through them.
         packet: int64, with room for :func:`packet_bytes`.
         start: where the packet will lie on the device, in bytes from the tables' memory.
 
     Returns:
         Bytes that were written.
     """
-    raw = packet.view(np.uint8)
-    at = 8 * (1 + _CALL * len(bags))
+    raw, features = packet.view(np.uint8), sum(len(one.entries) for one in bags)
+    calls = packet[1 : 1 + _CALL * features].reshape(features, _CALL)
+    at, number = 8 * (1 + _CALL * features), 0
     known: dict[int, int] = {}
 
     def put(array: np.ndarray | None, kind: type[np.generic]) -> int:
@@ -73,18 +75,18 @@ def write_packet(bags: Sequence[Bags], rows: int, packet: np.ndarray, start: int
         return known[id(array)] // 4
 
     packet[0] = rows
-    for number, one in enumerate(bags):
+    for one in bags:
         for spilled in one.spilled:
             size = spilled.rows.nbytes
             raw[at : at + size] = spilled.rows.reshape(-1)
             stride = spilled.rows.shape[1]
-            one.entries[spilled.places] = start + at + spilled.which * stride + spilled.form
+            one.entries[0, spilled.places] = start + at + spilled.which * stride + spilled.form
             at += -(-size // 8) * 8
-        fields = packet[1 + number * _CALL : 1 + (number + 1) * _CALL]
-        fields[0] = at // 8
+        count, each = one.entries.shape
+        own = calls[number : number + count]
+        own[:, 0] = at // 8 + each * np.arange(count)
         packet[at // 8 : at // 8 + one.entries.size] = one.entries.reshape(-1)
         at += one.entries.nbytes
-        fields[1] = put(one.offsets, np.int32)
-        fields[2] = put(one.index, np.int32)
-        fields[3] = put(one.weights, np.float32)
+        own[:, 1:] = put(one.offsets, np.int32), put(one.index, np.int32), put(one.weights, np.float32)
+        number += count
     return at

@@ -4,6 +4,7 @@ CUDA graph for each bucket of rows, so that a call is one copy there, one launch
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from rankine.models.variant import Model
 __all__ = ["PROGRAM_FILE", "DeviceRunner", "default_budget", "open_runner"]
 
 PROGRAM_FILE = "program.bin"
+_LOGGER = logging.getLogger("rankine.triton-lang")
 _SHARE = 2
 """Of a GPU's free memory, what tables take if nothing is said: half."""
 _INTERPRETED_BYTES = 1 << 30
@@ -62,6 +64,8 @@ class DeviceRunner(LaneRunner[DeviceLane]):
         if self._tasks != 1:
             raise EngineError("ranks by one task", got=f"{self._tasks} tasks", hint="Run it, and rank by its logits.")
         check_out(np.empty((len(batch.request_index), 1), np.float32), batch, 1)
+        if batch.rows == 0:
+            return Best(np.zeros(0, np.int32), np.zeros((0, count), np.float32), np.zeros((0, count), np.int32))
         with self._lane() as lane:
             return lane.best(batch, count)
 
@@ -102,6 +106,7 @@ def open_runner(
     names = {table_of(one) for one in model.schema.features if not isinstance(one, DenseFeature)}
     used = {name: table for name, table in model.tables.items() if name in names}
     tables = DeviceTables(used, here.torch_device, default_budget(here) if table_bytes is None else table_bytes)
+    _LOGGER.info("%s: %s", model.name, tables.told)
     plan = plan_inputs(model, program, tables)
     if plan is None:
         got = str([slot.width for slot in program.inputs])
