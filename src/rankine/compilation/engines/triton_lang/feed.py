@@ -42,7 +42,7 @@ class Feed:
         lookup: of what the host fills.
 
     Attributes:
-        numbers: of each feature that the device looks up: which of a call's features it is. Categorical ones of one side
+        numbers: of each feature that the device looks up: which of a call's features it is. Categorical ones of a side
             are looked up together.
     """
 
