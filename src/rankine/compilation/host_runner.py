@@ -36,10 +36,10 @@ class Lane(Protocol):
         """Run the graph on the filled inputs and write its logits ``(rows, tasks)`` to ``out``."""
 
 
-L = TypeVar("L")
+AnyLane = TypeVar("AnyLane")
 
 
-class LaneRunner(ABC, Generic[L]):
+class LaneRunner(ABC, Generic[AnyLane]):
     """A :class:`~rankine.compilation.engine.Runner` over lanes, each of which one call has for itself.
 
     Args:
@@ -48,12 +48,12 @@ class LaneRunner(ABC, Generic[L]):
         open_lane: makes a lane when all others are taken.
     """
 
-    def __init__(self, width: int, tasks: int, open_lane: Callable[[], L]) -> None:
+    def __init__(self, width: int, tasks: int, open_lane: Callable[[], AnyLane]) -> None:
         self._width = width
         self._tasks = tasks
-        self._open_lane: Callable[[], L] | None = open_lane
+        self._open_lane: Callable[[], AnyLane] | None = open_lane
         # Last in, first out: the lane that is given next is the one whose buffers are still in the cache.
-        self._free: deque[L] = deque()
+        self._free: deque[AnyLane] = deque()
 
     def run(self, batch: Batch, out: np.ndarray) -> None:
         """See :meth:`rankine.compilation.engine.Runner.run`; a batch without rows runs nothing."""
@@ -74,11 +74,11 @@ class LaneRunner(ABC, Generic[L]):
         self._free.clear()
 
     @abstractmethod
-    def _run_on(self, lane: L, batch: Batch, out: np.ndarray) -> None:
+    def _run_on(self, lane: AnyLane, batch: Batch, out: np.ndarray) -> None:
         """Write the logits of a batch that fits a lane's buffers."""
 
     @contextmanager
-    def _lane(self) -> Iterator[L]:
+    def _lane(self) -> Iterator[AnyLane]:
         """A lane, until it is given back.
 
         Raises:
@@ -95,7 +95,7 @@ class LaneRunner(ABC, Generic[L]):
             if self._open_lane is not None:
                 self._free.append(lane)
 
-    def _check_open(self) -> Callable[[], L]:
+    def _check_open(self) -> Callable[[], AnyLane]:
         if self._open_lane is None:
             raise EngineError("the runner is closed", hint="Open the artifact's runner again.")
         return self._open_lane

@@ -134,12 +134,16 @@ class HeldTable:
             return self.start + rows.astype(np.int64) * self.stride + self.form, None
         slots = self._slot_of[rows]
         missing = slots < 0
+        if self.slots:
+            self._count(rows, missing)
+        return self.start + slots.astype(np.int64) * self.stride + self.form, missing
+
+    def _count(self, rows: np.ndarray, missing: np.ndarray) -> None:
         with self._lock:
             np.add.at(self._counts, rows, np.float32(1))
             self._counted += len(rows)
             if missing.any():
                 self._missed.append(rows[missing])
-        return self.start + slots.astype(np.int64) * self.stride + self.form, missing
 
     @property
     def is_due(self) -> bool:
@@ -148,7 +152,7 @@ class HeldTable:
 
     def refresh(self, memory: torch.Tensor) -> int:
         """Take in what was missed and is asked for more than what is there, while nobody reads; how many rows."""
-        if self._slot_of is None:
+        if self._slot_of is None or not self.slots:
             return 0
         with self._lock:
             wanted = np.unique(np.concatenate([*self._missed, np.zeros(0, np.int64)]).astype(np.int64))

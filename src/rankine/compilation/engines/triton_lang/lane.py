@@ -72,7 +72,8 @@ class DeviceLane:
         with self._tables.inside(), self._device.turn():
             self._take(batch)
             self._copy(batch.rows)
-            for launch in self._before_last:
+            before = launches(self._places, but_last=BestOf.does_last(self._held))
+            for launch in [*self._filling(), *before]:
                 launch(batch.rows)
             return of.found(self._places)
 
@@ -156,10 +157,6 @@ class DeviceLane:
         self._logits = self._places.matrix(program.output, program.tasks)
         self._fields = fields_of(self._lookup_fields(), where) if self._plan.looked else None
         self._launches = [*self._filling(), *launches(self._places)]
-        self._before_last: list[Launch] = [
-            *self._filling(),
-            *launches(self._places, but_last=BestOf.does_last(self._held)),
-        ]
         self._result = torch.zeros((rows, program.tasks), device=where)
         self._back = torch.zeros((rows, program.tasks), pin_memory=self._device.is_gpu)
         if self._device.is_gpu:
