@@ -15,7 +15,8 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -40,15 +41,22 @@ from rankine.compilation.engines.triton_lang.kernels.linear import Form
 from rankine.compilation.engines.triton_lang.roofline import ACCELERATORS, Accelerator, Work, program_work
 from rankine.compilation.engines.triton_lang.runner import PROGRAM_FILE, open_runner
 from rankine.compilation.fused.program import Program, read_program
-from rankine.compilation.lookup import open_lookup
 from rankine.environment import environment
 from rankine.models.columns import row_count
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "benchmarks" / "results" / "gpu.json"
-TESTS = ("tests/engine/test_triton_kernels.py", "tests/engine/test_triton_lang.py")
+_LANG = "tests/engine/test_triton_lang.py"
+TESTS = (
+    *((f"tests/engine/test_triton_{name}.py",) for name in ("kernels", "patterns", "tables")),
+    (_LANG, "-k", "not in_a_form"),
+    *((_LANG, "-k", f"in_a_form and {form}") for form in ("fp32", "int8", "bf16", "fp8")),
+)
+"""Each in a process of its own: on a GPU most of their time goes into compiling kernels."""
 ROWS = (1, 64, 512, 4096, 16_384)
-_FORMS: tuple[Form, ...] = ("fp32", "bf16", "int8")
+_FORMS: tuple[Form, ...] = ("fp32", "bf16", "fp8", "int8")
+_LOOKUPS = {"": None, ", the host looks up": 0}
+"""Bytes of the device's memory for tables: enough, or none."""
 _NO_GPU = "no GPU is here"
 _CALLS, _BUDGET_S, _TESTS_S = 200, 420.0, 300.0
 
@@ -63,7 +71,7 @@ def main() -> None:
     if gpu is None:
         print("No GPU is here: kernels are verified in Triton-lang's interpreter, and nothing is timed.")
     accelerator = next((one for name, one in ACCELERATORS.items() if name in (gpu or "")), ACCELERATORS["H100"])
-    passed, failed = _checked()
+    passed, failed = _checked(on_gpu=gpu is not None)
     print(f"{passed} tests passed, {failed} failed")
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -86,9 +94,16 @@ def main() -> None:
         raise SystemExit(1)
 
 
-def _checked() -> tuple[int, int]:
-    """Tests that passed and failed, in a process of their own: on the GPU where the interpreter is off."""
-    command = [sys.executable, "-m", "pytest", "-q", "--no-header", *TESTS]
+def _checked(*, on_gpu: bool) -> tuple[int, int]:
+    """Tests that passed and failed, in processes of their own: on the GPU where the interpreter is off."""
+    at_once = max(1, (os.cpu_count() or 1) // 2) if on_gpu else 1
+    with ThreadPoolExecutor(at_once) as pool:
+        counts = list(pool.map(_tested, TESTS))
+    return sum(passed for passed, _ in counts), sum(failed for _, failed in counts)
+
+
+def _tested(chosen: Sequence[str]) -> tuple[int, int]:
+    command = [sys.executable, "-m", "pytest", "-q", "--no-header", *chosen]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=_TESTS_S)
     counts = {what: int(number) for number, what in re.findall(r"(\d+) (passed|failed|error)", done.stdout)}
     failed = counts.get("failed", 0) + counts.get("error", 0)
@@ -125,32 +140,31 @@ def _model(model: Model, form: Form, folder: Path, program: Program, *, on_gpu: 
         name = f"{BIG}, triton-lang"
         if not on_gpu:
             yield Timed(name, "device", form, rows, work)
-            yield Timed(name, "call", form, rows, work)
+            for told in _LOOKUPS:
+                yield Timed(name + told, "call", form, rows, work)
             continue
         lane = _lane(program, form)
         lane.inputs(rows)
         yield Timed(name, "device", form, rows, work, device=lambda lane=lane, rows=rows: lane.replay(rows))
-        runner, draw = (
-            open_runner(built, open_lookup(model), device=GPU, form=form),
-            draw_from(requests, items, pool, rows),
-        )
-        out = np.empty((rows, program.tasks), np.float32)
-        batches = iter(range(1 << 30))
-        yield Timed(
-            name,
-            "call",
-            form,
-            rows,
-            work,
-            call=lambda runner=runner, draw=draw, out=out, at=batches: runner.run(draw(next(at)), out),
-        )
-        runner.close()
+        draw, out = draw_from(requests, items, pool, rows), np.empty((rows, program.tasks), np.float32)
+        for told, table_bytes in _LOOKUPS.items():
+            runner = open_runner(model, built, device=GPU, form=form, table_bytes=table_bytes)
+            batches = iter(range(1 << 30))
+            yield Timed(
+                name + told,
+                "call",
+                form,
+                rows,
+                work,
+                call=lambda runner=runner, draw=draw, out=out, at=batches: runner.run(draw(next(at)), out),
+            )
+            runner.close()
 
 
 def _lane(program: Program, form: Form) -> object:
     from rankine.compilation.engines.triton_lang.device import device_named
-    from rankine.compilation.engines.triton_lang.runner import DeviceLane
-    from rankine.compilation.engines.triton_lang.steps import DeviceProgram
+    from rankine.compilation.engines.triton_lang.lane import DeviceLane
+    from rankine.compilation.engines.triton_lang.placing import DeviceProgram
 
     device = device_named(GPU)
     return DeviceLane(DeviceProgram(program, device.torch_device, form), device)

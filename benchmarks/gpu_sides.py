@@ -12,18 +12,21 @@ from native_speed.record import BIG
 
 from rankine.compilation.engines.triton_lang import kernels as own
 from rankine.compilation.engines.triton_lang.kernels.linear import Form
-from rankine.compilation.engines.triton_lang.kernels.lookup import Bag
+from rankine.compilation.engines.triton_lang.kernels.lookup import LookupField, fields_of
+from rankine.compilation.engines.triton_lang.packet import Bags, packet_bytes, write_packet
 from rankine.compilation.engines.triton_lang.roofline import (
     Work,
     cross_work,
-    din_work,
     interaction_work,
     linear_work,
     lookup_work,
     program_work,
     softmax_work,
+    spread_work,
     top_work,
+    unit_work,
 )
+from rankine.compilation.engines.triton_lang.tables import DeviceTables
 from rankine.compilation.fused.program import Program
 from rankine.models.tables import Table, pack_int4
 from rankine.models.variant import Model
@@ -32,6 +35,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 _ROWS, _REQUESTS = 512, 1
 _FIELDS, _DIM, _VALUES, _TABLE_ROWS = 26, 16, 1, 20_000
 _INNER, _HIDDEN = 429, (1024, 512, 256)
+_FORMS: tuple[Form, ...] = ("fp32", "bf16", "fp8", "int8")
 
 
 @dataclass(frozen=True)
@@ -54,16 +58,28 @@ def _normal(*shape: int) -> torch.Tensor:
 
 def kernels() -> Iterator[Timed]:
     """Each kernel of its own."""
-    for form in ("fp32", "bf16", "fp8", "int8"):
+    for form in _FORMS:
         for rows in (_ROWS, 16_384):
             yield _linear(form, rows)
             yield _linear(form, rows, split=True)
-    for kind, form in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
-        yield _cross(kind, form)
-        yield _interaction(kind, form)
-    for form in ("float32", "int8", "int4"):
-        yield _lookup(form)
+    for form in _FORMS:
+        yield _cross(form)
+    for form in ("fp32", "bf16"):
+        yield _interaction(form)
+    for rows in (_ROWS, 16_384):
+        for form in ("float32", "float16", "int8", "int4"):
+            yield from _lookup(form, rows)
+    yield from _lookup("int8", _ROWS, share=0.1)
     yield from _attention()
+    shared, index, spread_to = _normal(_REQUESTS, 512), _zeros(_ROWS), _normal(_ROWS, 512)
+    yield Timed(
+        "spread of 512 numbers of a request",
+        "kernel",
+        "fp32",
+        _ROWS,
+        spread_work(_ROWS, _REQUESTS, 512),
+        device=lambda: own.spread(shared, index, spread_to),
+    )
     source, weight = _normal(_ROWS, 256), _normal(256)
     offsets = torch.tensor([0, _ROWS], dtype=torch.int32, device=DEVICE)
     scores = torch.zeros(1, 50, device=DEVICE)
@@ -78,19 +94,29 @@ def kernels() -> Iterator[Timed]:
     )
 
 
+def _zeros(rows: int) -> torch.Tensor:
+    return torch.zeros(rows, dtype=torch.int32, device=DEVICE)
+
+
+def _layer(form: Form, inner: int, width: int) -> own.Weights:
+    random = np.random.default_rng(0)
+    if form == "int8":
+        return own.weights(random.integers(-127, 128, (inner, width)).astype(np.int8), form, DEVICE)
+    return own.weights(random.standard_normal((inner, width)).astype(np.float32), form, DEVICE)
+
+
+def _source(form: Form, rows: int, inner: int) -> torch.Tensor:
+    if form == "int8":
+        return torch.randint(0, 256, (rows, inner), dtype=torch.uint8, device=DEVICE)
+    return _normal(rows, inner)
+
+
 def _linear(form: Form, rows: int, *, split: bool = False) -> Timed:
     """The first and largest layer of the MLP; split, its request's half is added in the epilogue."""
     inner, width = (_INNER // 2 if split else _INNER), _HIDDEN[0]
-    random = np.random.default_rng(0)
-    if form == "int8":
-        layer = own.weights(random.integers(-127, 128, (inner, width)).astype(np.int8), form, DEVICE)
-        source = torch.randint(0, 256, (rows, inner), dtype=torch.uint8, device=DEVICE)
-    else:
-        layer = own.weights(random.standard_normal((inner, width)).astype(np.float32), form, DEVICE, largest=4.0)
-        source = _normal(rows, inner)
+    layer, source = _layer(form, inner, width), _source(form, rows, inner)
     target, bias, shared = _normal(rows, width), _normal(width), _normal(_REQUESTS, width)
-    index = torch.zeros(rows, dtype=torch.int32, device=DEVICE)
-    given = {"addend": shared, "addend_index": index} if split else {}
+    given = {"shared": shared, "request_index": _zeros(rows)} if split else {}
     name = f"{'split layer' if split else 'layer'} {inner}-{width}, ReLU"
     work = linear_work(rows, inner, width, form, shared=_REQUESTS if split else 0)
     return Timed(
@@ -103,83 +129,129 @@ def _linear(form: Form, rows: int, *, split: bool = False) -> Timed:
     )
 
 
-def _cross(kind: torch.dtype, form: str) -> Timed:
-    first, source, target, rank = _normal(_ROWS, _INNER), _normal(_ROWS, _INNER), _normal(_ROWS, _INNER), 64
-    down, up, bias = _normal(_INNER, rank).to(kind), _normal(rank, _INNER).to(kind), _normal(_INNER)
+def _cross(form: Form) -> Timed:
+    first, added, target, rank = _normal(_ROWS, _INNER), _normal(_ROWS, _INNER), _normal(_ROWS, _INNER), 64
+    down, up, bias, steps = _layer(form, _INNER, rank), _layer(form, rank, _INNER), _normal(_INNER), _normal(rank)
+    source = _source(form, _ROWS, _INNER) if form == "int8" else added
     return Timed(
         f"cross layer {_INNER}, rank {rank}",
         "kernel",
         form,
         _ROWS,
         cross_work(_ROWS, _INNER, rank, form),
-        device=lambda: own.low_rank_cross(first, source, down, up, bias, target),
+        device=lambda: own.low_rank_cross(
+            source, down, up, first, added, target, bias=bias, between_quant=steps if form == "int8" else None
+        ),
     )
 
 
-def _interaction(kind: torch.dtype, form: str) -> Timed:
-    vectors, target = _normal(_ROWS, 27, 64).to(kind), _normal(_ROWS, 27 * 13)
+def _interaction(form: Form) -> Timed:
+    vectors, target = _normal(_ROWS, 27 * 64), _normal(_ROWS, 27 * 13)
+    columns = own.pairs_below(27).to(DEVICE)
     return Timed(
         "dot interaction of 27 x 64",
         "kernel",
         form,
         _ROWS,
         interaction_work(_ROWS, 27, 64, form),
-        device=lambda: own.dot_interaction(vectors, target),
+        device=lambda: own.dot_interaction(vectors, columns, target, width=64, form=form),
     )
 
 
-def _lookup(form: str) -> Timed:
-    """26 tables of 20,000 rows; the copy of ids to the GPU is a part of it."""
+def _lookup(form: str, rows: int, share: float = 1.0) -> Iterator[Timed]:
+    """26 tables of 20,000 rows: the kernel, and with the ids' way to it.
+
+    Args:
+        share: of the tables that the device has room for.
+    """
     random = np.random.default_rng(1)
-    tables, bags = {}, []
-    for field in range(_FIELDS):
-        codes = random.integers(0, 16 if form == "int4" else 256, (_TABLE_ROWS, _DIM)).astype(np.uint8)
-        scale, bias = np.full(_TABLE_ROWS, 0.01, np.float32), np.zeros(_TABLE_ROWS, np.float32)
-        if form == "float32":
-            table = Table(codes.astype(np.float32))
-        else:
-            packed = pack_int4(codes) if form == "int4" else codes
-            table = Table(packed, scale, bias, columns=_DIM if form == "int4" else None)
-        tables[f"t{field}"] = table
-        ids = random.integers(0, _TABLE_ROWS, _ROWS).astype(np.int32)
-        index = np.arange(_ROWS, dtype=np.int32)
-        bags.append(Bag(f"t{field}", ids, np.arange(_ROWS + 1, dtype=np.int32), index, field * _DIM))
-    held, target = own.DeviceTables(tables, DEVICE), _normal(_ROWS, _FIELDS * _DIM)
-    count = _FIELDS * _ROWS
-    return Timed(
-        "lookup in 26 tables, with copies",
-        "call",
-        form,
-        _ROWS,
-        lookup_work(count * _VALUES, count, _DIM, tables["t0"].read_bytes),
-        call=lambda: own.pooled_lookup(held, bags, target),
-    )
+    tables = {f"t{field}": _table(form, random) for field in range(_FIELDS)}
+    size = sum(table.count * table.read_bytes for table in tables.values())
+    held = DeviceTables(tables, DEVICE, int(share * size) if share < 1 else 1 << 40)
+    ids = random.integers(0, _TABLE_ROWS, (_FIELDS, rows)).astype(np.int32)
+    arena = _normal(rows, _FIELDS * _DIM)
+    fields = fields_of([LookupField(at, at * _DIM, _FIELDS * _DIM, _DIM) for at in range(_FIELDS)], DEVICE)
+    bags = _bags(held, ids)
+    staged = torch.zeros(2 * packet_bytes(bags) // 8 + 1, dtype=torch.int64, pin_memory=DEVICE.type == "cuda")
+    packet = staged.to(DEVICE)
+    write_packet(bags, rows, staged.numpy(), packet.data_ptr() - held.memory.data_ptr())
+    packet.copy_(staged)
+    spilled = float(sum(one.rows.nbytes for own_bags in bags for one in own_bags.spilled))
+
+    def kernel() -> None:
+        own.lookup(held.memory, packet, fields, arena.view(-1), rows, widest=_DIM, forms=held.forms)
+
+    def call() -> None:
+        with held.inside():
+            start = packet.data_ptr() - held.memory.data_ptr()
+            used = write_packet(_bags(held, ids), rows, staged.numpy(), start) // 8
+            packet[:used].copy_(staged[:used], non_blocking=True)
+            kernel()
+            torch.cuda.synchronize()
+
+    name = "lookup in 26 tables" + (f", {share:.0%} of them on the device" if share < 1 else "")
+    count, row_bytes = _FIELDS * rows, tables["t0"].read_bytes
+    yield Timed(name, "kernel", form, rows, lookup_work(count, count, _DIM, row_bytes), device=kernel)
+    work = lookup_work(count, count, _DIM, row_bytes, copied=spilled)
+    yield Timed(f"{name}, with the ids' way", "call", form, rows, work, call=call)
+
+
+def _table(form: str, random: np.random.Generator) -> Table:
+    codes = random.integers(0, 16 if form == "int4" else 256, (_TABLE_ROWS, _DIM)).astype(np.uint8)
+    if form.startswith("float"):
+        return Table(codes.astype(form))
+    scale, bias = np.full(_TABLE_ROWS, 0.01, np.float32), np.zeros(_TABLE_ROWS, np.float32)
+    return Table(pack_int4(codes) if form == "int4" else codes, scale, bias, columns=_DIM if form == "int4" else None)
+
+
+def _bags(held: DeviceTables, ids: np.ndarray) -> list[Bags]:
+    found = []
+    for at, own_ids in enumerate(ids):
+        entries, spilled = held.entries(f"t{at}", own_ids)
+        found.append(Bags(entries[None], spilled=spilled))
+    return found
 
 
 def _attention() -> Iterator[Timed]:
-    length, width, hidden = 50, 64, 36
+    length, width = 50, 64
     query, target = _normal(_ROWS, width), _normal(_ROWS, width)
-    history, lengths = _normal(1, length, width), torch.full((1,), length, dtype=torch.int32, device=DEVICE)
-    index = torch.zeros(_ROWS, dtype=torch.int32, device=DEVICE)
+    lengths = torch.full((1,), length, dtype=torch.int32, device=DEVICE)
+    history = own.History(_normal(1, length * width), length, lengths, _zeros(_ROWS))
     yield Timed(
         f"softmax attention over {length} x {width}",
         "kernel",
         "fp32",
         _ROWS,
         softmax_work(_ROWS, 1, length, width),
-        device=lambda: own.softmax_attention(query, history, lengths, index, target, scale=0.125),
+        device=lambda: own.softmax_attention(query, history, target, scale=0.125),
     )
-    of_query, of_history, product = _normal(_ROWS, hidden), _normal(1, length, hidden), _normal(width, hidden)
-    last = _normal(hidden)
-    yield Timed(
-        f"DIN's attention over {length} x {width}, {hidden} units",
+    for form in _FORMS:
+        for hidden, second, blocks in ((36, 0, 1), (80, 40, 3)):
+            yield _unit(form, query, history, target, (hidden, second, blocks))
+
+
+def _unit(
+    form: Form, query: torch.Tensor, history: own.History, target: torch.Tensor, sizes: tuple[int, int, int]
+) -> Timed:
+    (hidden, second, blocks), width, length = sizes, query.shape[1], history.length
+    last, bias = _normal(second or hidden), _normal(1)
+    layer, slope, steps = _layer(form, blocks * width, hidden), _normal(hidden), _normal(hidden)
+    if second:
+        later = {"second": _layer(form, hidden, second), "second_kind": 2, "second_slope": _normal(second)}
+        rounding = {"second_quant": steps} if form == "int8" else {}
+        unit = own.Unit(layer, (0, 1, 2), last, bias, kind=2, slope=slope, **later, **rounding)
+        given = {}
+    else:
+        unit = own.Unit(layer, (-1, -1, 0), last, bias)
+        given = {"of_query": _normal(_ROWS, hidden), "of_history": _normal(1, length * hidden)}
+    what = f"{hidden}-{second} units" if second else f"{hidden} units, split"
+    return Timed(
+        f"DIN's attention over {length} x {width}, {what}",
         "kernel",
-        "fp32",
+        form,
         _ROWS,
-        din_work(_ROWS, 1, length, width, hidden),
-        device=lambda: own.din_attention(
-            query, history, lengths, index, of_query, of_history, product, last, 0.1, target
-        ),
+        unit_work(_ROWS, 1, length, width, hidden, second, blocks=blocks, form=form),
+        device=lambda: own.unit_attention(query, history, unit, target, **given),
     )
 
 

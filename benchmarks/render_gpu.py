@@ -23,7 +23,8 @@ The floor is what a kernel's bytes take at the GPU's bandwidth, or its operation
 the maker's figures; bytes are those that must pass at least once. A *kernel* or the kernels of a call on the *device*
 are timed on the GPU, its second cache emptied before each; a *call* begins with the ids of one request and its
 candidates and ends with the logits on the host. Medians, with quartiles. Of a model, the floor is that of one kernel
-that would keep everything between its layers on the chip. [How it works](../explanation/triton-lang-engine.md).
+that would keep everything between its layers on the chip. Where the host looks up, its rows are copied; else ids are,
+as places in the tables on the device. [How it works](../explanation/triton-lang-engine.md).
 """
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from engine.installed import installed_engine
-from rankine.errors import BadRequest
-from rankine.models.tables import Table, pack_int4
 
 pytestmark = pytest.mark.engine
 
@@ -24,13 +21,12 @@ from rankine.compilation.engines.triton_lang.available import devices_here  # no
 from rankine.compilation.engines.triton_lang.device import device_named  # noqa: E402
 from rankine.compilation.engines.triton_lang.kernels import elementwise  # noqa: E402
 from rankine.compilation.engines.triton_lang.kernels.linear import Form  # noqa: E402
-from rankine.compilation.engines.triton_lang.kernels.lookup import Bag  # noqa: E402
 from rankine.compilation.fused.program import Binary, Unary  # noqa: E402
 
 DEVICE = device_named(devices_here()[0]).torch_device
 SHAPES = [(1, 5, 3), (17, 33, 20), (40, 64, 70)]
 """Rows, inner size and columns of a layer."""
-TOLERANCE = {"fp32": 1e-5, "bf16": 2e-2}
+TOLERANCE: dict[Form, float] = {"fp32": 1e-5, "bf16": 2e-2, "fp8": 0.1}
 
 
 def _normal(seed: int, *shape: int) -> np.ndarray:
@@ -53,7 +49,7 @@ def _close(found: torch.Tensor, expected: np.ndarray, tolerance: float = 1e-5) -
 
 
 def _rounded(values: np.ndarray, form: Form, largest: np.ndarray) -> np.ndarray:
-    """What a form keeps of numbers; of FP8 in steps of ``largest / 448``."""
+    """What a form keeps of numbers; of FP8 in steps of ``largest / 448``, which broadcasts."""
     if form == "fp32":
         return values
     held = torch.from_numpy(values)
@@ -69,8 +65,8 @@ def test_linear_gives_the_product_of_what_a_form_keeps_when_it_is_of_floats(
     form: Form, rows: int, inner: int, width: int
 ) -> None:
     source, matrix, bias = _normal(1, rows, inner), _normal(2, inner, width), _normal(3, width)
-    largest = np.abs(source).max()
-    layer = kernels.weights(matrix, form, DEVICE, largest=float(largest))
+    largest = np.abs(source).max(axis=1, keepdims=True)
+    layer = kernels.weights(matrix, form, DEVICE)
     target = _empty(rows, width)
     kernels.linear(_on(source), layer, target=target, bias=_on(bias), kind=1)
     kept = _rounded(source, form, largest) @ _rounded(matrix, form, np.abs(matrix).max(axis=0))
@@ -132,104 +128,81 @@ def test_linear_does_all_that_follows_in_its_order_when_everything_is_given(form
 
 
 @pytest.mark.parametrize("form", ["fp32", "bf16", "int8"])
-def test_split_layer_gives_the_whole_layers_sums_when_rows_share_a_requests_part(form: str) -> None:
+def test_split_layer_gives_the_whole_layers_sums_when_rows_share_a_requests_part(form: Form) -> None:
     rows, own, shared, width, requests = 37, 18, 25, 40, 5
     random = np.random.default_rng(13)
     index = np.sort(random.integers(0, requests, rows)).astype(np.int32)
-    of_request = _normal(14, requests, shared) @ _normal(15, shared, width)
+    of_request, of_item = _normal(14, requests, shared) @ _normal(15, shared, width), _normal(18, rows, width)
     source, matrix = _normal(16, rows, own), _normal(17, own, width)
     if form == "int8":
         source, matrix = random.integers(0, 256, (rows, own), np.uint8), random.integers(-9, 9, (own, width))
         matrix = matrix.astype(np.int8)
-    layer = kernels.weights(matrix, form, DEVICE)  # type: ignore[arg-type]
-    target = _empty(rows, width)
-    kernels.linear(_on(source), layer, target=target, addend=_on(of_request), addend_index=_on(index), kind=1)
-    expected = np.maximum(source.astype(np.float64) @ matrix.astype(np.float64) + of_request[index], 0)
-    _close(target, expected, TOLERANCE.get(form, 1e-5))
+    layer, target = kernels.weights(matrix, form, DEVICE), _empty(rows, width)
+    given = {"addend": _on(of_item), "shared": _on(of_request), "request_index": _on(index)}
+    kernels.linear(_on(source), layer, target=target, kind=1, **given)
+    sums = source.astype(np.float64) @ matrix.astype(np.float64)
+    _close(target, np.maximum(sums + of_item + of_request[index], 0), TOLERANCE.get(form, 1e-5))
 
 
-@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("form", ["fp32", "bf16", "fp8"])
 @pytest.mark.parametrize(("rows", "width", "rank"), [(1, 7, 2), (33, 50, 12), (18, 96, 40)])
-def test_cross_layer_is_the_papers_when_it_is_of_low_rank(kind: torch.dtype, rows: int, width: int, rank: int) -> None:
+def test_cross_layer_is_the_papers_when_it_is_of_low_rank(form: Form, rows: int, width: int, rank: int) -> None:
     first, source, bias = _normal(18, rows, width), _normal(19, rows, width), _normal(20, width)
     down, up = _normal(21, width, rank) / 4, _normal(22, rank, width) / 4
-    target = _empty(rows, width)
-    kernels.low_rank_cross(_on(first), _on(source), _on(down).to(kind), _on(up).to(kind), _on(bias), target)
-    tolerance = TOLERANCE["fp32" if kind is torch.float32 else "bf16"]
-    _close(target, first * (source @ down @ up + bias) + source, tolerance)
+    target, held = _empty(rows, width), _on(source)
+    layers = kernels.weights(down, form, DEVICE), kernels.weights(up, form, DEVICE)
+    kernels.low_rank_cross(held, *layers, _on(first), held, target, bias=_on(bias))
+    _close(target, first * (source @ down @ up + bias) + source, TOLERANCE[form])
+
+
+def test_cross_layer_gives_the_codes_of_two_layers_when_it_is_of_codes() -> None:
+    rows, width, rank = 21, 37, 9
+    random = np.random.default_rng(23)
+    source = _on(random.integers(0, 256, (rows, width), np.uint8))
+    first, added, bias = _on(_normal(24, rows, width)), _on(_normal(25, rows, width)), _on(_normal(26, width))
+    matrices = [random.integers(-127, 128, shape).astype(np.int8) for shape in ((width, rank), (rank, width))]
+    scales = [np.full(size, 1e-4, np.float32) for size in (rank, width)]
+    zeros = [random.integers(-900, 900, size).astype(np.int32) for size in (rank, width)]
+    down, up = (
+        kernels.weights(matrix, "int8", DEVICE, scale=scale, correction=zero)
+        for matrix, scale, zero in zip(matrices, scales, zeros, strict=True)
+    )
+    steps, quant = _on(np.full(rank, 90.0, np.float32)), _on(np.full(width, 30.0, np.float32))
+    between, codes, expected = (_empty(rows, size, kind=torch.uint8) for size in (rank, width, width))
+    numbers, target = _empty(rows, width), _empty(rows, width)
+    kernels.linear(source, down, codes=between, quant=steps, zero=120.0)
+    after = {"bias": bias, "quant": quant, "zero": 128.0}
+    kernels.linear(between, up, target=numbers, codes=expected, factor=first, added=added, **after)
+    rounding = {"between_quant": steps, "between_zero": 120.0}
+    kernels.low_rank_cross(source, down, up, first, added, target, codes=codes, **after, **rounding)
+    assert torch.equal(codes, expected)
+    assert torch.equal(target, numbers)
 
 
 def test_cross_layer_refuses_a_rank_when_it_does_not_fit() -> None:
-    one = _empty(2, 300)
+    one, wide = _empty(2, 300), kernels.weights(_normal(1, 300, 300), "fp32", DEVICE)
     with pytest.raises(ValueError, match="rank of 300"):
-        kernels.low_rank_cross(one, one, _empty(300, 300), _empty(300, 300), _empty(300), _empty(2, 300))
+        kernels.low_rank_cross(one, wide, wide, one, one, one)
 
 
-@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("form", ["fp32", "bf16"])
 @pytest.mark.parametrize(("rows", "count", "width"), [(1, 2, 3), (9, 5, 16), (6, 27, 20)])
 def test_interaction_gives_every_pair_once_when_rows_have_vectors(
-    kind: torch.dtype, rows: int, count: int, width: int
+    form: Form, rows: int, count: int, width: int
 ) -> None:
     vectors, pairs = _normal(23, rows, count, width), count * (count - 1) // 2
-    target = _empty(rows, pairs + 2)
-    kernels.dot_interaction(_on(vectors).to(kind), target)
+    wide, target = np.pad(vectors.reshape(rows, -1), ((0, 0), (0, 3))), _empty(rows, pairs + 2)
+    held = _on(wide)[:, : count * width]
+    kernels.dot_interaction(held, kernels.pairs_below(count).to(DEVICE), target, width=width, form=form)
     products = vectors @ vectors.transpose(0, 2, 1)
     expected = np.stack([one[np.tril_indices(count, -1)] for one in products])
-    _close(target[:, :pairs], expected, TOLERANCE["fp32" if kind is torch.float32 else "bf16"])
+    _close(target[:, :pairs], expected, TOLERANCE[form])
     assert bool(torch.isnan(target[:, pairs:]).all()), "wrote beside its columns"
 
 
-def _quantized(floats: np.ndarray, form: str) -> Table:
-    if form == "float32":
-        return Table(floats)
-    levels = 255 if form == "int8" else 15
-    low, high = floats.min(axis=1), floats.max(axis=1)
-    scale = ((high - low) / levels).astype(np.float32)
-    codes = np.rint((floats - low[:, None]) / scale[:, None]).clip(0, levels).astype(np.uint8)
-    if form == "int8":
-        return Table(codes, scale, low)
-    return Table(pack_int4(codes), scale, low, columns=floats.shape[1])
-
-
-def _bag(seed: int, table: str, count: int, column: int, **given: object) -> Bag:
-    random = np.random.default_rng(seed)
-    offsets = np.concatenate([[0], np.cumsum(random.integers(0, 6, 11))]).astype(np.int32)
-    values = random.integers(0, count, offsets[-1]).astype(np.int32)
-    index = random.integers(0, 11, 23).astype(np.int32)
-    return Bag(table, values, offsets, index, column, **given)  # type: ignore[arg-type]
-
-
-def _pooled(tables: dict[str, Table], bag: Bag) -> np.ndarray:
-    rows = []
-    for at in bag.index:
-        held = slice(bag.offsets[at], bag.offsets[at + 1])
-        found = tables[bag.table].take(bag.values[held])
-        if bag.weights is not None:
-            found = found * bag.weights[held, None]
-        rows.append(found.sum(axis=0) / (max(1, len(found)) if bag.pooling == "mean" else 1))
-    return np.stack(rows)
-
-
-def test_lookup_pools_what_the_tables_hold_when_forms_and_widths_differ() -> None:
-    forms = {"a": "float32", "b": "int8", "c": "int4", "d": "int4", "e": "int8"}
-    dims = {"a": 12, "b": 20, "c": 7, "d": 16, "e": 3}
-    tables = {name: _quantized(_normal(at, 40, dims[name]), form) for at, (name, form) in enumerate(forms.items())}
-    columns = dict(zip(dims, np.cumsum([0, *dims.values()]).tolist(), strict=False))
-    bags = [_bag(at, name, 40, columns[name], pooling="mean" if at % 2 else "sum") for at, name in enumerate(forms)]
-    bags[1] = replace(bags[1], weights=_normal(30, len(bags[1].values)))
-    target = _empty(23, sum(dims.values()) + 1)
-    kernels.pooled_lookup(kernels.DeviceTables(tables, DEVICE), bags, target)
-    _close(target[:, :-1], np.concatenate([_pooled(tables, bag) for bag in bags], axis=1))
-    assert bool(torch.isnan(target[:, -1]).all()), "wrote beside its columns"
-
-
-@pytest.mark.parametrize("wrong", [-1, 40, 2**31 - 1])
-def test_lookup_refuses_an_id_when_it_is_out_of_range(wrong: int) -> None:
-    tables = {"a": _quantized(_normal(1, 40, 5), "int8")}
-    values = np.array([3, wrong, 4], np.int32)
-    bag = Bag("a", values, np.array([0, 3], np.int32), np.zeros(2, np.int32), 0)
-    with pytest.raises(BadRequest, match="out of range"):
-        kernels.pooled_lookup(kernels.DeviceTables(tables, DEVICE), [bag], _empty(2, 5))
+def test_interaction_refuses_vectors_when_they_are_too_many() -> None:
+    with pytest.raises(ValueError, match="65 vectors"):
+        kernels.dot_interaction(_empty(1, 65), kernels.pairs_below(65), _empty(1, 9), width=1)
 
 
 def _history(requests: int, most: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -240,6 +213,11 @@ def _history(requests: int, most: int, width: int) -> tuple[np.ndarray, np.ndarr
     return history, lengths, np.repeat(np.arange(requests), 3).astype(np.int32)
 
 
+def _shared(history: np.ndarray, lengths: np.ndarray, index: np.ndarray | None) -> kernels.History:
+    held = _on(history.reshape(len(history), -1))
+    return kernels.History(held, history.shape[1], _on(lengths), None if index is None else _on(index))
+
+
 @pytest.mark.parametrize(("requests", "most", "width"), [(3, 5, 8), (5, 20, 17)])
 def test_softmax_attention_reads_a_history_up_to_its_length_when_rows_share_it(
     requests: int, most: int, width: int
@@ -247,7 +225,7 @@ def test_softmax_attention_reads_a_history_up_to_its_length_when_rows_share_it(
     history, lengths, index = _history(requests, most, width)
     query = _normal(41, len(index), width)
     target = _empty(len(index), width)
-    kernels.softmax_attention(_on(query), _on(history), _on(lengths), _on(index), target, scale=0.3)
+    kernels.softmax_attention(_on(query), _shared(history, lengths, index), target, scale=0.3)
     expected = np.zeros((len(index), width))
     for row, request in enumerate(index):
         held = history[request, : lengths[request]]
@@ -257,20 +235,31 @@ def test_softmax_attention_reads_a_history_up_to_its_length_when_rows_share_it(
     _close(target, expected)
 
 
+def test_softmax_attention_shares_among_what_is_filled_when_a_mask_hides_steps() -> None:
+    history, lengths, index = _normal(40, 4, 5, 8), np.array([0, 1, 3, 5], np.float32), np.arange(4, dtype=np.int32)
+    query, target = _normal(41, 4, 8), _empty(4, 8)
+    kernels.softmax_attention(_on(query), _shared(history, lengths, None), target, scale=0.3, fill=-1e9)
+    scores = np.where(np.arange(5) < lengths[:, None], 0.3 * np.einsum("rld,rd->rl", history, query), -1e9)
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    _close(target, np.einsum("rl,rld->rd", powers / powers.sum(axis=1, keepdims=True), history))
+    assert len(index) == len(target)
+
+
+@pytest.mark.parametrize("form", ["fp32", "bf16", "fp8"])
 @pytest.mark.parametrize(("requests", "most", "width", "hidden"), [(3, 5, 8, 6), (4, 18, 17, 24)])
-def test_din_attention_is_the_papers_unit_when_its_first_layer_is_split(
-    requests: int, most: int, width: int, hidden: int
+def test_unit_attention_is_the_papers_unit_when_its_first_layer_is_split(
+    form: Form, requests: int, most: int, width: int, hidden: int
 ) -> None:
     history, lengths, index = _history(requests, most, width)
     query = _normal(42, len(index), width)
     parts = _normal(43, 4, width, hidden) / 4
     bias, last = _normal(44, hidden), _normal(45, hidden)
     of_query = query @ (parts[0] + parts[2]) + bias
-    of_history = history @ (parts[1] - parts[2])
+    of_history = (history @ (parts[1] - parts[2])).reshape(requests, -1)
+    unit = kernels.Unit(kernels.weights(parts[3], form, DEVICE), (-1, -1, 0), _on(last), _on(np.full(1, 0.5)).float())
     target = _empty(len(index), width)
-    kernels.din_attention(
-        *(_on(array) for array in (query, history, lengths, index, of_query, of_history, parts[3], last)), 0.5, target
-    )
+    shared = _shared(history, lengths, index)
+    kernels.unit_attention(_on(query), shared, unit, target, of_query=_on(of_query), of_history=_on(of_history))
     expected = np.zeros((len(index), width))
     for row, request in enumerate(index):
         keys = history[request, : lengths[request]]
@@ -278,6 +267,53 @@ def test_din_attention_is_the_papers_unit_when_its_first_layer_is_split(
         read = np.concatenate([asked, keys, asked - keys, asked * keys], axis=1)
         gates = np.maximum(read @ parts.reshape(-1, hidden) + bias, 0) @ last + 0.5
         expected[row] = gates @ keys
+    _close(target, expected, TOLERANCE[form])
+
+
+@pytest.mark.parametrize("form", ["fp32", "int8"])
+def test_unit_attention_gives_what_its_layers_give_when_there_are_two(form: Form) -> None:
+    """Layers whose kernel is tested for itself."""
+    rows, most, width, hidden, second = 5, 6, 8, 24, 10
+    random = np.random.default_rng(48)
+    history, lengths, query = _normal(49, rows, most, width), np.arange(2, 7, dtype=np.int32), _normal(50, rows, width)
+    asked = np.broadcast_to(query[:, None], history.shape)
+    read = _on(np.concatenate([asked * history, history, asked - history], axis=2).reshape(-1, 3 * width))
+    slope, slope2, bias = (_on(np.abs(_normal(51 + at, size))) for at, size in enumerate((hidden, second, hidden)))
+    last, steps = _normal(54, second), _on(np.full(hidden, 25.0, np.float32))
+    if form == "fp32":
+        layers = [kernels.weights(_normal(55, *shape) / 5, form, DEVICE) for shape in ((24, hidden), (hidden, second))]
+    else:
+        layers = [
+            kernels.weights(
+                random.integers(-127, 128, shape).astype(np.int8), form, DEVICE, scale=np.full(shape[1], 1e-4)
+            )
+            for shape in ((3 * width, hidden), (hidden, second))
+        ]
+        wide = _empty(*read.shape, kind=torch.uint8)
+        operands = [(given, 3 * width, (1,)) for given in (wide, read)]
+        quant = (_on(np.full(3 * width, 30.0, np.float32)), 0, (1,))
+        elementwise.elements(elementwise.QUANTIZE, len(read), (3 * width,), [*operands, quant], (120.0,))
+        read = wide
+    between, numbers = _empty(len(read), hidden, kind=torch.uint8), _empty(len(read), hidden)
+    kernels.linear(read, layers[0], target=numbers, codes=between, bias=bias, kind=2, slope=slope, quant=steps, zero=60)
+    later = _empty(len(read), second)
+    kernels.linear(between if form == "int8" else numbers, layers[1], target=later, kind=2, slope=slope2)
+    gates = (later.cpu().numpy() @ last).reshape(rows, most) * (np.arange(most) < lengths[:, None])
+    target = _empty(rows, width)
+    unit = kernels.Unit(
+        layers[0], (1, 2, 0), _on(last), None, bias, 2, slope, 30.0, 120.0, layers[1], None, 2, slope2, steps, 60.0
+    )
+    kernels.unit_attention(_on(query), _shared(history, lengths, None), unit, target)
+    _close(target, np.einsum("rl,rld->rd", gates, history))
+
+
+@pytest.mark.parametrize("added", [False, True])
+def test_spread_gives_rows_what_their_request_has_when_columns_lie_in_wider_rows(added: bool) -> None:
+    shared, index, before = _normal(60, 4, 7), np.array([3, 0, 0, 1, 2], np.int32), _normal(61, 5, 12)
+    target = _on(before.copy())
+    kernels.spread(_on(shared)[:, 1:6], _on(index), target[:, 4:9], added=added)
+    expected = before.copy()
+    expected[:, 4:9] = shared[index, 1:6] + (before[:, 4:9] if added else 0)
     _close(target, expected)
 
 

@@ -1,4 +1,4 @@
-"""The engine triton-lang beyond the conformance template: all steps, BF16, row buckets, clear errors."""
+"""The engine triton-lang beyond the conformance template: all steps, all forms, row buckets, clear errors."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ from engine.installed import installed_engine
 from engine.small_model import small_model
 from rankine.artifact import Artifact
 from rankine.compilation.conformance.batches import ranking_batch
-from rankine.compilation.conformance.zoo import MODELS
+from rankine.compilation.conformance.zoo import INT8, MODELS
 from rankine.compilation.engine import Target
 from rankine.compilation.engines.reference import ReferenceRunner
 from rankine.compilation.fused.lower import lower_graph
-from rankine.compilation.lookup import open_lookup
 from rankine.errors import ArtifactError
 from rankine.models.variant import BASELINE, load_model
 from unit.binding_graphs import random_graph, random_rows
@@ -33,13 +32,10 @@ import torch  # noqa: E402
 
 from rankine.compilation.engines.triton_lang.available import devices_here  # noqa: E402
 from rankine.compilation.engines.triton_lang.device import device_named  # noqa: E402
-from rankine.compilation.engines.triton_lang.runner import (  # noqa: E402
-    PROGRAM_FILE,
-    DeviceLane,
-    bucket_of,
-    open_runner,
-)
-from rankine.compilation.engines.triton_lang.steps import DeviceProgram  # noqa: E402
+from rankine.compilation.engines.triton_lang.kernels.linear import Form  # noqa: E402
+from rankine.compilation.engines.triton_lang.lane import DeviceLane, bucket_of  # noqa: E402
+from rankine.compilation.engines.triton_lang.placing import DeviceProgram  # noqa: E402
+from rankine.compilation.engines.triton_lang.runner import PROGRAM_FILE, open_runner  # noqa: E402
 
 DEVICE = device_named(devices_here()[0])
 ASKED = """
@@ -87,22 +83,33 @@ def test_a_choice_and_a_sum_of_products_give_what_the_programs_interpreter_gives
     _check(graph, rows_for(graph), [value.name for value in graph.graph.input])
 
 
+FORMS: dict[str, tuple[str, Form, float, float]] = {
+    "fp32": (BASELINE, "fp32", 1e-5, 1e-6),
+    "int8": (INT8, "fp32", 1e-5, 1e-6),
+    "bf16": (BASELINE, "bf16", 0.02, 0.003),
+    "fp8": (BASELINE, "fp8", 0.1, 0.02),
+}
+"""Variant, form of products in floats, and the largest and the mean error of a score: FP8 keeps four bits."""
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", MODELS)
-def test_a_reference_model_stays_close_when_its_products_are_bf16(
-    reference_model: Callable[[str], Artifact], name: str, tmp_path: Path
+def test_a_reference_model_stays_close_when_its_products_are_in_a_form(
+    reference_model: Callable[[str], Artifact], name: str, form: str, tmp_path: Path
 ) -> None:
-    """FP32 and INT8 of all of them are the conformance template's matter."""
-    model, folder = load_model(reference_model(name), BASELINE), tmp_path
+    variant, products, most, mean = FORMS[form]
+    model, folder = load_model(reference_model(name), variant), tmp_path
     installed_engine("triton-lang").build(model, Target(), folder)
     batch = ranking_batch(model, 40)
     expected = ReferenceRunner(model).logits(batch)
     out = np.full(expected.shape, np.nan, np.float32)
-    runner = open_runner(folder, open_lookup(model), device=DEVICE.name, form="bf16")
+    runner = open_runner(model, folder, device=DEVICE.name, form=products)
     runner.run(batch, out)
     runner.close()
     error = np.abs(_sigmoid(out) - _sigmoid(expected))
-    assert 0 < error.max() < 0.02, "rounded to eight bits, and nothing worse"
-    assert error.mean() < 0.003
+    assert error.max() < most, "rounded, and nothing worse"
+    assert error.mean() < mean
+    assert bool(error.max() > 1e-6) is (form in ("bf16", "fp8")), "in another form than it says"
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
@@ -126,7 +133,7 @@ def test_every_kernel_becomes_machine_code_when_the_gpu_is_not_here(tmp_path: Pa
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert int(done.stdout) > 60
+    assert int(done.stdout) > 84
 
 
 def test_neither_triton_nor_torch_is_imported_when_only_capabilities_are_asked_for() -> None:

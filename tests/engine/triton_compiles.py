@@ -16,12 +16,14 @@ from triton.runtime.jit import JITFunction
 
 from rankine.compilation.engines.triton_lang import kernels
 from rankine.compilation.engines.triton_lang.kernels import along, elementwise
-from rankine.compilation.engines.triton_lang.kernels.lookup import Bag
+from rankine.compilation.engines.triton_lang.kernels.linear import Form, Weights
+from rankine.compilation.engines.triton_lang.kernels.lookup import FORMS, LookupField, fields_of
 from rankine.compilation.fused.program import Binary, Reduction, Unary
-from rankine.models.tables import Table, pack_int4
 
 ROWS = 512
 COMPILED: list[Any] = []
+SHARED_BYTES = {80: 163 << 10, 90: 227 << 10}
+"""Shared memory that a program can have, by compute capability (CUDA C++ Programming Guide)."""
 
 
 class Absent:
@@ -50,36 +52,45 @@ def compile_only(capability: int) -> None:
     JITFunction.__getitem__ = launched
 
 
+def _layer(form: Form, inner: int, width: int) -> Weights:
+    return kernels.weights(np.ones((inner, width), np.int8 if form == "int8" else np.float32), form)
+
+
 def main() -> None:
     capability = int(sys.argv[1])
     compile_only(capability)
     one = torch.zeros(ROWS, 64)
     index, lengths = torch.zeros(ROWS, dtype=torch.int32), torch.zeros(1, dtype=torch.int32)
     codes = torch.zeros(ROWS, 64, dtype=torch.uint8)
-    matrix = np.ones((64, 64), np.float32)
     column = torch.zeros(64)
-    for form in ("fp32", "bf16", "fp8", "int8") if capability >= 89 else ("fp32", "bf16", "int8"):
-        layer = kernels.weights(matrix.astype(np.int8) if form == "int8" else matrix, form)
+    forms: tuple[Form, ...] = ("fp32", "bf16", "fp8", "int8") if capability >= 89 else ("fp32", "bf16", "int8")
+    history = kernels.History(torch.zeros(1, 9 * 64), 9, lengths, index)
+    own = kernels.History(torch.zeros(ROWS, 9 * 64), 9, column[:1].expand(ROWS))
+    for form in forms:
+        layer, down, up, wide = (_layer(form, *shape) for shape in ((64, 64), (64, 16), (16, 64), (192, 80)))
         source = codes if form == "int8" else one
-        kernels.linear(source, layer, target=one, bias=column, addend=one, addend_index=index, kind=1)
+        kernels.linear(source, layer, target=one, bias=column, addend=one, shared=one[:1], request_index=index, kind=1)
         kernels.linear(source, layer, codes=codes, quant=column, slope=column, factor=one, added=one, kind=2)
-    for kind in (torch.float32, torch.bfloat16):
-        low = torch.zeros(64, 16, dtype=kind)
-        kernels.low_rank_cross(one, one, low, low.T.contiguous(), column, one)
-        kernels.dot_interaction(torch.zeros(ROWS, 5, 20, dtype=kind), one)
-    history = torch.zeros(1, 9, 64)
-    kernels.softmax_attention(one, history, lengths, index, one, scale=0.1)
-    kernels.din_attention(one, history, lengths, index, one, history, torch.zeros(64, 64), column, 0.1, one)
+        kernels.low_rank_cross(source, down, up, one, one, one, bias=column, between_quant=column)
+        unit = kernels.Unit(layer, (-1, -1, 0), column, column, second_quant=column)
+        kernels.unit_attention(one, history, unit, one, of_query=one, of_history=history.keys)
+        two = (_layer(form, 80, 40), column, 2, column, column, 3.0)
+        unit = kernels.Unit(wide, (0, 1, 2), column, None, column, 2, column, 1.0, 3.0, *two)
+        kernels.unit_attention(one, own, unit, one)
+    kernels.low_rank_cross(
+        codes, _layer("int8", 64, 16), _layer("int8", 16, 64), one, one, codes=codes, quant=column, between_quant=column
+    )
+    for form in ("fp32", "bf16"):
+        kernels.dot_interaction(one, kernels.pairs_below(8), one, width=8, form=form)
+    for fill in (None, -1e9):
+        kernels.softmax_attention(one, history, one, scale=0.1, fill=fill)
+        kernels.softmax_attention(one, own, one, scale=0.1, fill=fill)
+    for added in (False, True):
+        kernels.spread(one[:1], index, one, added=added)
     kernels.top_scores(one, column, 0.1, index, ROWS, one[:1, :5], index[None, :5])
-    floats, bytes_, scale = np.ones((9, 8), np.float32), np.ones((9, 8), np.uint8), np.ones(9, np.float32)
-    forms = {
-        "a": Table(floats),
-        "b": Table(bytes_, scale, scale),
-        "c": Table(pack_int4(bytes_), scale, scale, columns=8),
-    }
-    ids = np.zeros(ROWS, np.int32)
-    bags = [Bag(name, ids, np.arange(ROWS + 1, dtype=np.int32), ids, 0, weights=ids + 0.5) for name in forms]
-    kernels.pooled_lookup(kernels.DeviceTables(forms), bags, one)
+    packet, fields = torch.zeros(99, dtype=torch.int64), fields_of([LookupField(0, 0, 64, 16)], one.device)
+    for rows_of in (*((form,) for form in FORMS), tuple(FORMS)):
+        kernels.lookup(codes, packet, fields, one, ROWS, widest=16, forms=rows_of)
     strided = one, 64, (1,)
     for unary in Unary:
         elementwise.elements(unary, ROWS, (64,), [strided, strided], (0.1, 0.2))
@@ -95,7 +106,10 @@ def main() -> None:
     for log in (0, 1):
         along.softmax(log, ROWS, (2, 4, 8), one, (64, 32, 8, 1), one, (64, 32, 8, 1))
     along.matmul(ROWS, (1, 8, 8, 8), one, (64, 64, 8, 1), one, (64, 64, 8, 1), one, (64, 64, 8, 1))
+    widest = torch.zeros(ROWS * 32, 448)
+    kernels.low_rank_cross(widest, _layer("fp32", 448, 256), _layer("fp32", 256, 448), widest, widest, widest)
     assert all(one.asm["cubin"] for one in COMPILED)
+    assert max(one.metadata.shared for one in COMPILED) <= SHARED_BYTES[capability]
     sys.stdout.write(f"{len(COMPILED)}\n")
 
 

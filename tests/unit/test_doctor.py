@@ -56,10 +56,16 @@ def test_diagnose_tells_devices_and_what_stands_in_for_a_chip_when_an_engine_has
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     record = Capabilities(
-        name="mine", version="1.2", devices=("cpu", "htp"), stand_ins={"htp": "emulator"}, compiles_for=("v5e",)
+        name="mine",
+        version="1.2",
+        devices=("cpu", "htp"),
+        stand_ins={"htp": "emulator"},
+        compiles_for=("v5e",),
+        options={"gib": "memory; 1"},
     )
     found = _found(monkeypatch, record)
-    assert found["engine mine"].detail == "1.2 on cpu, htp (emulator): fp32, int8; compiles for v5e"
+    told = "1.2 on cpu, htp (emulator): fp32, int8; compiles for v5e; option gib: memory; 1"
+    assert found["engine mine"].detail == told
     assert found["accelerators"].ok
     assert "mine: htp" in found["accelerators"].detail
 

@@ -8,13 +8,14 @@ from rankine.compilation.engines.triton_lang.roofline import (
     ACCELERATORS,
     Work,
     cross_work,
-    din_work,
     interaction_work,
     linear_work,
     lookup_work,
     program_work,
     softmax_work,
+    spread_work,
     top_work,
+    unit_work,
 )
 from rankine.compilation.fused.lower import lower_graph
 from unit.fused_graphs import graph_of
@@ -36,10 +37,14 @@ def test_work_of_kernels_is_what_a_hand_counts_when_shapes_are_small() -> None:
     assert linear_work(2, 3, 5, "fp32", rows_read=2) == Work(4 * (6 + 15 + 10 + 20), {"fp32": 60})
     assert linear_work(2, 3, 5, "int8", codes_out=True, shared=1) == Work(6 + 15 + 10 + 20, {"int8": 60})
     assert cross_work(2, 4, 3, "bf16") == Work(12 * 8 + 2 * 2 * 12, {"bf16": 4 * 2 * 12})
-    assert interaction_work(2, 3, 4) == Work(2 * (48 + 12), {"fp32": 2 * 2 * 3 * 4})
-    assert lookup_work(10, 4, 8, 16) == Work(200 + 4 * 40, {"fp32": 160})
+    assert cross_work(2, 4, 3, "int8") == Work(13 * 8 + 2 * 12, {"int8": 4 * 2 * 12})
+    assert interaction_work(2, 3, 4, "bf16") == Work(2 * (48 + 12), {"bf16": 2 * 2 * 3 * 4})
+    assert lookup_work(10, 4, 8, 16, copied=7) == Work(10 * 24 + 4 * 32 + 7, {"fp32": 160})
+    assert spread_work(5, 2, 3) == Work(4 * (5 * 4 + 6))
     assert softmax_work(6, 2, 5, 4) == Work(16 * 22, {"fp32": 4 * 6 * 5 * 4})
-    assert din_work(1, 1, 2, 3, 4) == Work(4 * (6 + 4 + 14 + 12), {"fp32": 4 * (12 + 4 + 3)})
+    assert unit_work(1, 1, 2, 3, 4) == Work(4 * (6 + 6 + 12 + 12), {"fp32": 4 * (12 + 4 + 3)})
+    two = unit_work(1, 1, 2, 3, 4, 5, blocks=3, form="int8")
+    assert two == Work(4 * 12 + 36 + 20, {"int8": 4 * (36 + 20), "fp32": 4 * (5 + 3)})
     assert top_work(6, 4, 2, 3) == Work(96 + 48, {"fp32": 48})
 
 

@@ -132,7 +132,8 @@ def _told(found: Capabilities) -> str:
         device if found.runs_on(device) == "chip" else f"{device} ({found.runs_on(device)})" for device in found.devices
     ]
     compiles = f"; compiles for {found.builds_told}" if found.compiles_for else ""
-    return f"{found.version} on {', '.join(devices)}: {', '.join(found.numerics)}{compiles}"
+    options = "".join(f"; option {name}: {told}" for name, told in found.options.items())
+    return f"{found.version} on {', '.join(devices)}: {', '.join(found.numerics)}{compiles}{options}"
 
 
 def _extras() -> list[Finding]:

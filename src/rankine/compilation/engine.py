@@ -62,6 +62,7 @@ class Capabilities(Frozen):
             for it, and no cost is measured on it, by default.
         stand_ins: those of ``devices`` that are not the chip itself, with what computes in its place. They are verified
             like all others, and never timed.
+        options: of a :class:`ConfigurableEngine`: what each is, and what is taken if it is not given, in words.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Capabilities(Frozen):
     only_exported: tuple[str, ...] = ()
     on_request: bool = False
     stand_ins: Mapping[str, StandIn] = Field(default_factory=dict)
+    options: Mapping[str, str] = Field(default_factory=dict)
 
     @property
     def builds_told(self) -> str:

@@ -7,10 +7,11 @@ lanes as there were calls at the same moment.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from rankine.compilation.lookup import DType, HostLookup
 from rankine.errors import EngineError
 from rankine.models.columns import Batch, Columns
 
-__all__ = ["HostRunner", "InputBuffers", "Lane", "check_out", "parts_of", "small_buffers"]
+__all__ = ["HostRunner", "InputBuffers", "Lane", "LaneRunner", "check_out", "parts_of", "small_buffers"]
 
 _FIRST_ROWS = 64
 _MOST_BUFFER_BYTES = 256 << 20
@@ -35,40 +36,34 @@ class Lane(Protocol):
         """Run the graph on the filled inputs and write its logits ``(rows, tasks)`` to ``out``."""
 
 
-class HostRunner:
-    """A :class:`~rankine.compilation.engine.Runner` over lanes.
+AnyLane = TypeVar("AnyLane")
+
+
+class LaneRunner(ABC, Generic[AnyLane]):
+    """A :class:`~rankine.compilation.engine.Runner` over lanes, each of which one call has for itself.
 
     Args:
-        lookup: writes the features; into one array where the lane has one packed input, else into one a feature.
+        width: float32 values that a row takes in a lane's buffers.
         tasks: columns of the logits.
         open_lane: makes a lane when all others are taken.
     """
 
-    def __init__(self, lookup: HostLookup, tasks: int, open_lane: Callable[[], Lane]) -> None:
-        self._lookup = lookup
+    def __init__(self, width: int, tasks: int, open_lane: Callable[[], AnyLane]) -> None:
+        self._width = width
         self._tasks = tasks
-        self._open_lane: Callable[[], Lane] | None = open_lane
+        self._open_lane: Callable[[], AnyLane] | None = open_lane
         # Last in, first out: the lane that is given next is the one whose buffers are still in the cache.
-        self._free: deque[Lane] = deque()
+        self._free: deque[AnyLane] = deque()
 
     def run(self, batch: Batch, out: np.ndarray) -> None:
         """See :meth:`rankine.compilation.engine.Runner.run`; a batch without rows runs nothing."""
-        open_lane = self._open_lane
-        if open_lane is None:
-            raise EngineError("the runner is closed", hint="Open the artifact's runner again.")
+        self._check_open()
         check_out(out, batch, self._tasks)
         if batch.rows == 0:
             return
-        try:
-            lane = self._free.pop()
-        except IndexError:
-            lane = open_lane()
-        try:
-            for rows, part in parts_of(batch, self._lookup.width):
+        with self._lane() as lane:
+            for rows, part in parts_of(batch, self._width):
                 self._run_on(lane, part, out[rows])
-        finally:
-            if self._open_lane is not None:
-                self._free.append(lane)
 
     def complete(self, items: Columns) -> Columns:
         return items
@@ -77,6 +72,47 @@ class HostRunner:
         """Free the lanes, and what they hold of the engine; calls under way keep theirs until they end."""
         self._open_lane = None
         self._free.clear()
+
+    @abstractmethod
+    def _run_on(self, lane: AnyLane, batch: Batch, out: np.ndarray) -> None:
+        """Write the logits of a batch that fits a lane's buffers."""
+
+    @contextmanager
+    def _lane(self) -> Iterator[AnyLane]:
+        """A lane, until it is given back.
+
+        Raises:
+            EngineError: the runner is closed.
+        """
+        open_lane = self._check_open()
+        try:
+            lane = self._free.pop()
+        except IndexError:
+            lane = open_lane()
+        try:
+            yield lane
+        finally:
+            if self._open_lane is not None:
+                self._free.append(lane)
+
+    def _check_open(self) -> Callable[[], AnyLane]:
+        if self._open_lane is None:
+            raise EngineError("the runner is closed", hint="Open the artifact's runner again.")
+        return self._open_lane
+
+
+class HostRunner(LaneRunner[Lane]):
+    """A runner for which the host looks up.
+
+    Args:
+        lookup: writes the features; into one array where the lane has one packed input, else into one a feature.
+        tasks: columns of the logits.
+        open_lane: makes a lane when all others are taken.
+    """
+
+    def __init__(self, lookup: HostLookup, tasks: int, open_lane: Callable[[], Lane]) -> None:
+        super().__init__(lookup.width, tasks, open_lane)
+        self._lookup = lookup
 
     def _run_on(self, lane: Lane, batch: Batch, out: np.ndarray) -> None:
         inputs = lane.inputs(batch.rows)

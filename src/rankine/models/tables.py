@@ -161,14 +161,19 @@ class MixedTable:
 
     def take(self, ids: np.ndarray, dtype: type[np.floating[Any]] = np.float32) -> Floats:
         """Rows ``ids (n,)`` as floats, ``(n, dim)``; only these are converted."""
+        is_hot, at = self.places(ids)
+        rows: Floats = np.empty((len(ids), self.dim), dtype)
+        rows[is_hot] = self.hot.take(at[is_hot], dtype)
+        rows[~is_hot] = self.cold.take(at[~is_hot], dtype)
+        return rows
+
+    def places(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Whether rows ``ids (n,)`` are hot, and where they lie in their part: bool and int64 ``(n,)``."""
         words, bit = np.divmod(ids, _WORD)
         bits = np.unpackbits(self.bitmap.reshape(-1, _WORD // 8)[words], axis=1, bitorder="little")
         is_hot = np.take_along_axis(bits, bit[:, None], axis=1)[:, 0] != 0
         before = self.ranks[words] + (bits * (np.arange(_WORD) < bit[:, None])).sum(axis=1, dtype=np.int64)
-        rows: Floats = np.empty((len(ids), self.dim), dtype)
-        rows[is_hot] = self.hot.take(before[is_hot], dtype)
-        rows[~is_hot] = self.cold.take((ids - before)[~is_hot], dtype)
-        return rows
+        return is_hot, np.where(is_hot, before, ids - before)
 
     def dequantized(self, dtype: type[np.floating[Any]] = np.float32) -> Floats:
         """All rows as floats, ``(count, dim)``."""

@@ -88,6 +88,12 @@ class Simulated:
             own=True,
             on_request=True,
             stand_ins={"cpu": "simulated"},
+            options={
+                "launch_us": "of every launch; 300",
+                "transfer_us": "of a row's way there and back; 0",
+                "rows_per_ms": "what it computes; 4000",
+                "row_buckets": "row counts that it takes; any",
+            },
         )
 
     def configured(self, options: Mapping[str, str]) -> Simulated:

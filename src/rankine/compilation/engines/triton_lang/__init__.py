@@ -7,16 +7,18 @@ kernels on the CPU, to verify them: set ``TRITON_INTERPRET=1``. See ``docs/expla
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from rankine.compilation.engine import Capabilities, Model, Target
-from rankine.compilation.engines.triton_lang.available import GPU, INTERPRETER, devices_here
-from rankine.compilation.host_runner import HostRunner
-from rankine.compilation.lookup import open_lookup
+from pydantic import Field
 
-__all__ = ["TritonLang", "engine"]
+from rankine.compilation.engine import Capabilities, Model, Runner, Target
+from rankine.compilation.engines.triton_lang.available import GPU, INTERPRETER, devices_here
+from rankine.config import Frozen, parse
+
+__all__ = ["TritonLang", "TritonLangOptions", "engine"]
 
 _HINTS = {
     GPU: "Needs an NVIDIA GPU, PyTorch's build for it, and TRITON_INTERPRET unset.",
@@ -24,10 +26,22 @@ _HINTS = {
 }
 
 
-class TritonLang:
-    """The engine; see :class:`rankine.compilation.engine.Engine`."""
+class TritonLangOptions(Frozen):
+    """Options of the engine.
 
-    def __init__(self) -> None:
+    Attributes:
+        tables_gib: GPU memory for tables, in GiB. Those that fit lie there whole, of others the rows that are asked for
+            most; the rest comes from the host, call by call. 0: the host looks up. None: half of what is free when a
+            runner is opened.
+    """
+
+    tables_gib: float | None = Field(default=None, ge=0, le=1 << 20, allow_inf_nan=False)
+
+
+class TritonLang:
+    """The engine; see :class:`rankine.compilation.engine.ConfigurableEngine`."""
+
+    def __init__(self, options: TritonLangOptions | None = None) -> None:
         try:
             self._version = version("triton")
         except PackageNotFoundError as error:
@@ -39,6 +53,7 @@ class TritonLang:
             raise ImportError(
                 "no NVIDIA GPU that PyTorch could use is here; to verify the engine without one, set TRITON_INTERPRET=1"
             )
+        self.options = options or TritonLangOptions()
 
     def capabilities(self) -> Capabilities:
         return Capabilities(
@@ -46,10 +61,20 @@ class TritonLang:
             version=self._version,
             devices=self._devices,
             device_hints={name: hint for name, hint in _HINTS.items() if name not in self._devices},
+            lookups=True,
             own=True,
             on_request=True,
             stand_ins={name: "interpreter" for name in self._devices if name == INTERPRETER},
+            options={"tables_gib": "GPU memory for tables; half of what is free"},
         )
+
+    def configured(self, options: Mapping[str, str]) -> TritonLang:
+        """The engine with :class:`TritonLangOptions` of these fields.
+
+        Raises:
+            ConfigError: an option that it does not have, or a value that makes no sense.
+        """
+        return TritonLang(parse(TritonLangOptions, options, source="triton-lang"))
 
     def build(self, model: Model, target: Target, folder: Path) -> None:
         """Lower and fuse; kernels are compiled where they run."""
@@ -60,11 +85,13 @@ class TritonLang:
 
         write_program(lower_graph(packed_graph(model)), folder / PROGRAM_FILE)
 
-    def open(self, model: Model, folder: Path, *, device: str = "", threads: int = 1) -> HostRunner:
+    def open(self, model: Model, folder: Path, *, device: str = "", threads: int = 1) -> Runner:
         """Calls that run at the same time each have a stream; ``threads`` means nothing to a GPU."""
         from rankine.compilation.engines.triton_lang.runner import open_runner
 
-        return open_runner(folder, open_lookup(model), device=device or self._devices[0])
+        gib = self.options.tables_gib
+        table_bytes = None if gib is None else int(gib * (1 << 30))
+        return open_runner(model, folder, device=device or self._devices[0], table_bytes=table_bytes)
 
 
 def engine() -> TritonLang:

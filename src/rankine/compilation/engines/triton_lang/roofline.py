@@ -16,13 +16,14 @@ __all__ = [
     "Accelerator",
     "Work",
     "cross_work",
-    "din_work",
     "interaction_work",
     "linear_work",
     "lookup_work",
     "program_work",
     "softmax_work",
+    "spread_work",
     "top_work",
+    "unit_work",
 ]
 
 _BYTES = {"fp32": 4, "bf16": 2, "fp8": 1, "int8": 1}
@@ -96,20 +97,31 @@ def linear_work(
 
 
 def cross_work(rows: int, width: int, rank: int, form: str) -> Work:
-    """A low-rank cross layer: two operands are read, one is written."""
-    moved = 12.0 * rows * width + 2.0 * width * rank * _BYTES[form]
+    """A low-rank cross layer: two operands are read, of codes these too, and one is written."""
+    read = 9.0 if form == "int8" else 8.0
+    moved = (4.0 + read) * rows * width + 2.0 * width * rank * _BYTES[form]
     return Work(moved, {form: 4.0 * rows * width * rank})
 
 
 def interaction_work(rows: int, count: int, width: int, form: str = "fp32") -> Work:
-    """Products of pairs, each once."""
+    """Products of pairs, each once; vectors are read in float32."""
     pairs = count * (count - 1) / 2
-    return Work(rows * (count * width * _BYTES[form] + 4.0 * pairs), {form: 2.0 * rows * pairs * width})
+    return Work(4.0 * rows * (count * width + pairs), {form: 2.0 * rows * pairs * width})
 
 
-def lookup_work(values: int, bags: int, dim: int, row_bytes: float) -> Work:
-    """Rows of ``row_bytes``, scale and bias included, pooled to ``bags`` results of ``dim`` numbers."""
-    return Work(values * (4.0 + row_bytes) + bags * (8.0 + 4.0 * dim), {"fp32": 2.0 * values * dim})
+def lookup_work(values: int, rows: int, dim: int, row_bytes: float, *, copied: float = 0.0) -> Work:
+    """Rows of ``row_bytes``, scale and bias included, found by entries, and pooled to ``rows`` of ``dim`` numbers.
+
+    Args:
+        copied: bytes of rows that are not in the device's memory and come with the call.
+    """
+    moved = values * (8.0 + row_bytes) + rows * 4.0 * dim + copied
+    return Work(moved, {"fp32": 2.0 * values * dim})
+
+
+def spread_work(rows: int, requests: int, width: int) -> Work:
+    """What requests have, written to every row."""
+    return Work(4.0 * (rows * (width + 1) + requests * width))
 
 
 def softmax_work(rows: int, requests: int, length: int, width: int) -> Work:
@@ -117,10 +129,32 @@ def softmax_work(rows: int, requests: int, length: int, width: int) -> Work:
     return Work(4.0 * width * (2 * rows + requests * length), {"fp32": 4.0 * rows * length * width})
 
 
-def din_work(rows: int, requests: int, length: int, width: int, hidden: int) -> Work:
-    """DIN's activation unit over shared histories, its first layer split."""
-    moved = 4.0 * (2 * rows * width + rows * hidden + requests * length * (width + hidden) + width * hidden)
-    return Work(moved, {"fp32": 2.0 * rows * length * (width * hidden + hidden + width)})
+def unit_work(
+    rows: int,
+    requests: int,
+    length: int,
+    width: int,
+    hidden: int,
+    second: int = 0,
+    *,
+    blocks: int = 1,
+    form: str = "fp32",
+) -> Work:
+    """DIN's activation unit over shared histories.
+
+    Args:
+        blocks: how many of the history, its differences from the query and its products with it the first layer reads;
+            of one, the others' parts are added to it.
+    """
+    added = 4.0 * (rows * hidden + requests * length * hidden) if blocks == 1 else 0.0
+    inner = blocks * width
+    moved = 4.0 * (2 * rows * width + requests * length * width) + added
+    moved += _BYTES[form] * (inner * hidden + hidden * second)
+    layers = 2.0 * rows * length * (inner * hidden + hidden * second)
+    sums = 2.0 * rows * length * ((second or hidden) + width)
+    operations = {form: layers}
+    operations["fp32"] = operations.get("fp32", 0.0) + sums
+    return Work(moved, operations)
 
 
 def top_work(rows: int, inner: int, requests: int, count: int) -> Work:

@@ -6,22 +6,31 @@ in the host's memory: then its interpreter runs the kernel in NumPy, which is fo
 
 from __future__ import annotations
 
-from rankine.compilation.engines.triton_lang.kernels.attention import din_attention, softmax_attention
+from rankine.compilation.engines.triton_lang.kernels.attention import (
+    History,
+    Unit,
+    softmax_attention,
+    unit_attention,
+)
 from rankine.compilation.engines.triton_lang.kernels.cross import low_rank_cross
-from rankine.compilation.engines.triton_lang.kernels.interaction import dot_interaction
+from rankine.compilation.engines.triton_lang.kernels.interaction import dot_interaction, pairs_below
 from rankine.compilation.engines.triton_lang.kernels.linear import Weights, linear, weights
-from rankine.compilation.engines.triton_lang.kernels.lookup import DeviceTables, pooled_lookup
+from rankine.compilation.engines.triton_lang.kernels.lookup import lookup
+from rankine.compilation.engines.triton_lang.kernels.spread import spread
 from rankine.compilation.engines.triton_lang.kernels.top import top_scores
 
 __all__ = [
-    "DeviceTables",
+    "History",
+    "Unit",
     "Weights",
-    "din_attention",
     "dot_interaction",
     "linear",
+    "lookup",
     "low_rank_cross",
-    "pooled_lookup",
+    "pairs_below",
     "softmax_attention",
+    "spread",
     "top_scores",
+    "unit_attention",
     "weights",
 ]

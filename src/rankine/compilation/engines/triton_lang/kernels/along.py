@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import triton
@@ -21,26 +22,32 @@ def reduce(
 ) -> None:
     """``(before, length, after)`` over its middle axis; ``kind`` is one of
     :class:`rankine.compilation.fused.program.Reduction`."""
-    before, length, after = dims
-    total = rows * before * after
-    if total:
-        block = elements_of(total)
-        _reduce[(triton.cdiv(total, block),)](
-            target, source, total, before, length, after, *to, *of, KIND=kind, BLOCK=block
-        )
+    _launch(_reduce, rows, dims, target, to, source, of, KIND=kind)
 
 
 def softmax(
     kind: int, rows: int, dims: Sequence[int], target: torch.Tensor, to: Strides, source: torch.Tensor, of: Strides
 ) -> None:
     """Of ``(before, length, after)``, over its middle axis; its logarithm where ``kind`` is 1."""
+    _launch(_softmax, rows, dims, target, to, source, of, LOG=bool(kind))
+
+
+def _launch(
+    kernel: Any,
+    rows: int,
+    dims: Sequence[int],
+    target: torch.Tensor,
+    to: Strides,
+    source: torch.Tensor,
+    of: Strides,
+    **what: int,
+) -> None:
     before, length, after = dims
     total = rows * before * after
     if total:
         block = elements_of(total)
-        _softmax[(triton.cdiv(total, block),)](
-            target, source, total, before, length, after, *to, *of, LOG=bool(kind), BLOCK=block
-        )
+        grid = (triton.cdiv(total, block),)
+        kernel[grid](target, source, total, before, length, after, *to, *of, BLOCK=block, **what)
 
 
 def matmul(
@@ -64,6 +71,18 @@ def matmul(
 
 
 @triton.jit
+def _columns(
+    target, source, total, before, after, t_row, t_first, t_after, s_row, s_first, s_after, BLOCK: tl.constexpr
+):
+    """Of a program's ``(row, before, after)``: where the axis between begins in the target and in the source."""
+    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    row, place = index // (before * after), index % (before * after)
+    i, k = place // after, place % after
+    to = target + row * t_row + i * t_first + k * t_after
+    return to, source + row * s_row + i * s_first + k * s_after, index < total
+
+
+@triton.jit
 def _reduce(
     target,
     source,
@@ -81,11 +100,7 @@ def _reduce(
     KIND: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = index < total
-    row, place = index // (before * after), index % (before * after)
-    i, k = place // after, place % after
-    start = source + row * s_row + i * s_0 + k * s_2
+    to, start, inside = _columns(target, source, total, before, after, t_row, t_0, t_1, s_row, s_0, s_2, BLOCK)
     held = tl.load(start, mask=inside, other=0.0)
     if KIND == 4 or KIND == 5:
         held *= held
@@ -105,7 +120,7 @@ def _reduce(
         held /= length
     elif KIND == 5:
         held = tl.sqrt(held)
-    tl.store(target + row * t_row + i * t_0 + k * t_1, held, mask=inside)
+    tl.store(to, held, mask=inside)
 
 
 @triton.jit
@@ -127,11 +142,7 @@ def _softmax(
     LOG: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    index = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = index < total
-    row, place = index // (before * after), index % (before * after)
-    i, k = place // after, place % after
-    start = source + row * s_row + i * s_0 + k * s_2
+    to, start, inside = _columns(target, source, total, before, after, t_row, t_0, t_2, s_row, s_0, s_2, BLOCK)
     largest = tl.load(start, mask=inside, other=0.0)
     for j in range(1, length):
         largest = tl.maximum(largest, tl.load(start + j * s_1, mask=inside, other=0.0))
@@ -141,7 +152,7 @@ def _softmax(
     for j in range(length):
         shifted = tl.load(start + j * s_1, mask=inside, other=0.0) - largest
         value = shifted - tl.log(sums) if LOG else tl.exp(shifted) / sums
-        tl.store(target + row * t_row + i * t_0 + j * t_1 + k * t_2, value, mask=inside)
+        tl.store(to + j * t_1, value, mask=inside)
 
 
 @triton.jit

@@ -2,9 +2,11 @@
 
 The order of what follows is that of :mod:`rankine.compilation.fused.fuse_linear`: correction and scale, bias, addend,
 activation, factor, added, rounding. With a ``factor`` and an ``added`` it is a cross layer (DCN-v2, arXiv 2008.13535);
-with an ``addend`` that rows share by ``addend_index`` it is the candidate's part of a layer that was split into what a
+with a ``shared`` that rows find by ``request_index`` it is the candidate's part of a layer that was split into what a
 request and what a candidate gives, so that the request's part is never spread over the rows in memory (the broadcast in
 the epilogue of FBGEMM's IKBO).
+
+What is multiplied in FP8 is scaled row by row to what FP8 holds, when it is read: nothing has to be calibrated.
 
 Integer products need one type on both sides: codes u8 become s8 by flipping their highest bit, and what that changes in
 the sums, 128 times a column's weights, is in the correction.
@@ -22,7 +24,19 @@ import triton.language as tl
 
 from rankine.compilation.engines.triton_lang.kernels.blocks import interpreted, linear_blocks
 
-__all__ = ["Form", "Weights", "linear", "weights"]
+__all__ = [
+    "Form",
+    "Weights",
+    "activated",
+    "finished",
+    "fp8_step",
+    "linear",
+    "multiplied",
+    "narrowed",
+    "product",
+    "rounded",
+    "weights",
+]
 
 Form = Literal["fp32", "bf16", "fp8", "int8"]
 _SHIFT = 128
@@ -41,14 +55,12 @@ class Weights:
         matrix: ``(N, K)``: integer tensor cores read both sides along ``K``.
         scale: ``(N,)`` float32 of a column's sums; None for ``fp32`` and ``bf16``.
         correction: ``(N,)`` int32, of ``int8``.
-        inverse_step: what the source is multiplied by before it is rounded to FP8.
     """
 
     form: Form
     matrix: torch.Tensor
     scale: torch.Tensor | None = None
     correction: torch.Tensor | None = None
-    inverse_step: float = 1.0
 
     @property
     def inner(self) -> int:
@@ -66,14 +78,12 @@ def weights(
     *,
     scale: np.ndarray | None = None,
     correction: np.ndarray | None = None,
-    largest: float = 1.0,
 ) -> Weights:
     """The weights ``(K, N)`` of a layer: float32, or for ``int8`` codes s8.
 
     Args:
         scale: ``(N,)`` float32, for ``int8``: what a unit of a column's sums is worth.
         correction: ``(N,)`` int32, for ``int8``: what is added to sums of u8 times s8, for the zero point of the codes.
-        largest: for ``fp8``: the largest magnitude of what the layer reads; more is cut off.
     """
     turned = np.ascontiguousarray(matrix.T)
     if form == "int8":
@@ -85,8 +95,7 @@ def weights(
     if form == "fp8":
         steps = np.maximum(np.abs(turned).max(axis=1), np.finfo(np.float32).tiny) / _FP8_LARGEST
         codes = torch.from_numpy((turned / steps[:, None]).astype(np.float32)).to(torch.float8_e4m3fn)
-        step = largest / _FP8_LARGEST
-        return Weights(form, codes.to(device), _on((steps * step).astype(np.float32), device), None, 1 / step)
+        return Weights(form, codes.to(device), _on(steps.astype(np.float32), device))
     numbers = torch.from_numpy(turned.astype(np.float32))
     return Weights(form, (numbers.to(torch.bfloat16) if form == "bf16" else numbers).to(device))
 
@@ -99,7 +108,8 @@ def linear(
     codes: torch.Tensor | None = None,
     bias: torch.Tensor | None = None,
     addend: torch.Tensor | None = None,
-    addend_index: torch.Tensor | None = None,
+    shared: torch.Tensor | None = None,
+    request_index: torch.Tensor | None = None,
     kind: int = 0,
     slope: torch.Tensor | None = None,
     factor: torch.Tensor | None = None,
@@ -107,16 +117,16 @@ def linear(
     quant: torch.Tensor | None = None,
     zero: float = 0.0,
 ) -> None:
-    """Write ``activation(source @ W + bias + addend) * factor + added`` to ``target``, and rounded to ``codes``.
+    """Write ``activation(source @ W + bias + addend + shared) * factor + added`` to ``target``, rounded to ``codes``.
 
     Args:
         source: ``(rows, K)``; uint8 codes for ``int8``, else float32. Columns lie side by side, here and
             in all that has rows.
         target: float32 ``(rows, N)``.
         codes: uint8 ``(rows, N)``: ``round(value * quant) + zero``, half to even, saturated.
-        addend: float32 ``(rows, N)``, or ``(requests, N)`` with ``addend_index``.
-        addend_index: int32 ``(rows,)``: the row of ``addend`` that a row is given; in range, which the caller has
-            checked.
+        addend: float32 ``(rows, N)``.
+        shared: float32 ``(requests, N)``; a row is given that of its request, by int32 ``request_index (rows,)``, which
+            is in range: the caller has checked it.
         kind: 0 for no activation, 1 for ReLU, 2 for one with a ``slope (N,)`` for negative numbers.
         factor, added: float32 ``(rows, N)``.
     """
@@ -136,16 +146,16 @@ def linear(
         target,
         codes,
         addend,
-        addend_index,
+        shared,
+        request_index,
         factor,
         added,
         rows,
         layer.inner,
         layer.width,
         source.stride(0),
-        *(0 if one is None else one.stride(0) for one in (target, codes, addend, factor, added)),
+        *(0 if one is None else one.stride(0) for one in (target, codes, addend, shared, factor, added)),
         zero,
-        layer.inverse_step,
         FORM=layer.form,
         KIND=kind,
         WIDEN=interpreted(),
@@ -207,7 +217,55 @@ def product(left, right, sums, WIDEN: tl.constexpr):
 
 
 @triton.jit
-def _linear(  # noqa: C901
+def fp8_step(largest):
+    """What a unit of FP8 is worth in rows of these largest magnitudes."""
+    return tl.maximum(largest, 1e-30) / 448.0
+
+
+@triton.jit
+def multiplied(left, right, sums, step, FORM: tl.constexpr, WIDEN: tl.constexpr):
+    """``sums + left @ right`` of a block of what a layer reads, as it was read, and one of its weights.
+
+    ``step``: of each row, for FP8.
+    """
+    if FORM == "int8":
+        return tl.dot((left ^ 0x80).to(tl.int8, bitcast=True), right, sums, out_dtype=tl.int32)
+    elif FORM == "fp8":
+        bounded = tl.minimum(tl.maximum(left / step[:, None], -448.0), 448.0)
+        return product(narrowed(bounded, right, WIDEN), right, sums, WIDEN)
+    else:
+        return product(narrowed(left, right, WIDEN), right, sums, WIDEN)
+
+
+@triton.jit
+def finished(sums, step, scale, correction, bias, column, is_column, FORM: tl.constexpr):
+    """What sums of products are worth, with a layer's bias."""
+    if correction is not None:
+        sums += tl.load(correction + column, mask=is_column, other=0)[None, :]
+    value = sums.to(tl.float32)
+    if FORM == "fp8":
+        value *= step[:, None]
+    if scale is not None:
+        value *= tl.load(scale + column, mask=is_column, other=0.0)[None, :]
+    if bias is not None:
+        value += tl.load(bias + column, mask=is_column, other=0.0)[None, :]
+    return value
+
+
+@triton.jit
+def activated(value, slope, column, is_column, KIND: tl.constexpr):
+    """ReLU, or a slope of each column for negative numbers."""
+    if KIND == _RELU:
+        return tl.maximum(value, 0.0)
+    elif KIND == _PRELU:
+        negative = value * tl.load(slope + column, mask=is_column, other=0.0)[None, :]
+        return tl.where(value < 0, negative, value)
+    else:
+        return value
+
+
+@triton.jit
+def _linear(
     source,
     matrix,
     scale,
@@ -218,7 +276,8 @@ def _linear(  # noqa: C901
     target,
     codes,
     addend,
-    addend_index,
+    shared,
+    request_index,
     factor,
     added,
     rows,
@@ -228,10 +287,10 @@ def _linear(  # noqa: C901
     target_stride,
     codes_stride,
     addend_stride,
+    shared_stride,
     factor_stride,
     added_stride,
     zero,
-    inverse_step,
     FORM: tl.constexpr,
     KIND: tl.constexpr,
     WIDEN: tl.constexpr,
@@ -244,6 +303,14 @@ def _linear(  # noqa: C901
     column = (tl.program_id(0) % panels) * BLOCK_N + tl.arange(0, BLOCK_N)
     is_row, is_column = row < rows, column < width
     row = row.to(tl.int64)
+    step = tl.zeros((BLOCK_M,), tl.float32)
+    if FORM == "fp8":
+        for start in range(0, inner, BLOCK_K):
+            depth = start + tl.arange(0, BLOCK_K)
+            left_at = source + row[:, None] * source_stride + depth[None, :]
+            left = tl.load(left_at, mask=is_row[:, None] & (depth < inner)[None, :], other=0)
+            step = tl.maximum(step, tl.max(tl.abs(left), axis=1))
+        step = fp8_step(step)
     sums = tl.zeros((BLOCK_M, BLOCK_N), tl.int32 if FORM == "int8" else tl.float32)
     for start in range(0, inner, BLOCK_K):
         depth = start + tl.arange(0, BLOCK_K)
@@ -252,31 +319,15 @@ def _linear(  # noqa: C901
         left = tl.load(left_at, mask=is_row[:, None] & is_depth[None, :], other=0)
         right_at = matrix + column[None, :] * inner + depth[:, None]
         right = tl.load(right_at, mask=is_column[None, :] & is_depth[:, None], other=0 if FORM == "int8" else 0.0)
-        if FORM == "int8":
-            sums = tl.dot((left ^ 0x80).to(tl.int8, bitcast=True), right, sums, out_dtype=tl.int32)
-        elif FORM == "fp8":
-            bounded = tl.minimum(tl.maximum(left * inverse_step, -448.0), 448.0)
-            sums = product(narrowed(bounded, right, WIDEN), right, sums, WIDEN)
-        else:
-            sums = product(narrowed(left, right, WIDEN), right, sums, WIDEN)
-    if correction is not None:
-        sums += tl.load(correction + column, mask=is_column, other=0)[None, :]
-    value = sums.to(tl.float32)
-    if scale is not None:
-        value *= tl.load(scale + column, mask=is_column, other=0.0)[None, :]
-    if bias is not None:
-        value += tl.load(bias + column, mask=is_column, other=0.0)[None, :]
+        sums = multiplied(left, right, sums, step, FORM, WIDEN)
+    value = finished(sums, step, scale, correction, bias, column, is_column, FORM)
     inside = is_row[:, None] & is_column[None, :]
     if addend is not None:
-        shared = row
-        if addend_index is not None:
-            shared = tl.load(addend_index + row, mask=is_row, other=0).to(tl.int64)
-        value += tl.load(addend + shared[:, None] * addend_stride + column[None, :], mask=inside, other=0.0)
-    if KIND == _RELU:
-        value = tl.maximum(value, 0.0)
-    elif KIND == _PRELU:
-        negative = value * tl.load(slope + column, mask=is_column, other=0.0)[None, :]
-        value = tl.where(value < 0, negative, value)
+        value += tl.load(addend + row[:, None] * addend_stride + column[None, :], mask=inside, other=0.0)
+    if shared is not None:
+        request = tl.load(request_index + row, mask=is_row, other=0).to(tl.int64)
+        value += tl.load(shared + request[:, None] * shared_stride + column[None, :], mask=inside, other=0.0)
+    value = activated(value, slope, column, is_column, KIND)
     if factor is not None:
         value *= tl.load(factor + row[:, None] * factor_stride + column[None, :], mask=inside, other=0.0)
     if added is not None:
