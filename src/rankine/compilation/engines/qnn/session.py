@@ -5,7 +5,13 @@ What the HTP has not is refused: ONNX Runtime would else run it on the CPU witho
 
 from __future__ import annotations
 
+import ctypes
+import os
 import platform
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +27,8 @@ __all__ = ["DEVICE", "LIBRARY_ERRORS", "compile_context", "is_emulated", "load_c
 DEVICE = "htp"
 _PROVIDER = "QNNExecutionProvider"
 _NO_LOG = 4
+_GREETING = threading.Lock()
+_greeted = False
 _HINT = "pip install 'rankine[qnn]'"
 # What the library raises: some twenty classes without a common base.
 LIBRARY_ERRORS: tuple[type[Exception], ...] = (
@@ -47,7 +55,7 @@ def compile_context(graph: bytes, path: Path) -> None:
     options.add_session_config_entry("ep.context_file_path", str(path))
     options.add_session_config_entry("ep.context_embed_mode", "0")
     try:
-        ort.InferenceSession(graph, options)
+        _session(graph, options)
     except LIBRARY_ERRORS as error:
         for part in (path, *path.parent.glob(f"{path.stem}_*")):  # it may have written what it could run
             part.unlink(missing_ok=True)
@@ -69,7 +77,7 @@ def load_context(path: Path) -> Any:
         EngineMissing: the HTP's libraries are not here.
     """
     try:
-        return ort.InferenceSession(str(path), _options())
+        return _session(str(path), _options())
     except LIBRARY_ERRORS as error:
         raise EngineError(
             "cannot load the context binary",
@@ -77,6 +85,35 @@ def load_context(path: Path) -> Any:
             got=" ".join(str(error).split()),
             hint=f"It was made by another version, or is damaged: run `rankine compile` again with {qnn.__version__}.",
         ) from error
+
+
+def _session(graph: str | bytes, options: Any) -> Any:
+    """A session. When the first one of a process is made, the emulator's library greets on standard output, where the
+    result of a command belongs: that goes to standard error."""
+    global _greeted
+    with _GREETING:
+        if _greeted or os.name != "posix" or sys.stdout is None or not is_emulated():
+            return ort.InferenceSession(graph, options)
+        with _standard_output_to_error():
+            made = ort.InferenceSession(graph, options)
+        _greeted = True
+        return made
+
+
+@contextmanager
+def _standard_output_to_error() -> Iterator[None]:
+    """Of the process, C libraries included."""
+    flush = ctypes.CDLL(None).fflush
+    sys.stdout.flush()
+    flush(None)
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        flush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _options() -> Any:
