@@ -15,7 +15,7 @@ from rankine.certification.ledger import USES_FILE, SplitUse, SplitUses, read_us
 from rankine.certification.margins import Margins
 from rankine.certification.order import apply_procedure
 from rankine.certification.parity_here import kept_rows
-from rankine.certification.plan import PLAN_FILE, SERVED, Pair, deciding, parity_file, quality_file, scores_file
+from rankine.certification.plan import PLAN_FILE, SERVED, Pair, deciding, parity_file, place_of, quality_file, scores_file
 from rankine.certification.planned import (
     Certificates,
     PairTest,
@@ -173,7 +173,7 @@ def _put_parity(
                 primary_logits=logits[primary],
                 margins=kept[primary].margins,
             )
-            draft.put_json(parity_file(*pair), parity)
+            draft.put_json(parity_file(*pair, place_of(parent, *pair)), parity)
             verdict = "admitted" if parity.admitted else f"NOT admitted: {parity.reason}"
             emit(Note("parity", f"{variant} on {pair[1]}: {verdict}"))
 

@@ -15,7 +15,7 @@ import numpy as np
 from rankine.artifact import Artifact, Draft, refuse_existing
 from rankine.compilation.binding import BindingPlan, Settings
 from rankine.compilation.build_variant import PARTS, build_variant, can_build, open_catalog, split_folder, take_apart
-from rankine.compilation.engine import Build, Capabilities, ConfigurableEngine, Engine, Runner
+from rankine.compilation.engine import Build, Capabilities, ConfigurableEngine, Engine, Runner, RunsOn
 from rankine.compilation.engines import installed, load_engine
 from rankine.compilation.split_model import LAYOUT_FILE, PLAN_FILE, SplitModels, open_split
 from rankine.compilation.split_runner import open_split_runner
@@ -34,6 +34,7 @@ __all__ = [
     "read_binding_plan",
     "read_build",
     "runs_in_parts",
+    "runs_on",
 ]
 
 _OF_WHAT_WAS_BUILT = ("plan.json", "ladder.json")
@@ -128,6 +129,16 @@ def read_build(artifact: Artifact, variant: str, engine: str) -> Build:
             hint=f"{hint} Run `rankine compile` with --engine {engine}.",
         )
     return artifact.read_json(name, Build)
+
+
+def runs_on(artifact: Artifact, variant: str, engine: str) -> RunsOn:
+    """What computes the numbers of a build here, on the device that it was verified on when it was built.
+
+    Raises:
+        ArtifactError: there is no such build.
+        EngineMissing: the engine is not installed.
+    """
+    return load_engine(engine).capabilities().runs_on(read_build(artifact, variant, engine).device)
 
 
 def open_runner(

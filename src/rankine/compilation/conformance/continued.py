@@ -82,7 +82,7 @@ def case_key(case: CaseOutcome) -> CaseKey:
 def _made_again(case: CaseOutcome, engines: Iterable[EngineOutcome], chosen: Mapping[str, Container[str]]) -> bool:
     records = [one.capabilities for one in engines if one.engine == case.engine and one.engine in chosen["engine"]]
     return (
-        any(record is not None and case.device in record.devices for record in records)
+        any(record is not None and case.device in record.verifiable for record in records)
         and case.model in chosen["model"]
         and all(outcome.check == BUILD or outcome.check in chosen["check"] for outcome in case.checks)
     )

@@ -138,7 +138,7 @@ def _cases(
     capabilities = engine.capabilities
     if capabilities is None:
         return
-    for device in capabilities.devices:
+    for device in capabilities.verifiable:
         for variant in (BASELINE, INT8):
             model = load_model(artifact, variant)
             case = CaseOutcome(
