@@ -111,7 +111,6 @@ def test_a_build_opens_without_its_maker_when_another_process_loads_it(built: Bu
         [sys.executable, "-c", ALONE, str(moved / "rows_16.onnx")], capture_output=True, text=True, check=True
     )
     assert json.loads(done.stdout) == [True, [], "QNNExecutionProvider"]  # alone there: what a command prints is JSON
-    assert "LIBNATIVE" in done.stderr  # the emulator's greeting, which it writes to standard output
 
 
 def test_nothing_is_compiled_when_a_build_is_opened_again(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:

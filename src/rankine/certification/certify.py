@@ -30,6 +30,7 @@ from rankine.certification.planned import (
 from rankine.certification.provenance import created_at
 from rankine.certification.scoring import baseline_engine, score, timings_ms
 from rankine.certification.settings import CertifySettings
+from rankine.certification.standing import parity_told
 from rankine.certification.trial import Trial, model_facts
 from rankine.data.dataset import Dataset
 from rankine.events import Emit, Note, ignore
@@ -174,8 +175,8 @@ def _put_parity(
                 margins=kept[primary].margins,
             )
             draft.put_json(parity_file(*pair, place_of(parent, *pair)), parity)
-            verdict = "admitted" if parity.admitted else f"NOT admitted: {parity.reason}"
-            emit(Note("parity", f"{variant} on {pair[1]}: {verdict}"))
+            reason = "" if parity.admitted else f": {parity.reason}"
+            emit(Note("parity", f"{variant} on {pair[1]}: {parity_told(parity)}{reason}"))
 
 
 def _put_quality(draft: Draft, found: Certificates, kept: Mapping[Pair, PairTest], emit: Emit) -> None:

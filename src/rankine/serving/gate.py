@@ -21,6 +21,7 @@ from rankine.certification.plan import (
     place_of,
     quality_certificates,
 )
+from rankine.certification.standing import NOT_CERTIFIED, parity_told
 from rankine.compilation.compile import build_names, read_binding_plan, runs_in_parts
 from rankine.errors import ArtifactError, CertificateRequired, UsageError
 from rankine.models.variant import read_variant, variant_names
@@ -43,6 +44,13 @@ class Choice:
     quality: QualityCertificate | None
     parity: ParityCertificate | None
     certified: bool
+
+    @property
+    def told(self) -> str:
+        """By which right, in the words of every command."""
+        if not self.certified:
+            return NOT_CERTIFIED
+        return "certified" if self.parity is None else parity_told(self.parity)
 
 
 def choose(

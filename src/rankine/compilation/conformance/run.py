@@ -19,7 +19,7 @@ from rankine.compilation.conformance.process import Job, run_job
 from rankine.compilation.conformance.result import CaseOutcome, CheckOutcome, ConformanceResult, EngineOutcome
 from rankine.compilation.conformance.zoo import INT8, MODELS, zoo_artifact, zoo_module
 from rankine.compilation.engine import Capabilities
-from rankine.compilation.engines import engine_names, installed
+from rankine.compilation.engines import check_known, engine_names, installed
 from rankine.environment import environment, instruction_set
 from rankine.errors import EngineMissing, UsageError, did_you_mean
 from rankine.events import Emit, Failed, ignore, step
@@ -58,9 +58,10 @@ def run_conformance(
         keep: is given what is known so far after every case, so that a run can be gone on with.
 
     Raises:
-        EngineMissing: PyTorch, which makes the models, is not installed.
-        UsageError: a name is unknown, or ``known`` cannot be added to.
+        EngineMissing: PyTorch, which makes the models, is not installed; or there is no engine of a name.
+        UsageError: another name is unknown, or ``known`` cannot be added to.
     """
+    check_known(*(engines or ()))
     chosen = {
         "engine": _known("engine", engines, engine_names()),
         "model": _known("model", models, MODELS),

@@ -89,31 +89,32 @@ def load_context(path: Path) -> Any:
 
 def _session(graph: str | bytes, options: Any) -> Any:
     """A session. When the first one of a process is made, the emulator's library greets on standard output, where the
-    result of a command belongs: that goes to standard error."""
+    result of a command belongs: nobody reads that."""
     global _greeted
     with _GREETING:
         if _greeted or os.name != "posix" or sys.stdout is None or not is_emulated():
             return ort.InferenceSession(graph, options)
-        with _standard_output_to_error():
+        with _mute_standard_output():
             made = ort.InferenceSession(graph, options)
         _greeted = True
         return made
 
 
 @contextmanager
-def _standard_output_to_error() -> Iterator[None]:
-    """Of the process, C libraries included."""
+def _mute_standard_output() -> Iterator[None]:
+    """Of the whole process, C libraries included."""
     flush = ctypes.CDLL(None).fflush
     sys.stdout.flush()
     flush(None)
-    kept = os.dup(1)
-    os.dup2(2, 1)
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
     try:
         yield
     finally:
         flush(None)
         os.dup2(kept, 1)
         os.close(kept)
+        os.close(nowhere)
 
 
 def _options() -> Any:
