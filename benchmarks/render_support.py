@@ -15,7 +15,7 @@ from rankine.artifact import read_record
 from rankine.certification.parity_here import ParityReport
 from rankine.compilation.conformance import CHECKS
 from rankine.compilation.conformance.result import CaseOutcome, ConformanceResult, EngineOutcome
-from rankine.compilation.engine import Capabilities
+from rankine.compilation.engine import Capabilities, RunsOn
 from rankine.config import Frozen
 from rankine.observation.timings import EngineBench
 
@@ -50,9 +50,16 @@ SUBSTRATES = {
     "cpu": "same program on the CPU",
     "simulated": "simulated accelerator",
 }
-TIMES_OF = {name: f"runs on its {told}" for name, told in SUBSTRATES.items()} | {"simulated": "its time is simulated"}
+NO_TIME = {
+    "emulator": "an emulator's time is none of the chip",
+    "interpreter": "an interpreter's time is none of the chip",
+    "cpu": "ran on the CPU",
+    "simulated": "its time is simulated",
+}
 _TIMED_ROWS = 512
 
+Column = tuple[str, RunsOn]
+"""An engine, and what it ran on."""
 Record = TypeVar("Record", bound=Frozen)
 
 
@@ -71,8 +78,9 @@ def render(found: ConformanceResult, times: EngineBench | None, parity: ParityRe
     lines += _missing(found.engines)
     lines += _times(times)
     lines += ["## Model by model", "", _BOUNDS.format(checks=len(CHECKS)), ""]
-    engines = [one.engine for one in found.engines if one.capabilities is not None]
-    lines += _table(("model", "", *engines), _model_rows(found.cases, engines))
+    columns = _columns(found)
+    heads = [engine if runs_on == "chip" else f"{engine}, {SUBSTRATES[runs_on]}" for engine, runs_on in columns]
+    lines += _table(("model", "", *heads), _model_rows(found.cases, columns))
     lines += _failures(found.cases)
     lines += ["## What an engine is asked", "", *_checks(), ""]
     lines += _parity(parity)
@@ -80,8 +88,8 @@ def render(found: ConformanceResult, times: EngineBench | None, parity: ParityRe
 
 
 _BOUNDS = """\
-How many passed, of the build and {checks} checks, and the largest error against the float64 reference over all of them:
-of FP32 logits `|a - b| / max(1, |b|)`, at most 1e-05; of INT8 scores `|sigmoid(a) - sigmoid(b)|`, at most 0.05, and
+How many passed, of the build and {checks} checks on each device, and the largest error against the float64 reference over
+all of them: of FP32 logits `|a - b| / max(1, |b|)`, at most 1e-05; of INT8 scores `|sigmoid(a) - sigmoid(b)|`, at most 0.05, and
 0.005 in the mean.
 Empty: the capability record leaves it out."""
 
@@ -93,7 +101,7 @@ def _engine_rows(found: ConformanceResult, times: EngineBench | None) -> list[tu
         if record is None:
             rows.append((one.engine, "not installed", "", "", "", "", ""))
             continue
-        for device in record.devices:
+        for device in record.verifiable:
             cases = [case for case in found.cases if (case.engine, case.device) == (one.engine, device)]
             rows.append(
                 (
@@ -122,7 +130,7 @@ def _timed(engine: str, record: Capabilities, device: str, times: EngineBench | 
     if record.oracle:
         return "never: exact, not served from"
     if record.runs_on(device) != "chip":
-        return f"no: {TIMES_OF[record.runs_on(device)]}"
+        return f"no: {NO_TIME[record.runs_on(device)]}"
     found = [
         timing
         for timing in (times.served if times and device == "cpu" else ())
@@ -155,18 +163,24 @@ def _missing(engines: Iterable[EngineOutcome]) -> list[str]:
     return [*told, ""] if told else []
 
 
-def _model_rows(cases: Sequence[CaseOutcome], engines: Sequence[str]) -> list[tuple[str, ...]]:
-    of: dict[tuple[str, str], dict[str, list[CaseOutcome]]] = {(case.model, case.numeric): {} for case in cases}
+def _columns(found: ConformanceResult) -> list[Column]:
+    """An engine has a column for the chips that it ran on, and one for each kind of what stood in for a chip."""
+    records = [one.capabilities for one in found.engines if one.capabilities is not None]
+    return list(dict.fromkeys((one.name, one.runs_on(device)) for one in records for device in one.verifiable))
+
+
+def _model_rows(cases: Sequence[CaseOutcome], columns: Sequence[Column]) -> list[tuple[str, ...]]:
+    of: dict[tuple[str, str], dict[Column, list[CaseOutcome]]] = {(case.model, case.numeric): {} for case in cases}
     for case in cases:
-        of[case.model, case.numeric].setdefault(case.engine, []).append(case)
+        of[case.model, case.numeric].setdefault((case.engine, case.runs_on), []).append(case)
     return [
-        (model, numeric.upper(), *(_cell(by_engine.get(engine, [])) for engine in engines))
-        for (model, numeric), by_engine in of.items()
+        (model, numeric.upper(), *(_cell(found.get(column, [])) for column in columns))
+        for (model, numeric), found in of.items()
     ]
 
 
 def _cell(cases: Sequence[CaseOutcome]) -> str:
-    """Of all devices of an engine."""
+    """Of all devices of a column."""
     outcomes = [outcome for case in cases for outcome in case.checks]
     if not outcomes:
         return ""

@@ -80,7 +80,8 @@ def test_page_of_support_keeps_three_columns_apart_when_an_engine_is_emulated(su
     values["engines"] = [{"engine": "mine", "capabilities": record}]
     values["cases"] = [{**case, "checks": [passed]}]
     page = support.render(support.ConformanceResult.model_validate(values), None, None)
-    assert "| mine | 1 | htp | INT8 | HTP v75 | vendor's emulator | no: runs on its vendor's emulator |" in page
+    assert "| mine | 1 | htp | INT8 | HTP v75 | vendor's emulator | no: an emulator's time is none of the chip |" in page
+    assert "| model |  | mine, vendor's emulator |" in page
     assert "| dcn_v2 | INT8 | 1 of 1, 4e-03 |" in page
     failed = {"check": "bad-ids", "passed": False, "reason": "item out of range is not refused"}
     values["cases"] = [{**case, "checks": [passed, failed]}]

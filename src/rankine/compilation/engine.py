@@ -31,6 +31,7 @@ __all__ = [
     "StandIn",
     "Table",
     "Target",
+    "stand_in_told",
 ]
 
 StandIn = Literal["emulator", "interpreter", "cpu", "simulated"]
@@ -40,11 +41,19 @@ RunsOn = Literal["chip", StandIn]
 """What a device's numbers were computed on. A time is one of the chip only where it ran on the chip."""
 STAND_INS: Mapping[StandIn, str] = {
     "emulator": "the vendor's emulator",
-    "interpreter": "an interpreter, for checks only",
+    "interpreter": "interpreter, for checks only",
     "cpu": "the same program on the CPU",
     "simulated": "simulated",
 }
 """In words, everywhere the same."""
+
+
+def stand_in_told(device: str, runs_on: RunsOn) -> str:
+    """A device, and what computes in its place."""
+    if runs_on == "chip":
+        return device
+    told = STAND_INS[runs_on]
+    return told if told.startswith(device) else f"{device} ({told})"
 
 
 class Capabilities(Frozen):
@@ -111,8 +120,7 @@ class Capabilities(Frozen):
 
     def told(self, device: str) -> str:
         """A device, and what computes in its place."""
-        found = self.runs_on(device)
-        return device if found == "chip" else f"{device} ({STAND_INS[found]})"
+        return stand_in_told(device, self.runs_on(device))
 
 
 class Target(Frozen):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import rankine
 from rankine.artifact import Artifact, sha256_of
 from rankine.compilation.conformance.case import why_not
-from rankine.compilation.conformance.checks import CHECKS
+from rankine.compilation.conformance.checks import CHECKS, checks_on
 from rankine.compilation.conformance.continued import CaseKey, case_key, kept_cases, merged, missing_checks
 from rankine.compilation.conformance.process import Job, run_job
 from rankine.compilation.conformance.result import CaseOutcome, CheckOutcome, ConformanceResult, EngineOutcome
@@ -152,7 +152,7 @@ def _cases(
             )
             if case.left_out is None:
                 earlier = known.get(case_key(case))
-                left = missing_checks(earlier, checks)
+                left = missing_checks(earlier, checks_on(capabilities, device, checks))
                 job = Job(engine.engine, device, artifact.path, variant, left)
                 outcomes = _outcomes(case, job, timeout_s, emit) if left else ()
                 case = case.model_copy(update={"checks": merged(earlier, outcomes)})
