@@ -5,34 +5,38 @@ $ python benchmarks/render_support.py
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pages import table
 from script import no_arguments
 
 from rankine.artifact import read_record
 from rankine.certification.parity_here import ParityReport
 from rankine.compilation.conformance import CHECKS
 from rankine.compilation.conformance.result import CaseOutcome, ConformanceResult, EngineOutcome
+from rankine.compilation.conformance.zoo import MODELS
 from rankine.compilation.engine import Capabilities, RunsOn
+from rankine.compilation.engines import engine_names
 from rankine.config import Frozen
 from rankine.observation.timings import EngineBench
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-CONFORMANCE, TIMES, PARITY = (
-    RESULTS / "conformance.json",
-    RESULTS / "support-times.json",
-    RESULTS / "support-parity.json",
+CONFORMANCE = tuple(
+    RESULTS / name for name in ("conformance.json", "conformance-chips.json", "conformance-interpreter.json")
 )
+TIMES, PARITY = RESULTS / "support-times.json", RESULTS / "support-parity.json"
 PAGE = ROOT / "docs" / "reference" / "support-matrix.md"
 INTRODUCTION = """\
 # What runs where, and how far it was verified
 
 This page is rendered by `python benchmarks/render_support.py` from
-[conformance.json](../../benchmarks/results/conformance.json), which `rankine conformance --out FILE` makes and which
-holds every engine's capability record, and where they are there from `support-times.json`, by
+[conformance.json](../../benchmarks/results/conformance.json),
+[conformance-chips.json](../../benchmarks/results/conformance-chips.json) and
+[conformance-interpreter.json](../../benchmarks/results/conformance-interpreter.json), which `rankine conformance --out
+FILE` makes and which hold every engine's capability record, and where they are there from `support-times.json`, by
 `rankine bench engines ARTIFACT --out FILE`, and `support-parity.json`, by
 `rankine certify ARTIFACT --data DATA --parity --out FILE`. Do not edit it.
 """
@@ -63,8 +67,17 @@ Column = tuple[str, RunsOn]
 Record = TypeVar("Record", bound=Frozen)
 
 
-def render(found: ConformanceResult, times: EngineBench | None, parity: ParityReport | None) -> str:
-    """The page."""
+def render(
+    found: ConformanceResult,
+    times: EngineBench | None,
+    parity: ParityReport | None,
+    small: Container[Column] = (),
+) -> str:
+    """The page.
+
+    Args:
+        small: engines, with what they ran on, that were held to small models where the others' have their default size.
+    """
     size = "small models" if found.small else "their default sizes"
     where = f"{_machine(found.environment)}, by which engines choose `{found.instruction_set}`"
     lines = [
@@ -74,13 +87,18 @@ def render(found: ConformanceResult, times: EngineBench | None, parity: ParityRe
         "",
     ]
     head = ("engine", "version", "device", "forms", "compiles for", "numerically verified on", "timed on the chip")
-    lines += _table(head, _engine_rows(found, times))
+    lines += table(head, _engine_rows(found, times), names=None)
     lines += _missing(found.engines)
     lines += _times(times)
     lines += ["## Model by model", "", _BOUNDS.format(checks=len(CHECKS)), ""]
     columns = _columns(found)
-    heads = [engine if runs_on == "chip" else f"{engine}, {SUBSTRATES[runs_on]}" for engine, runs_on in columns]
-    lines += _table(("model", "", *heads), _model_rows(found.cases, columns))
+    heads = [
+        ", ".join(
+            [engine] + [SUBSTRATES[runs_on]] * (runs_on != "chip") + ["small models"] * ((engine, runs_on) in small)
+        )
+        for engine, runs_on in columns
+    ]
+    lines += table(("model", "", *heads), _model_rows(found.cases, columns), names=None)
     lines += _failures(found.cases)
     lines += ["## What an engine is asked", "", *_checks(), ""]
     lines += _parity(parity)
@@ -88,9 +106,9 @@ def render(found: ConformanceResult, times: EngineBench | None, parity: ParityRe
 
 
 _BOUNDS = """\
-How many passed, of the build and {checks} checks on each device, and the largest error against the float64 reference over
-all of them: of FP32 logits `|a - b| / max(1, |b|)`, at most 1e-05; of INT8 scores `|sigmoid(a) - sigmoid(b)|`, at most 0.05, and
-0.005 in the mean.
+How many passed, of the build and {checks} checks on each device (of those about numbers where the CPU stands in for a
+device that is not here), and the largest error against the float64 reference over all of them: of FP32 logits
+`|a - b| / max(1, |b|)`, at most 1e-05; of INT8 scores `|sigmoid(a) - sigmoid(b)|`, at most 0.05, and 0.005 in the mean.
 Empty: the capability record leaves it out."""
 
 
@@ -217,7 +235,7 @@ def _parity(report: ParityReport | None) -> list[str]:
         "",
     ]
     rows = report.table_rows()
-    return [*lines, *_table(tuple(rows[0]), [tuple(row.values()) for row in rows])]
+    return [*lines, *table(tuple(rows[0]), [tuple(row.values()) for row in rows], names=None)]
 
 
 def _count(found: ConformanceResult) -> str:
@@ -229,20 +247,42 @@ def _machine(environment: Mapping[str, Any]) -> str:
     return f"{environment['cpu']} ({environment['cores']} cores)"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *rows]
-    return [*("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |" for cells in lines), ""]
-
-
 def read(path: Path, kind: type[Record]) -> Record | None:
     """A result file; None where it is not there."""
     return read_record(path, kind) if path.exists() else None
 
 
+def joined(found: Iterable[ConformanceResult]) -> ConformanceResult:
+    """Several runs on one kind of machine as one, of the first one's size: of what several have, the latest."""
+    first, *others = found
+    results = sorted((first, *others), key=lambda one: one.created)
+    if len(sets := {one.instruction_set for one in results}) > 1:
+        raise ValueError(f"runs of several kinds of machines: {', '.join(sorted(sets))}")
+    cases = {(c.engine, c.device, c.model, c.numeric): c for one in results for c in one.cases}
+    engines: dict[str, EngineOutcome] = {}
+    for outcome in (outcome for one in results for outcome in one.engines):
+        if outcome.capabilities is not None or outcome.engine not in engines:
+            engines[outcome.engine] = outcome
+    names, models = list(engine_names()), list(MODELS)
+    return results[-1].model_copy(
+        update={
+            "small": first.small,
+            "engines": tuple(sorted(engines.values(), key=lambda one: names.index(one.engine))),
+            "cases": tuple(sorted(cases.values(), key=lambda c: (names.index(c.engine), models.index(c.model)))),
+        }
+    )
+
+
+def read_conformance() -> list[ConformanceResult]:
+    """All that is committed."""
+    return [read_record(path, ConformanceResult) for path in CONFORMANCE if path.exists()]
+
+
 def render_committed() -> str:
     """The page from the files that are there."""
-    found = read_record(CONFORMANCE, ConformanceResult)
-    return render(found, read(TIMES, EngineBench), read(PARITY, ParityReport))
+    found = read_conformance()
+    small = {(case.engine, case.runs_on) for one in found if one.small for case in one.cases}
+    return render(joined(found), read(TIMES, EngineBench), read(PARITY, ParityReport), small)
 
 
 def main() -> None:

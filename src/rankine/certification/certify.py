@@ -15,7 +15,16 @@ from rankine.certification.ledger import USES_FILE, SplitUse, SplitUses, read_us
 from rankine.certification.margins import Margins
 from rankine.certification.order import apply_procedure
 from rankine.certification.parity_here import kept_rows
-from rankine.certification.plan import PLAN_FILE, SERVED, Pair, deciding, parity_file, place_of, quality_file, scores_file
+from rankine.certification.plan import (
+    PLAN_FILE,
+    SERVED,
+    Pair,
+    deciding,
+    parity_file,
+    place_of,
+    quality_file,
+    scores_file,
+)
 from rankine.certification.planned import (
     Certificates,
     PairTest,

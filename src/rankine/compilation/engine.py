@@ -78,8 +78,7 @@ class Capabilities(Frozen):
         on_request: whether it is built only where it is named, since a build takes seconds; then nothing is compiled
             for it, and no cost is measured on it, by default.
         stand_ins: those of ``devices`` that are not the chip itself, with what computes in its place; and those of
-            ``compiles_for`` that are not here, and whose form the CPU runs. They are verified like all others, and never
-            timed.
+            ``compiles_for`` that are not here, and whose form the CPU runs. They are verified, and never timed.
     """
 
     name: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -36,6 +36,7 @@ TIMEOUT_S = 600.0
 def run_conformance(
     *,
     engines: Sequence[str] | None = None,
+    devices: Sequence[str] | None = None,
     models: Sequence[str] | None = None,
     checks: Sequence[str] | None = None,
     small: bool = False,
@@ -48,6 +49,7 @@ def run_conformance(
 
     Args:
         engines: names; None for all that are known. One that is not installed is told with its reason.
+        devices: names; None for all that each engine can be verified on here.
         models: of :data:`~rankine.compilation.conformance.zoo.MODELS`; None for all.
         checks: of :data:`~rankine.compilation.conformance.checks.CHECKS`; None for all.
         small: small models, for a quick look.
@@ -69,12 +71,13 @@ def run_conformance(
     }
     listed = [_engine(name, one) for name, one in installed()]
     found = [one for one in listed if one.engine in chosen["engine"]]
+    on = _known("device", devices, _devices(found))
     for engine in found:
         if engine.capabilities is None:
             emit(Failed(f"engine {engine.engine}", f"{engine.missing} {engine.hint or ''}".rstrip()))
     cases: dict[CaseKey, CaseOutcome] = {}
     if known is not None:
-        cases = kept_cases(known, code_digest(), listed, chosen, small=small)
+        cases = kept_cases(known, code_digest(), listed, {**chosen, "device": on}, small=small)
     told = {one.engine for one in (*found, *(known.engines if known is not None else ()))}
     names, zoo = list(engine_names()), list(MODELS)
 
@@ -99,7 +102,7 @@ def run_conformance(
             with step(emit, f"make {name}"):
                 artifact = zoo_artifact(name, _network(name, small=small), place)
             for engine in found:
-                for case in _cases(engine, name, artifact, chosen["check"], cases, timeout_s, emit):
+                for case in _cases(engine, on, name, artifact, chosen["check"], cases, timeout_s, emit):
                     cases[case_key(case)] = case
                     keep(result())
     return result()
@@ -127,8 +130,15 @@ def _engine(name: str, found: Capabilities | EngineMissing) -> EngineOutcome:
     return EngineOutcome(engine=name, missing=found.got or found.message, hint=found.hint)
 
 
+def _devices(engines: Iterable[EngineOutcome]) -> list[str]:
+    """Of all engines that are here, each once."""
+    records = [one.capabilities for one in engines if one.capabilities is not None]
+    return list(dict.fromkeys(device for record in records for device in record.verifiable))
+
+
 def _cases(
     engine: EngineOutcome,
+    devices: Container[str],
     name: str,
     artifact: Artifact,
     checks: Sequence[str],
@@ -139,7 +149,7 @@ def _cases(
     capabilities = engine.capabilities
     if capabilities is None:
         return
-    for device in capabilities.verifiable:
+    for device in (one for one in capabilities.verifiable if one in devices):
         for variant in (BASELINE, INT8):
             model = load_model(artifact, variant)
             case = CaseOutcome(

@@ -27,8 +27,7 @@ __all__ = ["DEVICE", "LIBRARY_ERRORS", "compile_context", "is_emulated", "load_c
 DEVICE = "htp"
 _PROVIDER = "QNNExecutionProvider"
 _NO_LOG = 4
-_GREETING = threading.Lock()
-_greeted = False
+_GREETING, _GREETED = threading.Lock(), threading.Event()
 _HINT = "pip install 'rankine[qnn]'"
 # What the library raises: some twenty classes without a common base.
 LIBRARY_ERRORS: tuple[type[Exception], ...] = (
@@ -90,13 +89,12 @@ def load_context(path: Path) -> Any:
 def _session(graph: str | bytes, options: Any) -> Any:
     """A session. When the first one of a process is made, the emulator's library greets on standard output, where the
     result of a command belongs: nobody reads that."""
-    global _greeted
     with _GREETING:
-        if _greeted or os.name != "posix" or sys.stdout is None or not is_emulated():
+        if _GREETED.is_set() or os.name != "posix" or sys.stdout is None or not is_emulated():
             return ort.InferenceSession(graph, options)
         with _mute_standard_output():
             made = ort.InferenceSession(graph, options)
-        _greeted = True
+        _GREETED.set()
         return made
 
 
