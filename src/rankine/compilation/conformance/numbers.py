@@ -18,8 +18,9 @@ Figures = Mapping[str, float]
 ROWS = (1, 7, 64, 512, 1000)
 """Row counts at which logits are compared."""
 _CHANGING = (3, 100, 1, 64, 65, 3, 700, 2, 64)
-_LARGE, _LARGE_INTERPRETED, _DISTINCT, _BUFFER_BYTES = 20_000, 2_000, 300, 100_000
-"""An interpreter takes minutes for the former; the latter is many times the buffers too."""
+_LARGE, _LARGE_SLOW, _DISTINCT, _BUFFER_BYTES = 20_000, 2_000, 300, 100_000
+_SLOW = ("emulator", "interpreter")
+"""They take minutes for so many rows; a tenth of them is many times the buffers too."""
 _SHARED = (1, 300, 17, 64, 500, 3)
 _SHARED_CALLS = 10
 _WHATEVER_IT_RAISES: tuple[type[Exception], ...] = (Exception,)
@@ -51,7 +52,7 @@ def changing_rows(case: Case) -> Figures:
 def large_batch(case: Case) -> Figures:
     """A batch that is larger than the buffers may be gives the same logits."""
     some = case.batch(_DISTINCT)
-    rows = _LARGE_INTERPRETED if case.capabilities.runs_on(case.device) == "interpreter" else _LARGE
+    rows = _LARGE_SLOW if case.capabilities.runs_on(case.device) in _SLOW else _LARGE
     index = np.sort(np.arange(rows) % _DISTINCT)
     runner = case.open()
     try:
