@@ -25,7 +25,7 @@ from rankine.observation.timings import EngineBench
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 CONFORMANCE = tuple(
-    RESULTS / name for name in ("conformance.json", "conformance-chips.json", "conformance-interpreter.json")
+    RESULTS / name for name in ("conformance.json", "conformance-chips.json", "conformance-slow.json")
 )
 TIMES, PARITY = RESULTS / "support-times.json", RESULTS / "support-parity.json"
 PAGE = ROOT / "docs" / "reference" / "support-matrix.md"
@@ -35,8 +35,9 @@ INTRODUCTION = """\
 This page is rendered by `python benchmarks/render_support.py` from
 [conformance.json](../../benchmarks/results/conformance.json),
 [conformance-chips.json](../../benchmarks/results/conformance-chips.json) and
-[conformance-interpreter.json](../../benchmarks/results/conformance-interpreter.json), which `rankine conformance --out
-FILE` makes and which hold every engine's capability record, and where they are there from `support-times.json`, by
+[conformance-slow.json](../../benchmarks/results/conformance-slow.json) (of what an emulator or an interpreter computes,
+over small models), which `rankine conformance --out FILE` makes and which hold every engine's capability record, and
+where they are there from `support-times.json`, by
 `rankine bench engines ARTIFACT --out FILE`, and `support-parity.json`, by
 `rankine certify ARTIFACT --data DATA --parity --out FILE`. Do not edit it.
 """
