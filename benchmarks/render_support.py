@@ -24,9 +24,7 @@ from rankine.observation.timings import EngineBench
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-CONFORMANCE = tuple(
-    RESULTS / name for name in ("conformance.json", "conformance-chips.json", "conformance-slow.json")
-)
+CONFORMANCE = tuple(RESULTS / name for name in ("conformance.json", "conformance-chips.json", "conformance-slow.json"))
 TIMES, PARITY = RESULTS / "support-times.json", RESULTS / "support-parity.json"
 PAGE = ROOT / "docs" / "reference" / "support-matrix.md"
 INTRODUCTION = """\
