@@ -191,13 +191,15 @@ def _model_rows(cases: Sequence[CaseOutcome], columns: Sequence[Column]) -> list
     for case in cases:
         of[case.model, case.numeric].setdefault((case.engine, case.runs_on), []).append(case)
     return [
-        (model, numeric.upper(), *(_cell(found.get(column, [])) for column in columns))
+        (model, numeric.upper(), *(_cell(found.get(column)) for column in columns))
         for (model, numeric), found in of.items()
     ]
 
 
-def _cell(cases: Sequence[CaseOutcome]) -> str:
+def _cell(cases: Sequence[CaseOutcome] | None) -> str:
     """Of all devices of a column."""
+    if cases is None:
+        return "not run"
     outcomes = [outcome for case in cases for outcome in case.checks]
     if not outcomes:
         return ""
