@@ -91,12 +91,7 @@ def render(
     lines += _times(times)
     lines += ["## Model by model", "", _BOUNDS.format(checks=len(CHECKS)), ""]
     columns = _columns(found)
-    heads = [
-        ", ".join(
-            [engine] + [SUBSTRATES[runs_on]] * (runs_on != "chip") + ["small models"] * ((engine, runs_on) in small)
-        )
-        for engine, runs_on in columns
-    ]
+    heads = [_head(column, small=column in small) for column in columns]
     lines += table(("model", "", *heads), _model_rows(found.cases, columns), names=None)
     lines += _failures(found.cases)
     lines += ["## What an engine is asked", "", *_checks(), ""]
@@ -107,8 +102,9 @@ def render(
 _BOUNDS = """\
 How many passed, of the build and {checks} checks on each device (of those about numbers where the CPU stands in for a
 device that is not here), and the largest error against the float64 reference over all of them: of FP32 logits
-`|a - b| / max(1, |b|)`, at most 1e-05; of INT8 scores `|sigmoid(a) - sigmoid(b)|`, at most 0.05, and 0.005 in the mean.
-Empty: the capability record leaves it out."""
+`|a - b| / max(1, |b|)`, at most 1e-05; of INT8 scores `|sigmoid(a) - sigmoid(b)|`, at most 0.05 (0.1 for an
+INT8 form of an engine's own, which has a quality certificate of its own), and 0.005 in the mean.
+Empty: the capability record leaves it out. *Not run*: it would not, and was not checked yet."""
 
 
 def _engine_rows(found: ConformanceResult, times: EngineBench | None) -> list[tuple[str, ...]]:
@@ -183,7 +179,16 @@ def _missing(engines: Iterable[EngineOutcome]) -> list[str]:
 def _columns(found: ConformanceResult) -> list[Column]:
     """An engine has a column for the chips that it ran on, and one for each kind of what stood in for a chip."""
     records = [one.capabilities for one in found.engines if one.capabilities is not None]
-    return list(dict.fromkeys((one.name, one.runs_on(device)) for one in records for device in one.verifiable))
+    run = {(case.engine, case.runs_on) for case in found.cases}
+    columns = dict.fromkeys((one.name, one.runs_on(device)) for one in records for device in one.verifiable)
+    return [column for column in columns if column in run]
+
+
+def _head(column: Column, *, small: bool) -> str:
+    engine, runs_on = column
+    told = "" if runs_on == "chip" else SUBSTRATES[runs_on]
+    named = [told] if told.startswith(engine) else [engine, told]
+    return ", ".join(part for part in (*named, "small models" if small else "") if part)
 
 
 def _model_rows(cases: Sequence[CaseOutcome], columns: Sequence[Column]) -> list[tuple[str, ...]]:
@@ -199,7 +204,7 @@ def _model_rows(cases: Sequence[CaseOutcome], columns: Sequence[Column]) -> list
 def _cell(cases: Sequence[CaseOutcome] | None) -> str:
     """Of all devices of a column."""
     if cases is None:
-        return "not run"
+        return "*not run*"
     outcomes = [outcome for case in cases for outcome in case.checks]
     if not outcomes:
         return ""
