@@ -87,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=movielens_folder, required=True, help="folder of MovieLens-1M as Parquet")
     parser.add_argument("--work", type=Path, required=True, help="folder for what is trained and compiled")
-    parser.add_argument("--rows", type=int, default=200_000, help="ratings, a tenth of which are tested on")
+    parser.add_argument("--rows", type=int, help="ratings, a tenth of which are tested on [default: all]")
     parser.add_argument("--epochs", type=int, default=2, help="at most so many")
     arguments = parser.parse_args()
     dataset = load_dataset(arguments.data, rows=arguments.rows)

@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import pages
 from script import no_arguments
 
 from rankine.compilation.binding.plan import pays
@@ -59,7 +60,7 @@ def render(table: Mapping[str, Any] | None, proofs: Mapping[str, Any] | None) ->
     for fields, rows in groupby(by_fields, key=lambda row: row["fields"]):
         lines += [f"## {fields}", ""]
         lines += [FIELDS[fields], ""] if fields in FIELDS else []
-        lines += _table(
+        lines += pages.table(
             ("model", "", "MACs a row", "split", "left", "an item", "a request", "bytes a row", "split", "stored"),
             [_row(row) for row in rows],
         )
@@ -68,7 +69,7 @@ def render(table: Mapping[str, Any] | None, proofs: Mapping[str, Any] | None) ->
         models = [list(group) for _, group in groupby(kept, key=lambda found: (found["origin"], found["model"]))]
         lines += [PROOF]
         head = ("model", "variants", "FP32", "accumulators", "codes", "of", "by", "AUC")
-        lines += _table(head, [_proved(group) for group in models])
+        lines += pages.table(head, [_proved(group) for group in models])
         lines += [f"* Not proved: {found['model']}, {_why(found)}." for found in proofs.get("unproved", ())]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -79,11 +80,6 @@ def read_result(path: Path) -> dict[str, Any] | None:
         return None
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return result
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return [*("| " + " | ".join(cells) + " |" for cells in lines), ""]
 
 
 def _row(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from pages import table
 from script import no_arguments
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,7 +97,7 @@ def _latency(result: Mapping[str, Any]) -> list[str]:
         rows.append((*cells, f"{min(forms['float32']['small_rows_share'], 9.99):.0%}"))
     before, after = result["macs_before"], result["macs_candidate"]
     left = f"Multiply-adds of a row: {before:,} whole, {after:,} in parts ({after / before:.0%})."
-    return [*lines, *_table(head, rows), left, "", _where(result), ""]
+    return [*lines, *table(head, rows), left, "", _where(result), ""]
 
 
 def _served(results: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -116,7 +117,7 @@ def _served(results: Sequence[Mapping[str, Any]]) -> list[str]:
         for result in results
     ]
     head = ("family", "variant", "engine", "form", "engine, ms", "request, ms")
-    return [SERVED, *_table(head, rows), *ratios, "", _where(results[0]), ""]
+    return [SERVED, *table(head, rows), *ratios, "", _where(results[0]), ""]
 
 
 def _auc(results: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -129,7 +130,7 @@ def _auc(results: Sequence[Mapping[str, Any]]) -> list[str]:
         for one in result["variants"]
     ]
     head = ("family", "variant", "task", "", "AUC, whole", "difference", "largest difference of a logit")
-    return [AUC, *_table(head, rows)]
+    return [AUC, *table(head, rows)]
 
 
 def _upserts(result: Mapping[str, Any]) -> list[str]:
@@ -139,7 +140,7 @@ def _upserts(result: Mapping[str, Any]) -> list[str]:
     ]
     head = ("items an upsert", "items/s of processor time", "items/s by the clock")
     text = UPSERTS.format(variants=len(result["variants"]), floats=result["stored_floats"])
-    return [text, *_table(head, rows), _where(result), ""]
+    return [text, *table(head, rows), _where(result), ""]
 
 
 def _quartiles(one: Mapping[str, Any]) -> str:
@@ -149,11 +150,6 @@ def _quartiles(one: Mapping[str, Any]) -> str:
 def _where(result: Mapping[str, Any]) -> str:
     here = result["environment"]
     return f"Taken on {result['created'][:10]}, {here['cpu']}, {here['cores']} cores."
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return [*("| " + " | ".join(cells) + " |" for cells in lines), ""]
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from textwrap import wrap
 
 import numpy as np
 from crossover_record import Coalesced, CrossoverResult, Learned, Live, Who
-from script import no_arguments
+from pages import table, write_pages
 
 from rankine.compilation.engines.simulated import SimulatedCost
 
@@ -72,7 +72,7 @@ def _simulated(result: CrossoverResult) -> list[str]:
         f"Bar: within {BAR:.0%} of the optimum. {told}. An accelerator that is believed to be slower than the CPU on "
         "whatever comes is [tried now and then](../explanation/scheduling.md#exploration): so the last row is found."
     )
-    return [*wrap(text, 120), "", *_table(["wrong at first", "at first", *_of(rates)], rows), *wrap(verdict, 120), ""]
+    return [*wrap(text, 120), "", *table(["wrong at first", "at first", *_of(rates)], rows), *wrap(verdict, 120), ""]
 
 
 def _coalesced(result: CrossoverResult) -> list[str]:
@@ -99,7 +99,7 @@ def _coalesced(result: CrossoverResult) -> list[str]:
     )
     head = ["requests/s", "CPU", "accelerator", "pool", "pool, misjudged", "rows: CPU", "accelerator"]
     head += ["p50 ms: accelerator", "pool"]
-    return [*wrap(text, 120), "", *_table(head, rows), *wrap(verdict, 120), ""]
+    return [*wrap(text, 120), "", *table(head, rows), *wrap(verdict, 120), ""]
 
 
 def _cells(runs: Mapping[Who, Coalesced]) -> list[str]:
@@ -142,7 +142,7 @@ def _live(runs: Sequence[Live], load: float) -> list[str]:
         f"what takes the cores for a while (load average of the machine: {load:.1f}) is learned as well."
     )
     head = ["warmed up at", "at first", *(f"{100 * (at + 1)}" for at in range(looks)), "late"]
-    return [*wrap(text, 120), "", *_table(head, rows), *wrap(verdict, 120), ""]
+    return [*wrap(text, 120), "", *table(head, rows), *wrap(verdict, 120), ""]
 
 
 def _holds(one: Learned) -> bool:
@@ -163,11 +163,6 @@ def _cost(cost: SimulatedCost) -> str:
     return f"{cost.launch_us:g} us a launch{transfer}, {cost.rows_per_ms:g} rows/ms"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return [*("| " + " | ".join(cells) + " |" for cells in lines), ""]
-
-
 def read_result() -> CrossoverResult:
     """The committed result."""
     return CrossoverResult.model_validate_json(RESULT.read_text(encoding="utf-8"))
@@ -179,7 +174,4 @@ def render_committed() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
-    no_arguments(__doc__)
-    for path, text in render_committed().items():
-        path.write_text(text, encoding="utf-8")
-        print(path.relative_to(ROOT))
+    write_pages(__doc__, render_committed())

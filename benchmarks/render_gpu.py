@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpu_record import GpuResult, Row
-from script import no_arguments
+from pages import write_pages
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULT = ROOT / "benchmarks" / "results" / "gpu.json"
@@ -83,7 +83,4 @@ def render_committed() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
-    no_arguments(__doc__)
-    for path, text in render_committed().items():
-        path.write_text(text, encoding="utf-8")
-        print(path.relative_to(ROOT))
+    write_pages(__doc__, render_committed())

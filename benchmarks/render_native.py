@@ -12,6 +12,7 @@ from typing import TypeVar
 from native_speed.bars import Bar, bars, is_noisy
 from native_speed.chart import bar_chart
 from native_speed.record import BIG, CHAIN, NativeLatency, Section, Timing, read_result
+from pages import table
 from script import no_arguments
 
 _Key = TypeVar("_Key")
@@ -125,7 +126,7 @@ def _bars(found: Sequence[Bar]) -> list[str]:
         return f"{word} (**noise**)" if bar.noisy else word
 
     rows = [(one.name, one.bar, one.measured, told(one)) for one in found]
-    return _table(("", "bar", "measured", "reached"), rows)
+    return table(("", "bar", "measured", "reached"), rows)
 
 
 def _section(section: Section) -> list[str]:
@@ -149,7 +150,7 @@ def _section(section: Section) -> list[str]:
             )
             for one in section.scalings
         ]
-        lines += _table(head, rows)
+        lines += table(head, rows)
     failures = [f"* {one.model}, {one.side.label}, was not run: {one.error}" for one in section.failures]
     return [*lines, *failures, *([""] if failures else [])]
 
@@ -171,7 +172,7 @@ def _grid(timings: Sequence[Timing], *, star: bool) -> list[str]:
     for column in columns:
         found = [one.control for one in timings if _column(one) == column]
         controls += [_control(max(found, key=lambda value: abs(value - 1))), ""]
-    return _table(head, [*rows, controls])
+    return table(head, [*rows, controls])
 
 
 def _column(one: Timing) -> tuple[int, str]:
@@ -248,11 +249,6 @@ def _grouped(timings: Iterable[Timing], key: Callable[[Timing], _Key]) -> list[t
     for one in timings:
         found.setdefault(key(one), []).append(one)
     return list(found.items())
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return [*("| " + " | ".join(cells) + " |" for cells in lines), ""]
 
 
 def render_committed() -> dict[Path, str]:

@@ -5,9 +5,9 @@ $ python benchmarks/render_qnn.py
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
+from pages import table
 from qnn_certificates import RESULT, ModelResult, QnnCertificates
 from script import no_arguments
 
@@ -32,16 +32,14 @@ def render(result: QnnCertificates) -> str:
     lines = [INTRODUCTION.format(substrate=substrate, margin=result.margin)]
     lines += ["## Against the canonical INT8 form", ""]
     head = ("model", "rows", "AUC, canonical", "AUC, qnn", "difference", "95 % bound", "verdict")
-    lines += _table(head, [_quality(one) for one in result.models])
-    lines += [
-        f"* `{one.model}`: {one.certificate.reason}" for one in result.models if one.certificate.verdict != "pass"
-    ]
-    lines += ["", "## Against the float64 reference", ""]
+    lines += table(head, [_quality(one) for one in result.models], names=None)
+    failed = [one for one in result.models if one.certificate.verdict != "pass"]
+    lines += [*(f"* `{one.model}`: {one.certificate.reason}" for one in failed), ""] if failed else []
+    lines += ["## Against the float64 reference", ""]
     lines += ["Of scores, over the first test rows; the bound is 0.05, and 0.005 in the mean.", ""]
     head = ("model", "rows", "largest error", "mean error", "context binaries", "for rows")
-    lines += _table(head, [_numbers(one) for one in result.models])
+    lines += table(head, [_numbers(one) for one in result.models], names=None)
     lines += [
-        "",
         f"onnxruntime-qnn {result.engine_version}, {result.created:%Y-%m-%d}. The emulator took "
         + ", ".join(f"{one.emulated_s:.0f} s for `{one.model}`" for one in result.models)
         + ": no time of the chip.",
@@ -72,11 +70,6 @@ def _numbers(one: ModelResult) -> tuple[str, ...]:
         f"{one.context_bytes / 1e6:.1f} MB",
         ", ".join(f"{rows:,}" for rows in one.row_buckets),
     )
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *rows]
-    return ["| " + " | ".join(line) + " |" for line in lines]
 
 
 def read_result() -> QnnCertificates:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from native_speed.record import NOISE_LIMIT, Side, Timing
-from script import no_arguments
+from pages import table, write_pages
 from tvm_record import Comparison, TvmLatency
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,7 +57,7 @@ def _bars(result: TvmLatency) -> list[str]:
         noise = " (**noise**)" if _noisy(result, one.rows) else ""
         measured = f"{one.ratio:.2f} ({one.low:.2f}-{one.high:.2f}) of {one.peer.label}"
         rows.append((name, f"at most {limit:g} of its time", measured, reached + noise))
-    return _table(("", "bar", "measured", "reached"), rows)
+    return table(("", "bar", "measured", "reached"), rows)
 
 
 def _against(result: TvmLatency, numeric: str, rows: int) -> Comparison:
@@ -85,7 +85,7 @@ def _grid(result: TvmLatency, timings: Sequence[Timing]) -> list[str]:
         rows.append([_label(side, best), *cells])
     controls = {one.rows: one.control for one in timings}
     rows.append(["control", *(f"{controls[count]:.2f}" for count in counts)])
-    return _table(["", *("1 row" if count == 1 else f"{count} rows" for count in counts)], rows)
+    return table(["", *("1 row" if count == 1 else f"{count} rows" for count in counts)], rows)
 
 
 def _label(side: Side, best: str) -> str:
@@ -127,7 +127,7 @@ def _floor(result: TvmLatency) -> list[str]:
         "The matrix products of 512 rows at the rate that the instruction alone reached in the same run: lookups and "
         "all else come on top."
     )
-    return [*_wrapped(text), "", *_table(head, rows)]
+    return [*_wrapped(text), "", *table(head, rows)]
 
 
 def _wrapped(text: str) -> list[str]:
@@ -151,11 +151,6 @@ def _where(result: TvmLatency) -> list[str]:
     return [f"Taken on {result.created:%Y-%m-%d}, {here['cpu']}{tiles}, {turns[0]}-{turns[-1]} turns; {versions}.", ""]
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return [*("| " + " | ".join(cells) + " |" for cells in lines), ""]
-
-
 def read_result() -> TvmLatency:
     """The committed result."""
     return TvmLatency.model_validate_json(RESULT.read_text(encoding="utf-8"))
@@ -167,7 +162,4 @@ def render_committed() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
-    no_arguments(__doc__)
-    for path, text in render_committed().items():
-        path.write_text(text, encoding="utf-8")
-        print(path.relative_to(ROOT))
+    write_pages(__doc__, render_committed())

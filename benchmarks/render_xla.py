@@ -6,10 +6,9 @@ $ python benchmarks/render_xla.py
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
 from pathlib import Path
 
-from script import no_arguments
+from pages import table, write_pages
 from xla_record import Chip, Compiled, Subject, XlaTpu
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,7 +65,7 @@ def _numbers(result: XlaTpu) -> list[str]:
         reached = "yes" if one.error <= one.limit else "**no**"
         cells = (f"{one.error:.1e}", mean, f"{one.limit:g}", reached)
         rows.append((one.model, one.numeric.upper(), str(one.verified_rows), *cells))
-    return _table(("model", "form", "rows", "largest error", "mean error", "bound", "held"), rows, names=2)
+    return table(("model", "form", "rows", "largest error", "mean error", "bound", "held"), rows, names=2)
 
 
 def _figures(result: XlaTpu, generation: str) -> list[str]:
@@ -77,7 +76,7 @@ def _figures(result: XlaTpu, generation: str) -> list[str]:
         sizes = (figures.bytes_accessed, figures.argument_bytes, figures.temporary_bytes, figures.code_bytes)
         cells = (str(figures.rows), f"{figures.flops / 1e6:,.1f}", *(_bytes(size) for size in sizes))
         rows.append((subject.model, subject.numeric.upper(), *cells, f"{one.compile_s:.1f} s"))
-    return _table(head, rows, names=2)
+    return table(head, rows, names=2)
 
 
 def _chips(result: XlaTpu) -> list[str]:
@@ -88,7 +87,7 @@ def _chips(result: XlaTpu) -> list[str]:
         told = f"[Google]({chip.source})" + (f", [INT8]({chip.int8_source})" if chip.int8_source else "")
         sizes = (f"{chip.hbm_bytes_per_s / 1e9:,.0f}", f"{chip.hbm_bytes / 1e9:.0f}")
         rows.append((name, *(f"{peak / 1e12:,.0f}" for peak in peaks), *sizes, told))
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _roofline(result: XlaTpu, generation: str) -> list[str]:
@@ -102,7 +101,7 @@ def _roofline(result: XlaTpu, generation: str) -> list[str]:
         intensity, ridge = f"{operations / one.least_bytes:,.1f}", f"{peak / chip.hbm_bytes_per_s:,.0f}"
         cells = (str(one.figures.rows), intensity, ridge, limit, f"{1e6 * max(computing, moving):.2f}")
         rows.append((subject.model, subject.numeric.upper(), *cells))
-    return _table(head, rows, names=2)
+    return table(head, rows, names=2)
 
 
 def _peak(chip: Chip, subject: Subject) -> float:
@@ -129,11 +128,6 @@ def _where(result: XlaTpu) -> list[str]:
     return textwrap.wrap(f"Taken on {result.created:%Y-%m-%d}, {here['cpu']}; {versions}.", 120)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], names: int = 1) -> list[str]:
-    lines = [head, [*["---"] * names, *["---:"] * (len(head) - names)], *rows]
-    return [*("| " + " | ".join(cells) + " |" for cells in lines), ""]
-
-
 def read_result() -> XlaTpu:
     """The committed result."""
     return XlaTpu.model_validate_json(RESULT.read_text(encoding="utf-8"))
@@ -145,7 +139,4 @@ def render_committed() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
-    no_arguments(__doc__)
-    for path, text in render_committed().items():
-        path.write_text(text, encoding="utf-8")
-        print(path.relative_to(ROOT))
+    write_pages(__doc__, render_committed())

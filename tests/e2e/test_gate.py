@@ -15,7 +15,7 @@ from rankine.compilation.binding import Settings
 from rankine.compilation.compile import compile_artifact
 from rankine.demo.contest import contestant
 from rankine.environment import instruction_set
-from rankine.errors import ArtifactError, CertificateRequired
+from rankine.errors import ArtifactError, CertificateRequired, EngineMissing
 from rankine.models.variant import BASELINE, Variant
 from rankine.observation.timings import FORMS, EngineTiming
 from rankine.serving import ServeConfig
@@ -122,11 +122,11 @@ def test_opened_model_is_not_certified_when_something_that_may_run_is_not(
     assert not model.certified, "another server may run anything then"
 
 
-@pytest.mark.parametrize(("variant", "engine", "hint"), [("basline", None, "baseline"), (None, "onnx", ENGINE)])
+@pytest.mark.parametrize(("variant", "engine", "hint"), [("basline", None, "baseline"), (None, "onnxruntme", ENGINE)])
 def test_choose_suggests_what_was_meant_when_a_name_is_wrong(
     artifact: Artifact, variant: str | None, engine: str | None, hint: str
 ) -> None:
-    with pytest.raises(ArtifactError, match=hint):
+    with pytest.raises(ArtifactError if engine is None else EngineMissing, match=f"Did you mean '{hint}'"):
         choose(artifact, variant=variant, engine=engine)
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
+import numpy as np
 import pytest
 
 from engine.installed import installed_engine
@@ -15,7 +17,10 @@ from rankine.artifact import Artifact
 from rankine.compilation.conformance import CHECKS, Case, build_case, why_not
 from rankine.compilation.conformance.lifecycle import leaks
 from rankine.compilation.conformance.zoo import INT8, MODELS
+from rankine.compilation.engine import Runner
 from rankine.compilation.engines import engine_names
+from rankine.errors import ConformanceFailed
+from rankine.models.columns import Batch
 from rankine.models.variant import BASELINE, load_model
 
 pytestmark = pytest.mark.engine
@@ -61,6 +66,39 @@ def test_reference_model_passes_when_an_engine_runs_it(
     case = build_case(engine, loaded, model, tmp_path, device=device)
     for check in _REDUCED:
         CHECKS[check](case)
+
+
+class _RoundsByTheBatch:
+    """A runner whose logits depend on the rows beside them, as those of dynamic INT8 do."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    def run(self, batch: Batch, out: np.ndarray) -> None:
+        self._runner.run(batch, out)
+        if batch.rows:
+            out += 0.02 * out.mean()
+
+    def close(self) -> None:
+        self._runner.close()
+
+
+@pytest.mark.parametrize("own_form", [False, True])
+def test_rows_that_depend_on_others_are_found_when_an_engine_rounds_by_the_batch(
+    reference_model: Callable[[str], Artifact], tmp_path: Path, own_form: bool
+) -> None:
+    engine, model = installed_engine("native"), load_model(reference_model("dcn_v2"), INT8)
+    case = build_case("native", engine, model, tmp_path)
+    record = case.capabilities.model_copy(update={"own_int8_form": own_form})
+
+    class Rounding(Case):
+        def open(self, threads: int = 1) -> Runner:
+            return cast(Runner, _RoundsByTheBatch(super().open(threads)))
+
+    rounding = Rounding(**{**vars(case), "capabilities": record})
+    CHECKS["independent-rows"](case)
+    with pytest.raises(ConformanceFailed, match="rows beside others: logits of a row depend on the rows beside it"):
+        CHECKS["independent-rows"](rounding)
 
 
 def test_padded_rows_are_few_and_waste_little_when_rows_grow() -> None:

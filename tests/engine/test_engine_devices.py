@@ -10,6 +10,8 @@ import pytest
 
 from engine.installed import installed_engine
 from engine.small_model import TASKS, small_batch, small_model
+from rankine.compilation.conformance import CHECKS, build_case, why_not
+from rankine.compilation.conformance.checks import checks_on
 from rankine.compilation.engine import Runner, Target
 from rankine.compilation.engines import onnxruntime as ort_engine
 from rankine.compilation.engines.onnxruntime import CopyingLane, providers
@@ -133,6 +135,22 @@ def test_static_int8_graphs_are_exported_and_run_on_the_cpu_when_the_target_is_a
     if "npu" not in record.devices:
         assert record.only_exported == ("npu",)
         assert "npu (exported, not compiled)" in record.builds_told
+
+
+def test_export_is_held_to_the_checks_of_numbers_when_its_device_is_not_here(model: Model, tmp_path: Path) -> None:
+    engine = installed_engine("openvino")
+    record = engine.capabilities()
+    if "npu" in record.devices:
+        pytest.skip("an NPU is here")
+    assert (record.runs_on("npu"), record.opened_on("npu")) == ("cpu", "cpu")
+    assert why_not(record, model, "npu") is None
+    asked = checks_on(record, "npu", tuple(CHECKS))
+    assert "numbers-64" in asked
+    assert "leaks" not in asked
+    assert checks_on(record, "cpu", tuple(CHECKS)) == tuple(CHECKS)
+    case = build_case("openvino", engine, model, tmp_path, device="npu")
+    assert (tmp_path / "rows_64.xml").exists()
+    assert CHECKS["numbers-64"](case)["error"] < 1e-5
 
 
 def test_settings_are_those_of_the_device_when_it_is_opened() -> None:

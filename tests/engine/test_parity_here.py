@@ -29,7 +29,7 @@ from rankine.compilation.engine import Capabilities
 from rankine.compilation.engines import load_engine
 from rankine.data import Dataset, load_dataset
 from rankine.environment import instruction_set
-from rankine.errors import CertificateRequired, DataError, UsageError
+from rankine.errors import CertificateRequired, DataError, EngineMissing, UsageError
 from rankine.models.variant import BASELINE
 from rankine.planning.optimize import verification_rows
 from rankine.serving.gate import choose
@@ -212,7 +212,7 @@ def test_parity_refuses_a_device_that_no_chosen_engine_has(
 def test_parity_refuses_when_data_are_others_or_nothing_was_certified(artifact: Artifact, dataset: Dataset) -> None:
     with pytest.raises(DataError):
         certify_parity_here(artifact, load_dataset("synthetic", rows=20_000, seed=1))
-    with pytest.raises(UsageError, match="Did you mean 'native'"):
+    with pytest.raises(EngineMissing, match="Did you mean 'native'"):
         certify_parity_here(artifact, dataset, engines=["natve"])
     bare = Artifact.open(artifact.path)
     draft = Draft("certify", parent=bare)

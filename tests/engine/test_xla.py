@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +176,35 @@ def _graph(nodes: list[onnx.NodeProto], constants: dict[str, Any], width: int) -
     stored = [numpy_helper.from_array(np.asarray(values), name) for name, values in constants.items()]
     graph = helper.make_graph(nodes, "graph", [given], [found], stored)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+
+
+_FEW_THREADS = """
+import resource, sys
+import jax, psutil
+from rankine.compilation.engines.xla.process import set_up
+from rankine.errors import EngineError
+used = psutil.Process().memory_info().vms
+resource.setrlimit(resource.RLIMIT_AS, (used + (20 << 20),) * 2)  # stacks of two threads
+try:
+    set_up()
+except EngineError as error:
+    print(error)
+    sys.exit(7)
+jax.devices("cpu")
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits are set as on Linux")
+def test_threads_are_asked_for_first_when_the_system_refuses_them() -> None:
+    """XLA itself would end the process by SIGABRT."""
+    done = subprocess.run([sys.executable, "-c", _FEW_THREADS], capture_output=True, text=True, check=False)
+    assert (done.returncode, "refuses the threads" in done.stdout) == (7, True), done.stderr
+    assert "ulimit -u" in done.stdout
+
+
+def test_threads_are_ended_when_they_were_granted() -> None:
+    from rankine.compilation.engines.xla.process import check_threads
+
+    before = threading.active_count()
+    check_threads(50)
+    assert threading.active_count() == before

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import pytest
 
+from e2e.small_served import write_small_artifact
 from rankine.cli import _known, doctor, main
 from rankine.cli.render import print_table, watch
 from rankine.events import Failed, Finished, Note, Progress, Started
@@ -68,6 +69,46 @@ def test_unknown_verb_is_suggested_when_misspelt(capsys: pytest.CaptureFixture[s
 def test_unknown_option_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("train", "--epoch", "3", "--out", "x") == 2
     assert "--epoch" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("serve", "x", "--port", "many"), "'--port': 'many'"),
+        (("conformance", "--nope"), "--nope"),
+        (("inspect",), "Missing argument"),
+        (("trian",), "Did you mean 'train'?"),
+        (("certify", "x", "--slice", "age", "--no-slices"), "exclude each other"),
+    ],
+)
+def test_errors_about_options_are_json_when_asked_as_json(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], told: str
+) -> None:
+    assert run(*arguments, "--json") == 2
+    printed = capsys.readouterr()
+    error = json.loads(printed.out)["error"]
+    assert error["code"] == "usage"
+    assert told in error["message"]
+    assert error["where"].startswith("rankine")
+    assert told in printed.err
+
+
+def test_unknown_engine_is_told_alike_when_any_verb_is_given_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_small_artifact(tmp_path / "artifact")
+    artifact = str(tmp_path / "artifact.trained")
+    told = set()
+    for verb in (
+        ("compile", artifact, "--data", "synthetic", "--out", str(tmp_path / "x")),
+        ("optimize", artifact, "--data", "synthetic", "--out", str(tmp_path / "x")),
+        ("serve", artifact, "--variant", "baseline"),
+        ("conformance",),
+    ):
+        assert run(*verb, "--engine", "natve") == 5, verb
+        told.add(capsys.readouterr().err)
+    assert len(told) == 1
+    assert "unknown engine (got natve). Did you mean 'native'?" in told.pop()
 
 
 def test_missing_artifact_is_status_two_when_inspected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from rankine.compilation.conformance.result import CaseOutcome, CheckOutcome, Co
 from rankine.compilation.conformance.run import code_digest, run_conformance
 from rankine.compilation.engine import Capabilities
 from rankine.environment import environment, instruction_set
-from rankine.errors import UsageError
+from rankine.errors import EngineMissing, UsageError
 
 RECORD = Capabilities(name="mine", version="1", devices=("cpu", "htp"), stand_ins={"htp": "emulator"})
 ENGINE = EngineOutcome(engine="mine", capabilities=RECORD)
@@ -51,11 +51,15 @@ def test_table_tells_reasons_and_what_stands_in_for_a_chip_when_rendered() -> No
         "does not run INT8",
         "missing: no such library",
     ]
-    assert (rows[0]["device"], rows[0]["largest error"], rows[1]["allowed"]) == ("htp (emulator)", "1.0e-07", "")
+    assert (rows[0]["device"], rows[0]["largest error"], rows[1]["allowed"]) == (
+        "htp (the vendor's emulator)",
+        "1.0e-07",
+        "",
+    )
 
 
 def kept(known: ConformanceResult, record: EngineOutcome = ENGINE, *, small: bool = False, **chosen: Any) -> Any:
-    made = {"engine": ["mine"], "model": ["din"], "check": ["no-rows", "bad-ids"], **chosen}
+    made = {"engine": ["mine"], "device": ["cpu", "htp"], "model": ["din"], "check": ["no-rows", "bad-ids"], **chosen}
     return list(kept_cases(known, code_digest(), [record], made, small=small).values())
 
 
@@ -136,8 +140,13 @@ def test_what_is_kept_is_said_when_a_run_is_interrupted(
 
 @pytest.mark.parametrize(
     ("names", "hint"),
-    [({"engines": ["natve"]}, "native"), ({"models": ["dnc_v2"]}, "dcn_v2"), ({"checks": ["leak"]}, "leaks")],
+    [
+        ({"engines": ["natve"]}, "native"),
+        ({"engines": ["native"], "devices": ["cpuu"]}, "cpu"),
+        ({"models": ["dnc_v2"]}, "dcn_v2"),
+        ({"checks": ["leak"]}, "leaks"),
+    ],
 )
 def test_name_is_suggested_when_it_is_misspelt(names: Any, hint: str) -> None:
-    with pytest.raises(UsageError, match=f"Did you mean '{hint}'"):
+    with pytest.raises((UsageError, EngineMissing), match=f"Did you mean '{hint}'"):
         run_conformance(**names)

@@ -64,10 +64,24 @@ def test_diagnose_tells_devices_and_what_stands_in_for_a_chip_when_an_engine_has
         options={"gib": "memory; 1"},
     )
     found = _found(monkeypatch, record)
-    told = "1.2 on cpu, htp (emulator): fp32, int8; compiles for v5e; option gib: memory; 1"
+    told = "1.2 on cpu, htp (the vendor's emulator): fp32, int8; compiles for v5e; option gib: memory; 1"
     assert found["engine mine"].detail == told
     assert found["accelerators"].ok
-    assert "mine: htp" in found["accelerators"].detail
+    assert "none found" in found["accelerators"].detail
+    assert "in a chip's place: mine: htp (the vendor's emulator)" in found["accelerators"].detail
+
+
+def test_diagnose_counts_no_interpreter_as_a_device_when_kernels_can_be_checked_in_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stand_ins = {"interpreter": "interpreter"}
+    record = Capabilities.model_validate(
+        {"name": "mine", "version": "1", "devices": ("interpreter",), "stand_ins": stand_ins}
+    )
+    found = _found(monkeypatch, record)
+    assert found["engine mine"].detail == "1 on interpreter, for checks only: fp32, int8"
+    assert found["accelerators"].detail.endswith("in a chip's place: mine: interpreter, for checks only")
+    assert "opened by" not in found["accelerators"].detail
 
 
 def test_diagnose_lists_gpus_and_says_what_opens_them_when_the_driver_tells_of_one(

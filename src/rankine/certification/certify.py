@@ -15,7 +15,16 @@ from rankine.certification.ledger import USES_FILE, SplitUse, SplitUses, read_us
 from rankine.certification.margins import Margins
 from rankine.certification.order import apply_procedure
 from rankine.certification.parity_here import kept_rows
-from rankine.certification.plan import PLAN_FILE, SERVED, Pair, deciding, parity_file, quality_file, scores_file
+from rankine.certification.plan import (
+    PLAN_FILE,
+    SERVED,
+    Pair,
+    deciding,
+    parity_file,
+    place_of,
+    quality_file,
+    scores_file,
+)
 from rankine.certification.planned import (
     Certificates,
     PairTest,
@@ -30,6 +39,7 @@ from rankine.certification.planned import (
 from rankine.certification.provenance import created_at
 from rankine.certification.scoring import baseline_engine, score, timings_ms
 from rankine.certification.settings import CertifySettings
+from rankine.certification.standing import parity_told
 from rankine.certification.trial import Trial, model_facts
 from rankine.data.dataset import Dataset
 from rankine.events import Emit, Note, ignore
@@ -173,9 +183,9 @@ def _put_parity(
                 primary_logits=logits[primary],
                 margins=kept[primary].margins,
             )
-            draft.put_json(parity_file(*pair), parity)
-            verdict = "admitted" if parity.admitted else f"NOT admitted: {parity.reason}"
-            emit(Note("parity", f"{variant} on {pair[1]}: {verdict}"))
+            draft.put_json(parity_file(*pair, place_of(parent, *pair)), parity)
+            reason = "" if parity.admitted else f": {parity.reason}"
+            emit(Note("parity", f"{variant} on {pair[1]}: {parity_told(parity)}{reason}"))
 
 
 def _put_quality(draft: Draft, found: Certificates, kept: Mapping[Pair, PairTest], emit: Emit) -> None:

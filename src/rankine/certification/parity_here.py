@@ -22,14 +22,15 @@ from rankine.certification.place import Place
 from rankine.certification.plan import Pair, parity_file, quality_certificates, scores_file
 from rankine.certification.scoring import score
 from rankine.certification.settings import CertifySettings
+from rankine.certification.standing import parity_told, standing
 from rankine.certification.trial import Trial
-from rankine.compilation.compile import build_names, read_build
+from rankine.compilation.compile import build_names, check_built, read_build
 from rankine.compilation.engine import Capabilities
 from rankine.compilation.engines import installed, load_engine
 from rankine.config import Frozen
 from rankine.data.dataset import Dataset
 from rankine.environment import environment, instruction_set
-from rankine.errors import CertificateRequired, DataError, RankineError, UsageError, did_you_mean
+from rankine.errors import CertificateRequired, DataError, RankineError, UsageError
 from rankine.events import Emit, Note, ignore
 from rankine.models.variant import variant_names
 from rankine.training.record import check_same_data
@@ -85,14 +86,14 @@ class ParityReport(Frozen):
                     "held to": one.reference_engine,
                     "AUC, change": f"{one.auc_difference:+.1e}",
                     "largest logit difference": f"{one.score_difference_max:.1e}",
-                    "admitted": "yes" if one.admitted else f"NO: {one.reason}",
+                    "result": parity_told(one) + ("" if one.admitted else f": {one.reason}"),
                 }
                 for one in self.certificates
             ),
             *(
                 {"variant": one.variant, "engine": one.engine, "device": one.device}
                 | {"held to": "", "AUC, change": "", "largest logit difference": ""}
-                | {"admitted": f"NO: {one.reason}" if one.failed else one.reason}
+                | {"result": f"FAILED: {one.reason}" if one.failed else one.reason}
                 for one in self.left_out
             ),
         ]
@@ -124,7 +125,9 @@ def certify_parity_here(
     Raises:
         DataError: ``dataset`` is another one.
         CertificateRequired: no variant has a quality certificate.
-        UsageError: an engine is named that nothing was built for, or a device that no chosen engine has here.
+        ArtifactError: an engine is named that nothing was built for.
+        EngineMissing: an engine is named that there is not.
+        UsageError: a device is named that no chosen engine has here.
     """
     check_same_data(artifact, dataset)
     qualities = quality_certificates(artifact)
@@ -136,10 +139,7 @@ def certify_parity_here(
         )
     built = [(variant, engine) for variant in variant_names(artifact) for engine in build_names(artifact, variant)]
     for name in engines or ():
-        if name not in (known := {engine for _, engine in built}):
-            raise UsageError(
-                "nothing was built for this engine", where="engine", got=name, hint=did_you_mean(name, known)
-            )
+        check_built(artifact, name)
     if devices:
         _check_devices(devices, {engine for _, engine in built if engines is None or engine in engines})
     _, test = held_out_rows(artifact, dataset)
@@ -154,7 +154,7 @@ def certify_parity_here(
             if isinstance(found, ParityCertificate):
                 _keep(artifact, found)
                 certificates.append(found)
-                verdict = "admitted" if found.admitted else f"NOT admitted: {found.reason}"
+                verdict = parity_told(found) + ("" if found.admitted else f": {found.reason}")
             else:
                 left_out.append(found)
                 verdict = found.reason
@@ -220,7 +220,7 @@ def _of_pair(
             yield LeftOut(variant=variant, engine=engine, device=device, reason=reason, failed=devices is not None)
             continue
         if own is not None and place.is_of(own.environment):
-            reason = f"has a quality certificate of its own here: {own.verdict}"
+            reason = f"{standing(own, None, place)}, by a quality certificate of its own"
             yield LeftOut(variant=variant, engine=engine, device=device, reason=reason)
             continue
         try:

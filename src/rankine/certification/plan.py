@@ -29,6 +29,7 @@ __all__ = [
     "deciding",
     "parity_certificates",
     "parity_file",
+    "place_of",
     "quality_certificates",
     "quality_file",
     "same_form",
@@ -62,8 +63,14 @@ def quality_file(variant: str, engine: str, task: str) -> str:
 
 
 def parity_file(variant: str, engine: str, place: Place | None = None) -> str:
-    """Name of a parity certificate in an artifact, or beside it: of a device and instruction set, by default here."""
+    """Name of a parity certificate in an artifact, or beside it: of a device and instruction set, by default the CPU
+    of this machine."""
     return f"variants/{variant}/certificates/parity-{engine}.{(place or Place()).file_part}.json"
+
+
+def place_of(artifact: Artifact, variant: str, engine: str) -> Place:
+    """Where a build runs unless another device is named: on the device that it was verified on, of this machine."""
+    return Place(read_build(artifact, variant, engine).device)
 
 
 def scores_file(variant: str, engine: str) -> str:
@@ -131,19 +138,19 @@ def parity_certificates(artifact: Artifact, place: Place | None = None) -> dict[
     """Parity certificates that cover what the artifact holds, all of its tasks too, by (variant, engine).
 
     Args:
-        place: where they were taken; by default on the CPU of this machine. None counts where it is not pinned.
+        place: where they were taken; by default where each build runs (:func:`place_of`). None counts where it is not
+            pinned.
     """
-    place = place or Place()
-    if not place.pinned:
-        return {}
     tasks = artifact.read_json("schema.json", Schema).task_names
     found = {}
     for variant, engine in _built(artifact):
-        name = parity_file(variant, engine, place)
-        certificate = _covering(artifact, name, ParityCertificate, variant, engine)
+        here = place or place_of(artifact, variant, engine)
+        if not here.pinned:
+            continue
+        certificate = _covering(artifact, parity_file(variant, engine, here), ParityCertificate, variant, engine)
         if certificate is None or not _compares(certificate, tasks):
             continue
-        if Place(certificate.device, certificate.instruction_set) == place:
+        if Place(certificate.device, certificate.instruction_set) == here:
             found[variant, engine] = certificate
     return found
 
@@ -153,11 +160,13 @@ def certified_pairs(artifact: Artifact, place: Place | None = None) -> set[Pair]
     variant that has one, wherever it was taken, and computes the same numeric form.
 
     Args:
-        place: where it is to be served; by default on the CPU of this machine.
+        place: where it is to be served; by default where each build runs (:func:`place_of`).
     """
-    place = place or Place()
     passed = {pair: certificate for pair, certificate in quality_certificates(artifact).items() if certificate.passed}
-    return {pair for pair, certificate in passed.items() if place.is_of(certificate.environment)} | {
+    taken_there = {
+        pair for pair, found in passed.items() if (place or place_of(artifact, *pair)).is_of(found.environment)
+    }
+    return taken_there | {
         (variant, engine)
         for (variant, engine), parity in parity_certificates(artifact, place).items()
         if parity.admitted and (variant, parity.reference_engine) in passed and same_form(artifact, parity)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from rankine.artifact import Artifact
-from rankine.compilation.compile import build_names, open_runner
+from rankine.compilation.compile import build_names, open_runner, runs_on
 from rankine.compilation.engines import load_engine
 from rankine.compilation.fastest import median_ms, task_count
 from rankine.errors import ArtifactError
@@ -15,7 +15,7 @@ from rankine.events import Emit, ignore, step
 from rankine.models.columns import Batch
 from rankine.models.variant import BASELINE
 
-__all__ = ["baseline_engine", "score", "served_engines", "timings_ms"]
+__all__ = ["baseline_engine", "score", "served_engines", "stands_in", "timings_ms"]
 
 _SCORE_ROWS = 1024
 _TIMED_ROWS = 512
@@ -66,7 +66,7 @@ def served_engines(artifact: Artifact, variant: str) -> list[str]:
             where=str(artifact.path),
             hint="Run `rankine compile` without --engine, or name another one.",
         )
-    return sorted(served, key=_stands_in)
+    return sorted(served, key=lambda name: stands_in(artifact, variant, name))
 
 
 def timings_ms(artifact: Artifact, variant: str, batch: Batch, emit: Emit) -> dict[str, float]:
@@ -77,7 +77,7 @@ def timings_ms(artifact: Artifact, variant: str, batch: Batch, emit: Emit) -> di
     """
     some = batch.select(slice(0, _TIMED_ROWS))
     names = served_engines(artifact, variant)
-    chips = [name for name in names if not _stands_in(name)]
+    chips = [name for name in names if not stands_in(artifact, variant, name)]
     if not chips:
         raise ArtifactError(
             f"variant '{variant}' was built for nothing that can be timed",
@@ -97,5 +97,6 @@ def timings_ms(artifact: Artifact, variant: str, batch: Batch, emit: Emit) -> di
     }
 
 
-def _stands_in(engine: str) -> bool:
-    return load_engine(engine).capabilities().runs_on("cpu") != "chip"
+def stands_in(artifact: Artifact, variant: str, engine: str) -> bool:
+    """Whether a build runs on what only stands in for a chip, so that it is never timed."""
+    return runs_on(artifact, variant, engine) != "chip"

@@ -15,7 +15,7 @@ from rankine.certification.margins import Margins
 from rankine.certification.measurement import Measurement, measure_quality
 from rankine.certification.parity import ParityCertificate, certify_parity
 from rankine.certification.place import Place
-from rankine.certification.plan import SERVED, Pair, served_digest
+from rankine.certification.plan import SERVED, Pair, place_of, served_digest
 from rankine.certification.provenance import this_environment
 from rankine.certification.settings import CertifySettings
 from rankine.certification.slices import Slice
@@ -97,9 +97,9 @@ class Trial:
         """One certificate for all tasks: ``logits`` against those of the variant's ``primary`` engine.
 
         Args:
-            place: where ``logits`` were computed; by default on the CPU of this machine.
+            place: where ``logits`` were computed; by default where the build runs.
         """
-        place = place or Place()
+        place = place or place_of(artifact, *pair)
         variant, engine = pair
         return certify_parity(
             self.rows.labels,

@@ -129,6 +129,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         status: Any = _rankine.main(args=arguments, prog_name="rankine", standalone_mode=False)
     except click.ClickException as error:
+        if "--json" in arguments:
+            _print_json(_usage(error))
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
@@ -158,11 +160,24 @@ def _known(error: Exception) -> RankineError | None:
     return UsageError("cannot be read or written", where=where, got=error.strerror, hint=hint)
 
 
+def _usage(error: click.ClickException) -> RankineError:
+    """What Click refuses, as an error of ours."""
+    from rankine.errors import UsageError
+
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = None if context is None else context.command_path
+    return UsageError(error.format_message(), where=path, hint=path and f"See `{path} --help`.")
+
+
+def _print_json(error: RankineError) -> None:
+    import json
+
+    click.echo(json.dumps({"error": error.as_dict()}, indent=2))
+
+
 def _show(error: RankineError, *, as_json: bool) -> None:
     if as_json:
-        import json
-
-        click.echo(json.dumps({"error": error.as_dict()}, indent=2))
+        _print_json(error)
     click.echo(f"{click.style('error', fg='red', bold=True)} ({error.code}): {error}", err=True)
 
 

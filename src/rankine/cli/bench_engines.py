@@ -110,17 +110,13 @@ def _pairs(artifact: Artifact, engines: tuple[str, ...]) -> list[tuple[str, str]
     from rankine.compilation.build_variant import can_build
     from rankine.compilation.compile import build_names
     from rankine.compilation.engine import Capabilities
-    from rankine.compilation.engines import engine_names, installed
-    from rankine.errors import UsageError, did_you_mean
+    from rankine.compilation.engines import check_known, installed
     from rankine.models.variant import load_model, variant_names
 
     built = {variant: build_names(artifact, variant) for variant in variant_names(artifact)}
     if not any(built.values()):
         return None
-    known = list(dict.fromkeys([*engine_names(), *(name for names in built.values() for name in names)]))
-    for name in engines:
-        if name not in known:
-            raise UsageError("unknown engine", where="--engine", got=name, hint=did_you_mean(name, known))
+    check_known(*(name for name in engines if not any(name in names for names in built.values())))
     here = [(name, found) for name, found in installed() if isinstance(found, Capabilities) and not found.oracle]
     pairs = []
     for variant, names in built.items():

@@ -67,9 +67,12 @@ def command(
     from rankine.cli.render import watch
     from rankine.compilation.binding import Settings
     from rankine.compilation.compile import compile_artifact
+    from rankine.compilation.engines import load_engine
     from rankine.planning.optimize import verification_rows
 
     check_out(out)
+    for name in engines:
+        load_engine(name)  # one that is missing is told of before the work, not after it
     parent = Artifact.open(artifact)
     rows_to_verify = verification_rows(parent, data.open())
     settings = None

@@ -22,6 +22,7 @@ Examples:
 
 @click.command("conformance", epilog=EPILOG)
 @click.option("--engine", "engines", multiple=True, metavar="NAME", help="Only this engine, repeatable.")
+@click.option("--device", "devices", multiple=True, metavar="NAME", help="Only this device of them, repeatable.")
 @click.option("--model", "models", multiple=True, metavar="NAME", help="Only this reference model, repeatable.")
 @click.option("--check", "checks", multiple=True, metavar="NAME", help="Only this check, repeatable.")
 @click.option("--small", is_flag=True, help="Small embeddings and layers, for a quick look.")
@@ -46,6 +47,7 @@ Examples:
 def command(
     context: click.Context,
     engines: tuple[str, ...],
+    devices: tuple[str, ...],
     models: tuple[str, ...],
     checks: tuple[str, ...],
     small: bool,
@@ -78,6 +80,7 @@ def command(
         with watch() as emit:
             result = run_conformance(
                 engines=engines or None,
+                devices=devices or None,
                 models=models or None,
                 checks=checks or None,
                 small=small,

@@ -28,7 +28,7 @@ _FORMS = ("flat", "rank", "batch")
 @click.option("--catalog", type=click.Path(path_type=Path), help="Catalog [default: ARTIFACT.catalog].")
 @click.option("--variant", help="Variant to serve [default: the certified plan's].")
 @click.option("--engine", help="Engine to run it on [default: the variant's certified one].")
-@click.option("--device", default="cpu", show_default=True, help="Device of the engine.")
+@click.option("--device", help="Device of the engine [default: the one that its build was verified on].")
 @click.option("--split/--no-split", default=True, show_default=True, help="Run in parts what was built in parts.")
 @click.option("--allow-uncertified", is_flag=True, help="Export without a passed certificate.")
 @click.option(
@@ -92,7 +92,7 @@ def _profile(config: Any) -> dict[int, float]:
 
     artifact = Artifact.open(config.artifact)
     path = profile_path(artifact)
-    if config.device != _PROFILED or not path.is_file():
+    if config.device not in (None, _PROFILED) or not path.is_file():
         return {}
     choice = choose(
         artifact,

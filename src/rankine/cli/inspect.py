@@ -44,6 +44,7 @@ class VariantView(Frozen):
 
     Attributes:
         bytes_per_row: what a row reads of tables and numbers; of a set one value is counted, of a sequence all.
+        standing: on each engine, by which right it runs there.
         binding: how it is cut by when its values are known; None where it is not.
     """
 
@@ -59,6 +60,7 @@ class VariantView(Frozen):
     engines: Mapping[str, float]
     quality: Mapping[str, str]
     parity: Mapping[str, bool]
+    standing: Mapping[str, str] = {}
     binding: BindingView | None = None
 
 
@@ -163,6 +165,7 @@ def view_of(artifact: Artifact) -> ArtifactView:
     """What `inspect` shows of an artifact."""
     from rankine.certification.ledger import read_uses
     from rankine.certification.plan import parity_certificates, quality_certificates
+    from rankine.certification.standing import standings
     from rankine.compilation.compile import build_names, read_build
     from rankine.models.schema import DenseFeature
     from rankine.models.transforms import Transforms, table_of
@@ -197,6 +200,7 @@ def view_of(artifact: Artifact) -> ArtifactView:
                 engines={e: read_build(artifact, name, e).max_logit_error for e in build_names(artifact, name)},
                 quality={e: c.verdict for (v, e), c in qualities.items() if v == name},
                 parity={e: c.admitted for (v, e), c in parities.items() if v == name},
+                standing=standings(artifact, name),
                 binding=binding_view(artifact, name),
             )
         )
@@ -291,9 +295,11 @@ def _bytes_per_row(schema: Schema, tables: Mapping[str, AnyTable]) -> int:
 
 
 def _certificates_text(variant: VariantView) -> str:
-    quality = [f"{engine} {verdict}" for engine, verdict in variant.quality.items()]
-    parity = [f"{engine} {'parity' if admitted else 'NO PARITY'}" for engine, admitted in variant.parity.items()]
-    return ", ".join(quality + parity) or "none"
+    from rankine.certification.standing import NOT_CERTIFIED
+
+    if not variant.quality and not variant.parity:
+        return NOT_CERTIFIED
+    return ", ".join(f"{engine} {told}" for engine, told in variant.standing.items())
 
 
 def _plan(artifact: Artifact) -> Plan | None:

@@ -56,7 +56,7 @@ _FILE = click.Path(path_type=Path)
     type=click.FloatRange(min=0, min_open=True, max=1),
     help="Under load, step down the artifact's ladder to variants certified within this loss of AUC.",
 )
-@click.option("--device", default="cpu", show_default=True, help="Device of the engine.")
+@click.option("--device", help="Device of the engine [default: the one that its build was verified on].")
 @click.option("--split/--no-split", default=True, show_default=True, help="Serve in parts what was built in parts.")
 @click.option("--allow-uncertified", is_flag=True, help="Serve without a passed certificate.")
 @click.option(

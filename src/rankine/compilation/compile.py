@@ -15,18 +15,19 @@ import numpy as np
 from rankine.artifact import Artifact, Draft, refuse_existing
 from rankine.compilation.binding import BindingPlan, Settings
 from rankine.compilation.build_variant import PARTS, build_variant, can_build, open_catalog, split_folder, take_apart
-from rankine.compilation.engine import Build, Capabilities, ConfigurableEngine, Engine, Runner
-from rankine.compilation.engines import installed, load_engine
+from rankine.compilation.engine import Build, Capabilities, ConfigurableEngine, Engine, Runner, RunsOn
+from rankine.compilation.engines import check_known, installed, load_engine
 from rankine.compilation.split_model import LAYOUT_FILE, PLAN_FILE, SplitModels, open_split
 from rankine.compilation.split_runner import open_split_runner
 from rankine.compilation.verify import reference_logits
-from rankine.errors import ArtifactError, ConfigError, EngineError, EngineMissing, RankineError, did_you_mean
+from rankine.errors import ArtifactError, ConfigError, EngineError, EngineMissing, RankineError
 from rankine.events import Emit, ignore, step
 from rankine.models.columns import Batch
 from rankine.models.variant import Model, load_model, variant_names
 
 __all__ = [
     "build_names",
+    "check_built",
     "compile_artifact",
     "is_split",
     "open_parts",
@@ -34,6 +35,7 @@ __all__ = [
     "read_binding_plan",
     "read_build",
     "runs_in_parts",
+    "runs_on",
 ]
 
 _OF_WHAT_WAS_BUILT = ("plan.json", "ladder.json")
@@ -117,17 +119,43 @@ def read_build(artifact: Artifact, variant: str, engine: str) -> Build:
 
     Raises:
         ArtifactError: the variant was not built for this engine.
+        EngineMissing: there is no such engine.
     """
     name = f"variants/{variant}/builds/{engine}/build.json"
     if name not in artifact:
-        known = build_names(artifact, variant)
-        hint = did_you_mean(engine, known) or "Nothing was built for it yet."
-        raise ArtifactError(
-            f"variant '{variant}' was not built for engine '{engine}'",
-            where=str(artifact.path),
-            hint=f"{hint} Run `rankine compile` with --engine {engine}.",
-        )
+        check_built(artifact, engine, variant)
     return artifact.read_json(name, Build)
+
+
+def check_built(artifact: Artifact, engine: str, variant: str | None = None) -> None:
+    """Refuse an engine that a variant was not built for; None: that no variant was.
+
+    Raises:
+        ArtifactError: tells what it was built for, and how to build for the engine.
+        EngineMissing: there is no such engine.
+    """
+    variants = variant_names(artifact) if variant is None else [variant]
+    built = sorted({name for one in variants for name in build_names(artifact, one)})
+    if engine in built:
+        return
+    check_known(engine)
+    what = "no variant was" if variant is None else f"variant '{variant}' was not"
+    raise ArtifactError(
+        f"{what} built for engine '{engine}'",
+        where=str(artifact.path),
+        got=f"built for {', '.join(built) or 'no engine'}",
+        hint=f"Run `rankine compile` with --engine {engine}.",
+    )
+
+
+def runs_on(artifact: Artifact, variant: str, engine: str) -> RunsOn:
+    """What computes the numbers of a build here, on the device that it was verified on when it was built.
+
+    Raises:
+        ArtifactError: there is no such build.
+        EngineMissing: the engine is not installed.
+    """
+    return load_engine(engine).capabilities().runs_on(read_build(artifact, variant, engine).device)
 
 
 def open_runner(

@@ -23,6 +23,7 @@ _DEVELOPMENT = ("all", "dev")
 _ACCELERATOR_NODES = "/dev/accel"
 """Where Linux shows NPUs."""
 _PROBE_S = 10.0
+_NO_ACCELERATORS = ("cpu", "auto")
 _INT8_INSTRUCTIONS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 
 
@@ -89,15 +90,18 @@ def _processor() -> list[Finding]:
 def _accelerators(engines: list[tuple[str, Capabilities | EngineMissing]]) -> Finding:
     """GPUs and NPUs, and whether an engine can open any device but the CPU."""
     found = [*_nvidia_gpus(), *sorted(path.name for path in Path(_ACCELERATOR_NODES).glob("*"))]
-    devices = [
-        f"{name}: {device}"
+    opened = [
+        (name, device, one)
         for name, one in engines
         if isinstance(one, Capabilities)
         for device in one.devices
-        if device != "cpu"
+        if device not in _NO_ACCELERATORS
     ]
+    devices = [f"{name}: {device}" for name, device, one in opened if one.runs_on(device) == "chip"]
+    instead = "; ".join(f"{name}: {one.told(device)}" for name, device, one in opened if one.runs_on(device) != "chip")
     if not found and not devices:
-        return Finding(subject="accelerators", ok=True, detail="none found: no NVIDIA GPU, no NPU")
+        stands_in = f"; in a chip's place: {instead}" if instead else ""
+        return Finding(subject="accelerators", ok=True, detail=f"none found: no NVIDIA GPU, no NPU{stands_in}")
     detail = f"{', '.join(found) or 'none of NVIDIA'}; opened by {', '.join(devices) or 'no engine'}"
     hint = None if devices else "Install an engine's build for it, e.g. `pip install onnxruntime-gpu`, and look again."
     return Finding(subject="accelerators", ok=bool(devices), detail=detail, hint=hint)
@@ -128,12 +132,10 @@ def _engines(engines: list[tuple[str, Capabilities | EngineMissing]]) -> list[Fi
 
 
 def _told(found: Capabilities) -> str:
-    devices = [
-        device if found.runs_on(device) == "chip" else f"{device} ({found.runs_on(device)})" for device in found.devices
-    ]
+    devices = ", ".join(map(found.told, found.devices))
     compiles = f"; compiles for {found.builds_told}" if found.compiles_for else ""
     options = "".join(f"; option {name}: {told}" for name, told in found.options.items())
-    return f"{found.version} on {', '.join(devices)}: {', '.join(found.numerics)}{compiles}{options}"
+    return f"{found.version} on {devices}: {', '.join(found.numerics)}{compiles}{options}"
 
 
 def _extras() -> list[Finding]:

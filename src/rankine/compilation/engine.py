@@ -18,6 +18,7 @@ from rankine.models.columns import Batch, Columns
 from rankine.models.variant import Model, Numeric, Table
 
 __all__ = [
+    "STAND_INS",
     "Build",
     "Capabilities",
     "ConfigurableEngine",
@@ -30,6 +31,7 @@ __all__ = [
     "StandIn",
     "Table",
     "Target",
+    "stand_in_told",
 ]
 
 StandIn = Literal["emulator", "interpreter", "cpu", "simulated"]
@@ -37,6 +39,21 @@ StandIn = Literal["emulator", "interpreter", "cpu", "simulated"]
 is no chip at all, only its time is simulated."""
 RunsOn = Literal["chip", StandIn]
 """What a device's numbers were computed on. A time is one of the chip only where it ran on the chip."""
+STAND_INS: Mapping[StandIn, str] = {
+    "emulator": "the vendor's emulator",
+    "interpreter": "interpreter, for checks only",
+    "cpu": "the same program on the CPU",
+    "simulated": "simulated",
+}
+"""In words, everywhere the same."""
+
+
+def stand_in_told(device: str, runs_on: RunsOn) -> str:
+    """A device, and what computes in its place."""
+    if runs_on == "chip":
+        return device
+    told = STAND_INS[runs_on]
+    return told if told.startswith(device) else f"{device} ({told})"
 
 
 class Capabilities(Frozen):
@@ -60,8 +77,8 @@ class Capabilities(Frozen):
             device's own compiler made: that is done where the device is.
         on_request: whether it is built only where it is named, since a build takes seconds; then nothing is compiled
             for it, and no cost is measured on it, by default.
-        stand_ins: those of ``devices`` that are not the chip itself, with what computes in its place. They are verified
-            like all others, and never timed.
+        stand_ins: those of ``devices`` that are not the chip itself, with what computes in its place; and those of
+            ``compiles_for`` that are not here, and whose form the CPU runs. They are verified, and never timed.
         options: of a :class:`ConfigurableEngine`: what each is, and what is taken if it is not given, in words.
     """
 
@@ -89,9 +106,22 @@ class Capabilities(Frozen):
             f"{name} (exported, not compiled)" if name in self.only_exported else name for name in self.compiles_for
         )
 
+    @property
+    def verifiable(self) -> tuple[str, ...]:
+        """Devices whose form can be verified here: those that it opens, and those that the CPU stands in for."""
+        return (*self.devices, *(name for name in self.stand_ins if name not in self.devices))
+
+    def opened_on(self, device: str) -> str:
+        """Where the form for one of ``verifiable`` is opened."""
+        return device if device in self.devices else "cpu"
+
     def runs_on(self, device: str) -> RunsOn:
-        """What the numbers of one of ``devices`` are computed on."""
+        """What the numbers of one of ``verifiable`` are computed on."""
         return self.stand_ins.get(device, "chip")
+
+    def told(self, device: str) -> str:
+        """A device, and what computes in its place."""
+        return stand_in_told(device, self.runs_on(device))
 
 
 class Target(Frozen):

@@ -21,9 +21,8 @@ from time import perf_counter
 import numpy as np
 
 from rankine.artifact import Artifact
-from rankine.compilation.compile import build_names, open_runner, runs_in_parts
-from rankine.compilation.engine import Runner
-from rankine.compilation.engines import load_engine
+from rankine.compilation.compile import build_names, open_runner, read_build, runs_in_parts, runs_on
+from rankine.compilation.engine import STAND_INS, Runner
 from rankine.compilation.fastest import as_served, task_count
 from rankine.environment import environment
 from rankine.errors import EngineError, RankineError, UsageError
@@ -183,7 +182,7 @@ def _open_all(artifact: Artifact, pairs: Sequence[tuple[str, str]], threads: int
     try:
         for variant, engine, form in _forms(artifact, pairs):
             try:
-                _refuse_stand_in(engine)
+                _refuse_stand_in(artifact, variant, engine)
                 runner = open_runner(artifact, variant, engine, threads=threads, split=form == "parts")
                 contestants.append(_Contestant(variant, engine, form, threads, runner, None))
             except _WHATEVER_IT_RAISES as error:
@@ -220,12 +219,12 @@ def _measure(contestant: _Contestant, batch: Batch, count: int, tasks: int) -> N
         contestant.error = _told(error)
 
 
-def _refuse_stand_in(engine: str, device: str = "cpu") -> None:
+def _refuse_stand_in(artifact: Artifact, variant: str, engine: str) -> None:
     """Refuse to time what only stands in for a chip."""
-    runs_on = load_engine(engine).capabilities().runs_on(device)
-    if runs_on != "chip":
-        told = "is simulated" if runs_on == "simulated" else f"runs on its {runs_on} here"
-        raise EngineError(f"{told}, whose time is not the chip's", where=f"{engine} on {device}")
+    found = runs_on(artifact, variant, engine)
+    if found != "chip":
+        device = read_build(artifact, variant, engine).device
+        raise EngineError("is not timed: no time of the chip", where=f"{engine} on {device}", got=STAND_INS[found])
 
 
 def _told(error: Exception) -> str:

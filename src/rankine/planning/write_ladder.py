@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rankine.artifact import Artifact, Draft
 from rankine.certification.plan import PLAN_FILE, Pair, Plan, quality_certificates
-from rankine.certification.scoring import baseline_engine
+from rankine.certification.scoring import baseline_engine, stands_in
 from rankine.compilation.compile import open_runner
 from rankine.compilation.engine import Runner
 from rankine.compilation.fastest import median_ms, task_count
@@ -35,7 +35,8 @@ ROWS = (1, 64, 512)
 def write_ladder(
     artifact: Artifact, batch: Batch, margin: float, *, out: Path, by_prediction: Sequence[str] = (), emit: Emit
 ) -> Artifact:
-    """A child artifact with ``ladder.json``: everything with a quality certificate, timed beside the baseline.
+    """A child artifact with ``ladder.json``: everything with a quality certificate, timed beside the baseline; but what
+    runs on a chip's stand-in, which has no time.
 
     Args:
         batch: rows to time on, as many as a call has at most.
@@ -43,7 +44,8 @@ def write_ladder(
         by_prediction: the variants, cheapest first, by what a search predicted of them, so that it decides the same
             when it is done again; the measured time at 512 rows decides where this is empty.
     """
-    pairs = [pair for pair in quality_certificates(artifact) if pair[0] != BASELINE]
+    certified = [pair for pair in quality_certificates(artifact) if pair[0] != BASELINE]
+    pairs = [pair for pair in certified if not stands_in(artifact, *pair)]
     baseline = (BASELINE, baseline_engine(artifact))
     with step(emit, "time the ladder"):
         costs = _costs(artifact, [baseline, *pairs], batch)

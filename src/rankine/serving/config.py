@@ -20,7 +20,7 @@ class PoolDeviceConfig(Frozen):
 
     Attributes:
         engine: that runs the variant, or every rung of the ladder; each must be certified or admitted on it.
-        device: of the engine.
+        device: of the engine; None for the one that its build was verified on.
         threads: inside one engine call.
         workers: engine calls at the same time.
         cores: that it keeps to, by number; all of the process if None.
@@ -28,7 +28,7 @@ class PoolDeviceConfig(Frozen):
     """
 
     engine: str
-    device: str = "cpu"
+    device: str | None = None
     threads: int = Field(1, ge=1, le=1024)
     workers: int = Field(1, ge=1, le=256)
     cores: tuple[int, ...] | None = Field(None, min_length=1)
@@ -53,7 +53,7 @@ class ServeConfig(Frozen):
         variant, engine: what to serve; what the artifact's plan recommends if None.
         floor: largest margin, in AUC, of the variants that may answer: under load the server steps down the artifact's
             ladder so far before it refuses a request. None: it serves one variant.
-        device: of the engine.
+        device: of the engine; None for the one that its build was verified on.
         split: serve the variant in parts where it was built so; False: always the whole graph.
         allow_uncertified: serve although no passed certificate covers the variant on the engine.
         threads: threads inside one engine call.
@@ -104,7 +104,7 @@ class ServeConfig(Frozen):
     variant: str | None = None
     engine: str | None = None
     floor: float | None = Field(None, gt=0, le=1)
-    device: str = "cpu"
+    device: str | None = None
     split: bool = True
     allow_uncertified: bool = False
     threads: int = Field(1, ge=1, le=1024)
@@ -154,7 +154,7 @@ class ServeConfig(Frozen):
 
     @model_validator(mode="after")
     def _devices_choose(self) -> Self:
-        own = {"engine": None, "device": "cpu", "threads": 1, "workers": 1}
+        own = {"engine": None, "device": None, "threads": 1, "workers": 1}
         given = [name for name, usual in own.items() if self.device_pool and getattr(self, name) != usual]
         if given:
             raise ValueError(f"`device_pool`: each device has its own `{given[0]}`: give it there")

@@ -18,9 +18,11 @@ from rankine.certification.plan import (
     Plan,
     certified_pairs,
     parity_certificates,
+    place_of,
     quality_certificates,
 )
-from rankine.compilation.compile import build_names, read_binding_plan, read_build, runs_in_parts
+from rankine.certification.standing import NOT_CERTIFIED, parity_told
+from rankine.compilation.compile import build_names, read_binding_plan, runs_in_parts
 from rankine.errors import ArtifactError, CertificateRequired, UsageError
 from rankine.models.variant import read_variant, variant_names
 
@@ -43,20 +45,28 @@ class Choice:
     parity: ParityCertificate | None
     certified: bool
 
+    @property
+    def told(self) -> str:
+        """By which right, in the words of every command."""
+        if not self.certified:
+            return NOT_CERTIFIED
+        return "certified" if self.parity is None else parity_told(self.parity)
+
 
 def choose(
     artifact: Artifact,
     *,
     variant: str | None = None,
     engine: str | None = None,
-    device: str = "cpu",
+    device: str | None = None,
     split: bool = True,
     allow_uncertified: bool = False,
 ) -> Choice:
     """Decide what to serve: the plan's pair, or what is named.
 
     Args:
-        device: that the engine runs on; evidence holds for it, and for the instruction set of this machine.
+        device: that the engine runs on; evidence holds for it, and for the instruction set of this machine. None for
+            the one that the build was verified on.
         split: False for the whole graph. What was certified on parts covers it only where nothing is rounded: in FP32,
             with items stored in FP32.
 
@@ -68,9 +78,8 @@ def choose(
     plan = artifact.read_json(PLAN_FILE, Plan) if PLAN_FILE in artifact else None
     variant = variant or _default_variant(artifact, plan, allow_uncertified)
     read_variant(artifact, variant)
-    place = Place(device)
-    engine = engine or _default_engine(artifact, plan, variant, place)
-    read_build(artifact, variant, engine)
+    engine = engine or _default_engine(artifact, plan, variant, None if device is None else Place(device))
+    place = place_of(artifact, variant, engine) if device is None else Place(device)
     qualities = quality_certificates(artifact)
     quality = qualities.get((variant, engine))
     parity = parity_certificates(artifact, place).get((variant, engine))
@@ -147,7 +156,7 @@ def _default_variant(artifact: Artifact, plan: Plan | None, allow_uncertified: b
     return names[0]
 
 
-def _default_engine(artifact: Artifact, plan: Plan | None, variant: str, place: Place) -> str:
+def _default_engine(artifact: Artifact, plan: Plan | None, variant: str, place: Place | None) -> str:
     """The plan's engine for its variant; else one on which the variant passed, else the first that was built."""
     if plan and plan.variant == variant:
         return plan.engine

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from rankine.certification.standing import NOT_CERTIFIED
 from rankine.events import Emit, Note, ignore, step
 from rankine.serving.app import App
 from rankine.serving.beat import Beat
@@ -316,7 +317,8 @@ def _announce(model: ServedModel, scheme: str, listener: socket.socket, grpc: Gr
     also = {} if grpc is None else {"grpc_port": grpc.port}
     over_grpc = "" if grpc is None else f", over gRPC at {shown}:{grpc.port}"
     engine = "+".join(device.rungs[0].engine for device in model.devices) or choice.engine
-    told = f"{model.name} ({choice.variant} on {engine}) answers at {url}{over_grpc}"
+    right = NOT_CERTIFIED if not model.certified else "certified" if len(model.devices) > 1 else choice.told
+    told = f"{model.name} ({choice.variant} on {engine}, {right}) answers at {url}{over_grpc}"
     emit(Note("serve", told, {"url": url, "port": port, **also}))
     served = {"model": model.name, "variant": choice.variant, "engine": engine, "pid": os.getpid()}
     LOGGER.info("ready", extra={"fields": {"url": url, **also, **served}})

@@ -32,6 +32,7 @@ class Case:
     Attributes:
         name: of the engine.
         folder: what the engine wrote at its build.
+        device: that it was built for.
         reference: of the model, float64.
         make_batch: ``(rows, seed)`` to rows for the model; None for random ones.
     """
@@ -52,7 +53,8 @@ class Case:
 
     def open(self, threads: int = 1) -> Runner:
         """A runner of the engine; the check closes it."""
-        return self.engine.open(self.model, self.folder, device=self.device, threads=threads)
+        where = self.capabilities.opened_on(self.device)
+        return self.engine.open(self.model, self.folder, device=where, threads=threads)
 
     def batch(self, rows: int, seed: int = 0) -> Batch:
         """Rows for the model."""
@@ -120,7 +122,7 @@ def why_not(capabilities: Capabilities, model: Model, device: str = "cpu") -> st
         return f"does not run {model.numeric.upper()}"
     if capabilities.needs_checkpoint and model.checkpoint is None:
         return "runs the trained module, which this form does not have"
-    if device not in capabilities.devices:
+    if device not in capabilities.verifiable:
         return f"has no device '{device}' here"
     return None
 

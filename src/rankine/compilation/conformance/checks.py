@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from rankine.compilation.conformance.case import Case
@@ -18,8 +18,9 @@ from rankine.compilation.conformance.numbers import (
     threads,
 )
 from rankine.compilation.conformance.refusals import bad_ids, bad_indices, wrong_shapes
+from rankine.compilation.engine import Capabilities
 
-__all__ = ["CHECKS", "Check"]
+__all__ = ["CHECKS", "OF_NUMBERS", "Check", "checks_on"]
 
 Check = Callable[[Case], Mapping[str, float]]
 """Gives what it measured, by name.
@@ -42,3 +43,10 @@ CHECKS: Mapping[str, Check] = {
     "reopening": reopening,
     "leaks": leaks,
 }
+OF_NUMBERS = (*(f"numbers-{rows}" for rows in ROWS), "changing-rows", "large-batch", "independent-rows", "no-rows")
+"""Of the numbers that a form gives, wherever it runs; the others are about the runner of a device that is here."""
+
+
+def checks_on(capabilities: Capabilities, device: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Those of ``names`` that can be asked of one of ``capabilities.verifiable``."""
+    return tuple(name for name in names if device in capabilities.devices or name in OF_NUMBERS)

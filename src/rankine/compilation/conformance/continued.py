@@ -30,7 +30,7 @@ def kept_cases(
     Args:
         code: hash of Rankine's own files now.
         engines: all, as they are found now.
-        chosen: what this run makes: names of engines, of models and of checks, by ``engine``, ``model``, ``check``.
+        chosen: what this run makes: names by ``engine``, ``device``, ``model``, ``check``.
 
     Raises:
         UsageError: ``known`` is of models of another size, of another machine, or has cases that hold no more and that
@@ -82,7 +82,8 @@ def case_key(case: CaseOutcome) -> CaseKey:
 def _made_again(case: CaseOutcome, engines: Iterable[EngineOutcome], chosen: Mapping[str, Container[str]]) -> bool:
     records = [one.capabilities for one in engines if one.engine == case.engine and one.engine in chosen["engine"]]
     return (
-        any(record is not None and case.device in record.devices for record in records)
+        any(record is not None and case.device in record.verifiable for record in records)
+        and case.device in chosen["device"]
         and case.model in chosen["model"]
         and all(outcome.check == BUILD or outcome.check in chosen["check"] for outcome in case.checks)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Mapping
+from time import monotonic, sleep
 
 import numpy as np
 import psutil
@@ -19,6 +20,7 @@ WARM_UP, CYCLES = 10, 40
 LEAK_BYTES = 64 << 10
 """Growth of memory for each that is still taken for the allocator's."""
 _OPENED = 4
+_ENDING_S = 2.0
 
 
 def reopening(case: Case) -> Mapping[str, float]:
@@ -60,7 +62,7 @@ def leaks(case: Case, cycles: int = CYCLES) -> Mapping[str, float]:
         for cycle in range(cycles):
             _cycle(case, batch, out, threads=1 + cycle % 2)
             resident.append(process.memory_info().rss)
-        end = _handles(process)
+        end = _ended(process, begin)
     finally:
         gc.unfreeze()
         case.open(threads=1).close()  # where the number of threads belongs to the process, leave it as it was
@@ -85,6 +87,14 @@ def _cycle(case: Case, batch: Batch, out: np.ndarray, *, threads: int) -> None:
         runner.close()
     del runner
     gc.collect()
+
+
+def _ended(process: psutil.Process, begin: Mapping[str, int]) -> dict[str, int]:
+    """What is held when nothing more ends: a thread that was told to end may take a moment."""
+    late_s = monotonic() + _ENDING_S
+    while any((end := _handles(process))[what] > begin[what] for what in begin) and monotonic() < late_s:
+        sleep(0.05)
+    return end
 
 
 def _handles(process: psutil.Process) -> dict[str, int]:

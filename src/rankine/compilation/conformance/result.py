@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
-from rankine.compilation.engine import Capabilities, Numeric, RunsOn
+from rankine.compilation.engine import Capabilities, Numeric, RunsOn, stand_in_told
 from rankine.config import Frozen
 
 __all__ = ["CaseOutcome", "CheckOutcome", "ConformanceResult", "EngineOutcome"]
@@ -103,7 +103,7 @@ def _row(case: CaseOutcome) -> dict[str, str]:
     passed = f"{len(case.checks) - len(failures)} of {len(case.checks)} passed"
     return {
         "engine": case.engine,
-        "device": case.device if case.runs_on == "chip" else f"{case.device} ({case.runs_on})",
+        "device": stand_in_told(case.device, case.runs_on),
         "model": case.model,
         "form": case.numeric.upper(),
         "result": case.left_out or passed + "".join(f"; {one.check}: {one.reason}" for one in failures),

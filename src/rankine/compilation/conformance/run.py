@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import rankine
 from rankine.artifact import Artifact, sha256_of
 from rankine.compilation.conformance.case import why_not
-from rankine.compilation.conformance.checks import CHECKS
+from rankine.compilation.conformance.checks import CHECKS, checks_on
 from rankine.compilation.conformance.continued import CaseKey, case_key, kept_cases, merged, missing_checks
 from rankine.compilation.conformance.process import Job, run_job
 from rankine.compilation.conformance.result import CaseOutcome, CheckOutcome, ConformanceResult, EngineOutcome
 from rankine.compilation.conformance.zoo import INT8, MODELS, zoo_artifact, zoo_module
 from rankine.compilation.engine import Capabilities
-from rankine.compilation.engines import engine_names, installed
+from rankine.compilation.engines import check_known, engine_names, installed
 from rankine.environment import environment, instruction_set
 from rankine.errors import EngineMissing, UsageError, did_you_mean
 from rankine.events import Emit, Failed, ignore, step
@@ -36,6 +36,7 @@ TIMEOUT_S = 600.0
 def run_conformance(
     *,
     engines: Sequence[str] | None = None,
+    devices: Sequence[str] | None = None,
     models: Sequence[str] | None = None,
     checks: Sequence[str] | None = None,
     small: bool = False,
@@ -48,6 +49,7 @@ def run_conformance(
 
     Args:
         engines: names; None for all that are known. One that is not installed is told with its reason.
+        devices: names; None for all that each engine can be verified on here.
         models: of :data:`~rankine.compilation.conformance.zoo.MODELS`; None for all.
         checks: of :data:`~rankine.compilation.conformance.checks.CHECKS`; None for all.
         small: small models, for a quick look.
@@ -58,9 +60,10 @@ def run_conformance(
         keep: is given what is known so far after every case, so that a run can be gone on with.
 
     Raises:
-        EngineMissing: PyTorch, which makes the models, is not installed.
-        UsageError: a name is unknown, or ``known`` cannot be added to.
+        EngineMissing: PyTorch, which makes the models, is not installed; or there is no engine of a name.
+        UsageError: another name is unknown, or ``known`` cannot be added to.
     """
+    check_known(*(engines or ()))
     chosen = {
         "engine": _known("engine", engines, engine_names()),
         "model": _known("model", models, MODELS),
@@ -68,12 +71,13 @@ def run_conformance(
     }
     listed = [_engine(name, one) for name, one in installed()]
     found = [one for one in listed if one.engine in chosen["engine"]]
+    on = _known("device", devices, _devices(found))
     for engine in found:
         if engine.capabilities is None:
             emit(Failed(f"engine {engine.engine}", f"{engine.missing} {engine.hint or ''}".rstrip()))
     cases: dict[CaseKey, CaseOutcome] = {}
     if known is not None:
-        cases = kept_cases(known, code_digest(), listed, chosen, small=small)
+        cases = kept_cases(known, code_digest(), listed, {**chosen, "device": on}, small=small)
     told = {one.engine for one in (*found, *(known.engines if known is not None else ()))}
     names, zoo = list(engine_names()), list(MODELS)
 
@@ -98,7 +102,7 @@ def run_conformance(
             with step(emit, f"make {name}"):
                 artifact = zoo_artifact(name, _network(name, small=small), place)
             for engine in found:
-                for case in _cases(engine, name, artifact, chosen["check"], cases, timeout_s, emit):
+                for case in _cases(engine, on, name, artifact, chosen["check"], cases, timeout_s, emit):
                     cases[case_key(case)] = case
                     keep(result())
     return result()
@@ -126,8 +130,15 @@ def _engine(name: str, found: Capabilities | EngineMissing) -> EngineOutcome:
     return EngineOutcome(engine=name, missing=found.got or found.message, hint=found.hint)
 
 
+def _devices(engines: Iterable[EngineOutcome]) -> list[str]:
+    """Of all engines that are here, each once."""
+    records = [one.capabilities for one in engines if one.capabilities is not None]
+    return list(dict.fromkeys(device for record in records for device in record.verifiable))
+
+
 def _cases(
     engine: EngineOutcome,
+    devices: Container[str],
     name: str,
     artifact: Artifact,
     checks: Sequence[str],
@@ -138,7 +149,7 @@ def _cases(
     capabilities = engine.capabilities
     if capabilities is None:
         return
-    for device in capabilities.devices:
+    for device in (one for one in capabilities.verifiable if one in devices):
         for variant in (BASELINE, INT8):
             model = load_model(artifact, variant)
             case = CaseOutcome(
@@ -151,7 +162,7 @@ def _cases(
             )
             if case.left_out is None:
                 earlier = known.get(case_key(case))
-                left = missing_checks(earlier, checks)
+                left = missing_checks(earlier, checks_on(capabilities, device, checks))
                 job = Job(engine.engine, device, artifact.path, variant, left)
                 outcomes = _outcomes(case, job, timeout_s, emit) if left else ()
                 case = case.model_copy(update={"checks": merged(earlier, outcomes)})

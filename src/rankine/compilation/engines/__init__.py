@@ -15,7 +15,7 @@ from importlib.metadata import EntryPoint, entry_points
 from rankine.compilation.engine import Capabilities, Engine
 from rankine.errors import EngineMissing, did_you_mean
 
-__all__ = ["GROUP", "engine_names", "installed", "load_engine"]
+__all__ = ["GROUP", "check_known", "engine_names", "installed", "load_engine"]
 
 GROUP = "rankine.engines"
 
@@ -51,6 +51,19 @@ def engine_names() -> list[str]:
     return [*_ENGINES, *_brought()]
 
 
+def check_known(*names: str) -> None:
+    """Refuse a name that no engine has, installed or not.
+
+    Raises:
+        EngineMissing: names it, and the one that was meant.
+    """
+    known = engine_names()
+    for name in names:
+        if name not in known:
+            meant = did_you_mean(name, known) or ""
+            raise EngineMissing("unknown engine", got=name, hint=f"{meant} `rankine doctor` tells of each.".strip())
+
+
 def load_engine(name: str) -> Engine:
     """Import an engine.
 
@@ -62,11 +75,9 @@ def load_engine(name: str) -> Engine:
     if entry is not None:
         with _told(name, entry, (ImportError, OSError)):  # OSError: a shared library of the package does not load
             return _load(entry)
-    brought = _brought()
-    if name not in brought:
-        raise EngineMissing("unknown engine", got=name, hint=did_you_mean(name, [*_ENGINES, *brought]))
-    with _told(name, brought[name], (Exception,)):  # whatever others do wrong, `rankine doctor` lists it
-        engine = _load(brought[name])
+    check_known(name)
+    with _told(name, brought := _brought()[name], (Exception,)):  # whatever others do wrong, `rankine doctor` lists it
+        engine = _load(brought)
         if not isinstance(found := engine.capabilities(), Capabilities):
             raise TypeError(f"capabilities() gives {type(found).__name__}, no Capabilities")
     return engine

@@ -49,6 +49,7 @@ class OpenVino:
             devices=here,
             compiles_for=("cpu", *_HINTS),
             only_exported=("npu",) if "npu" in others else (),
+            stand_ins={"npu": "cpu"} if "npu" in others else {},
             device_hints=others,
         )
 

@@ -15,17 +15,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["OPERATORS", "SIZES", "Operator"]
+from rankine.models.node_forms import (
+    Attributes,
+    Operator,
+    binary,
+    fold,
+    ints,
+    reduced_axes,
+    reshaped,
+    slices,
+    split_sizes,
+    unary,
+)
 
-Attributes = Mapping[str, Any]
-Operator = Callable[..., Any]
+__all__ = ["OPERATORS"]
+
 Sizes = Tensor | np.ndarray
 
 _DTYPES = {1: torch.float32, 6: torch.int32, 7: torch.int64, 9: torch.bool, 10: torch.float16, 11: torch.float64}
-
-
-def _ints(values: Sizes) -> list[int]:
-    return [int(value) for value in values.reshape(-1).tolist()]
 
 
 def _gemm(attributes: Attributes, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
@@ -38,29 +45,21 @@ def _gemm(attributes: Attributes, a: Tensor, b: Tensor, c: Tensor | None = None)
 
 
 def _reshape(attributes: Attributes, data: Tensor, shape: Sizes) -> Tensor:
-    wanted = _ints(shape)
-    if not attributes.get("allowzero"):
-        wanted = [data.shape[axis] if size == 0 else size for axis, size in enumerate(wanted)]
-    return data.reshape(wanted)
+    return data.reshape(reshaped(attributes, data.shape, shape))
 
 
 def _slice(
     attributes: Attributes, data: Tensor, starts: Sizes, ends: Sizes, axes: Sizes | None, steps: Sizes | None
 ) -> Tensor:
-    begin, stop = _ints(starts), _ints(ends)
-    along = _ints(axes) if axes is not None else list(range(len(begin)))
-    stride = _ints(steps) if steps is not None else [1] * len(begin)
     index: list[slice] = [slice(None)] * data.dim()
     flipped = []
-    for axis, first, last, by in zip(along, begin, stop, stride, strict=True):
-        axis %= data.dim()
-        if by < 0:  # PyTorch has no negative steps: the same elements, read forward and turned around
-            taken = range(*slice(first, last, by).indices(data.shape[axis]))
+    for axis, along in slices(starts, ends, axes, steps):
+        index[axis % data.dim()] = along
+        if along.step < 0:  # PyTorch has no negative steps: the same elements, read forward and turned around
+            taken = range(*along.indices(data.shape[axis]))
             low, high = (taken[-1], taken[0] + 1) if len(taken) else (0, 0)
-            index[axis] = slice(low, high, -by)
-            flipped.append(axis)
-        else:
-            index[axis] = slice(first, last, by)
+            index[axis % data.dim()] = slice(low, high, -along.step)
+            flipped.append(axis % data.dim())
     found = data[tuple(index)]
     return found.flip(flipped) if flipped else found
 
@@ -80,22 +79,18 @@ def _gather_elements(attributes: Attributes, data: Tensor, indices: Tensor) -> T
 
 def _split(attributes: Attributes, data: Tensor, sizes: Sizes | None = None) -> tuple[Tensor, ...]:
     axis = attributes.get("axis", 0)
-    if sizes is not None:
-        return torch.split(data, _ints(sizes), dim=axis)
-    total, parts = data.shape[axis], attributes["num_outputs"]
-    each = -(-total // parts)  # where they are not equal, the last one is smaller
-    return torch.split(data, [max(0, min(each, total - each * part)) for part in range(parts)], dim=axis)
+    return torch.split(data, split_sizes(attributes, data.shape[axis], sizes), dim=axis)
 
 
 def _squeeze(attributes: Attributes, data: Tensor, axes: Sizes | None = None) -> Tensor:
     if axes is None:
         return data.squeeze()
-    wanted = {axis % data.dim() for axis in _ints(axes)}
+    wanted = {axis % data.dim() for axis in ints(axes)}
     return data.reshape([size for axis, size in enumerate(data.shape) if axis not in wanted])
 
 
 def _unsqueeze(attributes: Attributes, data: Tensor, axes: Sizes) -> Tensor:
-    wanted = _ints(axes)
+    wanted = ints(axes)
     rank = data.dim() + len(wanted)
     for axis in sorted(axis % rank for axis in wanted):
         data = data.unsqueeze(axis)
@@ -104,12 +99,8 @@ def _unsqueeze(attributes: Attributes, data: Tensor, axes: Sizes) -> Tensor:
 
 def _reduce(operation: Callable[..., Tensor]) -> Operator:
     def run(attributes: Attributes, data: Tensor, axes: Sizes | None = None) -> Tensor:
-        wanted = (_ints(axes) if axes is not None else []) or list(attributes.get("axes", ()))
-        if not wanted:
-            if attributes.get("noop_with_empty_axes"):
-                return data
-            wanted = list(range(data.dim()))
-        return operation(data, dim=tuple(wanted), keepdim=bool(attributes.get("keepdims", 1)))
+        wanted = reduced_axes(attributes, data.dim(), axes)
+        return operation(data, dim=wanted, keepdim=bool(attributes.get("keepdims", 1))) if wanted else data
 
     return run
 
@@ -127,7 +118,7 @@ def _length(data: Tensor, dim: tuple[int, ...], keepdim: bool) -> Tensor:
 
 
 def _expand(attributes: Attributes, data: Tensor, shape: Sizes) -> Tensor:
-    wanted = torch.broadcast_shapes(data.shape, tuple(_ints(shape)))
+    wanted = torch.broadcast_shapes(data.shape, tuple(ints(shape)))
     return data.expand(wanted)
 
 
@@ -171,8 +162,8 @@ def _prelu(attributes: Attributes, data: Tensor, slope: Tensor) -> Tensor:
 def _pad(
     attributes: Attributes, data: Tensor, pads: Sizes, value: Sizes | None = None, axes: Sizes | None = None
 ) -> Tensor:
-    along = [axis % data.dim() for axis in _ints(axes)] if axes is not None else list(range(data.dim()))
-    amounts = _ints(pads)
+    along = [axis % data.dim() for axis in ints(axes)] if axes is not None else list(range(data.dim()))
+    amounts = ints(pads)
     both = [0] * (2 * data.dim())
     for position, axis in enumerate(along):
         last_first = 2 * (data.dim() - 1 - axis)
@@ -181,7 +172,7 @@ def _pad(
 
 
 def _top_k(attributes: Attributes, data: Tensor, count: Sizes) -> tuple[Tensor, Tensor]:
-    found = torch.topk(data, _ints(count)[0], attributes.get("axis", -1), bool(attributes.get("largest", 1)))
+    found = torch.topk(data, ints(count)[0], attributes.get("axis", -1), bool(attributes.get("largest", 1)))
     return found.values, found.indices
 
 
@@ -195,58 +186,23 @@ def _pow(attributes: Attributes, base: Tensor, exponent: Sizes) -> Tensor:
     return found
 
 
-def _fold(operation: Callable[[Tensor, Tensor], Tensor]) -> Operator:
-    def run(attributes: Attributes, *parts: Tensor) -> Tensor:
-        found = parts[0]
-        for part in parts[1:]:
-            found = operation(found, part)
-        return found
-
-    return run
-
-
 def _divide(attributes: Attributes, a: Tensor, b: Tensor) -> Tensor:
     if a.is_floating_point():
         return a / b
     return torch.div(a, b, rounding_mode="trunc")
 
 
-def _unary(operation: Callable[[Tensor], Tensor]) -> Operator:
-    return lambda attributes, data: operation(data)
-
-
-def _binary(operation: Callable[[Tensor, Tensor], Tensor]) -> Operator:
-    return lambda attributes, a, b: operation(a, b)
-
-
 def _constant_of_shape(attributes: Attributes, shape: Sizes) -> Tensor:
     value = attributes.get("value")
     filled = torch.zeros(1) if value is None else torch.from_numpy(value.copy()).reshape(-1)
-    sizes = _ints(shape)
+    sizes = ints(shape)
     return filled.expand(sizes) if sizes else filled.reshape(())
 
 
-_REDUCTIONS = ("L2", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
-SIZES: Mapping[str, tuple[int, ...]] = {
-    "ConstantOfShape": (0,),
-    "Expand": (1,),
-    "Pad": (1, 2, 3),
-    "Pow": (1,),
-    "Reshape": (1,),
-    "Slice": (1, 2, 3, 4),
-    "Split": (1,),
-    "Squeeze": (1,),
-    "Tile": (1,),
-    "TopK": (1,),
-    "Unsqueeze": (1,),
-    **{f"Reduce{name}": (1,) for name in _REDUCTIONS},
-}
-"""Inputs, by position, whose values decide on shapes or on what is called."""
-
 OPERATORS: Mapping[str, Operator] = {
-    "Abs": _unary(torch.abs),
-    "Add": _binary(torch.add),
-    "And": _binary(torch.logical_and),
+    "Abs": unary(torch.abs),
+    "Add": binary(torch.add),
+    "And": binary(torch.logical_and),
     "BatchNormalization": _batch_normalization,
     "Cast": lambda attributes, data: data.to(_DTYPES[attributes["to"]]),
     "CastLike": lambda attributes, data, like: data.to(like.dtype),
@@ -257,9 +213,9 @@ OPERATORS: Mapping[str, Operator] = {
     "Div": _divide,
     "Einsum": lambda attributes, *parts: torch.einsum(attributes["equation"], *parts),
     "Elu": lambda attributes, data: functional.elu(data, attributes.get("alpha", 1.0)),
-    "Equal": _binary(torch.eq),
-    "Erf": _unary(torch.erf),
-    "Exp": _unary(torch.exp),
+    "Equal": binary(torch.eq),
+    "Erf": unary(torch.erf),
+    "Exp": unary(torch.exp),
     "Expand": _expand,
     "Flatten": lambda attributes, data: data.reshape(
         int(torch.tensor(data.shape[: attributes.get("axis", 1)]).prod()), -1
@@ -268,29 +224,29 @@ OPERATORS: Mapping[str, Operator] = {
     "GatherElements": _gather_elements,
     "Gelu": lambda attributes, data: functional.gelu(data, approximate=attributes.get("approximate", "none")),
     "Gemm": _gemm,
-    "Greater": _binary(torch.gt),
-    "GreaterOrEqual": _binary(torch.ge),
+    "Greater": binary(torch.gt),
+    "GreaterOrEqual": binary(torch.ge),
     "HardSigmoid": lambda attributes, data: torch.clamp(
         attributes.get("alpha", 0.2) * data + attributes.get("beta", 0.5), 0.0, 1.0
     ),
-    "Identity": _unary(lambda data: data),
+    "Identity": unary(lambda data: data),
     "LayerNormalization": _layer_normalization,
     "LeakyRelu": lambda attributes, data: functional.leaky_relu(data, attributes.get("alpha", 0.01)),
-    "Less": _binary(torch.lt),
-    "LessOrEqual": _binary(torch.le),
-    "Log": _unary(torch.log),
+    "Less": binary(torch.lt),
+    "LessOrEqual": binary(torch.le),
+    "Log": unary(torch.log),
     "LogSoftmax": lambda attributes, data: torch.log_softmax(data, attributes.get("axis", -1)),
-    "MatMul": _binary(torch.matmul),
-    "Max": _fold(torch.maximum),
-    "Min": _fold(torch.minimum),
-    "Mul": _binary(torch.mul),
-    "Neg": _unary(torch.neg),
-    "Not": _unary(torch.logical_not),
-    "Or": _binary(torch.logical_or),
+    "MatMul": binary(torch.matmul),
+    "Max": fold(torch.maximum),
+    "Min": fold(torch.minimum),
+    "Mul": binary(torch.mul),
+    "Neg": unary(torch.neg),
+    "Not": unary(torch.logical_not),
+    "Or": binary(torch.logical_or),
     "PRelu": _prelu,
     "Pad": _pad,
     "Pow": _pow,
-    "Reciprocal": _unary(torch.reciprocal),
+    "Reciprocal": unary(torch.reciprocal),
     "ReduceL2": _reduce(_length),
     "ReduceMax": _reduce(torch.amax),
     "ReduceMean": _reduce(torch.mean),
@@ -298,23 +254,23 @@ OPERATORS: Mapping[str, Operator] = {
     "ReduceProd": _reduce(_product),
     "ReduceSum": _reduce(torch.sum),
     "ReduceSumSquare": _reduce(lambda data, dim, keepdim: data.square().sum(dim, keepdim)),
-    "Relu": _unary(torch.relu),
+    "Relu": unary(torch.relu),
     "Reshape": _reshape,
     "Selu": _selu,
     "Shape": lambda attributes, data: torch.tensor(data.shape[attributes.get("start", 0) : attributes.get("end")]),
-    "Sigmoid": _unary(torch.sigmoid),
+    "Sigmoid": unary(torch.sigmoid),
     "Slice": lambda attributes, data, starts, ends, axes=None, steps=None: _slice(
         attributes, data, starts, ends, axes, steps
     ),
     "Softmax": lambda attributes, data: torch.softmax(data, attributes.get("axis", -1)),
-    "Softplus": _unary(functional.softplus),
+    "Softplus": unary(functional.softplus),
     "Split": _split,
-    "Sqrt": _unary(torch.sqrt),
+    "Sqrt": unary(torch.sqrt),
     "Squeeze": _squeeze,
-    "Sub": _binary(torch.sub),
-    "Sum": _fold(torch.add),
-    "Tanh": _unary(torch.tanh),
-    "Tile": lambda attributes, data, repeats: data.repeat(_ints(repeats)),
+    "Sub": binary(torch.sub),
+    "Sum": fold(torch.add),
+    "Tanh": unary(torch.tanh),
+    "Tile": lambda attributes, data, repeats: data.repeat(ints(repeats)),
     "TopK": _top_k,
     "Transpose": lambda attributes, data: data.permute(attributes.get("perm") or tuple(reversed(range(data.dim())))),
     "Unsqueeze": _unsqueeze,

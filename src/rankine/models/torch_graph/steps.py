@@ -9,7 +9,8 @@ from typing import Any
 import onnx
 from onnx import numpy_helper
 
-from rankine.models.torch_graph.operators import OPERATORS, Operator
+from rankine.models.node_forms import Operator
+from rankine.models.torch_graph.operators import OPERATORS
 
 __all__ = ["Step", "node_attribute", "step_of", "unknown_operators"]
 

@@ -98,7 +98,7 @@ def spec_of(
     artifact: Artifact,
     on: PoolDevice,
     *,
-    device: str,
+    device: str | None,
     threads: int,
     split: bool,
     options: Mapping[str, str] = MappingProxyType({}),

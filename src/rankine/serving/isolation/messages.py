@@ -53,7 +53,7 @@ class WorkerSpec(Frozen):
     artifact: str
     digest: str
     rungs: tuple[RungToOpen, ...]
-    device: str
+    device: str | None
     threads: int
     split: bool
     cores: tuple[int, ...] | None = None

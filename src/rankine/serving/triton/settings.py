@@ -31,7 +31,7 @@ class TritonSettings(Frozen):
     catalog: str | None = None
     variant: str
     engine: str
-    device: str = "cpu"
+    device: str | None = None
     split: bool = True
     threads: int = Field(1, ge=1, le=1024)
     allow_uncertified: bool = False

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from rankine.compilation.fused.prepare import prepared
 from rankine.errors import EngineError
+from rankine.models.node_forms import SIZES, Operator
 from rankine.models.rewrite.graph import Graph, attribute
-from rankine.models.torch_graph.operators import SIZES, Operator
 from rankine.models.torch_graph.steps import Step, step_of, unknown_operators
 
 __all__ = ["DenseModule"]

@@ -5,7 +5,13 @@ What the HTP has not is refused: ONNX Runtime would else run it on the CPU witho
 
 from __future__ import annotations
 
+import ctypes
+import os
 import platform
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +27,7 @@ __all__ = ["DEVICE", "LIBRARY_ERRORS", "compile_context", "is_emulated", "load_c
 DEVICE = "htp"
 _PROVIDER = "QNNExecutionProvider"
 _NO_LOG = 4
+_GREETING, _GREETED = threading.Lock(), threading.Event()
 _HINT = "pip install 'rankine[qnn]'"
 # What the library raises: some twenty classes without a common base.
 LIBRARY_ERRORS: tuple[type[Exception], ...] = (
@@ -47,7 +54,7 @@ def compile_context(graph: bytes, path: Path) -> None:
     options.add_session_config_entry("ep.context_file_path", str(path))
     options.add_session_config_entry("ep.context_embed_mode", "0")
     try:
-        ort.InferenceSession(graph, options)
+        _session(graph, options)
     except LIBRARY_ERRORS as error:
         for part in (path, *path.parent.glob(f"{path.stem}_*")):  # it may have written what it could run
             part.unlink(missing_ok=True)
@@ -69,7 +76,7 @@ def load_context(path: Path) -> Any:
         EngineMissing: the HTP's libraries are not here.
     """
     try:
-        return ort.InferenceSession(str(path), _options())
+        return _session(str(path), _options())
     except LIBRARY_ERRORS as error:
         raise EngineError(
             "cannot load the context binary",
@@ -77,6 +84,35 @@ def load_context(path: Path) -> Any:
             got=" ".join(str(error).split()),
             hint=f"It was made by another version, or is damaged: run `rankine compile` again with {qnn.__version__}.",
         ) from error
+
+
+def _session(graph: str | bytes, options: Any) -> Any:
+    """A session. When the first one of a process is made, the emulator's library greets on standard output, where the
+    result of a command belongs: nobody reads that."""
+    with _GREETING:
+        if _GREETED.is_set() or os.name != "posix" or sys.stdout is None or not is_emulated():
+            return ort.InferenceSession(graph, options)
+        with _mute_standard_output():
+            made = ort.InferenceSession(graph, options)
+        _GREETED.set()
+        return made
+
+
+@contextmanager
+def _mute_standard_output() -> Iterator[None]:
+    """Of the whole process, C libraries included."""
+    flush = ctypes.CDLL(None).fflush
+    sys.stdout.flush()
+    flush(None)
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        flush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _options() -> Any:

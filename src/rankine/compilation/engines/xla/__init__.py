@@ -39,15 +39,16 @@ class Xla:
             raise ImportError("the package 'jax' is not installed") from error
 
     def capabilities(self) -> Capabilities:
-        here = devices()
+        here, compiled = devices(), _TPUS if find_spec("libtpu") else ()
         return Capabilities(
             name="xla",
             version=f"jax {self._version}",
             devices=here,
             device_hints={} if TPU in here else {TPU: _TPU_HINT},
             static_buckets=True,
-            compiles_for=_TPUS if find_spec("libtpu") else (),
+            compiles_for=compiled,
             on_request=True,
+            stand_ins=dict.fromkeys(compiled if TPU not in here else (), "cpu"),
         )
 
     def build(self, model: Model, target: Target, folder: Path) -> None:

@@ -21,9 +21,10 @@ import onnx
 from jax import Array, lax
 from jax import numpy as jnp
 
-from rankine.compilation.engines.xla.operators import OPERATORS, SIZES, Operator
+from rankine.compilation.engines.xla.operators import OPERATORS
 from rankine.compilation.fused.prepare import prepared
 from rankine.errors import EngineError
+from rankine.models.node_forms import SIZES, Operator
 from rankine.models.rewrite.graph import Graph, attribute
 
 __all__ = ["DenseFunction", "dense_function"]

@@ -16,18 +16,25 @@ import numpy as np
 from jax import Array, lax
 from jax import numpy as jnp
 
-__all__ = ["OPERATORS", "SIZES", "Operator"]
+from rankine.models.node_forms import (
+    Attributes,
+    Operator,
+    binary,
+    fold,
+    ints,
+    reduced_axes,
+    reshaped,
+    slices,
+    split_sizes,
+    unary,
+)
 
-Attributes = Mapping[str, Any]
-Operator = Callable[..., Any]
+__all__ = ["OPERATORS"]
+
 
 _EXACT = lax.Precision.HIGHEST
 _DTYPES = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int32, 9: np.bool_, 10: np.float16}
 """By ONNX's number. JAX has no int64 unless it is asked for: indices are int32."""
-
-
-def _ints(values: np.ndarray) -> list[int]:
-    return [int(value) for value in values.reshape(-1).tolist()]
 
 
 def _gemm(attributes: Attributes, a: Array, b: Array, c: Array | None = None) -> Array:
@@ -40,10 +47,7 @@ def _gemm(attributes: Attributes, a: Array, b: Array, c: Array | None = None) ->
 
 
 def _reshape(attributes: Attributes, data: Array, shape: np.ndarray) -> Array:
-    wanted: list[Any] = _ints(shape)
-    if not attributes.get("allowzero"):
-        wanted = [data.shape[axis] if size == 0 else size for axis, size in enumerate(wanted)]
-    return data.reshape(wanted)
+    return data.reshape(reshaped(attributes, data.shape, shape))
 
 
 def _slice(
@@ -54,12 +58,9 @@ def _slice(
     axes: np.ndarray | None = None,
     steps: np.ndarray | None = None,
 ) -> Array:
-    begin, stop = _ints(starts), _ints(ends)
-    along = _ints(axes) if axes is not None else list(range(len(begin)))
-    stride = _ints(steps) if steps is not None else [1] * len(begin)
-    for axis, first, last, by in zip(along, begin, stop, stride, strict=True):
-        taken = range(*slice(first, last, by).indices(_size(data, axis)))
-        data = jnp.take(data, np.array(taken, np.int32), axis=axis) if by < 0 else _between(data, axis, taken)
+    for axis, along in slices(starts, ends, axes, steps):
+        taken = range(*along.indices(_size(data, axis)))
+        data = jnp.take(data, np.array(taken, np.int32), axis=axis) if along.step < 0 else _between(data, axis, taken)
     return data
 
 
@@ -91,34 +92,25 @@ def _from_the_front(indices: Array, size: Any) -> Array:
 
 def _split(attributes: Attributes, data: Array, sizes: np.ndarray | None = None) -> tuple[Array, ...]:
     axis = attributes.get("axis", 0) % data.ndim
-    if sizes is not None:
-        parts = _ints(sizes)
-    else:
-        total, count = _size(data, axis), attributes["num_outputs"]
-        each = -(-total // count)  # where they are not equal, the last one is smaller
-        parts = [max(0, min(each, total - each * part)) for part in range(count)]
+    parts = split_sizes(attributes, 0 if sizes is not None else _size(data, axis), sizes)
     ends = np.cumsum(parts).tolist()
     return tuple(lax.slice_in_dim(data, end - part, end, axis=axis) for part, end in zip(parts, ends, strict=True))
 
 
 def _squeeze(attributes: Attributes, data: Array, axes: np.ndarray | None = None) -> Array:
-    return jnp.squeeze(data, None if axes is None else tuple(_ints(axes)))
+    return jnp.squeeze(data, None if axes is None else tuple(ints(axes)))
 
 
 def _reduce(operation: Callable[..., Array]) -> Operator:
     def run(attributes: Attributes, data: Array, axes: np.ndarray | None = None) -> Array:
-        wanted = (_ints(axes) if axes is not None else []) or list(attributes.get("axes", ()))
-        if not wanted:
-            if attributes.get("noop_with_empty_axes"):
-                return data
-            wanted = list(range(data.ndim))
-        return operation(data, axis=tuple(wanted), keepdims=bool(attributes.get("keepdims", 1)))
+        wanted = reduced_axes(attributes, data.ndim, axes)
+        return operation(data, axis=wanted, keepdims=bool(attributes.get("keepdims", 1))) if wanted else data
 
     return run
 
 
 def _expand(attributes: Attributes, data: Array, shape: np.ndarray) -> Array:
-    return jnp.broadcast_to(data, jnp.broadcast_shapes(data.shape, tuple(_ints(shape))))
+    return jnp.broadcast_to(data, jnp.broadcast_shapes(data.shape, tuple(ints(shape))))
 
 
 def _clip(attributes: Attributes, data: Array, low: Array | None = None, high: Array | None = None) -> Array:
@@ -166,8 +158,8 @@ def _pad(
     value: np.ndarray | None = None,
     axes: np.ndarray | None = None,
 ) -> Array:
-    along = [axis % data.ndim for axis in _ints(axes)] if axes is not None else list(range(data.ndim))
-    amounts = _ints(pads)
+    along = [axis % data.ndim for axis in ints(axes)] if axes is not None else list(range(data.ndim))
+    amounts = ints(pads)
     both = [(0, 0, 0)] * data.ndim
     for position, axis in enumerate(along):
         both[axis] = (amounts[position], amounts[len(along) + position], 0)
@@ -178,7 +170,7 @@ def _top_k(attributes: Attributes, data: Array, count: np.ndarray) -> tuple[Arra
     axis = attributes.get("axis", -1)
     moved = jnp.moveaxis(data, axis, -1)
     sign = 1 if attributes.get("largest", 1) else -1
-    values, indices = lax.top_k(sign * moved, _ints(count)[0])
+    values, indices = lax.top_k(sign * moved, ints(count)[0])
     return jnp.moveaxis(sign * values, -1, axis), jnp.moveaxis(indices, -1, axis)
 
 
@@ -188,31 +180,13 @@ def _pow(attributes: Attributes, base: Array, exponent: Any) -> Array:
     return jnp.power(base, exponent)
 
 
-def _fold(operation: Callable[[Array, Array], Array]) -> Operator:
-    def run(attributes: Attributes, *parts: Array) -> Array:
-        found = parts[0]
-        for part in parts[1:]:
-            found = operation(found, part)
-        return found
-
-    return run
-
-
 def _divide(attributes: Attributes, a: Array, b: Array) -> Array:
     return a / b if jnp.issubdtype(a.dtype, jnp.floating) else lax.div(*jnp.broadcast_arrays(a, b))
 
 
-def _unary(operation: Callable[[Array], Array]) -> Operator:
-    return lambda attributes, data: operation(data)
-
-
-def _binary(operation: Callable[[Array, Array], Array]) -> Operator:
-    return lambda attributes, a, b: operation(a, b)
-
-
 def _constant_of_shape(attributes: Attributes, shape: np.ndarray) -> Array:
     value = attributes.get("value")
-    return jnp.full(_ints(shape), 0.0 if value is None else value.reshape(-1)[0])
+    return jnp.full(ints(shape), 0.0 if value is None else value.reshape(-1)[0])
 
 
 def _flatten(attributes: Attributes, data: Array) -> Array:
@@ -252,26 +226,10 @@ _REDUCTIONS: Mapping[str, Callable[..., Array]] = {
     "Sum": jnp.sum,
     "SumSquare": _sum_square,
 }
-SIZES: Mapping[str, tuple[int, ...]] = {
-    "ConstantOfShape": (0,),
-    "Expand": (1,),
-    "Pad": (1, 2, 3),
-    "Pow": (1,),
-    "Reshape": (1,),
-    "Slice": (1, 2, 3, 4),
-    "Split": (1,),
-    "Squeeze": (1,),
-    "Tile": (1,),
-    "TopK": (1,),
-    "Unsqueeze": (1,),
-    **{f"Reduce{name}": (1,) for name in _REDUCTIONS},
-}
-"""Inputs, by position, whose values decide on shapes or on what is called."""
-
 OPERATORS: Mapping[str, Operator] = {
-    "Abs": _unary(jnp.abs),
-    "Add": _binary(jnp.add),
-    "And": _binary(jnp.logical_and),
+    "Abs": unary(jnp.abs),
+    "Add": binary(jnp.add),
+    "And": binary(jnp.logical_and),
     "BatchNormalization": _batch_normalization,
     "Cast": lambda attributes, data: data.astype(_DTYPES[attributes["to"]]),
     "CastLike": lambda attributes, data, like: data.astype(like.dtype),
@@ -282,55 +240,55 @@ OPERATORS: Mapping[str, Operator] = {
     "Div": _divide,
     "Einsum": _einsum,
     "Elu": lambda attributes, data: jax.nn.elu(data, attributes.get("alpha", 1.0)),
-    "Equal": _binary(jnp.equal),
-    "Erf": _unary(lax.erf),
-    "Exp": _unary(jnp.exp),
+    "Equal": binary(jnp.equal),
+    "Erf": unary(lax.erf),
+    "Exp": unary(jnp.exp),
     "Expand": _expand,
     "Flatten": _flatten,
     "Gather": _gather,
     "GatherElements": _gather_elements,
     "Gelu": _gelu,
     "Gemm": _gemm,
-    "Greater": _binary(jnp.greater),
-    "GreaterOrEqual": _binary(jnp.greater_equal),
+    "Greater": binary(jnp.greater),
+    "GreaterOrEqual": binary(jnp.greater_equal),
     "HardSigmoid": lambda attributes, data: jnp.clip(
         attributes.get("alpha", 0.2) * data + attributes.get("beta", 0.5), 0.0, 1.0
     ),
-    "Identity": _unary(lambda data: data),
+    "Identity": unary(lambda data: data),
     "LayerNormalization": _layer_normalization,
     "LeakyRelu": lambda attributes, data: jnp.where(data >= 0, data, attributes.get("alpha", 0.01) * data),
-    "Less": _binary(jnp.less),
-    "LessOrEqual": _binary(jnp.less_equal),
-    "Log": _unary(jnp.log),
+    "Less": binary(jnp.less),
+    "LessOrEqual": binary(jnp.less_equal),
+    "Log": unary(jnp.log),
     "LogSoftmax": lambda attributes, data: jax.nn.log_softmax(data, attributes.get("axis", -1)),
     "MatMul": lambda attributes, a, b: jnp.matmul(a, b, precision=_EXACT),
-    "Max": _fold(jnp.maximum),
-    "Min": _fold(jnp.minimum),
-    "Mul": _binary(jnp.multiply),
-    "Neg": _unary(jnp.negative),
-    "Not": _unary(jnp.logical_not),
-    "Or": _binary(jnp.logical_or),
+    "Max": fold(jnp.maximum),
+    "Min": fold(jnp.minimum),
+    "Mul": binary(jnp.multiply),
+    "Neg": unary(jnp.negative),
+    "Not": unary(jnp.logical_not),
+    "Or": binary(jnp.logical_or),
     "PRelu": lambda attributes, data, slope: jnp.where(data >= 0, data, data * slope),
     "Pad": _pad,
     "Pow": _pow,
-    "Reciprocal": _unary(jnp.reciprocal),
+    "Reciprocal": unary(jnp.reciprocal),
     **{f"Reduce{name}": _reduce(operation) for name, operation in _REDUCTIONS.items()},
-    "Relu": _unary(lambda data: jnp.maximum(data, 0)),
+    "Relu": unary(lambda data: jnp.maximum(data, 0)),
     "Reshape": _reshape,
     "Selu": _selu,
-    "Sigmoid": _unary(jax.nn.sigmoid),
+    "Sigmoid": unary(jax.nn.sigmoid),
     "Slice": _slice,
     "Softmax": lambda attributes, data: jax.nn.softmax(data, attributes.get("axis", -1)),
-    "Softplus": _unary(jax.nn.softplus),
+    "Softplus": unary(jax.nn.softplus),
     "Split": _split,
-    "Sqrt": _unary(jnp.sqrt),
+    "Sqrt": unary(jnp.sqrt),
     "Squeeze": _squeeze,
-    "Sub": _binary(jnp.subtract),
-    "Sum": _fold(jnp.add),
-    "Tanh": _unary(jnp.tanh),
-    "Tile": lambda attributes, data, repeats: jnp.tile(data, _ints(repeats)),
+    "Sub": binary(jnp.subtract),
+    "Sum": fold(jnp.add),
+    "Tanh": unary(jnp.tanh),
+    "Tile": lambda attributes, data, repeats: jnp.tile(data, ints(repeats)),
     "TopK": _top_k,
     "Transpose": _transpose,
-    "Unsqueeze": lambda attributes, data, axes: jnp.expand_dims(data, tuple(_ints(axes))),
+    "Unsqueeze": lambda attributes, data, axes: jnp.expand_dims(data, tuple(ints(axes))),
     "Where": lambda attributes, chosen, a, b: jnp.where(chosen, a, b),
 }
