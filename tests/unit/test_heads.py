@@ -10,7 +10,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from rankine.serving.heads import STALL_S, LimitedProtocol
+from rankine.serving.heads import LimitedProtocol
+from rankine.serving.stalls import STALL_S
 
 _HEAD = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n"
 

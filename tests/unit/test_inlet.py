@@ -39,7 +39,7 @@ class Server:
     @property
     def entered(self) -> list[bool]:
         """Of each connection, whether the inlet reads it."""
-        return [one._key is not None for one in self.protocols]
+        return [one._entrance is not None and one._entrance.inside for one in self.protocols]
 
     @property
     def counted(self) -> str:

@@ -227,13 +227,16 @@ def _one_core(batch_ms: float, *, two_ms: float | None = None, max_batch_rows: i
 
 
 @pytest.mark.parametrize(
-    ("batch_ms", "finish_ms"),
-    [(5.5, [0.6 + 5.5 + 0.4, 6.5 + 0.6 + 5.5 + 0.4]), (6.5, [0.6 + 6.5 + 0.6 + 0.4, 7.7 + 0.4 + 6.5 + 0.4])],
+    ("batch_ms", "budget_ms", "finish_ms"),
+    [
+        (5.5, 20.0, [0.6 + 5.5 + 0.4, 6.5 + 0.6 + 5.5 + 0.4]),
+        (10.5, 30.0, [0.6 + 10.5 + 0.6 + 0.4, 11.7 + 0.4 + 10.5 + 0.4]),
+    ],
 )
 def test_batch_is_interrupted_by_reading_when_it_is_too_long_for_the_event_loop(
-    batch_ms: float, finish_ms: list[float]
+    batch_ms: float, budget_ms: float, finish_ms: list[float]
 ) -> None:
-    outcomes = SimulatedServer(_at([0.0, 2.0]), _one_core(batch_ms)).run()
+    outcomes = SimulatedServer(_at([0.0, 2.0], budget_ms=budget_ms), _one_core(batch_ms)).run()
     assert 1e3 * outcomes.finish_s == pytest.approx(finish_ms)
 
 
@@ -260,8 +263,8 @@ def test_loop_answers_and_reads_between_planned_batches_when_several_wait(monkey
 
 
 def test_loop_runs_what_it_holds_when_one_more_at_ease_would_make_it_too_long() -> None:
-    outcomes = SimulatedServer(_at([0.0, 0.1], budget_ms=50.0), _one_core(4.0, two_ms=7.0, max_batch_rows=4096)).run()
-    assert 1e3 * outcomes.finish_s == pytest.approx([2 * 0.6 + 4.0 + 0.4, 5.6 + 4.0 + 0.4])
+    outcomes = SimulatedServer(_at([0.0, 0.1], budget_ms=50.0), _one_core(7.0, two_ms=11.0, max_batch_rows=4096)).run()
+    assert 1e3 * outcomes.finish_s == pytest.approx([2 * 0.6 + 7.0 + 0.4, 8.6 + 7.0 + 0.4])
 
 
 def test_ladder_steps_down_when_the_event_loop_runs_its_batches() -> None:

@@ -122,12 +122,12 @@ def test_planned_batch_runs_on_a_worker_when_requests_come_from_threads_without_
     assert runner.on_loop == [False]
 
 
-@pytest.mark.parametrize(("limit_s", "here"), [(6e-3, False), (1.0, True)])
+@pytest.mark.parametrize(("limit_s", "here"), [(1e-2, False), (1.0, True)])
 def test_batch_goes_to_the_worker_when_it_is_predicted_to_take_too_long(
     make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch, *, limit_s: float, here: bool
 ) -> None:
     monkeypatch.setattr(one_core, "_SHARED_S", limit_s)
-    runner = Telling(spent_s=1.5e-4)
+    runner = Telling(spent_s=2.5e-4)
     with served(runner, make_work, monkeypatch) as pool:
         (found,) = settled(lambda: [pool.submit(make_work(5, 60))])
         assert isinstance(found, Outcome)
@@ -137,7 +137,7 @@ def test_batch_goes_to_the_worker_when_it_is_predicted_to_take_too_long(
 def test_short_batch_waits_for_the_worker_when_that_runs_a_long_one(
     make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runner = Telling(spent_s=1.5e-4)
+    runner = Telling(spent_s=2.5e-4)
     with served(runner, make_work, monkeypatch) as pool:
 
         async def one_after_the_other() -> None:
@@ -280,7 +280,7 @@ def test_all_are_answered_when_the_engine_fails_on_the_event_loop(
 def test_time_since_a_batch_that_the_worker_took_over_is_not_learned_when_the_loop_runs_again(
     make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    idle_s, runs, runner = 0.05, list[BatchRun](), Telling(spent_s=1.5e-4)
+    idle_s, runs, runner = 0.05, list[BatchRun](), Telling(spent_s=2.5e-4)
     with served(runner, make_work, monkeypatch, observe=runs.append) as pool:
 
         async def one_after_the_other() -> None:

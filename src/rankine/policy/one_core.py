@@ -11,7 +11,7 @@ HELD_S = 2e-3
 REFUSES_FOR_S = 0.1
 """After a refusal others are expected for so long."""
 _ALONE_S, _JOINED_S = 3e-4, 1e-3
-_SHARED_S = 6e-3
+_SHARED_S = 1e-2
 _EASE = 0.25
 _BUSY = 0.6
 _COMES, _CAME_RATE, _TRIED_EVERY = 0.2, 0.1, 16

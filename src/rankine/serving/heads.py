@@ -23,11 +23,13 @@ from rankine.serving.descriptors import REFUSED
 from rankine.serving.door import Door
 from rankine.serving.half_close import find_out_whether_gone
 from rankine.serving.http import Request
+from rankine.serving.inlet import Entrance
 from rankine.serving.kernel_wait import kernel_wait_s, tcp_socket
 from rankine.serving.malformed import explained, misread_head, own_fault
 from rankine.serving.plain import read_plain
 from rankine.serving.quick import SMALL_BODY_BYTES
 from rankine.serving.quick_cycle import QuickCycle
+from rankine.serving.stalls import Stall, Verdict
 from rankine.serving.wire_errors import ClosingAnswer, closing_answer
 from rankine.serving.work import Presence
 
@@ -35,7 +37,6 @@ __all__ = [
     "MAX_HEAD_BYTES",
     "PRESENCE",
     "REQUEST",
-    "STALL_S",
     "WAITED",
     "WRITE",
     "LimitedProtocol",
@@ -44,13 +45,8 @@ __all__ = [
 PRESENCE, WAITED, REQUEST, WRITE = "rankine.presence", "rankine.waited", "rankine.request", "rankine.write"
 MAX_HEAD_BYTES = 64 << 10
 _LINE_BYTES = len(b": \r\n")
-STALL_S = 20.0
-_SILENT_S = 75.0
-"""For so long a connection may stay silent, new or between requests."""
 _LINGER_S = 1.0
 """After a refusal, what still comes is read and dropped for so long."""
-_TRIES = 3
-"""A connection that has left the inlet more often sends something else all the time."""
 _FULL = closing_answer(CapacityExceeded("there are too many connections"), retry_after_s=1)
 _TOO_LARGE = closing_answer(
     PayloadTooLarge("the request's head is too large", allowed=f"at most {MAX_HEAD_BYTES} bytes"),
@@ -79,8 +75,7 @@ class LimitedProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(*arguments, **options)
         self._door = door
-        self._key: int | None = None  # in the inlet
-        self._outside = 0  # how often it has left that
+        self._entrance: Entrance | None = None
         self._asked = self._turned_away = self._closes = self._refused_here = False
         self._quick: QuickCycle | None = None
         self._let_in: Request | None = None
@@ -88,9 +83,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_waited_s = 0.0
         self._socket: socket.socket | None = None
         self._max_connections = max_connections
-        self._max_read_s = max_read_s
-        self._begun_s = 0.0
-        self._written_s = self.loop.time()
+        self._stall = Stall(self.loop.time(), max_read_s)
         self._running: RequestResponseCycle | None = None
         self._presence = Presence()
         self._refused = False
@@ -98,7 +91,6 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_message = False
         self._in_head = False
         self._unread_bytes = 0
-        self._progress_s = self.loop.time()
 
     @property
     def fresh(self) -> bool:
@@ -113,11 +105,15 @@ class LimitedProtocol(HttpToolsProtocol):
             self._refuse(_FULL)
         if too_many > REFUSED:  # there are no descriptors to let all of them linger
             transport.close()
-        else:
+            return
+        inlet = None if self._door is None else self._door.inlet
+        if inlet is not None and self._socket is not None:
+            self._entrance = Entrance(inlet, self, transport, self._socket.fileno())
             self.loop.call_soon(self._enter)  # it cannot stop reading before it has begun
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._leave_inlet()
+        if self._entrance is not None:
+            self._entrance.leave()
         self._presence.gone = True
         if self._quick is not None:  # its body was still to come
             self._quick.quick.left(self._quick.request)
@@ -143,7 +139,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._refused:
             return
         if not self._in_head:  # a head must end in time as a whole: a byte now and then does not count
-            self._progress_s = self.loop.time()
+            self._stall.progress_s = self.loop.time()
         self._refused_here = False
         if self._is_plain(data):
             return
@@ -161,44 +157,28 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def go_on_alone(self, data: bytes) -> None:
         """See :class:`~rankine.serving.inlet.Reads`."""
-        self._leave_inlet()
-        if not self.transport.is_closing():
-            self.transport.resume_reading()
-            if data:
-                self.data_received(data)
+        if self._entrance is not None:
+            self._entrance.leave()
+        if data:
+            self.data_received(data)
 
     def _enter(self) -> None:
         """Have the inlet read, where nothing is under way here."""
-        inlet = None if self._door is None else self._door.inlet
-        if inlet is None or self._key is not None or self._socket is None or self.scheme == "https":
-            return
-        if self._refused or self.transport.is_closing() or not self._may_begin or self._outside > _TRIES:
-            return
-        self.transport.pause_reading()
-        self._key = inlet.enter(self, self._socket.fileno())
-
-    def _leave_inlet(self) -> None:
-        if self._key is not None and self._door is not None and self._door.inlet is not None:
-            self._door.inlet.leave(self._key)
-            self._key = None
-            self._outside += 1
+        if self._entrance is not None and self._may_begin:
+            self._entrance.enter()
 
     def _send(self, whole: bytes) -> None:
-        """Send a whole response: at once, where the system takes it."""
-        inlet = None if self._door is None else self._door.inlet
-        if (
-            inlet is not None
-            and self._key is not None
-            and not (self.transport.is_closing() or self.transport.get_write_buffer_size())
-        ):
-            whole = whole[inlet.send(self._key, whole) :]
-        if whole:
+        """Send a whole response."""
+        if self._entrance is None:
             self.transport.write(whole)
+        else:
+            self._entrance.send(whole)
 
     @property
     def _may_begin(self) -> bool:
         """Whether a request may begin by itself: the parser has begun with nothing, and none waits to be answered."""
-        return not (self._in_message or self._unread_bytes or self._owes or self.flow.write_paused)
+        under_way = self._in_message or self._unread_bytes or self._owes or self.flow.write_paused
+        return not (under_way or self._refused)
 
     def _is_plain(self, data: bytes) -> bool:
         """Whether ``data`` was a whole request that needs no parser: it has begun, or is refused."""
@@ -262,7 +242,7 @@ class LimitedProtocol(HttpToolsProtocol):
             kernel_wait_s(self._socket) if door is None else door.waited_s(self._socket, fresh=self.fresh)
         )
         self._in_message = self._in_head = True
-        self._progress_s = self._begun_s = self.loop.time()
+        self._stall.progress_s = self._stall.begun_s = self.loop.time()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value.rstrip(b" \t"))  # which are no part of it (RFC 9110, 5.5)
@@ -322,13 +302,12 @@ class LimitedProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self._progress_s = self.loop.time()
+        self._stall.progress_s = self.loop.time()
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         self._tell_refusal()
-        if self._key is None:
-            self._enter()
+        self._enter()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
@@ -348,18 +327,16 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def close_if_stalled(self, now_s: float) -> None:
         """Close the connection if its client has kept it waiting too long; ``now_s`` is on the event loop's clock."""
-        if self.flow.write_paused:  # the client does not read its answers
-            if now_s - self._written_s > self._max_read_s:
-                self.transport.abort()
-            return
-        self._written_s = now_s
-        if self.flow.read_paused:  # it is the server that does not read
-            self._progress_s = self._begun_s = now_s
-            return
-        if not self._in_message and self._owes:
-            return
-        too_slow = self._in_message and now_s - self._begun_s > self._max_read_s
-        if too_slow or now_s - self._progress_s > (STALL_S if self._in_message else _SILENT_S):
+        verdict = self._stall.verdict(
+            now_s,
+            writes_wait=self.flow.write_paused,
+            reads_wait=self.flow.read_paused,
+            in_message=self._in_message,
+            owes=self._owes,
+        )
+        if verdict is Verdict.ABORT:
+            self.transport.abort()
+        elif verdict is Verdict.CLOSE:
             self.transport.close()
 
     def _leave(self) -> None:

@@ -21,10 +21,11 @@ from rankine.policy.refused import Like
 from rankine.serving.plain import MOST_HEAD_BYTES
 from rankine.serving.request_ids import ID_DIGITS
 
-__all__ = ["Inlet", "Reads", "Refused"]
+__all__ = ["Entrance", "Inlet", "Reads", "Refused"]
 
 _MOST = 64
 """Connections that are read in a turn of the event loop."""
+_TRIES = 4
 Refused = Callable[[Sequence[tuple[Reason, float]], int], None]
 """Told of requests that were refused: the reason and the seconds waited of each, and the rows of all."""
 
@@ -117,3 +118,44 @@ class Inlet:
         turned, rows = self._native.take_refused()
         if turned:
             self._refused([(self._reasons[kind], waited_s) for kind, waited_s in turned], rows)
+
+
+class Entrance:
+    """A connection's way into the inlet, and out of it.
+
+    Args:
+        transport: of the connection, which reads where the inlet does not. ``descriptor``: of its socket.
+    """
+
+    def __init__(self, inlet: Inlet, connection: Reads, transport: asyncio.Transport, descriptor: int) -> None:
+        self._inlet, self._connection, self._transport, self._descriptor = inlet, connection, transport, descriptor
+        self._key: int | None = None
+        self._tries = 0
+
+    @property
+    def inside(self) -> bool:
+        """Whether the inlet reads."""
+        return self._key is not None
+
+    def enter(self) -> None:
+        """Have the inlet read, unless the connection has left it several times: then it sends other things."""
+        if self._key is None and self._tries < _TRIES and not self._transport.is_closing():
+            self._tries += 1
+            self._transport.pause_reading()
+            self._key = self._inlet.enter(self._connection, self._descriptor)
+
+    def leave(self) -> None:
+        """Have the transport read."""
+        if self._key is None:
+            return
+        self._inlet.leave(self._key)
+        self._key = None
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def send(self, whole: bytes) -> None:
+        """Send a whole response: at once, where the system takes it."""
+        if self._key is not None and not (self._transport.is_closing() or self._transport.get_write_buffer_size()):
+            whole = whole[self._inlet.send(self._key, whole) :]
+        if whole:
+            self._transport.write(whole)

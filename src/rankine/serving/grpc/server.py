@@ -15,7 +15,8 @@ from rankine.serving.grpc.messages import INFERENCE, RANKER
 from rankine.serving.grpc.rank import RankService
 from rankine.serving.grpc.reflection import SERVICES, reflection_method
 from rankine.serving.grpc.stream import InferenceStream
-from rankine.serving.heads import MAX_HEAD_BYTES, STALL_S
+from rankine.serving.heads import MAX_HEAD_BYTES
+from rankine.serving.stalls import STALL_S
 from rankine.serving.tls import grpc_credentials
 
 if TYPE_CHECKING:
