@@ -65,20 +65,25 @@ void Reactor::add(int socket, std::uint64_t key) {
   event.data.u64 = key;
   if (epoll_ctl(epoll_, EPOLL_CTL_ADD, socket, &event) != 0)
     throw std::system_error(errno, std::generic_category(), "epoll_ctl");
-  sockets_[key] = socket;
+  connections_[key] = {socket, true};
   keys_[socket] = key;
 }
 
 void Reactor::remove(std::uint64_t key) {
-  const auto found = sockets_.find(key);
-  if (found == sockets_.end()) return;
-  const auto owner = keys_.find(found->second);
+  const auto found = connections_.find(key);
+  if (found == connections_.end()) return;
+  const auto owner = keys_.find(found->second.socket);
   // A socket that is closed is forgotten by the kernel, and its number may be that of another that was added since.
   if (owner != keys_.end() && owner->second == key) {
-    epoll_ctl(epoll_, EPOLL_CTL_DEL, found->second, nullptr);
+    epoll_ctl(epoll_, EPOLL_CTL_DEL, found->second.socket, nullptr);
     keys_.erase(owner);
   }
-  sockets_.erase(found);
+  connections_.erase(found);
+}
+
+void Reactor::ready(std::uint64_t key) {
+  const auto found = connections_.find(key);
+  if (found != connections_.end()) found->second.ready = true;
 }
 
 std::vector<Came> Reactor::read(std::size_t most) {
@@ -87,9 +92,10 @@ std::vector<Came> Reactor::read(std::size_t most) {
   const int count = epoll_wait(epoll_, events, static_cast<int>(std::min(most, kEvents)), 0);
   for (int at = 0; at < count; ++at) {
     const std::uint64_t key = events[at].data.u64;
-    const auto found = sockets_.find(key);
-    if (found == sockets_.end()) continue;
-    const ssize_t got = recv(found->second, buffer_.data(), buffer_.size(), MSG_DONTWAIT);
+    const auto found = connections_.find(key);
+    if (found == connections_.end()) continue;
+    Connection& connection = found->second;
+    const ssize_t got = recv(connection.socket, buffer_.data(), buffer_.size(), MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
     const std::string_view data(buffer_.data(), got > 0 ? static_cast<std::size_t>(got) : 0);
     const bool plain = !data.empty() && data.size() < buffer_.size() &&
@@ -101,20 +107,22 @@ std::vector<Came> Reactor::read(std::size_t most) {
       other.data.assign(data);
       continue;
     }
-    const double waited_s = 1e-3 * static_cast<double>(std::max(0, ms_since_data(found->second)));
+    const double waited_s = 1e-3 * static_cast<double>(std::max(0, ms_since_data(connection.socket)));
     const double now_s = now();
     std::size_t rows = 0;
-    if (const Refused* like = refuses(request_, now_s, waited_s, rows)) {
+    const Refused* like = connection.ready ? refuses(request_, now_s, waited_s, rows) : nullptr;
+    if (like != nullptr) {
       const std::string whole = refusal();
       const std::size_t sent = send(key, whole);
-      turned_.push_back({like->kind, waited_s});
+      turned_.push_back({like->kind, waited_s, key});
       refused_rows_ += rows;
       if (sent < whole.size()) {  // it does not read its answers
-        shutdown(found->second, SHUT_RDWR);
+        shutdown(connection.socket, SHUT_RDWR);
         came.emplace_back().key = key;
       }
       continue;
     }
+    connection.ready = false;
     Came& one = came.emplace_back();
     one.key = key;
     one.plain = true;
@@ -171,9 +179,9 @@ std::vector<Turned> Reactor::take_refused(std::size_t& rows) {
 }
 
 std::size_t Reactor::send(std::uint64_t key, std::string_view data) {
-  const auto found = sockets_.find(key);
-  if (found == sockets_.end()) return 0;
-  const ssize_t sent = ::send(found->second, data.data(), data.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  const auto found = connections_.find(key);
+  if (found == connections_.end()) return 0;
+  const ssize_t sent = ::send(found->second.socket, data.data(), data.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
   return sent > 0 ? static_cast<std::size_t>(sent) : 0;
 }
 
@@ -183,17 +191,9 @@ Reactor::Reactor(ReactorSettings) { throw std::system_error(ENOSYS, std::generic
 Reactor::~Reactor() = default;
 void Reactor::add(int, std::uint64_t) {}
 void Reactor::remove(std::uint64_t) {}
+void Reactor::ready(std::uint64_t) {}
 std::vector<Came> Reactor::read(std::size_t) { return {}; }
 const Refused* Reactor::refuses(const PlainRequest&, double, double, std::size_t&) const { return nullptr; }
-std::string Reactor::refusal() {
-  std::string id = settings_.id_prefix + std::string(settings_.id_digits, '0');
-  std::uint64_t number = ++number_;
-  for (std::size_t at = id.size(); at-- > settings_.id_prefix.size(); number /= 16) id[at] = "0123456789abcdef"[number % 16];
-  std::string whole = text_.parts.front();
-  for (std::size_t part = 1; part < text_.parts.size(); ++part) whole += id + text_.parts[part];
-  return whole;
-}
-
 void Reactor::refuse(std::vector<Refused>, RefusalText) {}
 std::vector<Turned> Reactor::take_refused(std::size_t&) { return {}; }
 std::string Reactor::refusal() { return {}; }

@@ -20,10 +20,11 @@ struct Refused {
   std::size_t kind = 0;
 };
 
-// A request that was refused here: by which kind, and how long it had waited.
+// A request that was refused here: by which kind, how long it had waited, and on which connection.
 struct Turned {
   std::size_t kind = 0;
   double waited_s = 0.0;
+  std::uint64_t key = 0;
 };
 
 // What a client is told that is refused, the same for all but for the id of its request, which stands between parts.
@@ -74,6 +75,10 @@ class Reactor {
   // Forget it; nothing happens where it is not known.
   void remove(std::uint64_t key);
 
+  // All that came on a connection is answered: from now on, until the next request of it is told, what comes may be
+  // refused here. So it is when a connection is added.
+  void ready(std::uint64_t key);
+
   // Reads what is there of up to `most` connections.
   std::vector<Came> read(std::size_t most);
 
@@ -94,7 +99,12 @@ class Reactor {
 
   ReactorSettings settings_;
   int epoll_ = -1;
-  std::unordered_map<std::uint64_t, int> sockets_;
+  struct Connection {
+    int socket = -1;
+    bool ready = true;
+  };
+
+  std::unordered_map<std::uint64_t, Connection> connections_;
   std::unordered_map<int, std::uint64_t> keys_;  // the last that was added of each socket
   std::vector<char> buffer_;
   PlainRequest request_;

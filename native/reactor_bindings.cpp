@@ -66,7 +66,8 @@ void py_refuse(Reactor& reactor, const std::vector<Bound>& refused, const nb::se
 nb::tuple py_take_refused(Reactor& reactor) {
   std::size_t rows = 0;
   nb::list found;
-  for (const auto& [kind, waited_s] : reactor.take_refused(rows)) found.append(nb::make_tuple(kind, waited_s));
+  for (const auto& [kind, waited_s, key] : reactor.take_refused(rows))
+    found.append(nb::make_tuple(kind, waited_s, key));
   return nb::make_tuple(found, rows);
 }
 
@@ -88,6 +89,7 @@ void add_reactor(nb::module_& module) {
       .def_prop_ro("descriptor", &Reactor::descriptor)
       .def("add", &Reactor::add, "socket"_a, "key"_a)
       .def("remove", &Reactor::remove, "key"_a)
+      .def("ready", &Reactor::ready, "key"_a)
       .def("read", &py_read, "most"_a)
       .def("refuse", &py_refuse, "refused"_a, "parts"_a, "until_s"_a)
       .def("take_refused", &py_take_refused)

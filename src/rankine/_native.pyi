@@ -76,6 +76,12 @@ class Reactor:
     def remove(self, key: int) -> None:
         """Forget it; nothing happens where it is not known."""
 
+    def ready(self, key: int) -> None:
+        """All that came on a connection is answered: until the next request of it is told, what comes may be refused.
+
+        So it is when a connection is added.
+        """
+
     def read(self, most: int) -> list[tuple[int, bytes] | tuple[int, bytes, int, dict[bytes, bytes], int, float]]:
         """What is there of up to ``most`` connections.
 
@@ -97,8 +103,9 @@ class Reactor:
             until_s: on the clock of ``time.perf_counter``.
         """
 
-    def take_refused(self) -> tuple[list[tuple[int, float]], int]:
-        """Of each that was refused since the last call the kind and the seconds that it had waited; the rows of all."""
+    def take_refused(self) -> tuple[list[tuple[int, float, int]], int]:
+        """Of each that was refused since the last call the kind, the seconds that it had waited, and the connection's
+        key; then the rows of all."""
 
     def send(self, key: int, data: bytes) -> int:
         """How many bytes of ``data`` were sent at once."""

@@ -126,6 +126,28 @@ def test_pool_runs_requests_together_on_the_event_loop_when_others_wait_for_it(
     assert np.allclose(np.concatenate([outcome.logits for outcome in outcomes]), expected, atol=1e-6)
 
 
+def test_pool_holds_nobody_when_one_that_joins_is_due_soon(
+    model: ServedModel, make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit(monkeypatch, alone_s=5.0, joined_s=5.0, held_s=0.5)
+    pool = Pool(alone(NumpyRunner()), tasks=1, workers=1, limits=Limits(max_queue_rows=1000), observe=lambda run: None)
+    pool.start([make_work(1, rows) for rows in (1, 64)])
+    monkeypatch.setattr(pool.here, "crowded", lambda: True)
+
+    async def both() -> list[bool]:
+        patient, hurried = make_work(2, 3), make_work(3, 3)
+        hurried.deadline_s = time.perf_counter() + 0.4
+        futures = [pool.submit(patient)]
+        held = not futures[0].done()
+        futures.append(pool.submit(hurried))
+        done = [future.done() for future in futures]
+        await asyncio.gather(*futures)
+        return [held, *done]
+
+    assert asyncio.run(both()) == [True, True, True]
+    pool.close()
+
+
 def test_pool_runs_what_it_holds_when_one_more_would_make_it_too_long(
     model: ServedModel, make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ import math
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from e2e.small_served import rank_body
+from rankine.policy.reason import Reason
+from rankine.policy.refused import Like
 from rankine.serving import ServeConfig
 from rankine.serving.app import App
 from rankine.serving.door import Door
@@ -264,5 +267,82 @@ def test_connection_goes_on_when_a_request_fails_by_our_fault(
         assert status == 500
         assert "ZeroDivision" not in json.dumps(reply)
         assert (await other.ask(_request()))[0] == 200
+
+    _run(opened, scenario)
+
+
+def _refuse_everybody(server: Server) -> None:
+    inlet = server.door.inlet
+    assert inlet is not None
+    body = b'{"request_id": "'
+    head = b"HTTP/1.1 503 x\r\ncontent-length: 39\r\nx-request-id: "
+    everybody = [Like(math.inf, math.inf, 0, 0.0, Reason.FRONT_END)]
+    inlet.refuse(everybody, (head, b"\r\n\r\n" + body, b'"}'), perf_counter() + 60)
+
+
+def test_refusal_does_not_overtake_an_answer_when_requests_are_pipelined(opened: ServedModel) -> None:
+    async def scenario(server: Server) -> None:
+        client = await server.client()
+        await _settled()
+        with pytest.MonkeyPatch.context() as held:
+            pending: list[Callable[[], None]] = []
+            held.setattr(server.app.reception.line, "put", pending.append)
+            client.writer.write(_request(x_request_id="first"))
+            await _settled()
+            _refuse_everybody(server)
+            client.writer.write(_request())
+            await _settled()
+        for begin in pending:
+            begin()
+        assert [(await client.answer())[0] for _ in range(2)] == [200, 200]
+        assert (await client.ask(_request()))[0] == 503
+
+    _run(opened, scenario)
+
+
+def test_connection_counts_as_alive_when_all_that_it_asks_is_refused_unseen(opened: ServedModel) -> None:
+    async def scenario(server: Server) -> None:
+        client = await server.client()
+        await _settled()
+        [protocol] = server.protocols
+        assert protocol.fresh
+        _refuse_everybody(server)
+        protocol._stall.progress_s -= 1000.0
+        assert (await client.ask(_request()))[0] == 503
+        await _settled()
+        assert not protocol.fresh
+        protocol.close_if_stalled(asyncio.get_running_loop().time())
+        assert not protocol.transport.is_closing()
+
+    _run(opened, scenario)
+
+
+def test_others_are_answered_when_a_connection_fails(opened: ServedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(server: Server) -> None:
+        clients = [await server.client() for _ in range(3)]
+        await _settled()
+        monkeypatch.setattr(server.protocols[0], "take", lambda *given: 1 / 0)
+        for client in clients:
+            client.writer.write(_request())
+        assert [(await client.answer())[0] for client in clients] == [500, 200, 200]
+
+    _run(opened, scenario)
+
+
+def test_nobody_is_told_the_refusal_of_another_reason(opened: ServedModel) -> None:
+    async def scenario(server: Server) -> None:
+        inlet = server.door.inlet
+        assert inlet is not None
+        server.falls_behind()
+        lately = server.app.reception.lately
+        lately.planned(Reason.OTHERS_LATE, math.inf, 0, perf_counter() + 3600)  # it holds for the whole test
+        lately.until_s = math.inf
+        told: list[Reason] = []
+        with pytest.MonkeyPatch.context() as seen:
+            seen.setattr(inlet, "refuse", lambda likes, *rest: told.extend(like.reason for like in likes))
+            client = await server.client()
+            await _settled()
+            assert (await client.ask(_request(x_rankine_deadline_ms=10)))[0] == 503
+        assert {*told} == {Reason.FRONT_END}
 
     _run(opened, scenario)

@@ -179,7 +179,7 @@ def test_request_is_refused_when_it_is_like_those_that_were(
     found = came(reactor)
     assert (found == []) is refused
     turned, rows = reactor.take_refused()
-    assert [kind for kind, _ in turned] == ([3] if refused else [])
+    assert [(kind, key) for kind, _, key in turned] == ([(3, 7)] if refused else [])
     assert reactor.take_refused() == ([], 0)
     if refused:
         assert client.recv(1000) == b"HTTP/1.1 503 x\r\nx-request-id: p_0001\r\n\r\n{p_0001}"
@@ -195,9 +195,24 @@ def test_request_is_refused_by_how_long_it_has_lain_in_the_kernel(
     client.sendall(request())
     time.sleep(0.2)
     assert came(reactor) == []
-    [(kind, waited_s)], _ = reactor.take_refused()
-    assert kind == 3
+    [(kind, waited_s, key)], _ = reactor.take_refused()
+    assert (kind, key) == (3, 7)
     assert 0.05 <= waited_s < 5
+
+
+def test_request_is_told_when_the_one_before_it_is_not_answered(sockets: tuple[socket.socket, socket.socket]) -> None:
+    client, server = sockets
+    reactor = made()
+    reactor.add(server.fileno(), 7)
+    client.sendall(request(b"x-first: 1"))
+    assert len(came(reactor)) == 1
+    reactor.refuse([(math.inf, math.inf, 0, 0.0, 3)], PARTS, perf_counter() + 60)
+    client.sendall(request(b"x-second: 2"))
+    assert b"x-second" in came(reactor)[0][3]
+    reactor.ready(7)
+    client.sendall(request())
+    assert came(reactor) == []
+    assert client.recv(1000).startswith(b"HTTP/1.1 503")
 
 
 def test_nobody_is_refused_when_the_time_is_over(sockets: tuple[socket.socket, socket.socket]) -> None:

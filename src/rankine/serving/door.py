@@ -150,14 +150,14 @@ class Door:
         else:
             whole, closes = self._written(request, error, label)
         app.finish(request, label, error.http_status)
-        if self.inlet is not None and not closes:
-            self._refuse_alike(self.inlet, request, whole)
+        if self.inlet is not None and not closes and isinstance(error, QueueRefused):
+            self._refuse_alike(self.inlet, request, error.reason, whole)
         return whole, closes
 
-    def _refuse_alike(self, inlet: Inlet, request: Request, whole: bytes) -> None:
-        """Have others refused as this one just was, by the same words."""
+    def _refuse_alike(self, inlet: Inlet, request: Request, reason: Reason, whole: bytes) -> None:
+        """Have others refused for the same reason, by the same words."""
         lately = self._app.reception.lately
-        likes = lately.likes()
+        likes = [like for like in lately.likes() if like.reason is reason]
         if likes and self._app.may_refuse_unseen and request.path in self._quick and OWN.isdisjoint(request.headers):
             inlet.refuse(likes, whole.split(request.id.encode()), lately.until_s)
 

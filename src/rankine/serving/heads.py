@@ -141,8 +141,10 @@ class LimitedProtocol(HttpToolsProtocol):
         if not self._in_head:  # a head must end in time as a whole: a byte now and then does not count
             self._stall.progress_s = self.loop.time()
         self._refused_here = False
-        if self._is_plain(data):
-            return
+        if not self._is_plain(data):
+            self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
         # Bytes that the parser holds back, or has put into headers or trailers, since the last part that it gave away.
         self._unread_bytes += len(data)
         self._feed(data)
@@ -152,20 +154,40 @@ class LimitedProtocol(HttpToolsProtocol):
     def take(self, data: bytes, line: int, headers: dict[bytes, bytes], head_bytes: int, waited_s: float) -> None:
         """See :class:`~rankine.serving.inlet.Reads`."""
         door = self._door
-        if door is None or not self._may_begin or not self._begins(door, line, headers, data[head_bytes:], waited_s):
+        if door is None or self.transport.is_closing() or not self._may_begin:
             self.go_on_alone(data)
+        elif self._begins(door, line, headers, data[head_bytes:], waited_s):
+            if self._entrance is not None:
+                self._entrance.took()
+        else:
+            self.go_on_alone(data, parsed=True)
 
-    def go_on_alone(self, data: bytes) -> None:
+    def turned_away(self) -> None:
         """See :class:`~rankine.serving.inlet.Reads`."""
+        self._asked = True
+        self._stall.progress_s = self.loop.time()
+
+    def fail(self, error: Exception) -> None:
+        """See :class:`~rankine.serving.inlet.Reads`."""
+        self._break_off(closing_answer(own_fault(error)))
+
+    def go_on_alone(self, data: bytes, *, parsed: bool = False) -> None:
+        """See :class:`~rankine.serving.inlet.Reads`; ``parsed``: it is known to be for the parser."""
         if self._entrance is not None:
             self._entrance.leave()
-        if data:
+        if not data or self.transport.is_closing():
+            return
+        if parsed and not self._refused:
+            self._refused_here = False
+            self._parse(data)
+        else:
             self.data_received(data)
 
     def _enter(self) -> None:
         """Have the inlet read, where nothing is under way here."""
         if self._entrance is not None and self._may_begin:
             self._entrance.enter()
+            self._entrance.ready()
 
     def _send(self, whole: bytes) -> None:
         """Send a whole response."""
@@ -301,6 +323,8 @@ class LimitedProtocol(HttpToolsProtocol):
         """Go on with the next request. uvicorn's sets a timer with every answer; here one look a second serves all."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
+            if self._entrance is not None:
+                self._entrance.leave()
             return
         self._stall.progress_s = self.loop.time()
         self.flow.resume_reading()

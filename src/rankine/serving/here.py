@@ -112,7 +112,7 @@ class Here:
         if self._scheduled is None:
             self._since_s = perf_counter()
             self._turn()
-        elif self._is_enough:
+        elif self._is_enough or not self._has_time(perf_counter()):
             self._go()
 
     def _turn(self) -> None:

@@ -25,7 +25,7 @@ __all__ = ["Entrance", "Inlet", "Reads", "Refused"]
 
 _MOST = 64
 """Connections that are read in a turn of the event loop."""
-_TRIES = 4
+_TRIES, _SETTLED = 4, 16
 Refused = Callable[[Sequence[tuple[Reason, float]], int], None]
 """Told of requests that were refused: the reason and the seconds waited of each, and the rows of all."""
 
@@ -35,6 +35,14 @@ class Reads(Protocol):
 
     def take(self, data: bytes, line: int, headers: dict[bytes, bytes], head_bytes: int, waited_s: float) -> None:
         """A whole plain request has come; ``data`` is all of it, and its first line the one of that number."""
+        ...
+
+    def turned_away(self) -> None:
+        """A request was refused and answered here."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """One of these has failed."""
         ...
 
     def go_on_alone(self, data: bytes) -> None:
@@ -97,6 +105,10 @@ class Inlet:
         self._native.remove(key)
         self._connections.pop(key, None)
 
+    def ready(self, key: int) -> None:
+        """All that came on a connection is answered: what comes next may be refused here."""
+        self._native.ready(key)
+
     def send(self, key: int, data: bytes) -> int:
         """How many bytes of ``data`` were sent at once."""
         return self._native.send(key, data)
@@ -111,13 +123,20 @@ class Inlet:
             connection = self._connections.get(key)
             if connection is None:
                 continue
-            if len(came) == 1:
-                connection.go_on_alone(*came)
-            else:
-                connection.take(*came)
+            try:
+                if len(came) == 1:
+                    connection.go_on_alone(*came)
+                else:
+                    connection.take(*came)
+            except Exception as error:  # noqa: BLE001  the requests of all others have been read as well
+                connection.fail(error)
         turned, rows = self._native.take_refused()
         if turned:
-            self._refused([(self._reasons[kind], waited_s) for kind, waited_s in turned], rows)
+            self._refused([(self._reasons[kind], waited_s) for kind, waited_s, _ in turned], rows)
+            for _, _, key in turned:
+                refused = self._connections.get(key)
+                if refused is not None:
+                    refused.turned_away()
 
 
 class Entrance:
@@ -130,7 +149,7 @@ class Entrance:
     def __init__(self, inlet: Inlet, connection: Reads, transport: asyncio.Transport, descriptor: int) -> None:
         self._inlet, self._connection, self._transport, self._descriptor = inlet, connection, transport, descriptor
         self._key: int | None = None
-        self._tries = 0
+        self._tries = self._taken = 0
 
     @property
     def inside(self) -> bool:
@@ -138,18 +157,29 @@ class Entrance:
         return self._key is not None
 
     def enter(self) -> None:
-        """Have the inlet read, unless the connection has left it several times: then it sends other things."""
+        """Have the inlet read, unless the connection has left it several times lately: then it sends other things."""
         if self._key is None and self._tries < _TRIES and not self._transport.is_closing():
+            self._key = self._inlet.enter(self._connection, self._descriptor)
             self._tries += 1
             self._transport.pause_reading()
-            self._key = self._inlet.enter(self._connection, self._descriptor)
+
+    def took(self) -> None:
+        """A plain request has come by the inlet."""
+        self._taken += 1
+        if self._taken >= _SETTLED:
+            self._tries = 0
+
+    def ready(self) -> None:
+        """All that came is answered: what comes next may be refused at the inlet."""
+        if self._key is not None and not (self._transport.is_closing() or self._transport.get_write_buffer_size()):
+            self._inlet.ready(self._key)
 
     def leave(self) -> None:
         """Have the transport read."""
         if self._key is None:
             return
         self._inlet.leave(self._key)
-        self._key = None
+        self._key, self._taken = None, 0
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
