@@ -19,7 +19,7 @@ from rankine.compilation.conformance.zoo import INT8, MODELS
 from rankine.compilation.engine import Target
 from rankine.compilation.engines.reference import ReferenceRunner
 from rankine.compilation.fused.lower import lower_graph
-from rankine.errors import ArtifactError
+from rankine.errors import ArtifactError, EngineMissing
 from rankine.models.variant import BASELINE, load_model
 from unit.binding_graphs import random_graph, random_rows
 from unit.fused_graphs import graph_of, rows_for
@@ -155,6 +155,12 @@ def test_a_damaged_program_is_refused_when_it_is_opened(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ArtifactError, match="rankine compile"):
         engine.open(model, folder, device=DEVICE.name)
+
+
+@pytest.mark.parametrize("name", ["nonsense", f"{DEVICE.name}:1", "cpu"])
+def test_another_device_is_refused_when_it_is_asked_for(tmp_path: Path, name: str) -> None:
+    with pytest.raises(EngineMissing, match=f"got {name}; allowed: {DEVICE.name}"):
+        open_runner(small_model(tmp_path, "fp32"), tmp_path, device=name)
 
 
 def _python(code: str, switch: str) -> subprocess.CompletedProcess[str]:

@@ -96,6 +96,7 @@ def open_runner(
     Raises:
         ArtifactError: the file is damaged or missing.
         EngineError: the program does not fit the model.
+        EngineMissing: there is no such device here.
     """
     path, here = folder / PROGRAM_FILE, device_named(device)
     try:
