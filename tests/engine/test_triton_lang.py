@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -145,14 +146,23 @@ def test_the_engine_says_how_to_verify_without_a_gpu_when_the_interpreter_is_off
     assert "set TRITON_INTERPRET=1" in _python(MISSING, "0").stdout
 
 
-def test_a_damaged_program_is_refused_when_it_is_opened(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut off", "output", "element", "code"])
+def test_a_damaged_program_is_refused_when_it_is_opened(tmp_path: Path, damage: str) -> None:
     model = small_model(tmp_path, "fp32")
     folder = tmp_path / "built"
     folder.mkdir()
     engine = installed_engine("triton-lang")
     engine.build(model, Target(), folder)
     path = folder / PROGRAM_FILE
-    path.write_bytes(path.read_bytes()[:-100])
+    contents = bytearray(path.read_bytes())
+    buffers, inputs = struct.unpack_from("<2I", contents, 12)
+    if damage == "cut off":
+        del contents[-100:]
+    elif damage == "output":
+        struct.pack_into("<I", contents, 32, 1000)  # far behind its buffer's end
+    else:
+        struct.pack_into("<H", contents, 64 + (16 * (buffers + inputs) if damage == "code" else 0), 99)
+    path.write_bytes(contents)
     with pytest.raises(ArtifactError, match="rankine compile"):
         engine.open(model, folder, device=DEVICE.name)
 
