@@ -101,7 +101,7 @@ class Exploration:
             batches: as they are planned, the most urgent first.
             devices: all that work, busy ones included.
         """
-        if len(devices) < 2 or not batches:
+        if len(devices) < 2:
             return None
         for at, device in enumerate(devices):
             seen = self._seen.get(device.name)
@@ -109,9 +109,10 @@ class Exploration:
                 self._seen[device.name] = _Seen(now_s, self.limits.first_s)
             elif device.free_s <= now_s and now_s >= seen.at_s + seen.interval_s:
                 found = self._affordable(at, batches, devices, now_s)
-                if found is None or self._lapsed(seen, now_s):
-                    continue
-                return found
+                if found is None:
+                    seen.offered_s = None  # what it was offered is gone, through no fault of its own
+                elif not self._lapsed(seen, now_s):
+                    return found
         return None
 
     def began(self, trial: Trial, device: str, now_s: float) -> None:
