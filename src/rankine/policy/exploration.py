@@ -71,11 +71,16 @@ class Trial(NamedTuple):
 
 @dataclass(slots=True)
 class _Seen:
-    """A device: when it last ran something, and after how long without it is tried; the trial that it runs."""
+    """A device: when it last ran something, and after how long without it is tried; the trial that it runs.
+
+    Attributes:
+        offered: a request of the batch that it is to try, since ``offered_s``.
+    """
 
     at_s: float
     interval_s: float
-    offered_s: float | None = None
+    offered: Waiting | None = None
+    offered_s: float = 0.0
     trial: Trial | None = None
 
 
@@ -101,7 +106,7 @@ class Exploration:
             batches: as they are planned, the most urgent first.
             devices: all that work, busy ones included.
         """
-        if len(devices) < 2:
+        if len(devices) < 2 or not batches:
             return None
         for at, device in enumerate(devices):
             seen = self._seen.get(device.name)
@@ -109,9 +114,7 @@ class Exploration:
                 self._seen[device.name] = _Seen(now_s, self.limits.first_s)
             elif device.free_s <= now_s and now_s >= seen.at_s + seen.interval_s:
                 found = self._affordable(at, batches, devices, now_s)
-                if found is None:
-                    seen.offered_s = None  # what it was offered is gone, through no fault of its own
-                elif not self._lapsed(seen, now_s):
+                if found is not None and not self._lapsed(seen, batches[found.batch], now_s):
                     return found
         return None
 
@@ -119,14 +122,14 @@ class Exploration:
         """A device runs its trial."""
         self.credit_s -= trial.cost_s
         seen = self._seen.setdefault(device, _Seen(now_s, self.limits.first_s))
-        seen.at_s, seen.offered_s, seen.trial = now_s, None, trial
+        seen.at_s, seen.offered, seen.trial = now_s, None, trial
 
     def ran(self, device: str, rows: int, predicted_s: float, seconds: float, now_s: float) -> None:
         """A batch ran, a trial or not; ``predicted_s``: before anything was learned from it."""
         limits, seen = self.limits, self._seen.setdefault(device, _Seen(now_s, self.limits.first_s))
         self._usual_rows += _ROWS_RATE * (rows - self._usual_rows) if self._usual_rows else rows
         trial, seen.trial = seen.trial, None
-        seen.at_s, seen.offered_s = now_s, None
+        seen.at_s, seen.offered = now_s, None
         if trial is None:
             self._earn(limits.share * seconds)
             return
@@ -144,13 +147,15 @@ class Exploration:
     def _earn(self, seconds: float) -> None:
         self.credit_s = min(self.limits.most_credit_s, self.credit_s + seconds)
 
-    def _lapsed(self, seen: _Seen, now_s: float) -> bool:
-        """Whether a device has left its trial lying; then it is as if it had had it."""
-        if seen.offered_s is None:
-            seen.offered_s = now_s
+    def _lapsed(self, seen: _Seen, batch: FormedBatch[W], now_s: float) -> bool:
+        """Whether a device has left its trial lying; then it is as if it had had it. What has vanished meanwhile, as
+        its client has, is no fault of the device: another batch is another offer."""
+        works = [piece.entry.work for piece in batch.pieces]
+        if not any(work is seen.offered for work in works):
+            seen.offered, seen.offered_s = works[0], now_s
         if now_s <= seen.offered_s + self.limits.lapse_s:
             return False
-        seen.at_s, seen.offered_s = now_s, None
+        seen.at_s, seen.offered = now_s, None
         return True
 
     def _affordable(
