@@ -71,7 +71,7 @@ class Trial(NamedTuple):
 
 @dataclass(slots=True)
 class _Seen:
-    """A device: when it last ran something, and after how long without it is tried; the trial that it runs.
+    """A device: when it last ran something, and after how long without it is tried.
 
     Attributes:
         offered: a request of the batch that it is to try, since ``offered_s``.
@@ -81,7 +81,6 @@ class _Seen:
     interval_s: float
     offered: Waiting | None = None
     offered_s: float = 0.0
-    trial: Trial | None = None
 
 
 @dataclass(slots=True)
@@ -119,16 +118,18 @@ class Exploration:
         return None
 
     def began(self, trial: Trial, device: str, now_s: float) -> None:
-        """A device runs its trial."""
+        """A device runs its trial, which is to be given back when that ran or failed: the device may run other batches
+        meanwhile."""
         self.credit_s -= trial.cost_s
         seen = self._seen.setdefault(device, _Seen(now_s, self.limits.first_s))
-        seen.at_s, seen.offered, seen.trial = now_s, None, trial
+        seen.at_s, seen.offered = now_s, None
 
-    def ran(self, device: str, rows: int, predicted_s: float, seconds: float, now_s: float) -> None:
-        """A batch ran, a trial or not; ``predicted_s``: before anything was learned from it."""
+    def ran(
+        self, device: str, rows: int, predicted_s: float, seconds: float, now_s: float, trial: Trial | None = None
+    ) -> None:
+        """A batch ran, as a trial or not; ``predicted_s``: before anything was learned from it."""
         limits, seen = self.limits, self._seen.setdefault(device, _Seen(now_s, self.limits.first_s))
         self._usual_rows += _ROWS_RATE * (rows - self._usual_rows) if self._usual_rows else rows
-        trial, seen.trial = seen.trial, None
         seen.at_s, seen.offered = now_s, None
         if trial is None:
             self._earn(limits.share * seconds)
@@ -138,10 +139,10 @@ class Exploration:
         seen.interval_s = limits.least_s if surprised else min(limits.most_s, 2.0 * seen.interval_s)
 
     def failed(self, device: str, now_s: float) -> None:
-        """It gave no answer."""
+        """It gave no answer to its trial."""
         seen = self._seen.get(device)
-        if seen is not None and seen.trial is not None:
-            seen.at_s, seen.trial = now_s, None
+        if seen is not None:
+            seen.at_s = now_s
             seen.interval_s = min(self.limits.most_s, 2.0 * seen.interval_s)
 
     def _earn(self, seconds: float) -> None:
