@@ -159,7 +159,7 @@ def test_a_form_is_refused_when_it_is_not_int8(tmp_path: Path) -> None:
         engine.build(small_model(tmp_path, "fp32"), Target(device="htp"), tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["binary", "missing binary", "missing list"])
+@pytest.mark.parametrize("damage", ["binary", "missing binary", "missing list", "5", "[]", "[0]", '{"16": 1}'])
 def test_a_build_is_refused_when_it_is_damaged(built: Built, tmp_path: Path, damage: str) -> None:
     model, folder = built
     copy = tmp_path / "copy"
@@ -169,6 +169,8 @@ def test_a_build_is_refused_when_it_is_damaged(built: Built, tmp_path: Path, dam
         binary.write_bytes(b"nothing")
     elif damage == "missing binary":
         binary.unlink()
+    elif damage != "missing list":
+        (copy / "row_buckets.json").write_text(damage, encoding="utf-8")
     else:
         (copy / "row_buckets.json").unlink()
     with pytest.raises((EngineError, ArtifactError), match="rankine compile"):

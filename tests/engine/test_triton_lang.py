@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from rankine.compilation.conformance.zoo import INT8, MODELS
 from rankine.compilation.engine import Target
 from rankine.compilation.engines.reference import ReferenceRunner
 from rankine.compilation.fused.lower import lower_graph
-from rankine.errors import ArtifactError
+from rankine.errors import ArtifactError, EngineMissing
 from rankine.models.variant import BASELINE, load_model
 from unit.binding_graphs import random_graph, random_rows
 from unit.fused_graphs import graph_of, rows_for
@@ -145,16 +146,31 @@ def test_the_engine_says_how_to_verify_without_a_gpu_when_the_interpreter_is_off
     assert "set TRITON_INTERPRET=1" in _python(MISSING, "0").stdout
 
 
-def test_a_damaged_program_is_refused_when_it_is_opened(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut off", "output", "element", "code"])
+def test_a_damaged_program_is_refused_when_it_is_opened(tmp_path: Path, damage: str) -> None:
     model = small_model(tmp_path, "fp32")
     folder = tmp_path / "built"
     folder.mkdir()
     engine = installed_engine("triton-lang")
     engine.build(model, Target(), folder)
     path = folder / PROGRAM_FILE
-    path.write_bytes(path.read_bytes()[:-100])
+    contents = bytearray(path.read_bytes())
+    buffers, inputs = struct.unpack_from("<2I", contents, 12)
+    if damage == "cut off":
+        del contents[-100:]
+    elif damage == "output":
+        struct.pack_into("<I", contents, 32, 1000)  # far behind its buffer's end
+    else:
+        struct.pack_into("<H", contents, 64 + (16 * (buffers + inputs) if damage == "code" else 0), 99)
+    path.write_bytes(contents)
     with pytest.raises(ArtifactError, match="rankine compile"):
         engine.open(model, folder, device=DEVICE.name)
+
+
+@pytest.mark.parametrize("name", ["nonsense", f"{DEVICE.name}:1", "cpu"])
+def test_another_device_is_refused_when_it_is_asked_for(tmp_path: Path, name: str) -> None:
+    with pytest.raises(EngineMissing, match=f"got {name}; allowed: {DEVICE.name}"):
+        open_runner(small_model(tmp_path, "fp32"), tmp_path, device=name)
 
 
 def _python(code: str, switch: str) -> subprocess.CompletedProcess[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -208,6 +210,62 @@ def test_rows_that_are_asked_for_most_are_taken_in_when_they_were_missed(monkeyp
             found = _looked_up(held, [bags], [LookupField(0, 0, 8, 8)], len(ids), 8)
         assert np.abs(found - table.take(ids)).max() < 1e-6
     assert np.mean(missed[-20:]) < 0.6 * np.mean(missed[:3])
+
+
+def _due(count: int, slots: int) -> tuple[Table, DeviceTables]:
+    """A table, and what is held of it: its first rows; the last ones were just missed twice."""
+    table = _table("float32", count, 1)
+    held = DeviceTables({"a": table}, DEVICE.torch_device, 4 * slots)
+    for _ in range(2):
+        held.entries("a", np.arange(count - 50, count))
+    return table, held
+
+
+def test_a_refresh_asks_for_no_more_memory_when_there_are_many_slots() -> None:
+    _, held = _due(1_000_100, 1_000_000)
+    tracemalloc.start()
+    try:
+        assert held.refresh() > 0
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_calls_go_on_when_better_rows_are_made_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, held = _due(1000, 100)
+    passed, seen = threading.Event(), []
+
+    def call() -> None:
+        with held.inside():
+            passed.set()
+
+    def ready(*given: Any) -> np.ndarray:
+        thread = threading.Thread(target=call)
+        thread.start()
+        seen.append(passed.wait(5))
+        return made(*given)
+
+    made = cache.records
+    monkeypatch.setattr(cache, "records", ready)
+    assert held.refresh() > 0
+    assert seen == [True], "a call waited for what needs no closed gate"
+
+
+def test_rows_stay_right_and_the_call_answered_when_a_refresh_fails(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cache, "_REFRESH_AFTER", 10)
+    table, held = _due(1000, 100)
+    whole = held.memory
+    held.memory = whole[:-4]  # there is no room to copy to
+    with held.inside():
+        pass
+    assert "no better rows of tables were taken in" in caplog.text
+    held.memory = whole
+    ids = np.arange(1000)
+    entries, spilled = held.entries("a", ids)
+    found = _looked_up(held, [Bags(entries[None], spilled=spilled)], [LookupField(0, 0, 1, 1)], len(ids), 1)
+    assert np.abs(found - table.take(ids)).max() < 1e-6
 
 
 def test_rows_change_places_only_when_no_call_is_inside() -> None:

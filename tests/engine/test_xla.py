@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -128,6 +129,31 @@ def test_build_is_refused_with_its_name_when_an_operator_is_unknown(xla: Any, tm
 
     with pytest.raises(EngineError, match="Mish"):
         dense_function(_graph([helper.make_node("Mish", ["x"], ["logits"])], {}, 3))
+
+
+@pytest.mark.parametrize(
+    ("node", "told"),
+    [
+        (helper.make_node("Pad", ["x", "pads"], ["logits"], mode="reflect"), "Pad (mode reflect)"),
+        (helper.make_node("Conv", ["x", "w"], ["logits"], auto_pad="SAME_UPPER"), "Conv (auto_pad SAME_UPPER)"),
+        (helper.make_node("Cast", ["x"], ["logits"], to=TensorProto.DOUBLE), "Cast (to 11)"),
+    ],
+)
+def test_build_is_refused_with_the_form_when_only_others_of_an_operator_are_known(
+    xla: Any, node: onnx.NodeProto, told: str
+) -> None:
+    from rankine.compilation.engines.xla.dense_function import dense_function
+
+    constants = {"pads": np.array([0, 1, 0, 1]), "w": np.ones((1, 1, 3), np.float32)}
+    with pytest.raises(EngineError, match=rf"does not run these operators \(got {re.escape(told)}\)"):
+        dense_function(_graph([node], constants, 3))
+
+
+def test_power_has_the_wider_shape_when_its_exponent_has_more_axes(xla: Any) -> None:
+    from rankine.compilation.engines.xla.operators import OPERATORS
+
+    found = OPERATORS["Pow"]({}, np.full(2, 3.0, np.float32), np.full((1, 1), 2.0, np.float32))
+    np.testing.assert_array_equal(found, [[9.0, 9.0]])
 
 
 def test_tpu_is_refused_with_what_it_needs_when_it_is_not_here(xla: Any, tmp_path: Path) -> None:

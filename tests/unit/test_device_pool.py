@@ -103,6 +103,10 @@ def test_slow_device_is_tried_when_it_has_run_nothing_for_a_while(serve: Start, 
     tried = [run for run in served.runs if run.placed is Reason.EXPLORE]
     assert 1 <= len(tried) <= 3
     assert {run.device for run in tried} == {"sleep-0"}
+    dispatch = served.pool._desk.placing._dispatch
+    assert dispatch is not None
+    seen = dispatch.exploration._seen["sleep-0"]
+    assert seen.interval_s != dispatch.exploration.limits.first_s, "nobody told that it was a trial that ran"
     assert not isinstance(short, Outcome) or short.engine == "sleep-1"
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rankine.policy.backlog import Backlog
 from rankine.policy.batching import FormedBatch, Limits
 from rankine.policy.cost import CostModel
-from rankine.policy.exploration import Exploration, ExplorationLimits
+from rankine.policy.exploration import Exploration, ExplorationLimits, Trial
 from rankine.policy.lanes import Lane
 from rankine.policy.placement import Device, next_for
 from unit.policy_requests import NEVER, Ask, asks, big, costs
@@ -95,7 +95,7 @@ def _tried(exploration: Exploration, now_s: float, takes: float) -> bool:
         return False
     exploration.began(trial, "slow", now_s)
     predicted_s = SLOW.mean_s(100)
-    exploration.ran("slow", 100, predicted_s, takes * predicted_s, now_s + takes * predicted_s)
+    exploration.ran("slow", 100, predicted_s, takes * predicted_s, now_s + takes * predicted_s, trial)
     return True
 
 
@@ -122,11 +122,34 @@ def test_trials_come_at_once_when_one_was_faster_than_believed() -> None:
 
 def test_trial_is_left_to_others_when_its_device_does_not_begin_it() -> None:
     exploration = _started()
-    assert exploration.trial(_lone(1.0), _devices(), 1.0) is not None
-    assert exploration.trial(_lone(1.01), _devices(), 1.01) is not None
-    assert exploration.trial(_lone(1.05), _devices(), 1.05) is None
+    batches = _lone(1.0)
+    assert exploration.trial(batches, _devices(), 1.0) is not None
+    assert exploration.trial(batches, _devices(), 1.01) is not None
+    assert exploration.trial(batches, _devices(), 1.05) is None
     assert exploration.trial(_lone(2.0), _devices(), 2.0) is None
     assert exploration.trial(_lone(2.1), _devices(), 2.1) is not None
+
+
+def test_trial_is_offered_anew_when_the_one_before_vanished() -> None:
+    """Its client left, say: nobody has to ask meanwhile."""
+    exploration = _started()
+    assert exploration.trial(_lone(1.0), _devices(), 1.0) is not None
+    another = _lone(1.5)
+    assert exploration.trial(another, _devices(), 1.5) is not None
+    assert exploration.trial(another, _devices(), 1.505) is not None
+    assert exploration.trial(another, _devices(), 1.55) is None, "from its own offer on, it lapses"
+
+
+def test_trial_is_charged_what_it_cost_when_the_device_ran_another_batch_meanwhile() -> None:
+    """A device with two workers."""
+    exploration, trial = _started(), Trial(1, 0, worst_s=0.05, best_s=0.01)
+    exploration.began(trial, "slow", 1.0)
+    left_s = exploration.credit_s
+    exploration.ran("slow", 10, 0.004, 0.004, 1.01)
+    assert exploration.credit_s == pytest.approx(left_s + LIMITS.share * 0.004), "an ordinary batch is no trial"
+    exploration.ran("slow", 500, 0.05, 0.2, 1.2, trial)
+    assert exploration.credit_s == pytest.approx(left_s + LIMITS.share * 0.004 + trial.cost_s - (0.2 - trial.best_s))
+    assert exploration.trial(_lone(2.3), _devices(), 2.3) is None, "it was no faster: the time is doubled"
 
 
 def test_trials_become_rarer_when_the_device_fails_on_one() -> None:
@@ -168,7 +191,7 @@ def test_trials_cost_a_hundredth_at_most_and_never_a_deadline_when_predictions_h
         seconds = share * trial.worst_s
         assert now_s + 2 * trial.worst_s <= batches[0].due_s * (1 + 1e-9)
         exploration.began(trial, device.name, now_s)
-        exploration.ran(device.name, rows, device.cost.mean_s(rows), seconds, now_s + seconds)
+        exploration.ran(device.name, rows, device.cost.mean_s(rows), seconds, now_s + seconds, trial)
         lost_s += max(0.0, seconds - trial.best_s)
         assert exploration.credit_s >= -1e-9
         assert lost_s <= LIMITS.most_credit_s + LIMITS.share * work_s + 1e-9

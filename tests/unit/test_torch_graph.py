@@ -154,6 +154,17 @@ def test_graph_is_refused_when_an_operator_has_no_gradient() -> None:
         GraphModel(made)
 
 
+def test_graph_is_refused_when_only_other_forms_of_an_operator_are_known() -> None:
+    made = made_network(
+        schema_of(USER),
+        "(float[rows,3] user) => (float[rows,5] logits)",
+        'logits = Pad <mode = "reflect"> (user, pads)',
+        tables={"user": random_table(60, 3)},
+        pads=np.array([0, 1, 0, 1]),
+    )
+    assert untrainable(made) == "there is no gradient here for Pad (mode reflect)"
+
+
 def test_graph_is_refused_when_it_is_int8() -> None:
     given = network("dcn_v2")
     quantized = Network(given.schema, given.graph, given.tables, "int8")
@@ -216,6 +227,7 @@ CASES: list[tuple[str, dict[str, np.ndarray | None], dict[str, Any]]] = [
     ("Pow", {"a": POSITIVE, "b": np.array(1.5, np.float32)}, {}),
     ("Pow", {"a": X, "b": np.array(2, np.float32)}, {}),
     ("Pow", {"a": X, "b": ints(3)}, {}),
+    ("Pow", {"a": ROW, "b": np.full((1, 1), 2, np.float32)}, {}),
     ("PRelu", {"a": X, "slope": ROW}, {}),
     ("Clip", {"a": X, "low": np.array(-0.5, np.float32), "high": np.array(0.5, np.float32)}, {}),
     ("Clip", {"a": X, "low": None, "high": np.array(0.5, np.float32)}, {}),

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import reduce
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ __all__ = [
     "slices",
     "split_sizes",
     "unary",
+    "unknown_form",
 ]
 
 Attributes = Mapping[str, Any]
@@ -44,6 +45,11 @@ SIZES: Mapping[str, tuple[int, ...]] = {
     **{f"Reduce{name}": (1,) for name in REDUCTIONS},
 }
 """Inputs, by position, whose values decide on shapes or on what is called."""
+_KNOWN: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "Conv": ("auto_pad", ("NOTSET", "VALID")),
+    "Pad": ("mode", ("constant",)),
+}
+"""Attributes that choose between forms of an operator, and those that are computed; the first is the default."""
 
 
 class Numbers(Protocol):
@@ -87,6 +93,19 @@ def reduced_axes(attributes: Attributes, rank: int, axes: Numbers | None) -> tup
     """Axes that a reduction is over; none where it gives back what it reads."""
     wanted = tuple(ints(axes) if axes is not None else ()) or tuple(attributes.get("axes", ()))
     return wanted or (() if attributes.get("noop_with_empty_axes") else tuple(range(rank)))
+
+
+def unknown_form(operator: str, attributes: Attributes, types: Container[int]) -> str | None:
+    """The operator and the attribute by which a node is of a form that is not computed; None where it is computed.
+
+    Args:
+        types: ONNX's numbers of those that values are cast to.
+    """
+    if operator == "Cast":
+        return None if attributes["to"] in types else f"Cast (to {attributes['to']})"
+    name, known = _KNOWN.get(operator, ("", ("",)))
+    value = attributes.get(name, known[0])
+    return None if value in known else f"{operator} ({name} {value})"
 
 
 def unary(operation: Callable[[Any], Any]) -> Operator:

@@ -294,6 +294,7 @@ class SimulatedServer:
                 if trial is not None:
                     self._ended.reasons[Reason.EXPLORE] += 1
                     self._placing.exploration.began(trial, worker.name, now_s)
+                worker.trial = trial
                 heapq.heappush(self._events, (self._start(worker, decision, rung, now_s), at))
 
     def _next(self, at: int, now_s: float) -> tuple[int | None, Trial | None]:
@@ -351,7 +352,7 @@ class SimulatedServer:
         worker.busy_s += taken_s
         if len(self._workers) > 1:
             predicted_s = worker.learned[worker.rung].mean_s(decision.rows, decision.requests)
-            self._placing.exploration.ran(worker.name, decision.rows, predicted_s, taken_s, now_s)
+            self._placing.exploration.ran(worker.name, decision.rows, predicted_s, taken_s, now_s, worker.trial)
         worker.ran(decision, worker.rung, taken_s)
         if len(self._workers) > 1 and self._placing.follow(self._devices(now_s)):
             self._gates.cost = self._workers[self._placing.lead].learned[-1]

@@ -11,6 +11,7 @@ import numpy as np
 from rankine.planning.simulate_setup import Setup
 from rankine.policy.backlog import Decision
 from rankine.policy.cost import CostModel
+from rankine.policy.exploration import Trial
 
 __all__ = ["ExactCost", "Noise", "Request", "SimulatedWorker"]
 
@@ -64,6 +65,7 @@ class SimulatedWorker:
         truth: what batches take, on the best rung; ``costs``: of each rung, relative to that.
         learned: what the server believes, by rung.
         expected_s: when it is predicted to be free.
+        trial: as which it runs a batch; None where it does not.
         delay_s: by which the front end has held up the running batch.
         batches, rows: that it has run.
     """
@@ -74,6 +76,7 @@ class SimulatedWorker:
     noise: float
     learned: tuple[CostModel, ...]
     running: Decision[Request] | None = None
+    trial: Trial | None = None
     rung: int = 0
     started_s: float = 0.0
     expected_s: float = 0.0

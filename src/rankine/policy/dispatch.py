@@ -37,7 +37,8 @@ class Dispatch:
         self, device: int, backlog: Backlog[W], devices: Sequence[Device], now_s: float
     ) -> tuple[int | None, Trial | None]:
         """Which of the planned batches an idle device takes, and whether as a trial; None where others are done with
-        all of them sooner. Of a batch that is too large for it, what it takes is made one of its own.
+        all of them sooner. Of a batch that is too large for it, what it takes is made one of its own; a trial is of the
+        whole batch, as it was planned: its cost and its slack were predicted for that.
 
         Args:
             device: the one that asks, by its place in ``devices``: all that work.

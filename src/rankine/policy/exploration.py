@@ -71,12 +71,16 @@ class Trial(NamedTuple):
 
 @dataclass(slots=True)
 class _Seen:
-    """A device: when it last ran something, and after how long without it is tried; the trial that it runs."""
+    """A device: when it last ran something, and after how long without it is tried.
+
+    Attributes:
+        offered: a request of the batch that it is to try, since ``offered_s``.
+    """
 
     at_s: float
     interval_s: float
-    offered_s: float | None = None
-    trial: Trial | None = None
+    offered: Waiting | None = None
+    offered_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -109,23 +113,24 @@ class Exploration:
                 self._seen[device.name] = _Seen(now_s, self.limits.first_s)
             elif device.free_s <= now_s and now_s >= seen.at_s + seen.interval_s:
                 found = self._affordable(at, batches, devices, now_s)
-                if found is None or self._lapsed(seen, now_s):
-                    continue
-                return found
+                if found is not None and not self._lapsed(seen, batches[found.batch], now_s):
+                    return found
         return None
 
     def began(self, trial: Trial, device: str, now_s: float) -> None:
-        """A device runs its trial."""
+        """A device runs its trial, which is to be given back when that ran or failed: the device may run other batches
+        meanwhile."""
         self.credit_s -= trial.cost_s
         seen = self._seen.setdefault(device, _Seen(now_s, self.limits.first_s))
-        seen.at_s, seen.offered_s, seen.trial = now_s, None, trial
+        seen.at_s, seen.offered = now_s, None
 
-    def ran(self, device: str, rows: int, predicted_s: float, seconds: float, now_s: float) -> None:
-        """A batch ran, a trial or not; ``predicted_s``: before anything was learned from it."""
+    def ran(
+        self, device: str, rows: int, predicted_s: float, seconds: float, now_s: float, trial: Trial | None = None
+    ) -> None:
+        """A batch ran, as a trial or not; ``predicted_s``: before anything was learned from it."""
         limits, seen = self.limits, self._seen.setdefault(device, _Seen(now_s, self.limits.first_s))
         self._usual_rows += _ROWS_RATE * (rows - self._usual_rows) if self._usual_rows else rows
-        trial, seen.trial = seen.trial, None
-        seen.at_s, seen.offered_s = now_s, None
+        seen.at_s, seen.offered = now_s, None
         if trial is None:
             self._earn(limits.share * seconds)
             return
@@ -134,22 +139,24 @@ class Exploration:
         seen.interval_s = limits.least_s if surprised else min(limits.most_s, 2.0 * seen.interval_s)
 
     def failed(self, device: str, now_s: float) -> None:
-        """It gave no answer."""
+        """It gave no answer to its trial."""
         seen = self._seen.get(device)
-        if seen is not None and seen.trial is not None:
-            seen.at_s, seen.trial = now_s, None
+        if seen is not None:
+            seen.at_s = now_s
             seen.interval_s = min(self.limits.most_s, 2.0 * seen.interval_s)
 
     def _earn(self, seconds: float) -> None:
         self.credit_s = min(self.limits.most_credit_s, self.credit_s + seconds)
 
-    def _lapsed(self, seen: _Seen, now_s: float) -> bool:
-        """Whether a device has left its trial lying; then it is as if it had had it."""
-        if seen.offered_s is None:
-            seen.offered_s = now_s
+    def _lapsed(self, seen: _Seen, batch: FormedBatch[W], now_s: float) -> bool:
+        """Whether a device has left its trial lying; then it is as if it had had it. What has vanished meanwhile, as
+        its client has, is no fault of the device: another batch is another offer."""
+        works = [piece.entry.work for piece in batch.pieces]
+        if not any(work is seen.offered for work in works):
+            seen.offered, seen.offered_s = works[0], now_s
         if now_s <= seen.offered_s + self.limits.lapse_s:
             return False
-        seen.at_s, seen.offered_s = now_s, None
+        seen.at_s, seen.offered = now_s, None
         return True
 
     def _affordable(

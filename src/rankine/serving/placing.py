@@ -36,6 +36,7 @@ class Taken(Struct):
         failed_on: the device that failed on it before, if one did.
         again: its worker was lost when it ran before.
         lost_on: devices elsewhere that gave no answer to it.
+        trial: as which it runs on this device; None where it does not.
     """
 
     decision: Decision[Work]
@@ -48,6 +49,7 @@ class Taken(Struct):
     failed_on: int | None = None
     again: bool = False
     lost_on: tuple[int, ...] = ()
+    trial: Trial | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -137,7 +139,7 @@ class Placing:
             return taken
         if self._dispatch is not None:
             self._dispatch.exploration.began(trial, self.devices[taken.device].name, now_s)
-        return replace(taken, placed=Reason.EXPLORE, text=f"{taken.text}; on a device that is tried")
+        return replace(taken, placed=Reason.EXPLORE, text=f"{taken.text}; on a device that is tried", trial=trial)
 
     def shared(
         self, worker: Worker, rows: int, requests: int, elastic: Elastic, now_s: float
@@ -183,7 +185,7 @@ class Placing:
         self._health[taken.device].worked()
         if self._dispatch is not None:
             name = self.devices[taken.device].name
-            self._dispatch.exploration.ran(name, rows, taken.predicted_s, seconds, now_s)
+            self._dispatch.exploration.ran(name, rows, taken.predicted_s, seconds, now_s, taken.trial)
 
     def _soonest(self, workers: Sequence[Worker], taken: Taken, now_s: float, elastic: Elastic) -> Worker:
         """Who is predicted to be done with a batch first."""
@@ -206,7 +208,7 @@ class Placing:
         return [costs[elastic.fastest] for costs in elastic.by_device]
 
     def _failed(self, taken: Taken, now_s: float) -> None:
-        if self._dispatch is not None:
+        if self._dispatch is not None and taken.trial is not None:
             self._dispatch.exploration.failed(self.devices[taken.device].name, now_s)
 
     def _dispatched(self, gates: Gates[Work], elastic: Elastic) -> Dispatch:

@@ -206,7 +206,7 @@ class Runs:
             other = None if self._desk.stopping else self._desk.placing.failed(taken, now_s, self._desk.elastic)
             if other is None:
                 return False
-            moved = replace(taken, failed_on=taken.device, placed=Reason.DEVICE_FAILED)
+            moved = replace(taken, failed_on=taken.device, placed=Reason.DEVICE_FAILED, trial=None)
             other.given.append(self._desk.on(other.device, moved))
             self._desk.wake_all()
         self._decided(Reason.DEVICE_FAILED)
@@ -228,7 +228,8 @@ class Runs:
             if kept and other is not None and not self._desk.stopping:
                 rows, requests = sum(piece.rows for piece in kept), sum(piece.work.requests for piece in kept)
                 decision = replace(taken.decision, slices=kept, rows=rows, requests=requests)
-                moved = replace(taken, decision=decision, lost_on=lost_on, placed=Reason.DEVICE_FAILED)
+                placed = Reason.DEVICE_FAILED
+                moved = replace(taken, decision=decision, lost_on=lost_on, placed=placed, trial=None)
                 other.given.append(self._desk.on(other.device, moved))
                 self._desk.wake_all()
                 kept = ()
@@ -293,4 +294,4 @@ class Runs:
 
 def _alone(taken: Taken, piece: Slice[Work]) -> Taken:
     decision = replace(taken.decision, slices=(piece,), rows=piece.rows, requests=piece.work.requests)
-    return replace(taken, decision=decision, text="alone: its batch failed")
+    return replace(taken, decision=decision, text="alone: its batch failed", trial=None)

@@ -232,10 +232,12 @@ def write_program(program: Program, path: Path) -> None:
 
 
 def read_program(contents: bytes) -> Program:
-    """The program in a file's contents. The engine has a reader of its own, which checks everything.
+    """The program in a file's contents. What its fields point at is not checked: the native module's reader, which
+    :class:`rankine._native.Program` is, does that, and whoever runs a program has it read by that too.
 
     Raises:
         EngineError: it is no program, of another version, or its sizes do not fit each other.
+        ValueError: a buffer's element or an operation's code is none.
     """
     if contents[:8] != _MAGIC or len(contents) < _HEADER.size:
         raise EngineError("is no program of the native engine", got=repr(contents[:8]), allowed=repr(_MAGIC))

@@ -28,11 +28,11 @@ from rankine.models.node_forms import (
     unary,
 )
 
-__all__ = ["OPERATORS"]
+__all__ = ["DTYPES", "OPERATORS"]
 
 Sizes = Tensor | np.ndarray
 
-_DTYPES = {1: torch.float32, 6: torch.int32, 7: torch.int64, 9: torch.bool, 10: torch.float16, 11: torch.float64}
+DTYPES = {1: torch.float32, 6: torch.int32, 7: torch.int64, 9: torch.bool, 10: torch.float16, 11: torch.float64}
 
 
 def _gemm(attributes: Attributes, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
@@ -183,7 +183,7 @@ def _pow(attributes: Attributes, base: Tensor, exponent: Sizes) -> Tensor:
     else:
         power = float(exponent) if exponent.numel() == 1 and float(exponent) == 2.0 else exponent
     found: Tensor = base * base if isinstance(power, float) and power == 2.0 else base**power
-    return found
+    return found.expand(torch.broadcast_shapes(base.shape, tuple(exponent.shape)))
 
 
 def _divide(attributes: Attributes, a: Tensor, b: Tensor) -> Tensor:
@@ -204,7 +204,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Add": binary(torch.add),
     "And": binary(torch.logical_and),
     "BatchNormalization": _batch_normalization,
-    "Cast": lambda attributes, data: data.to(_DTYPES[attributes["to"]]),
+    "Cast": lambda attributes, data: data.to(DTYPES[attributes["to"]]),
     "CastLike": lambda attributes, data, like: data.to(like.dtype),
     "Clip": _clip,
     "Concat": lambda attributes, *parts: torch.cat(parts, dim=attributes["axis"]),

@@ -9,8 +9,8 @@ from typing import Any
 import onnx
 from onnx import numpy_helper
 
-from rankine.models.node_forms import Operator
-from rankine.models.torch_graph.operators import OPERATORS
+from rankine.models.node_forms import Operator, unknown_form
+from rankine.models.torch_graph.operators import DTYPES, OPERATORS
 
 __all__ = ["Step", "node_attribute", "step_of", "unknown_operators"]
 
@@ -40,5 +40,12 @@ def node_attribute(entry: onnx.AttributeProto) -> Any:
 
 
 def unknown_operators(nodes: Iterable[onnx.NodeProto]) -> list[str]:
-    """Names of the operators that are not known here, sorted."""
-    return sorted({node.op_type for node in nodes} - {*OPERATORS, "Constant"})
+    """Operators that are not known here, sorted: by their names, and those of which a form is not by that too."""
+    found = (_unknown(node) for node in nodes if node.op_type != "Constant")
+    return sorted({name for name in found if name is not None})
+
+
+def _unknown(node: onnx.NodeProto) -> str | None:
+    if node.op_type not in OPERATORS:
+        return node.op_type
+    return unknown_form(node.op_type, {entry.name: node_attribute(entry) for entry in node.attribute}, DTYPES)

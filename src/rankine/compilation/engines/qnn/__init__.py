@@ -140,7 +140,10 @@ def _path(folder: Path, rows: int) -> Path:
 def _row_buckets(folder: Path) -> list[int]:
     path = folder / _BUCKETS_FILE
     try:
-        return [int(rows) for rows in json.loads(path.read_text(encoding="utf-8"))]
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, list) or not found or not all(type(rows) is int and rows > 0 for rows in found):
+            raise ValueError(f"{_BUCKETS_FILE} is no list of numbers of rows")
+        return found
     except (OSError, ValueError) as error:
         hint = "Run `rankine compile` again."
         raise ArtifactError("is no build of qnn", where=str(folder), got=str(error), hint=hint) from error

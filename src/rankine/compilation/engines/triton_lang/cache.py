@@ -17,7 +17,7 @@ import torch
 from rankine.compilation.engines.triton_lang.kernels.lookup import FORMS, HEADER_BYTES
 from rankine.models.tables import Table
 
-__all__ = ["Gate", "HeldTable", "record_bytes", "records"]
+__all__ = ["Exchange", "Gate", "HeldTable", "record_bytes", "records"]
 
 _ALIGNED = 4
 _AT_ONCE = 1 << 18
@@ -85,6 +85,20 @@ class Gate:
                 self._free.notify_all()
 
 
+@dataclass(frozen=True, eq=False)
+class Exchange:
+    """Rows of the table, ``(n,)``, that are to lie in slots ``(n,)`` of the device, in place of what lies there.
+
+    Attributes:
+        places: the slots, and ``held`` the rows as they lie there, uint8 ``(n, record_bytes)``; both on the device.
+    """
+
+    rows: np.ndarray
+    slots: np.ndarray
+    places: torch.Tensor
+    held: torch.Tensor
+
+
 @dataclass
 class HeldTable:
     """A plain table on a device.
@@ -150,24 +164,36 @@ class HeldTable:
         """Whether enough was missed to look for better rows."""
         return self._slot_of is not None and self.slots > 0 and sum(map(len, self._missed)) >= _REFRESH_AFTER
 
-    def refresh(self, memory: torch.Tensor) -> int:
-        """Take in what was missed and is asked for more than what is there, while nobody reads; how many rows."""
+    def better(self, device: torch.device) -> Exchange | None:
+        """What was missed and is asked for more than what is there; None where nothing is. Calls go on meanwhile."""
         if self._slot_of is None or not self.slots:
-            return 0
+            return None
         with self._lock:
             wanted = np.unique(np.concatenate([*self._missed, np.zeros(0, np.int64)]).astype(np.int64))
             self._missed.clear()
+            wanted = wanted[self._slot_of[wanted] < 0]
             wanted = wanted[np.argsort(-self._counts[wanted], kind="stable")][: self.slots]
-            drawn = self._random.permutation(self.slots)[: _DRAWN * len(wanted)]
+            drawn = np.unique(self._random.integers(0, self.slots, _DRAWN * len(wanted)))
             drawn = drawn[np.argsort(self._counts[self._row_of[drawn]], kind="stable")][: len(wanted)]
             wanted = wanted[: len(drawn)]
             better = self._counts[wanted] > self._counts[self._row_of[drawn]]
             rows, slots = wanted[better], drawn[better]
-            self._slot_of[self._row_of[slots]] = -1
-            self._slot_of[rows], self._row_of[slots] = slots, rows
             if self._counted > _AGED_AFTER * self.slots:
                 self._counts *= np.float32(0.5)
                 self._counted /= 2
-        held = memory[self.start : self.start + self.size_bytes].view(self.slots, self.stride)
-        held[torch.from_numpy(slots).to(memory.device)] = torch.from_numpy(records(self.table, rows)).to(memory.device)
-        return len(rows)
+        if not len(rows):
+            return None
+        held = torch.from_numpy(records(self.table, rows)).to(device)
+        return Exchange(rows, slots, torch.from_numpy(slots).to(device), held)
+
+    def take_in(self, memory: torch.Tensor, exchange: Exchange) -> None:
+        """Make an exchange that was the last to be chosen, while nobody reads. Where that fails, what lay in its slots
+        counts as missing."""
+        if self._slot_of is None:
+            return
+        rows, slots = exchange.rows, exchange.slots
+        self._slot_of[self._row_of[slots]] = -1
+        memory[self.start : self.start + self.size_bytes].view(self.slots, self.stride)[exchange.places] = exchange.held
+        if memory.is_cuda:
+            torch.cuda.synchronize(memory.device)
+        self._slot_of[rows], self._row_of[slots] = slots, rows

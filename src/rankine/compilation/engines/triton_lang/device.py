@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from rankine.compilation.engines.triton_lang.available import GPU
+from rankine.compilation.engines.triton_lang.available import GPU, devices_here
+from rankine.errors import EngineMissing
 
 __all__ = ["Device", "device_named"]
 
@@ -46,5 +47,11 @@ class Device:
 
 
 def device_named(name: str) -> Device:
-    """One of those that are here."""
+    """One of those that are here.
+
+    Raises:
+        EngineMissing: it is none of them.
+    """
+    if name not in (here := devices_here()):
+        raise EngineMissing("has no such device here", where="triton-lang", got=name, allowed=", ".join(here) or "none")
     return Device(name, torch.device("cuda" if name == GPU else "cpu"))

@@ -5,10 +5,12 @@ CUDA graph for each bucket of rows, so that a call is one copy there, one launch
 from __future__ import annotations
 
 import logging
+import struct
 from pathlib import Path
 
 import numpy as np
 
+from rankine import _native
 from rankine.compilation.engines.triton_lang.available import GPU
 from rankine.compilation.engines.triton_lang.device import Device, device_named
 from rankine.compilation.engines.triton_lang.feed import Feed
@@ -18,7 +20,7 @@ from rankine.compilation.engines.triton_lang.lane import DeviceLane
 from rankine.compilation.engines.triton_lang.placing import DeviceProgram
 from rankine.compilation.engines.triton_lang.tables import DeviceTables
 from rankine.compilation.engines.triton_lang.top import Best
-from rankine.compilation.fused.program import read_program
+from rankine.compilation.fused.program import Program, read_program
 from rankine.compilation.host_runner import LaneRunner, check_out
 from rankine.compilation.lookup import HostLookup
 from rankine.errors import ArtifactError, EngineError
@@ -96,13 +98,10 @@ def open_runner(
     Raises:
         ArtifactError: the file is damaged or missing.
         EngineError: the program does not fit the model.
+        EngineMissing: there is no such device here.
     """
     path, here = folder / PROGRAM_FILE, device_named(device)
-    try:
-        program = read_program(path.read_bytes())
-    except (OSError, EngineError) as error:
-        hint = "The file is damaged, or was built by another version: run `rankine compile` again."
-        raise ArtifactError("is no program of the engine", where=str(path), got=str(error), hint=hint) from None
+    program = _checked(path)
     names = {table_of(one) for one in model.schema.features if not isinstance(one, DenseFeature)}
     used = {name: table for name, table in model.tables.items() if name in names}
     tables = DeviceTables(used, here.torch_device, default_budget(here) if table_bytes is None else table_bytes)
@@ -113,3 +112,13 @@ def open_runner(
         raise EngineError("the program does not fit the model", where=str(path), got=got)
     lookup = HostLookup(model.schema, model.tables, plan.host) if plan.host else None
     return DeviceRunner(Feed(plan, lookup, tables), DeviceProgram(program, here.torch_device, form), here)
+
+
+def _checked(path: Path) -> Program:
+    """The program in a file. The native engine's reader checks that nothing in it points beside what it has."""
+    try:
+        _native.Program(np.memmap(path, np.uint8, "r"))
+        return read_program(path.read_bytes())
+    except (OSError, EngineError, ValueError, IndexError, struct.error) as error:
+        hint = "The file is damaged, or was built by another version: run `rankine compile` again."
+        raise ArtifactError("is no program of the engine", where=str(path), got=str(error), hint=hint) from None

@@ -5,6 +5,8 @@ The host keeps every table. Rows that a call needs and the device does not have 
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ from rankine.compilation.engines.triton_lang.cache import Gate, HeldTable, recor
 from rankine.models.tables import AnyTable, MixedTable, Table
 
 __all__ = ["DeviceTables", "Spilled"]
+
+_LOGGER = logging.getLogger("rankine.triton-lang")
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class DeviceTables:
         for one in self._all:
             one.fill(self.memory)
         self._gate = Gate() if any(not one.is_whole for one in self._all) else None
+        self._refreshing = threading.Lock()
 
     def __contains__(self, name: str) -> bool:
         return name in self._held
@@ -122,17 +127,28 @@ class DeviceTables:
         with self._gate.inside():
             yield
         if any(one.is_due for one in self._all):
-            self.refresh()
+            try:
+                self.refresh()
+            except (RuntimeError, MemoryError, OSError) as error:  # the call itself has what it asked for
+                _LOGGER.warning("no better rows of tables were taken in: %s", error)
 
     def refresh(self) -> int:
-        """Take in rows that were missed and are asked for more than others; how many."""
+        """Take in rows that were missed and are asked for more than others; how many. Calls wait only for the copy
+        within the device.
+
+        Raises:
+            RuntimeError: the device failed.
+        """
         if self._gate is None:
             return 0
-        with self._gate.closed():
-            taken = sum(one.refresh(self.memory) for one in self._all)
-            if self.memory.is_cuda:
-                torch.cuda.synchronize(self.memory.device)
-        return taken
+        with self._refreshing:
+            found = [(one, one.better(self.memory.device)) for one in self._all]
+            chosen = [(one, exchange) for one, exchange in found if exchange is not None]
+            if chosen:
+                with self._gate.closed():
+                    for one, exchange in chosen:
+                        one.take_in(self.memory, exchange)
+        return sum(len(exchange.rows) for _, exchange in chosen)
 
     @property
     def _all(self) -> list[HeldTable]:

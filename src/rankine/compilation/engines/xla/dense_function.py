@@ -21,10 +21,10 @@ import onnx
 from jax import Array, lax
 from jax import numpy as jnp
 
-from rankine.compilation.engines.xla.operators import OPERATORS
+from rankine.compilation.engines.xla.operators import DTYPES, OPERATORS
 from rankine.compilation.fused.prepare import prepared
 from rankine.errors import EngineError
-from rankine.models.node_forms import SIZES, Operator
+from rankine.models.node_forms import SIZES, Operator, unknown_form
 from rankine.models.rewrite.graph import Graph, attribute
 
 __all__ = ["DenseFunction", "dense_function"]
@@ -77,8 +77,7 @@ def dense_function(model: onnx.ModelProto) -> DenseFunction:
         EngineError: names the operators that have no counterpart here, or an input whose width is open.
     """
     graph = prepared(model).graph
-    known = {*OPERATORS, _QUANTIZE, _DEQUANTIZE}
-    if unknown := sorted({node.op_type for node in graph.nodes} - known):
+    if unknown := sorted({name for node in graph.nodes if (name := _unknown(node)) is not None}):
         raise EngineError("does not run these operators", got=", ".join(unknown), hint="Use another engine for it.")
     producers = graph.producers()
     steps = [step for node in graph.nodes for step in _steps(graph, node, producers)]
@@ -87,6 +86,15 @@ def dense_function(model: onnx.ModelProto) -> DenseFunction:
     weights = tuple(_narrow(graph.constants[name]) for name in names)
     inputs = tuple(_input(value) for value in graph.inputs)
     return DenseFunction(weights, inputs, tuple(names), tuple(steps), graph.outputs[0])
+
+
+def _unknown(node: onnx.NodeProto) -> str | None:
+    """The operator, or the form of one, that has no counterpart here; None where there is one."""
+    if node.op_type in (_QUANTIZE, _DEQUANTIZE):
+        return None
+    if node.op_type not in OPERATORS:
+        return node.op_type
+    return unknown_form(node.op_type, {entry.name: _value(entry) for entry in node.attribute}, DTYPES)
 
 
 def _steps(graph: Graph, node: onnx.NodeProto, producers: Mapping[str, onnx.NodeProto]) -> list[_Step]:

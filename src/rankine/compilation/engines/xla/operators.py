@@ -29,11 +29,11 @@ from rankine.models.node_forms import (
     unary,
 )
 
-__all__ = ["OPERATORS"]
+__all__ = ["DTYPES", "OPERATORS"]
 
 
 _EXACT = lax.Precision.HIGHEST
-_DTYPES = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int32, 9: np.bool_, 10: np.float16}
+DTYPES = {1: np.float32, 2: np.uint8, 3: np.int8, 6: np.int32, 7: np.int32, 9: np.bool_, 10: np.float16}
 """By ONNX's number. JAX has no int64 unless it is asked for: indices are int32."""
 
 
@@ -176,7 +176,8 @@ def _top_k(attributes: Attributes, data: Array, count: np.ndarray) -> tuple[Arra
 
 def _pow(attributes: Attributes, base: Array, exponent: Any) -> Array:
     if isinstance(exponent, np.ndarray) and exponent.size == 1 and float(exponent.item()).is_integer():
-        return lax.integer_pow(base, int(exponent.item()))
+        shape = jnp.broadcast_shapes(base.shape, exponent.shape)
+        return jnp.broadcast_to(lax.integer_pow(base, int(exponent.item())), shape)
     return jnp.power(base, exponent)
 
 
@@ -231,7 +232,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Add": binary(jnp.add),
     "And": binary(jnp.logical_and),
     "BatchNormalization": _batch_normalization,
-    "Cast": lambda attributes, data: data.astype(_DTYPES[attributes["to"]]),
+    "Cast": lambda attributes, data: data.astype(DTYPES[attributes["to"]]),
     "CastLike": lambda attributes, data, like: data.astype(like.dtype),
     "Clip": _clip,
     "Concat": lambda attributes, *parts: jnp.concatenate(parts, axis=attributes["axis"]),
