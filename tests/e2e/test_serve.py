@@ -263,7 +263,7 @@ def test_serve_names_the_catalog_when_it_is_missing(artifact: Artifact, tmp_path
 
 
 def test_requests_are_refused_with_retry_after_when_the_queue_is_full(artifact: Artifact, config: ServeConfig) -> None:
-    server = start_server(config.model_copy(update={"max_queue_rows": 2000, "max_batch_rows": 2000}))
+    server = start_server(config.model_copy(update={"max_queue_rows": 2000, "max_batch_rows": 2000, "workers": 2}))
     body = rank_body(2000)
     with ThreadPoolExecutor(12) as threads:
         answers = list(threads.map(lambda _: server.ask("POST", RANK, body), range(120)))

@@ -13,6 +13,7 @@ import pytest
 from rankine.models.columns import Batch, Columns
 from rankine.policy.batching import Limits
 from rankine.policy.reason import Reason
+from rankine.serving import pool as pool_module
 from rankine.serving.devices import PoolDevice, complete_on
 from rankine.serving.model import ServedModel
 from rankine.serving.pool import Pool
@@ -21,6 +22,12 @@ from rankine.serving.running import BatchRun
 from rankine.serving.work import Outcome, Work
 from unit.numpy_served import numpy_model
 from unit.sleepers import Sleeper, work_maker
+
+
+@pytest.fixture(autouse=True)
+def several_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop and the workers have a core each, also on a machine that has one."""
+    monkeypatch.setattr(pool_module, "usable_cores", lambda: 2)
 
 
 @pytest.fixture(scope="module")

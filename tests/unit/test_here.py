@@ -16,6 +16,7 @@ from rankine.policy import one_core
 from rankine.policy.batching import Limits
 from rankine.policy.reason import Reason
 from rankine.serving import here as here_module
+from rankine.serving import pool as pool_module
 from rankine.serving.bodies import ClientGone
 from rankine.serving.model import ServedModel
 from rankine.serving.pool import Pool
@@ -31,6 +32,12 @@ def limit(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
             monkeypatch.setattr(here_module, "HELD_S", value)
         else:
             monkeypatch.setattr(one_core, f"_{name.upper()}", value)
+
+
+@pytest.fixture(autouse=True)
+def several_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop and the workers have a core each, also on a machine that has one."""
+    monkeypatch.setattr(pool_module, "usable_cores", lambda: 2)
 
 
 @pytest.fixture(scope="module")
