@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -24,6 +23,7 @@ from rankine.serving.metrics import ServerMetrics
 from rankine.serving.model import ServedModel
 from rankine.serving.pool import Pool
 from unit.numpy_served import numpy_model
+from unit.standing_line import fall_behind
 
 
 class Client:
@@ -61,11 +61,7 @@ class Client:
 
     def falls_behind(self) -> None:
         """From now on many are in line, and nobody is let in to try whether it is so."""
-        line: Any = [None] * 1000
-        self.app.reception.line = line
-        front_end: Any = self.app.reception._front_end
-        front_end.let_in(math.inf)
-        front_end.let_in = lambda now_s: None
+        fall_behind(self.app.reception)
 
     @property
     def counted(self) -> str:

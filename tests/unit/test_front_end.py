@@ -104,11 +104,13 @@ def test_line_begins_as_many_a_turn_as_there_is_time_for_when_many_come_at_once(
             time.sleep(0.002)
 
         for number in range(4):
-            line.put(partial(begin, number))
+            line.put(partial(begin, number), rows=10)
         at_once = list(begun)
         while len(line):
+            assert line.rows == 10 * len(line)
             await asyncio.sleep(0)
             lengths.append(len(line))
+        assert line.rows == 0
         await asyncio.sleep(0)
         line.put(lambda: begun.append(4))  # an empty line: nobody to wait for
         assert begun == [0, 1, 2, 3, 4]

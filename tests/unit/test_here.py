@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from rankine.errors import DeadlineExceeded, EngineError
 from rankine.models.columns import Batch
@@ -18,6 +19,7 @@ from rankine.policy.reason import Reason
 from rankine.serving import here as here_module
 from rankine.serving import pool as pool_module
 from rankine.serving.bodies import ClientGone
+from rankine.serving.desk import Asked
 from rankine.serving.model import ServedModel
 from rankine.serving.pool import Pool
 from rankine.serving.refusals import QueueRefused
@@ -300,4 +302,49 @@ def test_what_was_held_is_answered_when_it_cannot_be_begun(
 
     asyncio.run(scenario())
     assert not pool.busy
+    pool.close()
+
+
+@pytest.mark.parametrize(("left_s", "runs_here"), [(0.15, True), (0.05, False)])
+def test_request_that_is_due_soon_joins_what_is_about_to_run_when_all_are_in_time(
+    model: ServedModel,
+    make_work: Callable[..., Work],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    left_s: float,
+    runs_here: bool,
+) -> None:
+    limit(monkeypatch, alone_s=5.0, joined_s=5.0, held_s=0.0)
+    runner = Telling(0.1)  # of an efficient batch: there is not four times as much left
+    pool = Pool(alone(runner), tasks=1, workers=1, limits=Limits(max_queue_rows=1000), observe=lambda run: None)
+    pool.start([make_work(1, rows) for rows in (1, 64)])
+    monkeypatch.setattr(pool.here, "crowded", lambda: True)
+
+    async def both() -> list[bool]:
+        patient, hurried = make_work(2, 3), make_work(3, 3)
+        hurried.deadline_s = time.perf_counter() + left_s
+        with pool._lock:
+            now_s = time.perf_counter()
+            held = pool.here.takes(patient, now_s)
+            pool.here.hold(patient)
+            return [held, pool.here.takes(hurried, now_s)]
+
+    assert asyncio.run(both()) == [True, runs_here]
+    pool.close()
+
+
+def test_head_is_refused_when_those_in_line_before_it_leave_it_no_time(
+    model: ServedModel, make_work: Callable[..., Work]
+) -> None:
+    limits = Limits(max_batch_rows=64, max_queue_rows=1000)
+    pool = Pool(alone(Telling(0.02)), tasks=1, workers=1, limits=limits, observe=lambda run: None)
+    pool.start([make_work(1, rows) for rows in (1, 64)])
+    now_s = time.perf_counter()
+    pool._desk.unanswered = 5  # else it would be let in to try whether the prediction holds
+    asked = Asked(64, 1, now_s, now_s + 0.15)
+    assert pool.ask(asked) is None
+    found = pool.ask(replace(asked, line_rows=640, line_requests=10))
+    assert found is not None
+    assert found.reason is Reason.TOO_LATE
+    pool._desk.unanswered = 0
     pool.close()

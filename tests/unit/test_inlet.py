@@ -26,6 +26,7 @@ from rankine.serving.metrics import ServerMetrics
 from rankine.serving.model import ServedModel
 from rankine.serving.pool import Pool
 from unit.numpy_served import numpy_model
+from unit.standing_line import fall_behind
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="epoll")
 
@@ -50,11 +51,7 @@ class Server:
 
     def falls_behind(self) -> None:
         """From now on many are in line, and nobody is let in to try whether it is so."""
-        line: Any = [None] * 1000
-        self.app.reception.line = line
-        front_end: Any = self.app.reception._front_end
-        front_end.let_in(math.inf)
-        front_end.let_in = lambda now_s: None
+        fall_behind(self.app.reception)
 
     async def client(self) -> Client:
         self.clients.append(Client(*await asyncio.open_connection("127.0.0.1", self.port)))
@@ -286,7 +283,7 @@ def test_refusal_does_not_overtake_an_answer_when_requests_are_pipelined(opened:
         await _settled()
         with pytest.MonkeyPatch.context() as held:
             pending: list[Callable[[], None]] = []
-            held.setattr(server.app.reception.line, "put", pending.append)
+            held.setattr(server.app.reception.line, "put", lambda begin, rows: pending.append(begin))
             client.writer.write(_request(x_request_id="first"))
             await _settled()
             _refuse_everybody(server)

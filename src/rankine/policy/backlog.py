@@ -61,6 +61,14 @@ class Backlog(Generic[W]):
         """Predicted time of one worker for all that waits."""
         return math.fsum(self._plan.durations_s)
 
+    def time_of(self, rows: int, requests: int) -> float:
+        """Predicted time of one worker for requests that are not here yet, in batches of the efficient size."""
+        target = self._plan.shape.target_rows
+        if rows <= target:
+            return self._plan.cost.mean_s(rows, requests)
+        batches = rows / target
+        return batches * self._plan.cost.mean_s(target, math.ceil(requests / batches))
+
     @property
     def shape(self) -> Shape:
         """Sizes of batches as they follow from the cost model."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["HELD_S", "MOMENT_S", "REFUSES_FOR_S", "Company", "is_at_ease", "may_run_here", "rest_s"]
+__all__ = ["HELD_S", "MOMENT_S", "REFUSES_FOR_S", "Company", "is_at_ease", "may_join", "may_run_here", "rest_s"]
 
 MOMENT_S = 1e-3
 """How long the loop waits for others to join; timers are no finer."""
@@ -34,6 +34,18 @@ def may_run_here(predicted_s: float, *, joined: bool, one_core: bool = False) ->
 def is_at_ease(busy_s: float, left_s: float) -> bool:
     """Whether there is time for all that waits and runs several times over, so that nobody needs a place in a plan."""
     return busy_s <= _EASE * left_s
+
+
+def may_join(predicted_s: float, left_s: float) -> bool:
+    """Whether a request goes along with what is about to run, though there is no time to spare: where all are in time.
+
+    What takes no longer than to plan it, and to plan everybody who comes until the plan is empty again, need not be
+    planned.
+
+    Args:
+        predicted_s: of all of them. ``left_s``: until the first of them is due.
+    """
+    return predicted_s <= min(left_s, _JOINED_S)
 
 
 class Company:

@@ -36,7 +36,10 @@ _ALONE = (Reason.ALONE, "alone: nothing else waits")
 
 
 class Asked(Struct, frozen=True):
-    """A request of which only the head is there, as the policies see it; ``let_in`` as of :class:`Work`."""
+    """A request of which only the head is there, as the policies see it; ``let_in`` as of :class:`Work`.
+
+    Before it are others that were let in and are not in the queue yet, ``line_rows`` of ``line_requests``.
+    """
 
     rows: int
     requests: int
@@ -45,6 +48,8 @@ class Asked(Struct, frozen=True):
     tenant: str = ""
     priority: Priority = Priority.NORMAL
     let_in: bool = False
+    line_rows: int = 0
+    line_requests: int = 0
 
 
 class Desk:
@@ -118,7 +123,7 @@ class Desk:
             self.gates,
             queued,
             now_s,
-            () if at_ease else self.lanes(now_s),
+            () if at_ease else self._lanes_for(work, now_s),
             in_flight=self.unanswered,
             tenant=work.tenant,
             below_top=self._priorities.below_top(work.priority, now_s),
@@ -136,7 +141,8 @@ class Desk:
         rules = self.rules
         if self.draining or rules.quotas or rules.shares is not None or rules.concurrency is not None:
             return False
-        return self.is_at_ease(asked, self.gates.cost.mean_s(asked.rows, asked.requests), now_s)
+        seconds = self.gates.backlog.time_of(asked.rows + asked.line_rows, asked.requests + asked.line_requests)
+        return self.is_at_ease(asked, seconds, now_s)
 
     def has_time(self, work: Work, now_s: float) -> bool:
         """Whether there is time for a request twice over, and room in the queue."""
@@ -162,6 +168,14 @@ class Desk:
     def lanes(self, now_s: float) -> list[Lane]:
         """The workers, as the plan sees them."""
         return self.placing.lanes(now_s, self.elastic, self.gates.backlog.shape.target_rows)
+
+    def _lanes_for(self, work: Work | Asked, now_s: float) -> list[Lane]:
+        """The workers as a request finds them, when those have begun that are in line before it."""
+        lanes = self.lanes(now_s)
+        if not isinstance(work, Asked) or not work.line_requests:
+            return lanes
+        line_s = self.gates.backlog.time_of(work.line_rows, work.line_requests) / len(lanes)
+        return [Lane(lane.free_s + line_s * lane.slowdown, lane.slowdown) for lane in lanes]
 
     def wake(self) -> None:
         """Something waits. Which of several devices should take it, each finds out by itself."""

@@ -29,12 +29,14 @@ class EntryLine:
 
     Attributes:
         emptied: called when the last of it has begun.
+        rows: of all that wait, as announced.
         looked_s: nothing that is read now was there at that time; -inf where nobody knows.
     """
 
     def __init__(self, front_end: FrontEnd) -> None:
         self._front_end = front_end
-        self._waiting: deque[Begin] = deque()
+        self._waiting: deque[tuple[Begin, int]] = deque()
+        self.rows = 0
         self._moving = False
         self._moved_s = 0.0
         self._turned_s = self.looked_s = -math.inf
@@ -48,10 +50,15 @@ class EntryLine:
         """Whether any of it has still to begin, or has begun in this turn of the event loop."""
         return self._moving
 
-    def put(self, begin: Begin) -> None:
-        """Call ``begin`` when it is its turn: at once, where nothing else begins in this turn of the loop."""
+    def put(self, begin: Begin, rows: int = 1) -> None:
+        """Call ``begin`` when it is its turn: at once, where nothing else begins in this turn of the loop.
+
+        Args:
+            rows: that it is going to have ranked.
+        """
         if self._moving:
-            self._waiting.append(begin)
+            self._waiting.append((begin, rows))
+            self.rows += rows
             return
         self._moving = True
         self._moved_s = perf_counter()
@@ -71,7 +78,9 @@ class EntryLine:
         while self._waiting and now_s < end_s:
             self._front_end.moved(now_s - self._moved_s)
             self._moved_s = now_s
-            self._waiting.popleft()()
+            begin, rows = self._waiting.popleft()
+            self.rows -= rows
+            begin()
             now_s = perf_counter()
 
 

@@ -341,7 +341,7 @@ class LimitedProtocol(HttpToolsProtocol):
             super()._start_asgi_task(cycle, app)
         else:
             extensions[WRITE] = partial(self._write_whole, cycle)
-            self._door.line.put(partial(super()._start_asgi_task, cycle, app))
+            self._door.line.put(partial(super()._start_asgi_task, cycle, app), request.announced)
 
     def shutdown(self) -> None:
         """The server ends: close the connection, once what was asked on it is answered."""
@@ -385,7 +385,7 @@ class LimitedProtocol(HttpToolsProtocol):
         body = cycle.parts[0] if len(cycle.parts) == 1 else b"".join(cycle.parts)
         begin = partial(cycle.quick.begin, cycle.request, body, partial(self._answer_quick, cycle))
         if self._door is not None:
-            self._door.line.put(begin)
+            self._door.line.put(begin, cycle.request.announced)
 
     def _answer_quick(self, cycle: QuickCycle, answer: bytes, closes: bool) -> None:
         if cycle.disconnected:

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from time import perf_counter
 
-from rankine.policy.one_core import HELD_S, MOMENT_S, Company, may_run_here
+from rankine.policy.one_core import HELD_S, MOMENT_S, Company, may_join, may_run_here
 from rankine.serving.desk import Desk
 from rankine.serving.items import Items
 from rankine.serving.logs import LOGGER
@@ -85,12 +85,19 @@ class Here:
         if rows > desk.gates.backlog.shape.most_rows:
             return False
         predicted_s = self._with_next_s = desk.gates.cost.mean_s(rows, requests)
-        if not self._may_run(predicted_s) or not desk.is_at_ease(work, predicted_s, now_s):
+        if not self._may_run(predicted_s) or not self._has_time_for(work, predicted_s, now_s):
             return False
         costs = desk.elastic.costs
         return len(costs) == 1 or all(
             self._may_run(costs[at].mean_s(rows, requests)) for at in desk.elastic.numbers
         )  # on whichever rung
+
+    def _has_time_for(self, work: Work, predicted_s: float, now_s: float) -> bool:
+        """Whether it, and what is held, are in time if all of them run next."""
+        if self._desk.is_at_ease(work, predicted_s, now_s):
+            return True
+        due_s = min(self._due_s, work.deadline_s) if self._held else work.deadline_s
+        return may_join(predicted_s, due_s - now_s)
 
     def _may_run(self, predicted_s: float) -> bool:
         """Whether what is held may be run here, with one request more."""

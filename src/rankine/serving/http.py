@@ -109,6 +109,11 @@ class Request:
     final: bool = False
     elsewhere: int | None = None
 
+    @property
+    def announced(self) -> int:
+        """Rows that are known to be ranked for it: one at least."""
+        return 1 if self.head is None else self.head.announced or 1
+
 
 class Reply(Struct, frozen=True):
     """One HTTP response."""

@@ -7,7 +7,10 @@ import socket
 from rankine.errors import UsageError
 from rankine.serving.config import ServeConfig
 
-__all__ = ["bind", "cannot_listen", "reserve"]
+__all__ = ["bind", "cannot_listen", "reserve", "several"]
+
+_ACCEPTED = 16
+"""Connections that are accepted in a turn of the event loop: together they take about as long as a turn may."""
 
 
 def bind(config: ServeConfig) -> socket.socket:
@@ -30,6 +33,16 @@ def reserve(config: ServeConfig) -> socket.socket | None:
     # Not shared at first: by SO_REUSEPORT alone two servers of one user would divide their calls without a word.
     _bound(config.host, config.grpc_port, socket.SO_REUSEADDR, "--grpc-port").close()
     return _bound(config.host, config.grpc_port, socket.SO_REUSEPORT, "--grpc-port")
+
+
+def several(listener: socket.socket) -> list[socket.socket]:
+    """The same listening socket several times over, so that an event loop accepts as many connections a turn.
+
+    libuv accepts one for each that it listens on (since 1.45). A client that opens a connection for each request that
+    is under way opens a thousand when a server falls behind, and with turns of a millisecond and more the last of
+    them would wait for seconds, unseen.
+    """
+    return [listener, *(listener.dup() for _ in range(_ACCEPTED - 1))]
 
 
 def cannot_listen(error: OSError, host: str, port: int, option: str = "--port") -> UsageError:

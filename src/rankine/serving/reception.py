@@ -84,7 +84,8 @@ class Reception:
         tenant, priority = policy.known(name), policy.priority(name, priority_header(request))
         least = (None if policy.dry_run else policy.truncate_to) or self._config.truncate_by_prior
         rows = min(announced or 1, least or self._config.max_candidates)
-        asked = Asked(rows, 1, request.arrived_s, terms.plan_s, tenant, priority)
+        line_rows, line_requests = (self.line.rows, len(self.line)) if in_line else (0, 0)
+        asked = Asked(rows, 1, request.arrived_s, terms.plan_s, tenant, priority, False, line_rows, line_requests)
         found = self._pool.ask(asked)
         if found is not None:
             if terms.is_behind and found.status == DeadlineExceeded.http_status:

@@ -32,7 +32,7 @@ from rankine.serving.grpc import check_grpc, open_grpc
 from rankine.serving.handed import HandedProtocol
 from rankine.serving.heads import LimitedProtocol
 from rankine.serving.isolation.isolate import isolate_devices
-from rankine.serving.listen import bind, cannot_listen
+from rankine.serving.listen import bind, cannot_listen, several
 from rankine.serving.logs import LOGGER, set_up_logs
 from rankine.serving.metrics import ServerMetrics
 from rankine.serving.model import ServedModel, open_model, warn_of_memory
@@ -192,7 +192,7 @@ async def _serve_http(
     _on_signals(on_signal)
     begun_s = perf_counter()
     try:
-        await server.serve(sockets=[listener])
+        await server.serve(sockets=several(listener))
         seconds = {"seconds": round(perf_counter() - begun_s, 3)}
         LOGGER.info("stopped", extra={"fields": {**app.metrics.totals, **seconds}})
     finally:
