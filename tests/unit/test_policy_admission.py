@@ -99,8 +99,31 @@ def test_admit_lets_one_in_against_the_prediction_when_the_server_is_idle() -> N
     probe = _ask(gates, Ask(2000, deadline_s=0.01), in_flight=0)
     assert (probe.admitted, probe.reason) == (True, Reason.PROBE)
     gates.backlog.take(0.0)
-    assert not _ask(gates, Ask(2000, deadline_s=0.51), 0.5, in_flight=0).admitted
-    assert _ask(gates, Ask(2000, deadline_s=1.21), 1.2, in_flight=0).admitted
+    assert not _ask(gates, Ask(2000, deadline_s=0.51, arrived_s=0.5), 0.5, in_flight=0).admitted
+    assert not _ask(gates, Ask(2000, deadline_s=1.21, arrived_s=1.0), 1.2, in_flight=0).admitted  # it came late
+    assert _ask(gates, Ask(2000, deadline_s=1.21, arrived_s=1.2), 1.2, in_flight=0).admitted
+
+
+@pytest.mark.parametrize(("stood_s", "left_s", "refused"), [(0.4, 0.1, False), (0.6, 0.1, True), (0.6, 0.05, False)])
+def test_admit_keeps_a_queue_short_when_it_has_stood_for_a_while(
+    *, stood_s: float, left_s: float, refused: bool
+) -> None:
+    gates = _gates()
+    for _ in range(5):  # 50 ms of work
+        assert _ask(gates, Ask(500, deadline_s=stood_s + 0.09)).admitted
+    assert _ask(gates, Ask(1, deadline_s=0.1)).admitted
+    ask = Ask(1, deadline_s=stood_s + left_s, arrived_s=stood_s)  # it is the last of all, or the first
+    assert (_ask(gates, ask, stood_s).reason is Reason.STANDING_QUEUE) == refused
+
+
+def test_admit_lets_a_queue_stand_when_something_else_may_be_done_about_it() -> None:
+    gates = _gates()
+    for _ in range(5):
+        assert _ask(gates, Ask(500, deadline_s=0.69)).admitted
+    for now_s in (0.0, 0.6):
+        ask = Ask(1, deadline_s=now_s + 0.1, arrived_s=now_s)
+        found = admit(gates, ask, now_s, (Lane(now_s),), in_flight=1, keep_short=False, commit=False)
+        assert found.admitted
 
 
 def test_admit_recovers_when_the_model_has_learned_far_too_much() -> None:

@@ -7,8 +7,10 @@ import json
 import pytest
 
 from rankine.errors import CapacityExceeded, RankineError
+from rankine.policy.reason import Reason
 from rankine.serving import same_refusal
 from rankine.serving.http import CLOSE, Request, bytes_of, error_reply
+from rankine.serving.refusals import OverQuota, QueueRefused
 from rankine.serving.same_refusal import SameRefusal
 
 
@@ -31,7 +33,7 @@ def asked(number: str, **headers: str) -> Request:
     return Request(number, "POST", "/v1/rank", b"", given, 0.0)
 
 
-BEHIND = CapacityExceeded("the server is 12 ms behind")
+BEHIND = QueueRefused("the server is 12 ms behind", 0.012, Reason.FRONT_END)
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +76,20 @@ def test_labels_are_kept_apart_when_they_are_refused_together() -> None:
     for label in ("rank", "oip"):
         same.answer(asked("mine"), BEHIND, label)
     assert writer.written == 2
+
+
+def test_reasons_are_kept_apart_when_they_are_refused_together() -> None:
+    same = SameRefusal(Writer())
+    for error in (BEHIND, QueueRefused("another would be late", 0.02, Reason.OTHERS_LATE), BEHIND):
+        assert same.answer(asked("mine"), error, "rank") == Writer()(asked("mine"), error, "rank")
+
+
+@pytest.mark.parametrize(
+    "error", [OverQuota("of your tenant", 1.0, Reason.QUOTA), CapacityExceeded("there are too many connections")]
+)
+def test_refusal_is_written_anew_when_it_is_about_whoever_asks(error: RankineError) -> None:
+    writer = Writer()
+    same = SameRefusal(writer)
+    for _ in range(3):
+        same.answer(asked("mine"), error, "rank")
+    assert writer.written == 3

@@ -213,8 +213,8 @@ def test_next_batch_runs_in_a_later_turn_when_two_are_planned(
 def test_time_of_the_loop_between_two_batches_is_learned_when_the_second_waits(
     make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    between_s, runs = 0.05, list[BatchRun]()
-    with served(Telling(), make_work, monkeypatch, observe=runs.append) as pool:
+    between_s, runs = 0.015, list[BatchRun]()
+    with served(Telling(1e-4), make_work, monkeypatch, observe=runs.append) as pool:
         before_s = pool.middling_s
 
         def ask() -> list[asyncio.Future[Outcome]]:
@@ -227,6 +227,21 @@ def test_time_of_the_loop_between_two_batches_is_learned_when_the_second_waits(
         assert second.spent_s - second.run_s >= between_s > first.spent_s
         assert second.run_s < between_s
         assert pool.middling_s > before_s
+
+
+def test_a_batch_is_not_learned_to_be_long_when_it_is_the_loop_that_is_busy(
+    make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = list[BatchRun]()
+    with served(Telling(), make_work, monkeypatch, observe=runs.append) as pool:
+
+        def ask() -> list[asyncio.Future[Outcome]]:
+            waiting = [pool.submit(make_work(user, 60)) for user in (1, 2)]
+            asyncio.get_running_loop().call_soon(time.sleep, 0.5)
+            return waiting
+
+        settled(ask)
+    assert runs[1].spent_s < 0.25
 
 
 def test_time_in_which_nothing_waits_is_not_learned_when_the_next_batch_comes(

@@ -22,6 +22,7 @@ from rankine.policy.gradient import GradientLimit
 from rankine.policy.lanes import Lane
 from rankine.policy.margin import Margin
 from rankine.policy.reason import Reason
+from rankine.policy.standing import Standing
 
 __all__ = ["DEADLINE_MISSED", "DEADLINE_PASSED", "Admission", "Gates", "admit"]
 
@@ -31,6 +32,8 @@ DEADLINE_PASSED, DEADLINE_MISSED = "the deadline passed before the request ran",
 """What a client is told, wherever on the way it is found."""
 _LEAST_RETRY_S, _MOST_RETRY_S = 0.005, 60.0
 _MARGIN_SHARE = 0.3
+_PROBE_SHARE = 0.5
+"""Of its time a request must have left to be let in against the prediction; else it is late for other reasons."""
 
 
 class Admission(Struct, frozen=True):
@@ -63,6 +66,7 @@ class Gates(Generic[W]):
         shares: of computing time among tenants, where they compete; None: first come, first served.
         concurrency: a limit that knows nothing of models, in case the predictions are wrong; None: none.
         dry_run: quotas, shares, that limit and priorities are not in force: what they would do is told in ``would``.
+        standing: tells whether the queue stands.
         margin: learned from :meth:`answered`.
         probed_s: when a request was last let in against the prediction.
     """
@@ -74,6 +78,7 @@ class Gates(Generic[W]):
     shares: FairShares | None = None
     concurrency: GradientLimit | None = None
     dry_run: bool = False
+    standing: Standing = field(default_factory=Standing)
     margin: Margin = field(default_factory=Margin)
     probed_s: float = -math.inf
 
@@ -108,6 +113,7 @@ def admit(
     draining: bool = False,
     commit: bool = True,
     at_ease: bool = False,
+    keep_short: bool = True,
 ) -> Admission:
     """Decide on ``work`` and, where it is admitted, queue it.
 
@@ -119,6 +125,8 @@ def admit(
         draining: the server is going away and takes nothing new.
         commit: False asks only, for instance when the head of a request is there and its body is not: nothing changes.
         at_ease: there is time for it and for all others twice over: the rules decide, and it is not queued.
+        keep_short: a queue that stands is kept short by refusing this one; not where something else may still be done
+            about it, or where it was let in before.
     """
     if draining:
         return _no(503, 1.0, Reason.DRAINING, "the server is shutting down and takes no new requests")
@@ -128,6 +136,8 @@ def admit(
     if ruled is not None and not gates.dry_run:
         return ruled
     found = _AT_EASE if at_ease else _full(gates, work)
+    if found is None:
+        found = _stands(gates, work, now_s, lanes) if keep_short and in_flight else None
     if found is None:
         found = _fitted(gates, work, now_s, lanes, in_flight, below_top, rung, commit)
     if found.admitted and commit and ruled is None:
@@ -162,6 +172,17 @@ def _full(gates: Gates[W], work: W) -> Admission | None:
     return None
 
 
+def _stands(gates: Gates[W], work: W, now_s: float, lanes: Sequence[Lane]) -> Admission | None:
+    """A refusal since the queue stands."""
+    queue_s = gates.backlog.work_s / len(lanes)
+    wait_s = (sum(lane.free_s - now_s for lane in lanes) + gates.backlog.ahead_s(work)) / len(lanes)
+    left_s = min(work.deadline_s, work.arrived_s + gates.limits.max_wait_s) - now_s
+    if not gates.standing.refuses(queue_s, wait_s, left_s, now_s):
+        return None
+    text = f"the queue stands: it has held {1000 * queue_s:.1f} ms of work and never little for a while"
+    return _no(503, wait_s, Reason.STANDING_QUEUE, text)
+
+
 def _fitted(
     gates: Gates[W],
     work: W,
@@ -186,7 +207,8 @@ def _fitted(
         fit = gates.backlog.offer(work, lanes, margin_s=margin_s, rung=rung, commit=commit)
     reason = Reason.ADMITTED
     if not fit.fits:
-        if in_flight or now_s < gates.probed_s + gates.limits.probe_s:
+        waited_long = work.deadline_s - now_s < _PROBE_SHARE * (work.deadline_s - work.arrived_s)  # it tells nothing
+        if in_flight or waited_long or now_s < gates.probed_s + gates.limits.probe_s:
             return _too_late(gates, work, now_s, fit)
         reason = Reason.PROBE
         if commit:

@@ -79,6 +79,10 @@ class Backlog(Generic[W]):
         """The batches in which everything would run now."""
         return self._plan.batches
 
+    def ahead_s(self, work: W) -> float:
+        """Predicted time of one worker for what would be before a request, which is due before it."""
+        return self._ahead_s(self._entry(work, None))
+
     def slack_s(self, lanes: Sequence[Lane], factor: float = 1.0) -> float:
         """How much later everything could start with nobody late; negative where somebody will be, infinite if empty.
 
@@ -215,11 +219,13 @@ class Backlog(Generic[W]):
         """
         if not self._plan.batches or len(lanes) > 1:
             return -math.inf
+        return lanes[0].free_s + self._ahead_s(entry) * lanes[0].slowdown
+
+    def _ahead_s(self, entry: Entry[W]) -> float:
         after = bisect_right(self._plan.keys, entry.key)
         if after and self._plan.batches[after - 1].pieces[-1].entry.key > entry.key:
             after -= 1
-        lane = lanes[0]
-        return lane.free_s + sum(self._plan.durations_s[:after]) * lane.slowdown
+        return sum(self._plan.durations_s[:after])
 
     def _entry(self, work: W, rung: int | None) -> Entry[W]:
         due_s = min(work.deadline_s, work.arrived_s + self._limits.max_wait_s)

@@ -10,6 +10,8 @@ import math
 
 from msgspec import Struct
 
+from rankine.policy.standing import Standing
+
 __all__ = ["FrontEnd", "Outlook", "Terms"]
 
 _FIRST_GAP_S = 0.0005
@@ -26,7 +28,6 @@ _REPLY_SHARE = 0.3
 """A reply is not predicted to take more of the time that is left: what noise has driven up would refuse everybody."""
 _PROBE_S = 0.01
 _STANDING_SHARE, _STANDS_S = 0.1, 0.1
-_SHORT_SHARE, _LINE_SHARE, _LINE_STANDS_S = 0.1, 0.3, 0.5
 _BEHIND_S = 0.002
 """A server that is less behind is not."""
 
@@ -56,7 +57,8 @@ class Terms(Struct, frozen=True):
         behind_s: since it came, with what the front end has still to do before and after it; ``is_behind``: that is
             more than where it keeps up.
         refuses: it could not be in time even if the engine had nothing else to do.
-        plan_s: when the engine's queue must be expected to be done with it; ``scores_s``: when it must be.
+        plan_s: when the engine's queue must be expected to be done with it, and with all who are in line before it;
+            ``scores_s``: when it must be.
         alike_by_s, alike_left_s, alike_waited_s: who is due by then, with no more time left, and has waited for so long
             is refused if this one is.
     """
@@ -89,7 +91,8 @@ class FrontEnd:
         self.margin = 0.0
         self._answered_s = 0.0
         self._let_in_s = -math.inf
-        self._standing_since_s = self._line_since_s = math.inf
+        self._standing_since_s = math.inf
+        self._line = Standing()
 
     def outlook(self, now_s: float, left_s: float, waiting: int, lag_s: float) -> Outlook:
         """What a request has before it that comes now.
@@ -133,9 +136,10 @@ class FrontEnd:
         stands = lag_s is None and self.stands(waited_s, last_s - arrived_s, now_s)
         refuses = stands or (is_behind and now_s + before.seconds > last_s)
         scores_s = deadline_s - before.reply_s
-        plan_s = scores_s - before.entry_s - (before.kept_s if is_behind else 0.0)
-        if not refuses and self._line_stands(before.entry_s, last_s - now_s, now_s):
-            left_s = before.entry_s / _LINE_SHARE
+        before_plan_s = (lag_s or 0.0) + (before.kept_s if is_behind else 0.0)
+        plan_s = scores_s - before_plan_s
+        if not refuses and self._line.refuses(before.entry_s, before.entry_s, last_s - now_s, now_s):
+            left_s = Standing.least_left_s(before.entry_s)
             return Terms(behind_s, is_behind, True, plan_s, scores_s, math.inf, left_s)
         if stands:  # so does whoever has waited as long, of no more time in all
             long_s = _long_s(last_s - arrived_s)
@@ -159,19 +163,6 @@ class FrontEnd:
             return False
         self._standing_since_s = min(self._standing_since_s, now_s)
         return now_s - self._standing_since_s > _STANDS_S
-
-    def _line_stands(self, entry_s: float, left_s: float, now_s: float) -> bool:
-        """Whether the line is long, and has not been short for half a second.
-
-        A burst is what a line is for. But where it stands, whoever comes has lost most of its time before its turn, and
-        no more is answered than if it were short: what is late in the end might as well have been told at once.
-        (As above, for the queue that one sees.)
-        """
-        if entry_s <= _SHORT_SHARE * left_s:
-            self._line_since_s = math.inf
-            return False
-        self._line_since_s = min(self._line_since_s, now_s)
-        return now_s - self._line_since_s > _LINE_STANDS_S and entry_s > _LINE_SHARE * left_s
 
     def let_in(self, now_s: float) -> None:
         """A request was let in."""

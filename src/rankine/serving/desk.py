@@ -131,6 +131,7 @@ class Desk:
             draining=self.stopping or (self.draining and not work.let_in),
             commit=commit,
             at_ease=at_ease,
+            keep_short=not work.let_in and self.elastic.at == self.elastic.numbers[-1],
         )
 
     def passes(self, asked: Asked, now_s: float) -> bool:

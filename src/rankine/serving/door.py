@@ -145,10 +145,7 @@ class Door:
     def _answer(self, request: Request, error: RankineError) -> tuple[bytes, bool]:
         app, label = self._app, self._guarded[request.path.encode()]
         app.pool.rest.refused()
-        if isinstance(error, QueueRefused) and error.reason is Reason.FRONT_END:
-            whole, closes = self._again.answer(request, error, label)
-        else:
-            whole, closes = self._written(request, error, label)
+        whole, closes = self._again.answer(request, error, label)
         app.finish(request, label, error.http_status)
         if self.inlet is not None and not closes and isinstance(error, QueueRefused):
             self._refuse_alike(self.inlet, request, error.reason, whole)

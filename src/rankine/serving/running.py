@@ -28,6 +28,9 @@ from rankine.serving.work import Outcome, Work, join
 __all__ = ["BatchRun", "Observer", "Runs"]
 
 _AFTER_RATE, _MOST_AFTER_S = 0.05, 0.001
+_MOST_BETWEEN = 4.0
+"""A batch counts as so many times as long as it runs at most, whatever the loop does before it: where that is more the
+front end is the bottleneck, and predicts itself."""
 _REPLACED_WITHIN_S = 10.0
 """What was lost with its worker waits so long for another."""
 
@@ -104,7 +107,10 @@ class Runs:
         try:
             results += self._run(taken, ran) if taken.decision.slices else []
             ran_s = perf_counter()
-            self._learn(ran, ran_s - (begin_s if since_s is None else since_s) + self._after_s)
+            spent_s = ran_s - begin_s
+            if since_s is not None:
+                spent_s = min(ran_s - since_s, _MOST_BETWEEN * spent_s)
+            self._learn(ran, spent_s + self._after_s)
         except Exception as error:  # noqa: BLE001  of an observer: a worker must outlive it, and its batch be answered
             LOGGER.exception("a batch failed outside of its engine")
             results += [(piece.work, as_error(error)) for piece in taken.decision.slices]
