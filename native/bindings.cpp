@@ -16,6 +16,7 @@
 #include "gather.h"
 #include "id_list.h"
 #include "ids.h"
+#include "json_list.h"
 #include "kernel_wait.h"
 #include "lookup.h"
 #include "reactor_bindings.h"
@@ -64,10 +65,8 @@ Ids as_array(std::unique_ptr<std::int64_t[]> ids, std::size_t count) {
   return Ids(ids.release(), {count}, owner);
 }
 
-// The ids of the best candidates, and their scores, as a reply tells them.
-nb::tuple py_best_ids(nb::handle ids_object, nb::handle logits_object, std::int64_t k, bool sigmoid) {
-  const Array ids(ids_object, "ids", {Dtype::kInt64}, 1);
-  const Array logits(logits_object, "logits", {Dtype::kFloat32}, 2);
+// Positions of the best of candidates that have one id and one logit each.
+std::vector<std::int32_t> best_positions(const Array& ids, const Array& logits, std::int64_t k) {
   const std::size_t count = ids.size(0);
   logits.require(0, count, "one row for each id");
   logits.require(1, 1, "one task");
@@ -79,14 +78,36 @@ nb::tuple py_best_ids(nb::handle ids_object, nb::handle logits_object, std::int6
   std::optional<nb::gil_scoped_release> released;
   if (count >= kWorthReleasing) released.emplace();
   top_k(logits.data<const float>(), count, kept, positions.data());
-  released.reset();
+  return positions;
+}
+
+// The ids of the best candidates, and their scores, as a reply tells them.
+nb::tuple py_best_ids(nb::handle ids_object, nb::handle logits_object, std::int64_t k, bool sigmoid) {
+  const Array ids(ids_object, "ids", {Dtype::kInt64}, 1);
+  const Array logits(logits_object, "logits", {Dtype::kFloat32}, 2);
   nb::list best, scores;
-  for (const std::int32_t at : positions) {
+  for (const std::int32_t at : best_positions(ids, logits, k)) {
     const float logit = logits.data<const float>()[at];
     best.append(nb::int_(ids.data<const std::int64_t>()[at]));
     scores.append(nb::float_(static_cast<double>(sigmoid ? rankine::sigmoid(logit) : logit)));
   }
   return nb::make_tuple(best, scores);
+}
+
+// The same as text: a Python object for each would take longer than to choose them.
+nb::tuple py_best_json(nb::handle ids_object, nb::handle logits_object, std::int64_t k, bool sigmoid) {
+  const Array ids(ids_object, "ids", {Dtype::kInt64}, 1);
+  const Array logits(logits_object, "logits", {Dtype::kFloat32}, 2);
+  const std::vector<std::int32_t> positions = best_positions(ids, logits, k);
+  JsonList best(positions.size()), scores(positions.size());
+  for (const std::int32_t at : positions) {
+    const float logit = logits.data<const float>()[at];
+    best.add(ids.data<const std::int64_t>()[at]);
+    scores.add(static_cast<double>(sigmoid ? rankine::sigmoid(logit) : logit));
+  }
+  const std::string_view best_text = best.end(), scores_text = scores.end();
+  return nb::make_tuple(nb::bytes(best_text.data(), best_text.size()),
+                        nb::bytes(scores_text.data(), scores_text.size()));
 }
 
 std::optional<Ids> py_read_id_list(nb::bytes text) {
@@ -330,6 +351,7 @@ NB_MODULE(_native, module) {
   module.def("check_ids", &rankine::py_check_ids, "ids"_a, "rows"_a);
   module.def("top_k", &rankine::py_top_k, "scores"_a, "k"_a);
   module.def("best_ids", &rankine::py_best_ids, "ids"_a, "logits"_a, "k"_a, "sigmoid"_a);
+  module.def("best_json", &rankine::py_best_json, "ids"_a, "logits"_a, "k"_a, "sigmoid"_a);
   module.def("read_id_list", &rankine::py_read_id_list, "text"_a);
   rankine::add_reactor(module);
   module.def("ms_since_data", &rankine::ms_since_data, "descriptor"_a);

@@ -27,6 +27,9 @@ def best_ids(
     """The best ``k`` of ``ids (n,)`` by ``logits (n, 1)``, in the order of :func:`top_k`, and their scores: those
     logits, through a sigmoid if told so."""
 
+def best_json(ids: NDArray[np.int64], logits: NDArray[np.float32], k: int, sigmoid: bool) -> tuple[bytes, bytes]:
+    """What :func:`best_ids` returns, as JSON lists; a score that is no finite number is null."""
+
 def read_plain_request(
     data: bytes, lines: Sequence[bytes], most_head: int
 ) -> tuple[int, dict[bytes, bytes], int] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import threading
 from pathlib import Path
 
@@ -112,6 +113,24 @@ def test_best_ids_are_those_of_top_k_with_their_scores_when_given_together(sigmo
     wanted = logits[order, 0].astype(np.float64)
     np.testing.assert_allclose(scores, 1 / (1 + np.exp(-wanted)) if sigmoid else wanted, rtol=3e-7)
     assert len(_native.best_ids(ids, logits, 5000, sigmoid)[0]) == 1000
+
+
+@pytest.mark.parametrize("sigmoid", [False, True])
+def test_best_json_reads_back_as_best_ids_when_numbers_are_of_all_sizes(sigmoid: bool) -> None:
+    limits = np.iinfo(np.int64)
+    ids = np.array([limits.min, limits.max, 0, -7, 10, 11, 12, 13, 14], np.int64)
+    tiny, huge = np.finfo(np.float32).smallest_subnormal, np.finfo(np.float32).max
+    logits = np.array([[huge], [-huge], [0], [3], [tiny], [1e-5], [-0.1], [1e16], [123456.78]], np.float32)
+    for k in (1, 9, 50):
+        found = [json.loads(text) for text in _native.best_json(ids, logits, k, sigmoid)]
+        assert found == list(_native.best_ids(ids, logits, k, sigmoid))
+        assert all(isinstance(score, float) for score in found[1])
+
+
+def test_best_json_has_null_when_a_score_is_no_number() -> None:
+    ids, logits = np.arange(3, dtype=np.int64), np.array([[np.nan], [2.0], [np.inf]], np.float32)
+    assert _native.best_json(ids, logits, 3, False) == (b"[2,1,0]", b"[null,2.0,null]")
+    assert _native.best_json(ids[:0], logits[:0], 3, False) == (b"[]", b"[]")
 
 
 def test_best_ids_name_the_argument_when_input_is_wrong() -> None:

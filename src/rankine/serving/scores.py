@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from msgspec import Struct
 
-from rankine._native import best_ids
+from rankine._native import best_ids, best_json
 from rankine._native import top_k as best_of
 from rankine.errors import BadRequest
 from rankine.models.schema import Schema
@@ -68,6 +68,12 @@ class Scorer:
         if len(self._names) > 1 or self._column is None:
             return None
         return best_ids(ids, logits, top_k, self._sigmoid[0])
+
+    def best_json(self, ids: np.ndarray, logits: np.ndarray, top_k: int) -> tuple[bytes, bytes] | None:
+        """The same as JSON lists."""
+        if len(self._names) > 1 or self._column is None:
+            return None
+        return best_json(ids, logits, top_k, self._sigmoid[0])
 
     def scores(self, logits: np.ndarray) -> Scores:
         """Scores of all rows of ``logits (rows, tasks)``, in their order.

@@ -133,6 +133,12 @@ class RankProtocol:
 
     def reply(self, ranking: Ranking, outcome: Outcome, request_id: str) -> bytes:
         """The JSON reply; see :meth:`answer`."""
+        ids = ranking.ids
+        if isinstance(ids, np.ndarray) and ids.dtype == np.int64:
+            found = self._scorer.best_json(ids, outcome.logits, ranking.top_k)
+            if found is not None:
+                best, scores = map(msgspec.Raw, found)
+                return self._encode_reply(self._fields(ranking, outcome, request_id, best, scores))
         return self._encode_reply(self.answer(ranking, outcome, request_id))
 
     def answer(self, ranking: Ranking, outcome: Outcome, request_id: str) -> dict[str, Any]:
@@ -142,6 +148,13 @@ class RankProtocol:
             BadRequest: the ranking has no finite value for a candidate.
         """
         best, scores, tasks = self._best(ranking, outcome.logits)
+        reply = self._fields(ranking, outcome, request_id, best, scores)
+        if tasks:
+            reply["tasks"] = {name: values.tolist() for name, values in tasks.items()}
+        return reply
+
+    def _fields(self, ranking: Ranking, outcome: Outcome, request_id: str, best: Any, scores: Any) -> dict[str, Any]:
+        """All of them but the scores of tasks."""
         reply: dict[str, Any] = {
             "ids": best,
             "scores": scores,
@@ -153,8 +166,6 @@ class RankProtocol:
         }
         if ranking.scored is not None:
             reply["scored"] = ranking.scored
-        if tasks:
-            reply["tasks"] = {name: values.tolist() for name, values in tasks.items()}
         if ranking.timings:
             reply["timings"] = {
                 "queue_ms": 1000 * outcome.queue_s,
