@@ -28,3 +28,11 @@ def test_those_with_less_time_are_refused_when_one_with_more_is() -> None:
     for now_s in (0.0, 1.0):
         found = [standing.refuses(0.5, 0.04, least_s * factor, now_s) for factor in (0.99, 1.01)]
     assert found == [True, False]
+
+
+def test_queue_does_not_stand_when_others_found_it_short() -> None:
+    standing = Standing()
+    for turn in range(200):
+        assert not standing.refuses(0.05, 0.05, 0.1, 0.01 * turn)
+        if turn % 50 == 49:
+            standing.is_short()

@@ -135,6 +135,10 @@ class Backlog(Generic[W]):
         """Plan everything anew with another cost model."""
         self._plan.recost(cost, now_s)
 
+    def follow(self, now_s: float) -> None:
+        """Take over now and then what the cost model has learned, where nothing is taken from here."""
+        self._plan.follow(now_s)
+
     def cut(self, at: int, pieces: int, now_s: float) -> None:
         """Make a batch of its own of the first ``pieces`` of planned batch ``at``, for a device that takes no more."""
         self._plan.cut(at, pieces, now_s)

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["HELD_S", "MOMENT_S", "REFUSES_FOR_S", "Company", "is_at_ease", "may_join", "may_run_here", "rest_s"]
+__all__ = [
+    "HELD_S",
+    "MOMENT_S",
+    "REFUSES_FOR_S",
+    "Company",
+    "is_at_ease",
+    "is_enough",
+    "may_join",
+    "may_run_here",
+    "rest_s",
+]
 
 MOMENT_S = 1e-3
 """How long the loop waits for others to join; timers are no finer."""
@@ -34,6 +44,14 @@ def may_run_here(predicted_s: float, *, joined: bool, one_core: bool = False) ->
 def is_at_ease(busy_s: float, left_s: float) -> bool:
     """Whether there is time for all that waits and runs several times over, so that nobody needs a place in a plan."""
     return busy_s <= _EASE * left_s
+
+
+def is_enough(rows: int, target_rows: int, predicted_s: float) -> bool:
+    """Whether what is held is worth a call of the engine while others wait to join it.
+
+    An efficient batch is, unless it is so short that what is counted around a call takes as long as the call.
+    """
+    return rows >= target_rows and predicted_s >= _ALONE_S
 
 
 def may_join(predicted_s: float, left_s: float) -> bool:

@@ -29,10 +29,14 @@ class Standing:
             left_s: until it is due.
         """
         if queue_s <= _SHORT_SHARE * left_s:
-            self._since_s = math.inf
+            self.is_short()
             return False
         self._since_s = min(self._since_s, now_s)
         return now_s - self._since_s > _STANDS_S and wait_s > _WAIT_SHARE * left_s
+
+    def is_short(self) -> None:
+        """The queue is short, as those find it who wait for next to nothing and are not asked about here."""
+        self._since_s = math.inf
 
     @staticmethod
     def least_left_s(wait_s: float) -> float:

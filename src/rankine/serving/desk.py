@@ -143,7 +143,10 @@ class Desk:
         if self.draining or rules.quotas or rules.shares is not None or rules.concurrency is not None:
             return False
         seconds = self.gates.backlog.time_of(asked.rows + asked.line_rows, asked.requests + asked.line_requests)
-        return self.is_at_ease(asked, seconds, now_s)
+        at_ease = self.is_at_ease(asked, seconds, now_s)
+        if at_ease:
+            self.gates.standing.is_short()
+        return at_ease
 
     def has_time(self, work: Work, now_s: float) -> bool:
         """Whether there is time for a request twice over, and room in the queue."""
@@ -200,6 +203,7 @@ class Desk:
 
     def joined(self, works: Sequence[Work], predicted_s: float, now_s: float) -> tuple[Taken, list[Result]]:
         """A batch of what was admitted at ease, without what nobody waits for, which is answered without running."""
+        self.gates.backlog.follow(now_s)
         results: list[Result] = []
         if any(work.deadline_s <= now_s or _is_gone(work) for work in works):
             late = [work for work in works if work.deadline_s <= now_s]

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from time import perf_counter
 
-from rankine.policy.one_core import HELD_S, MOMENT_S, Company, may_join, may_run_here
+from rankine.policy.one_core import HELD_S, MOMENT_S, Company, is_enough, may_join, may_run_here
 from rankine.serving.desk import Desk
 from rankine.serving.items import Items
 from rankine.serving.logs import LOGGER
@@ -168,8 +168,8 @@ class Here:
 
     @property
     def _is_enough(self) -> bool:
-        """Whether what is held is an efficient batch."""
-        return self.rows >= self._desk.gates.backlog.shape.target_rows
+        """Whether what is held need not wait for others."""
+        return is_enough(self.rows, self._desk.gates.backlog.shape.target_rows, self._predicted_s)
 
     def _has_time(self, now_s: float) -> bool:
         """Whether what is held may wait for more."""
