@@ -111,7 +111,8 @@ def test_admit_keeps_a_queue_short_when_it_has_stood_for_a_while(
     gates = _gates()
     for _ in range(5):  # 50 ms of work
         assert _ask(gates, Ask(500, deadline_s=stood_s + 0.09)).admitted
-    assert _ask(gates, Ask(1, deadline_s=0.1)).admitted
+    for turn in range(int(20 * stood_s)):
+        gates.standing.look(0.05, 0.1, 0.05 * turn)
     ask = Ask(1, deadline_s=stood_s + left_s, arrived_s=stood_s)  # it is the last of all, or the first
     assert (_ask(gates, ask, stood_s).reason is Reason.STANDING_QUEUE) == refused
 
@@ -120,7 +121,7 @@ def test_admit_lets_a_queue_stand_when_something_else_may_be_done_about_it() -> 
     gates = _gates()
     for _ in range(5):
         assert _ask(gates, Ask(500, deadline_s=0.69)).admitted
-    for now_s in (0.0, 0.6):
+    for now_s in (0.05 * turn for turn in range(13)):
         ask = Ask(1, deadline_s=now_s + 0.1, arrived_s=now_s)
         found = admit(gates, ask, now_s, (Lane(now_s),), in_flight=1, keep_short=False, commit=False)
         assert found.admitted

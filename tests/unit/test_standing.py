@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from rankine.policy.standing import Standing
@@ -25,14 +26,24 @@ def test_queue_does_not_stand_when_it_was_short_once() -> None:
 def test_those_with_less_time_are_refused_when_one_with_more_is() -> None:
     standing = Standing()
     least_s = Standing.least_left_s(0.04)
-    for now_s in (0.0, 1.0):
+    for now_s in 0.05 * np.arange(20):
         found = [standing.refuses(0.5, 0.04, least_s * factor, now_s) for factor in (0.99, 1.01)]
     assert found == [True, False]
 
 
-def test_queue_does_not_stand_when_others_found_it_short() -> None:
+@pytest.mark.parametrize(("short", "stands"), [(8, True), (12, False)])
+def test_queue_that_stands_goes_on_doing_so_until_it_is_short_for_a_while(*, short: int, stands: bool) -> None:
     standing = Standing()
-    for turn in range(200):
-        assert not standing.refuses(0.05, 0.05, 0.1, 0.01 * turn)
-        if turn % 50 == 49:
-            standing.is_short()
+    for turn in range(100):
+        standing.look(0.05, 0.1, 0.01 * turn)
+    for turn in range(short):
+        standing.look(0.001, 0.1, 1.0 + 0.01 * turn)
+    assert standing.refuses(0.05, 0.05, 0.1, 1.01 + 0.01 * (short - 1)) == stands
+
+
+def test_queue_does_not_stand_when_nobody_has_come_for_a_while() -> None:
+    standing = Standing()
+    for turn in range(100):
+        standing.look(0.05, 0.1, 0.01 * turn)
+    assert standing.stands(1.0)
+    assert not standing.refuses(0.05, 0.05, 0.1, 1.5)

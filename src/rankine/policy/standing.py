@@ -12,31 +12,42 @@ import math
 __all__ = ["Standing"]
 
 _SHORT_SHARE, _WAIT_SHARE, _STANDS_S = 0.1, 0.3, 0.5
+_OVER_S = 0.1
 
 
 class Standing:
-    """Whether one queue stands."""
+    """Whether one queue stands: it has been long for half a second, and since then never short for a tenth of one."""
 
     def __init__(self) -> None:
-        self._since_s = math.inf
+        self._long_since_s = self._short_since_s = math.inf
+        self._looked_s = -math.inf
 
     def refuses(self, queue_s: float, wait_s: float, left_s: float, now_s: float) -> bool:
-        """Whether the queue has been long for half a second, and a request would wait for much of the time it has.
+        """Whether the queue stands, and a request would wait for much of the time it has.
 
         Args:
-            queue_s: that all in it will take. A tenth of ``left_s`` is short.
+            queue_s: that all in it will take.
             wait_s: that this request would wait; three tenths of ``left_s`` is much.
             left_s: until it is due.
         """
-        if queue_s <= _SHORT_SHARE * left_s:
-            self.is_short()
-            return False
-        self._since_s = min(self._since_s, now_s)
-        return now_s - self._since_s > _STANDS_S and wait_s > _WAIT_SHARE * left_s
+        self.look(queue_s, left_s, now_s)
+        return self.stands(now_s) and wait_s > _WAIT_SHARE * left_s
 
-    def is_short(self) -> None:
-        """The queue is short, as those find it who wait for next to nothing and are not asked about here."""
-        self._since_s = math.inf
+    def look(self, queue_s: float, left_s: float, now_s: float) -> None:
+        """See how long the queue is; it is short where it takes no more than a tenth of the time a request has."""
+        if now_s - self._looked_s > _OVER_S:  # nobody has come: there is no load
+            self._long_since_s = math.inf
+        self._looked_s = now_s
+        if queue_s > _SHORT_SHARE * left_s:
+            self._long_since_s, self._short_since_s = min(self._long_since_s, now_s), math.inf
+            return
+        self._short_since_s = min(self._short_since_s, now_s)
+        if not self.stands(now_s) or now_s - self._short_since_s > _OVER_S:
+            self._long_since_s = math.inf
+
+    def stands(self, now_s: float) -> bool:
+        """Whether it does."""
+        return now_s - self._long_since_s > _STANDS_S
 
     @staticmethod
     def least_left_s(wait_s: float) -> float:

@@ -142,10 +142,9 @@ class Desk:
         rules = self.rules
         if self.draining or rules.quotas or rules.shares is not None or rules.concurrency is not None:
             return False
-        seconds = self.gates.backlog.time_of(asked.rows + asked.line_rows, asked.requests + asked.line_requests)
-        at_ease = self.is_at_ease(asked, seconds, now_s)
+        at_ease = self.is_at_ease(asked, self.gates.cost.mean_s(asked.rows, asked.requests), now_s)
         if at_ease:
-            self.gates.standing.is_short()
+            self.gates.standing.look(self.gates.backlog.work_s, asked.deadline_s - now_s, now_s)
         return at_ease
 
     def has_time(self, work: Work, now_s: float) -> bool:
@@ -174,9 +173,12 @@ class Desk:
         return self.placing.lanes(now_s, self.elastic, self.gates.backlog.shape.target_rows)
 
     def _lanes_for(self, work: Work | Asked, now_s: float) -> list[Lane]:
-        """The workers as a request finds them, when those have begun that are in line before it."""
+        """The workers as a request finds them; if the queue stands, when those have begun that are in line before it.
+
+        Else they are not counted: in a burst it pays to let in whoever may be in time, and to refuse a few later.
+        """
         lanes = self.lanes(now_s)
-        if not isinstance(work, Asked) or not work.line_requests:
+        if not isinstance(work, Asked) or not work.line_requests or not self.gates.standing.stands(now_s):
             return lanes
         line_s = self.gates.backlog.time_of(work.line_rows, work.line_requests) / len(lanes)
         return [Lane(lane.free_s + line_s * lane.slowdown, lane.slowdown) for lane in lanes]
