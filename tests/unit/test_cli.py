@@ -111,6 +111,29 @@ def test_unknown_engine_is_told_alike_when_any_verb_is_given_it(
     assert "unknown engine (got natve). Did you mean 'native'?" in told.pop()
 
 
+def test_data_of_another_schema_is_refused_alike_when_any_verb_is_given_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_small_artifact(tmp_path / "artifact")
+    artifact, data = str(tmp_path / "artifact"), ("--data", "synthetic", "--rows", "1000")
+    told = set()
+    for verb in (
+        ("compress", artifact, *data, "--out", str(tmp_path / "x")),
+        ("compile", artifact, *data, "--out", str(tmp_path / "x")),
+        ("certify", artifact, *data, "--out", str(tmp_path / "x")),
+        ("certify", f"{artifact}:baseline", f"{artifact}:baseline", *data),
+        ("optimize", artifact, *data, "--out", str(tmp_path / "x")),
+    ):
+        assert run(*verb) == 2, verb
+        told.add(capsys.readouterr().err)
+        assert not (tmp_path / "x").exists()
+    assert len(told) == 1
+    [error] = told
+    assert "synthetic: is read by another schema than the baseline was trained with" in error
+    assert "got without the features city, recent, clicks, slot, match; with the features hour, " in error
+    assert "Give the same --data as for training" in error
+
+
 def test_missing_artifact_is_status_two_when_inspected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("inspect", str(tmp_path), "--json") == 2
     printed = capsys.readouterr()
