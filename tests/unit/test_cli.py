@@ -93,11 +93,18 @@ def test_errors_about_options_are_json_when_asked_as_json(
     assert told in printed.err
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The small model of the server tests, compiled; ``.trained`` is it before."""
+    path = tmp_path_factory.mktemp("small") / "artifact"
+    write_small_artifact(path)
+    return str(path)
+
+
 def test_unknown_engine_is_told_alike_when_any_verb_is_given_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_small_artifact(tmp_path / "artifact")
-    artifact = str(tmp_path / "artifact.trained")
+    artifact = f"{small}.trained"
     told = set()
     for verb in (
         ("compile", artifact, "--data", "synthetic", "--out", str(tmp_path / "x")),
@@ -112,17 +119,16 @@ def test_unknown_engine_is_told_alike_when_any_verb_is_given_it(
 
 
 def test_data_of_another_schema_is_refused_alike_when_any_verb_is_given_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_small_artifact(tmp_path / "artifact")
-    artifact, data = str(tmp_path / "artifact"), ("--data", "synthetic", "--rows", "1000")
+    data = ("--data", "synthetic", "--rows", "1000")
     told = set()
     for verb in (
-        ("compress", artifact, *data, "--out", str(tmp_path / "x")),
-        ("compile", artifact, *data, "--out", str(tmp_path / "x")),
-        ("certify", artifact, *data, "--out", str(tmp_path / "x")),
-        ("certify", f"{artifact}:baseline", f"{artifact}:baseline", *data),
-        ("optimize", artifact, *data, "--out", str(tmp_path / "x")),
+        ("compress", small, *data, "--out", str(tmp_path / "x")),
+        ("compile", small, *data, "--out", str(tmp_path / "x")),
+        ("certify", small, *data, "--out", str(tmp_path / "x")),
+        ("certify", f"{small}:baseline", f"{small}:baseline", *data),
+        ("optimize", small, *data, "--out", str(tmp_path / "x")),
     ):
         assert run(*verb) == 2, verb
         told.add(capsys.readouterr().err)
