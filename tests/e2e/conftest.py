@@ -51,6 +51,24 @@ def server(config: ServeConfig) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(scope="session")
+def two_config(config: ServeConfig, tmp_path_factory: pytest.TempPathFactory) -> ServeConfig:
+    """Of a model that is slow on any processor: a dozen large requests are more than one process should keep."""
+    path = tmp_path_factory.mktemp("slow") / "small"
+    write_small_catalog(path)
+    certify_small(write_small_artifact(path.with_name("compiled"), hidden=(512, 256)), path)
+    return config.model_copy(update={"processes": 2, "artifact": path})
+
+
+@pytest.fixture
+def two(two_config: ServeConfig) -> Iterator[ServerProcess]:
+    started = start_server(two_config)
+    try:
+        yield started
+    finally:
+        assert started.stop() == 0
+
+
+@pytest.fixture(scope="session")
 def history_config(tmp_path_factory: pytest.TempPathFactory) -> ServeConfig:
     """Of the model with histories, weighted lists and two tasks."""
     path = tmp_path_factory.mktemp("histories") / "history"

@@ -1,4 +1,4 @@
-"""What a server does when the machine or its clients misbehave. That SIGTERM loses nothing is tested in test_serve."""
+"""What a server does when the machine or its clients misbehave. That SIGTERM loses nothing: test_serve_end."""
 
 from __future__ import annotations
 

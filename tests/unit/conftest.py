@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from unit.test_rendered_pages import ROOT
+from unit.rendered import ROOT
 
 
 class Harness:

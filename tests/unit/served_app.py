@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from rankine.serving.model import ServedModel
 from rankine.serving.pool import Pool
 from unit.numpy_served import NumpyRunner
 
-__all__ = ["QUICK", "Served", "rank_request", "run_served"]
+__all__ = ["QUICK", "Served", "application", "rank_request", "received", "run_served"]
 
 QUICK = "application/json"
 
@@ -50,13 +50,13 @@ class Served:
         return self.app.metrics.registry.get_sample_value("rankine_requests_total", labels) or 0.0
 
 
-def rank_request(rows: int = 3, content_type: str = QUICK, **headers: object) -> bytes:
-    """A good request, whole."""
+def rank_request(rows: int = 3, content_type: str = QUICK, *, path: str = "/v1/rank", **headers: object) -> bytes:
+    """A good request, whole; underscores in names of ``headers`` are dashes."""
     body = json.dumps(rank_body(rows)).encode()
     lines = {"host": "x", "content-type": content_type, "content-length": len(body)}
     lines |= {name.replace("_", "-"): value for name, value in headers.items()}
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    return f"POST /v1/rank HTTP/1.1\r\n{head}\r\n".encode() + body
+    return f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + body
 
 
 async def received(client: socket.socket) -> bytes:
@@ -79,26 +79,36 @@ def run_served(model: ServedModel, scenario: Callable[[Served], Awaitable[None]]
         runner.run(whole())
 
 
-@asynccontextmanager
-async def _served(model: ServedModel, **options: Any) -> AsyncIterator[Served]:
+@contextmanager
+def application(model: ServedModel, **options: Any) -> Iterator[tuple[App, uvicorn.Config]]:
+    """An application at work, and the settings that the HTTP protocol needs."""
     config = ServeConfig(artifact=model.artifact.path, **options)
     metrics = ServerMetrics()
     pool = Pool(model.rungs, tasks=1, workers=1, limits=config.limits, observe=metrics.ran, decided=metrics.decided)
     app: Any = App(config, model, pool, metrics)
-    settings, state = uvicorn.Config(app, lifespan="off", log_config=None), ServerState()
+    settings = uvicorn.Config(app, lifespan="off", log_config=None)
     settings.load()
-    runner: Any = model.rungs[0].runner
     pool.start()
-    listening = await asyncio.get_running_loop().create_server(
-        lambda: LimitedProtocol(config=settings, server_state=state, app_state={}, door=Door(app)), "127.0.0.1", 0
-    )
     try:
-        yield Served(app, runner, state, listening.sockets[0].getsockname()[1])
+        yield app, settings
     finally:
-        runner.gate.set()
-        listening.close()
-        for connection in list(state.connections):
-            connection.transport.close()
-        await asyncio.sleep(0)
         pool.close()
         app.close()
+
+
+@asynccontextmanager
+async def _served(model: ServedModel, **options: Any) -> AsyncIterator[Served]:
+    state = ServerState()
+    runner: Any = model.rungs[0].runner
+    with application(model, **options) as (app, settings):
+        listening = await asyncio.get_running_loop().create_server(
+            lambda: LimitedProtocol(config=settings, server_state=state, app_state={}, door=Door(app)), "127.0.0.1", 0
+        )
+        try:
+            yield Served(app, runner, state, listening.sockets[0].getsockname()[1])
+        finally:
+            runner.gate.set()
+            listening.close()
+            for connection in list(state.connections):
+                connection.transport.close()
+            await asyncio.sleep(0)

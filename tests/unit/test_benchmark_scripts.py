@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from rankine.errors import UsageError
-from unit.test_rendered_pages import ROOT, renderer
+from unit.rendered import ROOT, renderer
 
 BENCHMARKS = ROOT / "benchmarks"
 

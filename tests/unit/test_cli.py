@@ -93,11 +93,18 @@ def test_errors_about_options_are_json_when_asked_as_json(
     assert told in printed.err
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The small model of the server tests, compiled; ``.trained`` is it before."""
+    path = tmp_path_factory.mktemp("small") / "artifact"
+    write_small_artifact(path)
+    return str(path)
+
+
 def test_unknown_engine_is_told_alike_when_any_verb_is_given_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_small_artifact(tmp_path / "artifact")
-    artifact = str(tmp_path / "artifact.trained")
+    artifact = f"{small}.trained"
     told = set()
     for verb in (
         ("compile", artifact, "--data", "synthetic", "--out", str(tmp_path / "x")),
@@ -109,6 +116,28 @@ def test_unknown_engine_is_told_alike_when_any_verb_is_given_it(
         told.add(capsys.readouterr().err)
     assert len(told) == 1
     assert "unknown engine (got natve). Did you mean 'native'?" in told.pop()
+
+
+def test_data_of_another_schema_is_refused_alike_when_any_verb_is_given_it(
+    small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ("--data", "synthetic", "--rows", "1000")
+    told = set()
+    for verb in (
+        ("compress", small, *data, "--out", str(tmp_path / "x")),
+        ("compile", small, *data, "--out", str(tmp_path / "x")),
+        ("certify", small, *data, "--out", str(tmp_path / "x")),
+        ("certify", f"{small}:baseline", f"{small}:baseline", *data),
+        ("optimize", small, *data, "--out", str(tmp_path / "x")),
+    ):
+        assert run(*verb) == 2, verb
+        told.add(capsys.readouterr().err)
+        assert not (tmp_path / "x").exists()
+    assert len(told) == 1
+    [error] = told
+    assert "synthetic: is read by another schema than the baseline was trained with" in error
+    assert "got without the features city, recent, clicks, slot, match; with the features hour, " in error
+    assert "Give the same --data as for training" in error
 
 
 def test_missing_artifact_is_status_two_when_inspected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from unit.test_rendered_pages import renderer
+from unit.rendered import renderer
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 MARGINS = {

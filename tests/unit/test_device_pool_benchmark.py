@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from unit.test_rendered_pages import ROOT
+from unit.rendered import ROOT
 
 
 @pytest.fixture

@@ -12,74 +12,42 @@ from time import perf_counter
 from typing import Any
 
 import pytest
-import uvicorn
 from uvicorn.server import ServerState
 
-from e2e.small_served import rank_body
 from rankine.policy.reason import Reason
 from rankine.policy.refused import Like
-from rankine.serving import ServeConfig
 from rankine.serving.app import App
 from rankine.serving.door import Door
 from rankine.serving.heads import LimitedProtocol
-from rankine.serving.metrics import ServerMetrics
 from rankine.serving.model import ServedModel
-from rankine.serving.pool import Pool
+from unit.http_client import HttpClient, Inside
 from unit.numpy_served import numpy_model
-from unit.standing_line import fall_behind
+from unit.served_app import application, rank_request
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="epoll")
 
-Answer = tuple[int, dict[str, str], Any]
 
-
-class Server:
+class Server(Inside):
     """A server in this process."""
 
     def __init__(self, app: App, door: Door, port: int, protocols: list[LimitedProtocol]) -> None:
-        self.app, self.door, self.port, self.protocols = app, door, port, protocols
-        self.clients: list[Client] = []
+        super().__init__(app)
+        self.door, self.port, self.protocols = door, port, protocols
+        self.clients: list[HttpClient] = []
 
     @property
     def entered(self) -> list[bool]:
         """Of each connection, whether the inlet reads it."""
         return [one._entrance is not None and one._entrance.inside for one in self.protocols]
 
-    @property
-    def counted(self) -> str:
-        return self.app.metrics.render(0).decode()
-
-    def falls_behind(self) -> None:
-        """From now on many are in line, and nobody is let in to try whether it is so."""
-        fall_behind(self.app.reception)
-
-    async def client(self) -> Client:
-        self.clients.append(Client(*await asyncio.open_connection("127.0.0.1", self.port)))
+    async def client(self) -> HttpClient:
+        self.clients.append(HttpClient(*await asyncio.open_connection("127.0.0.1", self.port)))
         return self.clients[-1]
 
     async def leave(self) -> None:
         for client in self.clients:
             client.writer.close()
         await _settled()
-
-
-class Client:
-    """A connection to it."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    async def ask(self, raw: bytes) -> Answer:
-        self.writer.write(raw)
-        return await self.answer()
-
-    async def answer(self) -> Answer:
-        async with asyncio.timeout(5):
-            head = (await self.reader.readuntil(b"\r\n\r\n")).decode().strip()
-            status, *lines = head.split("\r\n")
-            headers = dict(line.split(": ", 1) for line in lines)
-            body = await self.reader.readexactly(int(headers["content-length"]))
-            return int(status.split()[1]), headers, json.loads(body) if body else None
 
 
 @pytest.fixture(scope="module")
@@ -89,30 +57,22 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> ServedModel:
 
 @asynccontextmanager
 async def _served(model: ServedModel, **options: Any) -> AsyncIterator[Server]:
-    config = ServeConfig(artifact=model.artifact.path, **options)
-    metrics = ServerMetrics()
-    pool = Pool(model.rungs, tasks=1, workers=1, limits=config.limits, observe=metrics.ran, decided=metrics.decided)
-    app: Any = App(config, model, pool, metrics)
-    settings = uvicorn.Config(app, lifespan="off", log_config=None)
-    settings.load()
-    door = Door(app)
-    door.open_inlet()
-    protocols: list[LimitedProtocol] = []
+    with application(model, **options) as (app, settings):
+        door = Door(app)
+        door.open_inlet()
+        protocols: list[LimitedProtocol] = []
 
-    def connected() -> LimitedProtocol:
-        protocols.append(LimitedProtocol(config=settings, server_state=ServerState(), app_state={}, door=door))
-        return protocols[-1]
+        def connected() -> LimitedProtocol:
+            protocols.append(LimitedProtocol(config=settings, server_state=ServerState(), app_state={}, door=door))
+            return protocols[-1]
 
-    pool.start()
-    server = await asyncio.get_running_loop().create_server(connected, "127.0.0.1", 0)
-    served = Server(app, door, server.sockets[0].getsockname()[1], protocols)
-    try:
-        yield served
-    finally:
-        await served.leave()
-        server.close()
-        pool.close()
-        app.close()
+        server = await asyncio.get_running_loop().create_server(connected, "127.0.0.1", 0)
+        served = Server(app, door, server.sockets[0].getsockname()[1], protocols)
+        try:
+            yield served
+        finally:
+            await served.leave()
+            server.close()
 
 
 def _run(model: ServedModel, scenario: Callable[[Server], Awaitable[None]], **options: Any) -> None:
@@ -121,14 +81,6 @@ def _run(model: ServedModel, scenario: Callable[[Server], Awaitable[None]], **op
             await scenario(server)
 
     asyncio.run(whole())
-
-
-def _request(users: int = 3, **headers: object) -> bytes:
-    raw = json.dumps(rank_body(users)).encode()
-    lines = {"host": "x", "content-type": "application/json", "content-length": len(raw)}
-    lines |= {name.replace("_", "-"): value for name, value in headers.items()}
-    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-    return f"POST /v1/rank HTTP/1.1\r\n{head}\r\n".encode() + raw
 
 
 async def _settled() -> None:
@@ -146,7 +98,7 @@ def test_requests_are_answered_when_their_connections_are_read_together(opened: 
         assert server.entered == [True] * 5
         for _ in range(3):
             for number, client in enumerate(clients):
-                client.writer.write(_request(x_request_id=f"mine-{number}"))
+                client.send(rank_request(x_request_id=f"mine-{number}"))
             for number, client in enumerate(clients):
                 status, headers, reply = await client.answer()
                 assert (status, headers["x-request-id"], len(reply["ids"])) == (200, f"mine-{number}", 3)
@@ -164,7 +116,7 @@ def test_connection_comes_back_a_few_times_when_it_has_sent_something_else(opene
             assert (await client.ask(_READY))[0] == 200
             await _settled()
             assert server.entered == [times <= 3]
-            assert (await client.ask(_request()))[0] == 200
+            assert (await client.ask(rank_request()))[0] == 200
 
     _run(opened, scenario)
 
@@ -173,9 +125,9 @@ def test_request_is_answered_when_it_comes_in_parts(opened: ServedModel) -> None
     async def scenario(server: Server) -> None:
         client = await server.client()
         await _settled()
-        raw = _request()
+        raw = rank_request()
         for part in (raw[:20], raw[20:-5], raw[-5:]):
-            client.writer.write(part)
+            client.send(part)
             await _settled()
         assert (await client.answer())[0] == 200
         await _settled()
@@ -188,8 +140,8 @@ def test_answers_keep_their_order_when_requests_are_pipelined(opened: ServedMode
     async def scenario(server: Server) -> None:
         client = await server.client()
         await _settled()
-        client.writer.write(_request(x_request_id="1") + _READY + _request(x_request_id="2"))
-        client.writer.write(_request(x_request_id="3"))
+        client.send(rank_request(x_request_id="1") + _READY + rank_request(x_request_id="2"))
+        client.send(rank_request(x_request_id="3"))
         told = [(await client.answer())[1].get("x-request-id") for _ in range(4)]
         assert [told[0], told[2], told[3]] == ["1", "2", "3"]
 
@@ -216,7 +168,7 @@ def test_requests_are_refused_unseen_when_one_like_them_was(opened: ServedModel)
         await _settled()
         server.falls_behind()
         for client in clients:  # read in one turn
-            client.writer.write(_request(x_rankine_deadline_ms=10))
+            client.send(rank_request(x_rankine_deadline_ms=10))
         answers = [await client.answer() for client in clients]
         assert [status for status, _, _ in answers] == [503] * 3
         ids = [headers["x-request-id"] for _, headers, _ in answers]
@@ -224,7 +176,7 @@ def test_requests_are_refused_unseen_when_one_like_them_was(opened: ServedModel)
         assert len({*ids}) == 3
         assert {reply["error"]["code"] for _, _, reply in answers} == {"capacity"}
         # The first is asked; what it tells holds from the next reading on.
-        again = [await client.ask(_request(x_rankine_deadline_ms=10)) for client in clients]
+        again = [await client.ask(rank_request(x_rankine_deadline_ms=10)) for client in clients]
         assert [status for status, _, _ in again] == [503] * 3
         ids = [headers["x-request-id"] for _, headers, _ in (*answers, *again)]
         assert any("_" in one for one in ids)
@@ -232,8 +184,8 @@ def test_requests_are_refused_unseen_when_one_like_them_was(opened: ServedModel)
         assert 'rankine_decisions_total{reason="front_end"} 6.0' in server.counted
         assert 'rankine_requests_total{protocol="rank",status="503"} 6.0' in server.counted
         assert 'rankine_request_seconds_count{protocol="rank"} 6.0' in server.counted
-        assert (await clients[0].ask(_request(x_rankine_deadline_ms=60_000)))[0] == 200
-        assert (await clients[1].ask(_request(x_rankine_deadline_ms=10, x_request_id="mine")))[2][
+        assert (await clients[0].ask(rank_request(x_rankine_deadline_ms=60_000)))[0] == 200
+        assert (await clients[1].ask(rank_request(x_rankine_deadline_ms=10, x_request_id="mine")))[2][
             "request_id"
         ] == "mine"
 
@@ -245,7 +197,7 @@ def test_every_request_is_seen_when_requests_are_logged(opened: ServedModel) -> 
         client = await server.client()
         await _settled()
         server.falls_behind()
-        ids = [(await client.ask(_request(x_rankine_deadline_ms=10)))[1]["x-request-id"] for _ in range(5)]
+        ids = [(await client.ask(rank_request(x_rankine_deadline_ms=10)))[1]["x-request-id"] for _ in range(5)]
         assert not any("_" in one for one in ids)
 
     _run(opened, scenario, log_requests=True)
@@ -260,10 +212,10 @@ def test_connection_goes_on_when_a_request_fails_by_our_fault(
         await _settled()
         with monkeypatch.context() as broken:
             broken.setattr(server.door, "knock", lambda *given: 1 / 0)
-            status, _, reply = await client.ask(_request())
+            status, _, reply = await client.ask(rank_request())
         assert status == 500
         assert "ZeroDivision" not in json.dumps(reply)
-        assert (await other.ask(_request()))[0] == 200
+        assert (await other.ask(rank_request()))[0] == 200
 
     _run(opened, scenario)
 
@@ -284,15 +236,15 @@ def test_refusal_does_not_overtake_an_answer_when_requests_are_pipelined(opened:
         with pytest.MonkeyPatch.context() as held:
             pending: list[Callable[[], None]] = []
             held.setattr(server.app.reception.line, "put", lambda begin, rows: pending.append(begin))
-            client.writer.write(_request(x_request_id="first"))
+            client.send(rank_request(x_request_id="first"))
             await _settled()
             _refuse_everybody(server)
-            client.writer.write(_request())
+            client.send(rank_request())
             await _settled()
         for begin in pending:
             begin()
         assert [(await client.answer())[0] for _ in range(2)] == [200, 200]
-        assert (await client.ask(_request()))[0] == 503
+        assert (await client.ask(rank_request()))[0] == 503
 
     _run(opened, scenario)
 
@@ -305,7 +257,7 @@ def test_connection_counts_as_alive_when_all_that_it_asks_is_refused_unseen(open
         assert protocol.fresh
         _refuse_everybody(server)
         protocol._stall.progress_s -= 1000.0
-        assert (await client.ask(_request()))[0] == 503
+        assert (await client.ask(rank_request()))[0] == 503
         await _settled()
         assert not protocol.fresh
         protocol.close_if_stalled(asyncio.get_running_loop().time())
@@ -320,7 +272,7 @@ def test_others_are_answered_when_a_connection_fails(opened: ServedModel, monkey
         await _settled()
         monkeypatch.setattr(server.protocols[0], "take", lambda *given: 1 / 0)
         for client in clients:
-            client.writer.write(_request())
+            client.send(rank_request())
         assert [(await client.answer())[0] for client in clients] == [500, 200, 200]
 
     _run(opened, scenario)
@@ -339,7 +291,7 @@ def test_nobody_is_told_the_refusal_of_another_reason(opened: ServedModel) -> No
             seen.setattr(inlet, "refuse", lambda likes, *rest: told.extend(like.reason for like in likes))
             client = await server.client()
             await _settled()
-            assert (await client.ask(_request(x_rankine_deadline_ms=10)))[0] == 503
+            assert (await client.ask(rank_request(x_rankine_deadline_ms=10)))[0] == 503
         assert {*told} == {Reason.FRONT_END}
 
     _run(opened, scenario)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from unit.test_rendered_pages import renderer
+from unit.rendered import renderer
 
 PEER = {"engine": "openvino", "numeric": "int8-nncf"}
 CHAIN = "MLP 448-1024-512-256"

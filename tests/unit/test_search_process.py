@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from unit.test_rendered_pages import renderer
+from unit.rendered import renderer
 
 SEARCH = """
 import os, signal, sys, time

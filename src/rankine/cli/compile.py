@@ -69,12 +69,14 @@ def command(
     from rankine.compilation.compile import compile_artifact
     from rankine.compilation.engines import load_engine
     from rankine.planning.optimize import verification_rows
+    from rankine.training.record import check_same_schema
 
     check_out(out)
     for name in engines:
         load_engine(name)  # one that is missing is told of before the work, not after it
-    parent = Artifact.open(artifact)
-    rows_to_verify = verification_rows(parent, data.open())
+    parent, dataset = Artifact.open(artifact), data.open()
+    check_same_schema(parent, dataset)
+    rows_to_verify = verification_rows(parent, dataset)
     settings = None
     if split:
         items = 1 if catalog_bytes is None else _items_of(artifact)

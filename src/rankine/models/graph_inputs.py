@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -9,7 +10,7 @@ from pydantic import Field
 
 from rankine.config import Frozen
 
-__all__ = ["REQUEST_COLUMN", "GraphInput", "Piece", "Rounding", "stored_column"]
+__all__ = ["REQUEST_COLUMN", "GraphInput", "Piece", "Rounding", "side_by_side", "stored_column"]
 
 REQUEST_COLUMN = "rankine.request"
 """Of a batch's requests: what a model computes once a request, float32 ``(requests, width)``."""
@@ -71,6 +72,16 @@ class GraphInput(Frozen):
     @property
     def width(self) -> int:
         return sum(piece.width for piece in self.pieces)
+
+
+def side_by_side(inputs: Sequence[GraphInput]) -> GraphInput:
+    """Inputs as one, as a graph reads them whose inputs were packed; it has the name of the first."""
+    pieces: list[Piece] = []
+    start = 0
+    for given in inputs:
+        pieces += [piece.model_copy(update={"column": start + piece.column}) for piece in given.pieces]
+        start += given.width
+    return GraphInput(name=inputs[0].name, pieces=tuple(pieces))
 
 
 def stored_column(item: str) -> str:

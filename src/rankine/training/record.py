@@ -14,7 +14,7 @@ from rankine.models.schema import Schema
 from rankine.models.transforms import Transforms
 from rankine.training.config import FitConfig, FitResult
 
-__all__ = ["TRAINING_FILE", "BaselineRecord", "TrainingRecord", "check_same_data", "data_part"]
+__all__ = ["TRAINING_FILE", "BaselineRecord", "TrainingRecord", "check_same_data", "check_same_schema", "data_part"]
 
 TRAINING_FILE = "training.json"
 
@@ -49,15 +49,8 @@ def check_same_data(artifact: Artifact, dataset: Dataset) -> None:
     Raises:
         DataError: says which fact differs.
     """
+    check_same_schema(artifact, dataset)
     record = artifact.read_json(TRAINING_FILE, BaselineRecord)
-    trained = Transforms.read(artifact).schema
-    if data_part(dataset.schema) != data_part(trained):
-        raise DataError(
-            "is read by another schema than the baseline was trained with",
-            where=dataset.name,
-            got=_difference(data_part(dataset.schema), data_part(trained)),
-            hint="Give the same --schema as for training: features, labels and the split must be the same.",
-        )
     if dict(dataset.provenance) != dict(record.provenance):
         differing = sorted(
             key
@@ -73,6 +66,23 @@ def check_same_data(artifact: Artifact, dataset: Dataset) -> None:
         )
 
 
+def check_same_schema(artifact: Artifact, dataset: Dataset) -> None:
+    """Refuse data that is read otherwise than what the baseline was trained on; which rows it has does not matter.
+
+    Raises:
+        DataError: says what differs.
+    """
+    trained = data_part(Transforms.read(artifact).schema)
+    if data_part(dataset.schema) != trained:
+        raise DataError(
+            "is read by another schema than the baseline was trained with",
+            where=dataset.name,
+            got=_difference(data_part(dataset.schema), trained),
+            allowed="the features, labels and split of training",
+            hint="Give the same --data as for training, and the same --schema if one was given.",
+        )
+
+
 def data_part(schema: Schema) -> Schema:
     """A schema without what is found out when a model is brought in: how it is called, and its links."""
     tasks = tuple(task.model_copy(update={"link": "sigmoid"}) for task in schema.tasks)
@@ -80,6 +90,20 @@ def data_part(schema: Schema) -> Schema:
 
 
 def _difference(found: Schema, trained: Schema) -> str:
-    """Keys whose values differ, with both values."""
+    """The features that only one has, and what both have with other values."""
     here, there = found.model_dump(mode="json"), trained.model_dump(mode="json")
-    return ", ".join(f"{key}={here[key]} instead of {there[key]}" for key in here if here[key] != there[key])
+    ours, theirs = ({one["name"]: one for one in facts.pop("features")} for facts in (here, there))
+    only = (
+        ("without", [name for name in theirs if name not in ours]),
+        ("with", [one for one in ours if one not in theirs]),
+    )
+    told = [f"{word} the features {', '.join(names)}" for word, names in only if names]
+    for name in ours:
+        told += _differing(ours[name], theirs.get(name, ours[name]), f"{name}.")
+    told += _differing(here, there)
+    return "; ".join(told or ["the features in another order"])
+
+
+def _differing(here: Mapping[str, Any], there: Mapping[str, Any], of: str = "") -> list[str]:
+    keys = [key for key in dict.fromkeys([*here, *there]) if here.get(key) != there.get(key)]
+    return [f"{of}{key}={here.get(key)} instead of {there.get(key)}" for key in keys]

@@ -25,7 +25,7 @@ import openvino as ov
 from rankine.compilation.engine import Capabilities, Model, Target
 from rankine.compilation.host_runner import HostRunner, InputBuffers
 from rankine.compilation.lookup import DType, open_lookup
-from rankine.compilation.row_buckets import ROW_BUCKETS, bucket_parts
+from rankine.compilation.row_buckets import ROW_BUCKETS, BucketLane
 from rankine.errors import EngineError, EngineMissing
 
 __all__ = ["OpenVino", "device_settings", "devices", "engine", "padded_rows"]
@@ -91,7 +91,11 @@ class OpenVino:
             }
             first = fixed[buckets[0]]
             arrays = lookup.arrays_of(tuple(port.any_name for port in first.inputs))
-            return HostRunner(lookup, _tasks(first), lambda: _BucketLane(fixed, arrays))
+
+            def open_fixed() -> BucketLane:
+                return BucketLane({rows: _FixedRequest(one).run for rows, one in fixed.items()}, arrays)
+
+            return HostRunner(lookup, _tasks(first), open_fixed)
         compiled = compile_rows()
         arrays = lookup.arrays_of(tuple(port.any_name for port in compiled.inputs))
         spare = [compiled]
@@ -153,35 +157,21 @@ class _Lane:
         np.copyto(out, self._request.get_output_tensor(0).data[:rows])
 
 
-class _BucketLane:
-    """One request for each fixed number of rows. A batch larger than all of them runs in parts of the largest.
+class _FixedRequest:
+    """A request of a compiled model of a fixed number of rows, which other lanes share: their requests wait for it."""
 
-    Args:
-        fixed: compiled models by their rows; they are shared, and their requests wait for each other.
-    """
+    def __init__(self, compiled: Any) -> None:
+        self._request = compiled.create_infer_request()
 
-    def __init__(self, fixed: Mapping[int, Any], arrays: Sequence[tuple[int, DType]]) -> None:
-        self._requests = {rows: compiled.create_infer_request() for rows, compiled in fixed.items()}
-        self._buckets = sorted(fixed)
-        self._buffers = InputBuffers(arrays)
-
-    def inputs(self, rows: int) -> Sequence[np.ndarray]:
-        return tuple(view[:rows] for view in self._buffers.views(sum(bucket_parts(rows, self._buckets))))
-
-    def execute(self, rows: int, out: np.ndarray) -> None:
-        parts, start = bucket_parts(rows, self._buckets), 0
-        views = self._buffers.views(sum(parts))
-        for bucket in parts:
-            request = self._requests[bucket]
-            try:
-                for position, view in enumerate(views):
-                    request.set_input_tensor(position, ov.Tensor(view[start : start + bucket], shared_memory=True))
-                request.infer()
-            except RuntimeError as error:
-                raise EngineError("OpenVINO failed", got=str(error)) from error
-            end = min(start + bucket, rows)
-            np.copyto(out[start:end], request.get_output_tensor(0).data[: end - start])
-            start = end
+    def run(self, views: Sequence[np.ndarray]) -> np.ndarray:
+        """Logits, float32 ``(rows of the model, tasks)``, until the next call."""
+        try:
+            for position, view in enumerate(views):
+                self._request.set_input_tensor(position, ov.Tensor(view, shared_memory=True))
+            self._request.infer()
+        except RuntimeError as error:
+            raise EngineError("OpenVINO failed", got=str(error)) from error
+        return np.asarray(self._request.get_output_tensor(0).data)
 
 
 def _row_buckets(folder: Path) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from rankine.compilation.gather import bad_index, stored_array
 from rankine.compilation.lookup import inputs_of, native_table
 from rankine.errors import BadRequest
 from rankine.models.columns import Batch, Column, Ragged
-from rankine.models.graph_inputs import REQUEST_COLUMN, GraphInput, Piece, stored_column
+from rankine.models.graph_inputs import REQUEST_COLUMN, GraphInput, Piece, side_by_side, stored_column
 from rankine.models.lookup_plan import Source, bad_row, plan_sources
 from rankine.models.variant import Model
 
@@ -94,7 +94,7 @@ def bind_sources(model: Model, inputs_count: int) -> Sources:
     features = {source.name: source for source in plan_sources(model.schema, model.tables)}
     inputs = inputs_of(features.values(), model.inputs or None)
     if inputs_count == 1 < len(inputs):
-        inputs = (_side_by_side(inputs),)
+        inputs = (side_by_side(inputs),)
     numbers: dict[str, int] = {}
     arrays: list[Source | str] = []
     native: list[NativeSource] = []
@@ -114,15 +114,6 @@ def bind_sources(model: Model, inputs_count: int) -> Sources:
         )
         found.append(feature)
     return Sources(native, tuple(found), tuple(arrays))
-
-
-def _side_by_side(inputs: Sequence[GraphInput]) -> GraphInput:
-    pieces: list[Piece] = []
-    start = 0
-    for given in inputs:
-        pieces += [piece.model_copy(update={"column": start + piece.column}) for piece in given.pieces]
-        start += given.width
-    return GraphInput(name=inputs[0].name, pieces=tuple(pieces))
 
 
 def _pieces(inputs: Sequence[GraphInput]) -> Iterator[tuple[int, GraphInput, Piece]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ from rankine.compilation.engines.qnn.session import (
     is_emulated,
     load_context,
 )
-from rankine.compilation.host_runner import HostRunner, InputBuffers
-from rankine.compilation.lookup import DType, open_lookup
-from rankine.compilation.row_buckets import ROW_BUCKETS, bucket_parts
+from rankine.compilation.host_runner import HostRunner
+from rankine.compilation.lookup import open_lookup
+from rankine.compilation.row_buckets import ROW_BUCKETS, BucketLane
 from rankine.errors import ArtifactError, EngineError, EngineMissing
 
 __all__ = ["Qnn", "engine"]
@@ -81,7 +81,8 @@ class Qnn:
         sessions = {rows: _Context(load_context(_path(folder, rows))) for rows in buckets}
         first, lookup = sessions[buckets[0]], open_lookup(model)
         arrays = lookup.arrays_of(first.inputs)
-        return HostRunner(lookup, first.tasks, lambda: _Lane(sessions, arrays))
+        runs = {rows: session.run for rows, session in sessions.items()}
+        return HostRunner(lookup, first.tasks, lambda: BucketLane(runs, arrays))
 
 
 def engine() -> Qnn:
@@ -107,30 +108,6 @@ class _Context:
         except LIBRARY_ERRORS as error:
             raise EngineError("QNN failed", got=" ".join(str(error).split())) from error
         return np.asarray(logits)
-
-
-class _Lane:
-    """Buffers of one call, padded to the numbers of rows that there are; sessions are shared.
-
-    Args:
-        sessions: by their rows.
-    """
-
-    def __init__(self, sessions: Mapping[int, _Context], arrays: Sequence[tuple[int, DType]]) -> None:
-        self._sessions, self._buckets = sessions, sorted(sessions)
-        self._buffers = InputBuffers(arrays)
-
-    def inputs(self, rows: int) -> Sequence[np.ndarray]:
-        return tuple(view[:rows] for view in self._buffers.views(sum(bucket_parts(rows, self._buckets))))
-
-    def execute(self, rows: int, out: np.ndarray) -> None:
-        parts, start = bucket_parts(rows, self._buckets), 0
-        views = self._buffers.views(sum(parts))
-        for bucket in parts:
-            end = min(start + bucket, rows)
-            logits = self._sessions[bucket].run([view[start : start + bucket] for view in views])
-            np.copyto(out[start:end], logits[: end - start])
-            start = end
 
 
 def _path(folder: Path, rows: int) -> Path:

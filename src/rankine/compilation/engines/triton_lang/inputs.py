@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rankine.compilation.engines.triton_lang.tables import DeviceTables
 from rankine.compilation.fused.program import Element, Program
 from rankine.compilation.lookup import inputs_of
-from rankine.models.graph_inputs import GraphInput, Piece
+from rankine.models.graph_inputs import GraphInput, Piece, side_by_side
 from rankine.models.lookup_plan import Source, plan_sources
 from rankine.models.schema import DenseFeature
 from rankine.models.transforms import table_of
@@ -84,7 +84,7 @@ def plan_inputs(model: Model, program: Program, tables: DeviceTables) -> InputPl
     sources = {source.name: source for source in plan_sources(model.schema, model.tables)}
     given = inputs_of(sources.values(), model.inputs or None)
     if len(program.inputs) == 1 < len(given):
-        given = (_side_by_side(given),)
+        given = (side_by_side(given),)
     if [one.width for one in given] != [slot.width for slot in program.inputs]:
         return None
     names = {one.name: table_of(one) for one in model.schema.features if not isinstance(one, DenseFeature)}
@@ -115,15 +115,6 @@ def plan_inputs(model: Model, program: Program, tables: DeviceTables) -> InputPl
             slots.append(slot)
     width = max((one.start + one.width for one in shared), default=0)
     return InputPlan(tuple(host), tuple(slots), _joined(copied), tuple(looked), tuple(shared), width)
-
-
-def _side_by_side(inputs: Sequence[GraphInput]) -> GraphInput:
-    pieces: list[Piece] = []
-    start = 0
-    for given in inputs:
-        pieces += [piece.model_copy(update={"column": start + piece.column}) for piece in given.pieces]
-        start += given.width
-    return GraphInput(name=inputs[0].name, pieces=tuple(pieces))
 
 
 def _joined(copied: Sequence[Copied]) -> tuple[Copied, ...]:

@@ -53,7 +53,8 @@ class DeviceRunner(LaneRunner[DeviceLane]):
     def best(self, batch: Batch, count: int) -> Best:
         """The best candidates of every request, found on the device: only they come back.
 
-        No stage asks for it: serving ranks by expressions over several tasks. The rows of a request lie together.
+        Tests alone call it, no stage does: serving ranks by expressions over several tasks. The rows of a request lie
+        together.
 
         Args:
             count: of candidates that are wanted of each request.

@@ -1,4 +1,8 @@
-"""The best candidates of each request, found on the device with the last layer."""
+"""The best candidates of each request, found on the device with the last layer.
+
+Nothing that is served comes here: tests alone call it, and ``benchmarks/gpu.py`` times its kernel. Serving ranks by an
+expression over all tasks, which the host computes from the logits.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ v6e needs no TPU; what it says of a program is in ``docs/reference/xla-tpu.md``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,14 +18,13 @@ import numpy as np
 
 from rankine.compilation.engine import Capabilities, Model, Target
 from rankine.compilation.engines.xla.process import CPU, TPU, devices, set_up
-from rankine.compilation.host_runner import HostRunner, InputBuffers
-from rankine.compilation.lookup import DType, open_lookup
+from rankine.compilation.host_runner import HostRunner
+from rankine.compilation.lookup import open_lookup
+from rankine.compilation.row_buckets import ROW_BUCKETS, BucketLane
 from rankine.errors import EngineError, EngineMissing
 
-__all__ = ["ROW_BUCKETS", "Xla", "engine"]
+__all__ = ["Xla", "engine"]
 
-ROW_BUCKETS = (1, 16, 64, 256, 1024)
-"""Numbers of rows that a runner is opened with where a build names none."""
 _TPUS = ("TPU v5e", "TPU v5p", "TPU v6e")
 _TPU_HINT = "Needs a machine with a Cloud TPU, and libtpu: pip install 'rankine[xla]'."
 
@@ -81,40 +81,19 @@ class Xla:
         lookup = open_lookup(model)
         arrays = lookup.arrays_of(program.facts.inputs)
         options = {"xla_cpu_multi_thread_eigen": threads > 1} if device == CPU else {}
-        fixed = {rows: program.compiled(rows, place, options) for rows in program.facts.row_buckets}
         weights = jax.device_put(list(program.weights), place)
-        return HostRunner(lookup, program.facts.tasks, lambda: _Lane(fixed, weights, arrays))
+        buckets = program.facts.row_buckets
+        runs = {rows: partial(_run, program.compiled(rows, place, options), weights) for rows in buckets}
+        return HostRunner(lookup, program.facts.tasks, lambda: BucketLane(runs, arrays))
 
 
 def engine() -> Xla:
     return Xla()
 
 
-class _Lane:
-    """Input buffers of its own; the compiled programs and the weights are shared, and keep no state."""
-
-    def __init__(self, fixed: Mapping[int, Any], weights: Sequence[Any], arrays: Sequence[tuple[int, DType]]) -> None:
-        self._fixed = fixed
-        self._weights = weights
-        self._buckets = sorted(fixed)
-        self._buffers = InputBuffers(arrays)
-
-    def inputs(self, rows: int) -> Sequence[np.ndarray]:
-        return tuple(view[:rows] for view in self._buffers.views(sum(self._parts(rows))))
-
-    def execute(self, rows: int, out: np.ndarray) -> None:
-        parts, start = self._parts(rows), 0
-        views = self._buffers.views(sum(parts))
-        for bucket in parts:
-            end = min(start + bucket, rows)
-            try:
-                logits = self._fixed[bucket](self._weights, *(view[start : start + bucket] for view in views))
-                np.copyto(out[start:end], np.asarray(logits)[: end - start])
-            except (RuntimeError, ValueError, TypeError) as error:
-                raise EngineError("XLA failed", got=str(error)) from error
-            start = end
-
-    def _parts(self, rows: int) -> list[int]:
-        """Buckets that hold ``rows`` rows, one after the other: the largest, then the least that holds the rest."""
-        whole, rest = divmod(rows, self._buckets[-1])
-        return [self._buckets[-1]] * whole + ([next(one for one in self._buckets if one >= rest)] if rest else [])
+def _run(compiled: Any, weights: Sequence[Any], views: Sequence[np.ndarray]) -> np.ndarray:
+    """Logits, float32 ``(rows of the program, tasks)``; programs and weights are shared, and keep no state."""
+    try:
+        return np.asarray(compiled(weights, *views))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise EngineError("XLA failed", got=str(error)) from error
