@@ -29,7 +29,8 @@ class SimulatedLoop:
     def __init__(self, wakes_s: Sequence[tuple[float, float]], *, works: bool) -> None:
         self.works = works
         self.free_s = 0.0
-        self._idle_s, self._more_s = zip(*wakes_s, strict=True) if wakes_s else ((0.0,), (0.0,))
+        self._idle_s = [idle_s for idle_s, _ in wakes_s] or [0.0]
+        self._more_s = [more_s for _, more_s in wakes_s] or [0.0]
         self._rests_until_s = 0.0
         self._busy, self._counted_s = 0.0, 0.0
 
