@@ -101,9 +101,13 @@ class Drive:
         config = self._config(max_requests=requests, duration_s=60.0, warmup_s=warmup_s)
         return self.record(config, self.closed(config))
 
-    def crowd(self, clients: int, duration_s: float) -> None:
+    def crowd(self, clients: int, duration_s: float) -> Run:
         """So many clients, each of which asks again when it has its answer."""
-        self.closed(self._config(clients=clients, duration_s=duration_s, warmup_s=0.0))
+        return self.closed(self._config(clients=clients, duration_s=duration_s, warmup_s=0.0))
+
+    def asked(self, ask: Callable[[Client, Sequence[Message]], Awaitable[T]]) -> T:
+        """What comes of asking the queries in a way of one's own."""
+        return self._run(ask)
 
     def check(self, reference: Reference) -> None:
         """Hold the server's answers to the first queries to what the engine answers in this process.

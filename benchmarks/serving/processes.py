@@ -42,9 +42,17 @@ def server_process(url: str) -> psutil.Process:
 
 
 def cpu_s(process: psutil.Process) -> float:
-    """Processor time that a process and all its children have used."""
-    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
-    return float(sum(one.user + one.system for one in times))
+    """Processor time that a process and all its children have used.
+
+    Where the scheduler tells it, to the nanosecond, and with what a thread did for packets meanwhile; else by the clock
+    that ticks a hundred times a second.
+    """
+    found = 0.0
+    for one in (process, *process.children(recursive=True)):
+        told = list(Path(f"/proc/{one.pid}/task").glob("*/schedstat"))
+        times = one.cpu_times()
+        found += sum(int(each.read_text().split()[0]) for each in told) / 1e9 if told else times.user + times.system
+    return found
 
 
 @contextmanager

@@ -170,19 +170,29 @@ class Simulation(Frozen):
 
     Attributes:
         profile_ms: of a batch by its number of rows; ``per_request_ms`` of every further request in it.
-        front_ms: processor time of a request beside that; ``wake_ms``: more where the event loop had to wake for it.
+        front_ms: processor time of a request beside that; ``front_row_us``: more for each of its rows; ``wakes_ms``:
+            more where the event loop had to wake for it, by how long it had slept (``wake_ms``: where that is not
+            known). ``connect_ms``: of a new connection. ``refuse_ms``: of a refusal.
         batch_ms: of a batch, beside the engine. ``noise``: relative spread of a batch's time.
-        real_rps, simulated_rps: highest sustainable rate, of the same traces.
+        outside_ms: of an answer's latency, what is not the server's.
+        real_rps, simulated_rps: highest sustainable rate, of the same traces; the real one is the median of
+            ``real_each_rps``.
     """
 
     case: Case
     profile_ms: Mapping[int, float]
     per_request_ms: float
     front_ms: float
+    front_row_us: float = 0.0
     wake_ms: float = 0.0
+    wakes_ms: tuple[tuple[float, float], ...] = ()
     batch_ms: float = 0.0
+    connect_ms: float = 0.0
+    refuse_ms: float = 0.0
+    outside_ms: float = 0.0
     noise: float
     real_rps: float
+    real_each_rps: tuple[float, ...] = ()
     simulated_rps: float
     points: tuple[Point, ...]
     created: AwareDatetime

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rankine.planning.simulate_entry import Connections
 from rankine.planning.simulate_setup import DeviceRan, Outcomes
 from rankine.planning.simulate_traffic import Trace
 from rankine.planning.simulate_worker import Request, SimulatedWorker
@@ -20,12 +21,17 @@ __all__ = ["Ended"]
 class Ended:
     """What came of the requests of a trace so far.
 
+    Args:
+        outside_s: until a client has its answer.
+
     Attributes:
         reasons: how often each decision was taken.
+        connections: of the client.
     """
 
-    def __init__(self, trace: Trace) -> None:
-        self._trace = trace
+    def __init__(self, trace: Trace, outside_s: float) -> None:
+        self._trace, self._outside_s = trace, outside_s
+        self.connections = Connections()
         self._status = np.zeros(len(trace), np.int16)
         self._finish_s = np.full(len(trace), math.inf)
         self._rung = np.full(len(trace), -1, np.int8)
@@ -39,7 +45,8 @@ class Ended:
     def end(self, request: Request, status: int, now_s: float, rung: int = -1) -> None:
         """A request is over."""
         self._status[request.number] = status
-        self._finish_s[request.number] = now_s
+        self._finish_s[request.number] = now_s + self._outside_s
+        self.connections.answered(now_s + self._outside_s)
         self._rung[request.number] = rung
 
     def began(self, decision: Decision[Request]) -> None:

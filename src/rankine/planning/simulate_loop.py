@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+import numpy as np
 
 from rankine.policy.one_core import HELD_S
 
@@ -16,17 +19,18 @@ class SimulatedLoop:
     """When the loop is free, and how busy it is.
 
     Args:
-        wake_s: seconds more of what it does first after it had nothing to do, or had rested.
+        wakes_s: seconds more of what it does first after it had nothing to do, or had rested, by how long.
 
     Attributes:
         works: it has work at all; else it is done with everything at once, on a core of its own.
         free_s: when it is done with all that it has.
     """
 
-    def __init__(self, wake_s: float, *, works: bool) -> None:
+    def __init__(self, wakes_s: Sequence[tuple[float, float]], *, works: bool) -> None:
         self.works = works
         self.free_s = 0.0
-        self._wake_s = wake_s
+        self._idle_s = [idle_s for idle_s, _ in wakes_s] or [0.0]
+        self._more_s = [more_s for _, more_s in wakes_s] or [0.0]
         self._rests_until_s = 0.0
         self._busy, self._counted_s = 0.0, 0.0
 
@@ -39,7 +43,7 @@ class SimulatedLoop:
         if not self.works:
             return now_s
         if now_s > self.free_s:
-            seconds += self._wake_s
+            seconds += float(np.interp(now_s - self.free_s, self._idle_s, self._more_s))
         self.free_s = max(now_s, self.free_s) + seconds
         self._busy = self.busy(self.free_s) + seconds / _BUSY_OVER_S
         self._counted_s = self.free_s

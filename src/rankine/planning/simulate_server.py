@@ -11,6 +11,8 @@ import math
 from collections import deque
 
 from rankine.planning.simulate_ended import Ended
+from rankine.planning.simulate_entry import ANSWER_SHARE, BEGIN_SHARE, HEAD_SHARE, MOST_READ, SimulatedLine
+from rankine.planning.simulate_here import SimulatedHere
 from rankine.planning.simulate_loop import SimulatedLoop, SimulatedTurns
 from rankine.planning.simulate_setup import Outcomes, Setup
 from rankine.planning.simulate_traffic import Trace
@@ -26,14 +28,11 @@ from rankine.policy.fairness import FairShares
 from rankine.policy.front_end import FrontEnd
 from rankine.policy.ladder import Ladder, Load
 from rankine.policy.lanes import Lane
-from rankine.policy.one_core import HELD_S, MOMENT_S, REFUSES_FOR_S, Company, is_at_ease, may_run_here, rest_s
+from rankine.policy.one_core import REFUSES_FOR_S, is_at_ease, may_run_here, rest_s
 from rankine.policy.placement import Device
 from rankine.policy.reason import Reason
 
 __all__ = ["SimulatedServer"]
-
-_PARSE_SHARE = 0.6
-"""Of the front end's time for a request; the rest is its answer."""
 
 
 class SimulatedServer:
@@ -59,17 +58,15 @@ class SimulatedServer:
         self._arrivals: deque[Request] = deque()
         self._events: list[tuple[float, int]] = []
         """When batches of workers are done, with the number of the worker."""
-        self._loop = SimulatedLoop(setup.wake_s, works=setup.front_s > 0.0)
+        self._loop = SimulatedLoop(setup.wakes_s, works=setup.front_s > 0.0)
         self._one_core = self._loop.works and len(self._workers) == 1
         """Whether the loop runs batches itself."""
         self._turns = SimulatedTurns()
         self._front_end = FrontEnd()
-        self._held: list[Request] = []
-        self._company = Company()
-        self._waited_with = 0
-        self._held_since_s = self._goes_s = 0.0
+        self._here = SimulatedHere(self._gates, self._workers[0])
+        self._line = SimulatedLine(self._front_end)
         self._refuses_until_s = 0.0
-        self._ended = Ended(trace)
+        self._ended = Ended(trace, setup.outside_s)
 
     def run(self) -> Outcomes:
         """Play the trace to its end, and until everything that was admitted is done."""
@@ -80,11 +77,11 @@ class SimulatedServer:
             for number, (arrived_s, rows, budget_s) in enumerate(zip(*columns, strict=True))
         )
         now_s = 0.0
-        while arrivals or self._events or self._held or self._turns.is_soon:
+        while arrivals or self._events or self._here.held or self._turns.is_soon or self._line.moves:
             looks_s = self._loop.looks_s(arrivals[0].arrived_s) if arrivals else math.inf
-            goes_s = max(self._goes_s, self._loop.free_s) if self._held else math.inf
-            goes_s = min(goes_s, self._turns.goes_s(self._loop.free_s))
-            if self._events and self._events[0][0] < min(looks_s, goes_s):
+            goes_s = self._loop.free_s if self._line.moves else self._here.goes_s(self._loop.free_s)
+            goes_s = min(looks_s, goes_s, self._turns.goes_s(self._loop.free_s))
+            if self._events and self._events[0][0] < goes_s:
                 now_s, at = heapq.heappop(self._events)
                 worker = self._workers[at]
                 if worker.delay_s > 0.0:
@@ -95,92 +92,136 @@ class SimulatedServer:
                 self._finish(worker, now_s)
                 self._dispatch(now_s)
             else:
-                now_s = min(looks_s, goes_s)
-                if looks_s <= goes_s:
-                    now_s = self._read(now_s)
-                if self._held:
-                    self._join(now_s)
-                if self._turns.is_soon:
-                    self._run_planned(max(now_s, self._loop.free_s))
+                now_s = self._turn(goes_s)
             self._rest(now_s)
         return self._ended.outcomes(self._workers, max(now_s, self._loop.free_s), self._debt.total)
 
+    def _turn(self, now_s: float) -> float:
+        """A turn of the loop: some of the line begin, what is ready runs, and what has come is read; returns when."""
+        self._line.turn(now_s)
+        while (request := self._line.next(now_s)) is not None:
+            now_s = self._begin(request, now_s)
+        if self._here.goes(now_s, self._loop.busy(now_s), crowded=self._line.moves):
+            self._run_held(now_s)
+            now_s = max(now_s, self._loop.free_s)
+        if self._turns.is_soon:
+            self._run_planned(now_s)
+            now_s = max(now_s, self._loop.free_s)
+        return self._read(now_s)
+
     def _read(self, begin_s: float) -> float:
-        """The loop reads all that has come, unless what is planned has waited for that long enough; returns when it
-        has."""
+        """The loop reads the heads of all that has come; returns when it has."""
         arrivals, now_s = self._arrivals, begin_s
-        while arrivals and arrivals[0].arrived_s <= begin_s and not self._turns.has_waited(now_s):
-            now_s = self._front(begin_s, _PARSE_SHARE)
-            self._arrive(arrivals.popleft(), now_s)
-            if not self._loop.works:
-                self._dispatch(now_s)
-            elif self._one_core:
-                self._soon(now_s)
+        if not self._loop.works:
+            while arrivals and arrivals[0].arrived_s <= begin_s:
+                self._arrive(arrivals.popleft(), begin_s)
+                self._dispatch(begin_s)
+            return now_s
+        left = MOST_READ
+        while arrivals and arrivals[0].arrived_s <= begin_s and left:
+            now_s, left = self._look(arrivals.popleft(), now_s), left - 1
         if not self._one_core:
             self._dispatch(now_s)
         return now_s
 
+    def _look(self, request: Request, now_s: float) -> float:
+        """The head of a request is read: it is refused, or waits for its turn; returns when that is done."""
+        setup = self._setup
+        connect_s = setup.connect_s if self._ended.connections.opens(request.arrived_s) else 0.0
+        refused = self._refused_by_head(request, max(now_s, self._loop.free_s))
+        if refused is not None:
+            now_s = self._front(now_s, connect_s + (setup.refuse_s or HEAD_SHARE * setup.front_s))
+            self._refuse(request, *refused, now_s)
+            return now_s
+        now_s = self._front(now_s, connect_s + HEAD_SHARE * setup.front_s)
+        return self._begin(request, now_s) if self._line.put(request, now_s) else now_s
+
+    def _refused_by_head(self, request: Request, now_s: float) -> tuple[Reason, int] | None:
+        """Why a request is refused by its head and with which status, as :class:`rankine.serving.reception.Reception`
+        decides; None where it is let in: then its deadline is that of its scores."""
+        line, backlog = self._line, self._backlog
+        last_s = min(request.deadline_s, request.arrived_s + self._setup.limits.max_wait_s)
+        terms = self._front_end.terms(request.arrived_s, request.deadline_s, now_s, last_s=last_s, waiting=len(line))
+        if terms.refuses:
+            return Reason.FRONT_END, 503
+        request.deadline_s = terms.plan_s
+        seconds = backlog.time_of(request.rows + line.rows, 1 + len(line))
+        if self._gates.shares is not None or not self._is_at_ease(request, seconds, now_s):
+            line_s = backlog.time_of(line.rows, len(line)) / len(self._workers) if len(line) else 0.0
+            reason, status = self._asked(request, now_s, commit=False, line_s=line_s)
+            if status:
+                return (Reason.FRONT_END, 503) if terms.is_behind and status == 504 else (reason, status)
+        self._front_end.let_in(now_s)
+        request.deadline_s = terms.scores_s
+        return None
+
+    def _begin(self, request: Request, now_s: float) -> float:
+        """It is a request's turn: its body is read, and it is queued; returns when that is done."""
+        if now_s > request.deadline_s:
+            now_s = self._front(now_s, HEAD_SHARE * self._setup.front_s)
+            self._refuse(request, Reason.FRONT_END, 503, now_s)
+            return now_s
+        setup = self._setup
+        now_s = self._front(now_s, BEGIN_SHARE * setup.front_s + setup.front_row_s * request.rows)
+        self._arrive(request, now_s)
+        if not self._one_core:
+            self._dispatch(now_s)
+        return max(now_s, self._loop.free_s)
+
+    def _arrive(self, request: Request, now_s: float) -> None:
+        """Let a request in, or refuse it."""
+        if not self._here.has_room(request):
+            self._run_held(now_s)
+            now_s = max(now_s, self._loop.free_s)
+        at_ease = self._one_core and self._is_at_ease(request, self._here.with_next_s(request), now_s)
+        held = self._one_core and self._here.takes(request, now_s, at_ease=at_ease)
+        reason, status = self._asked(request, now_s, held=held)
+        if status:
+            self._refuse(request, reason, status, now_s)
+            return
+        self._ended.reasons[reason] += 1
+        if not held:
+            self._soon(now_s)
+        elif self._here.hold(request, now_s):
+            self._run_held(now_s)
+
+    def _refuse(self, request: Request, reason: Reason, status: int, now_s: float) -> None:
+        self._ended.reasons[reason] += 1
+        self._refuses_until_s = now_s + REFUSES_FOR_S
+        self._ended.end(request, status, now_s)
+
+    def _is_at_ease(self, request: Request, spent_s: float, now_s: float) -> bool:
+        """Whether there is time several times over for all that waits and runs, with so much work more."""
+        if len(self._workers) > 1:
+            return False
+        worker = self._workers[0]
+        running_s = 0.0 if worker.running is None else max(0.0, worker.expected_s - now_s)
+        due_s = min(request.deadline_s, request.arrived_s + self._setup.limits.max_wait_s)
+        return is_at_ease(running_s + self._backlog.work_s + spent_s, due_s - now_s)
+
     def _soon(self, now_s: float) -> None:
         """The loop has its turn if something waits, unless the worker takes it when it is done."""
-        if len(self._backlog) and self._workers[0].running is None:
+        if self._one_core and len(self._backlog) and self._workers[0].running is None:
             self._turns.soon(now_s)
 
-    def _crowded(self, now_s: float) -> bool:
-        """Whether others wait for the loop."""
-        return bool(self._arrivals) and self._arrivals[0].arrived_s <= now_s
-
-    def _front(self, now_s: float, share: float) -> float:
-        """When the front end is done with a part of a request that is there now: one thing after the other. It takes
-        the time from what runs on its core."""
+    def _front(self, now_s: float, seconds: float) -> float:
+        """When the front end is done with something that is there now: one thing after the other. It takes the time
+        from what runs on its core."""
         before_s = self._loop.free_s
-        ends_s = self._loop.work(now_s, share * self._setup.front_s)
+        ends_s = self._loop.work(now_s, seconds)
         for worker in self._workers:
             worker.delay_s += ends_s - max(now_s, before_s)
         return ends_s
 
     def _rest(self, now_s: float) -> None:
         """The loop stands aside where a worker's batch runs."""
-        if self._loop.works and not self._held:
+        if self._loop.works and not self._here.held and not self._line.moves:
             left_s = max((one.expected_s - now_s for one in self._workers if one.running is not None), default=0.0)
             self._loop.rest(now_s, rest_s(left_s, refuses=now_s < self._refuses_until_s))
 
-    def _make_room(self, request: Request, now_s: float) -> float:
-        """Run what is held if one more request would make it too much; returns when the loop goes on with that."""
-        rows = sum(one.rows for one in self._held) + request.rows
-        predicted_s = self._gates.cost.mean_s(rows, len(self._held) + 1)
-        fits = may_run_here(predicted_s, joined=True, one_core=True) and rows <= self._backlog.shape.most_rows
-        if self._held and not fits:
-            self._run_held(now_s)
-        return max(now_s, self._loop.free_s)
-
-    def _is_for_loop(self, request: Request, now_s: float) -> bool:
-        """Whether a request, if it is let in, is for the loop, as :class:`rankine.serving.here.Here` takes it."""
-        if not self._one_core or len(self._backlog) or self._workers[0].running is not None:
-            return False
-        rows, joined = sum(one.rows for one in self._held) + request.rows, bool(self._held)
-        if rows > self._backlog.shape.most_rows:
-            return False
-        predicted_s = [cost.mean_s(rows, len(self._held) + 1) for cost in self._workers[0].learned]
-        fits = all(may_run_here(each_s, joined=joined, one_core=True) for each_s in predicted_s)  # on whichever rung
-        return fits and is_at_ease(predicted_s[-1], request.deadline_s - now_s)
-
-    def _join(self, now_s: float) -> None:
-        """Run on the loop what is held for it, or wait for others."""
-        rows = sum(one.rows for one in self._held)
-        has_time = rows < self._backlog.shape.target_rows and now_s - self._held_since_s < HELD_S
-        if has_time and (self._crowded(now_s) or now_s < self._goes_s):
-            return
-        if has_time and self._company.is_expected(self._loop.busy(now_s)):
-            self._waited_with = len(self._held)
-            self._goes_s = now_s + MOMENT_S
-            return
-        self._run_held(now_s)
-
     def _run_held(self, now_s: float) -> None:
-        held, self._held = self._held, []
-        if self._waited_with:
-            self._company.waited(came=len(held) > self._waited_with)
-            self._waited_with = 0
+        """Run on the loop what is held for it."""
+        held = self._here.taken()
         if len(self._backlog) or self._workers[0].running is not None:
             for request in held:
                 self._backlog.put(request, self._lanes(now_s))
@@ -193,7 +234,7 @@ class SimulatedServer:
 
     def _run_planned(self, now_s: float) -> None:
         """Run on the loop what is planned next, if it is not too long for that, or read more before."""
-        if self._crowded(now_s) and not self._turns.has_waited(now_s):
+        if self._line.moves and not self._turns.has_waited(now_s):
             return
         goes_on_s = self._turns.begin()
         if self._workers[0].running is not None or not self._backlog.planned:
@@ -224,48 +265,26 @@ class SimulatedServer:
         self._answer(decision, rung, done_s)
         return done_s
 
-    def _lanes(self, now_s: float) -> tuple[Lane, ...]:
+    def _lanes(self, now_s: float, line_s: float = 0.0) -> tuple[Lane, ...]:
+        """The workers as a request finds them when ``line_s`` of other work is done."""
         if len(self._workers) == 1:
-            return (Lane(max(now_s, self._workers[0].expected_s)),)
+            return (Lane(max(now_s, self._workers[0].expected_s) + line_s),)
         rows = self._backlog.shape.target_rows
         reference_s = self._gates.cost.mean_s(rows)
         return tuple(
-            Lane(max(now_s, worker.expected_s), worker.learned[-1].mean_s(rows) / reference_s)
+            Lane(max(now_s, worker.expected_s) + line_s * slowdown, slowdown)
             for worker in self._workers
+            for slowdown in (worker.learned[-1].mean_s(rows) / reference_s,)
         )
 
-    def _arrive(self, request: Request, now_s: float) -> None:
-        reason, status, held = self._decided(request, now_s)
-        now_s = max(now_s, self._loop.free_s)
-        self._ended.reasons[reason] += 1
-        if status:
-            self._refuses_until_s = now_s + REFUSES_FOR_S
-            self._ended.end(request, status, now_s)
-        elif held:
-            if not self._held:
-                self._held_since_s = self._goes_s = now_s
-            self._held.append(request)
+    def _asked(
+        self, request: Request, now_s: float, *, commit: bool = True, held: bool = False, line_s: float = 0.0
+    ) -> tuple[Reason, int]:
+        """What the policies say; 0 where they let it in.
 
-    def _decided(self, request: Request, now_s: float) -> tuple[Reason, int, bool]:
-        """Why a request is let in, or refused and with which status, and whether it is for the loop."""
-        if not self._loop.works:
-            return *self._asked(request, now_s), False
-        terms = self._front_end.terms(request.arrived_s, request.deadline_s, now_s)
-        if terms.refuses:
-            return Reason.FRONT_END, 503, False
-        now_s = self._make_room(request, now_s)
-        held = self._is_for_loop(request, now_s)
-        if not held:
-            request.deadline_s = terms.plan_s
-            reason, status = self._asked(request, now_s, commit=False)
-            if status:
-                return (Reason.FRONT_END, 503, False) if terms.is_behind and status == 504 else (reason, status, False)
-        self._front_end.let_in(now_s)
-        request.deadline_s = terms.scores_s
-        return *self._asked(request, now_s, held=held), held
-
-    def _asked(self, request: Request, now_s: float, *, commit: bool = True, held: bool = False) -> tuple[Reason, int]:
-        """What the policies say; 0 where they let it in."""
+        Args:
+            line_s: of the engine, for those that will begin before it.
+        """
         trace = self._trace
         if commit:
             self._demand.add(self._workers[0].learned[0].mean_s(request.rows), now_s)
@@ -273,8 +292,8 @@ class SimulatedServer:
             self._gates,
             request,
             now_s,
-            self._lanes(now_s),
-            in_flight=len(self._backlog) + len(self._held) + self._running,
+            self._lanes(now_s, line_s),
+            in_flight=len(self._backlog) + len(self._here.held) + self._running,
             tenant=trace.tenants[int(trace.tenant[request.number])],
             at_ease=held,
             commit=commit,
@@ -367,7 +386,7 @@ class SimulatedServer:
             request.left -= part.rows
             if request.left or self._ended.has(request):
                 continue
-            replied_s = self._front(now_s, 1 - _PARSE_SHARE)
+            replied_s = self._front(now_s, ANSWER_SHARE * self._setup.front_s)
             self._ended.end(request, 200, replied_s, rung)
             self._front_end.replied(replied_s - now_s)
             self._front_end.answered(replied_s > self._due_s(request), replied_s)

@@ -53,13 +53,23 @@ class Setup:
         rungs, floor, ladder: the ladder; off without rungs. Costs are relative to the first.
         front_s: seconds of a request's parsing and answering, one after the other, where the front end shares a core
             with the engine: it runs short batches itself if there is one device, and holds up all others; 0 where
-            it has its own.
-        wake_s: seconds more of that where the front end had to wake first: after an idle time, or while a batch runs.
+            it has its own. ``front_row_s``: more for each of its rows.
+        wakes_s: seconds more of that where the front end had to wake first, after an idle time or while a batch runs:
+            pairs (seconds idle, seconds more), the first the shortest; caches get colder with time.
         batch_s: seconds of a batch beside its device's: to take it, to count it, to send its results on their way.
+        connect_s: seconds more of a request on a connection of its own. The client keeps its connections, and opens
+            one where all of them wait for an answer; it begins with none.
+        refuse_s: seconds of a request that is refused by its head; as long as to read that, if 0.
+        outside_s: of every answer, on its way and with the client; it keeps nobody waiting.
         weights: fair shares by tenant; none if empty.
         profile_error: factor on the profile that the server starts from.
         exact: the server knows what batches take: no noise is added and nothing is learned.
+        learned: what it believes of each device, on the best rung, at the end of an earlier run; where that is given
+            there is no ladder.
         seed: of the noise.
+
+    Raises:
+        UsageError: beliefs of other devices, or with a ladder.
     """
 
     devices: tuple[SimulatedDevice, ...]
@@ -68,12 +78,22 @@ class Setup:
     floor: float = 1.0
     ladder: LadderLimits = field(default_factory=LadderLimits)
     front_s: float = 0.0
-    wake_s: float = 0.0
+    front_row_s: float = 0.0
+    wakes_s: tuple[tuple[float, float], ...] = ()
     batch_s: float = 0.0
+    connect_s: float = 0.0
+    refuse_s: float = 0.0
+    outside_s: float = 0.0
     weights: Mapping[str, float] = field(default_factory=dict)
     profile_error: float = 1.0
     exact: bool = False
+    learned: tuple[CostModel, ...] = ()
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.learned and (self.rungs or len(self.learned) != len(self.devices)):
+            allowed = "one of each device, and no ladder"
+            raise UsageError("not what such a server learns", where="learned", got=len(self.learned), allowed=allowed)
 
 
 @dataclass(frozen=True, slots=True)

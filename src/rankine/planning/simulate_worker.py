@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,8 +91,8 @@ class SimulatedWorker:
         """That of the device number ``at``; ``costs``: of each rung, relative to the best."""
         device = setup.devices[at]
         truth = CostModel(device.profile, per_request_s=device.per_request_s)
-        learned: list[CostModel] = []
-        for cost in costs:
+        learned = [deepcopy(setup.learned[at])] if setup.learned else list[CostModel]()
+        for cost in costs[len(learned) :]:
             if setup.exact:
                 profile = [(rows, seconds * cost) for rows, seconds in device.profile]
                 learned.append(ExactCost(profile, per_request_s=device.per_request_s * cost))
