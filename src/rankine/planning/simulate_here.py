@@ -6,7 +6,7 @@ import math
 
 from rankine.planning.simulate_worker import Request, SimulatedWorker
 from rankine.policy.admission import Gates
-from rankine.policy.one_core import HELD_S, MOMENT_S, Company, may_join, may_run_here
+from rankine.policy.one_core import HELD_S, MOMENT_S, Company, is_enough, may_join, may_run_here
 
 __all__ = ["SimulatedHere"]
 
@@ -106,4 +106,5 @@ class SimulatedHere:
     def _must_go(self, now_s: float) -> bool:
         """Whether they are an efficient batch, or may not wait any more."""
         has_time = now_s - self._since_s < HELD_S and now_s + self._predicted_s + HELD_S < self._due_s
-        return self._rows >= self._gates.backlog.shape.target_rows or not has_time
+        enough = is_enough(self._rows, self._gates.backlog.shape.target_rows, self._predicted_s)
+        return enough or not has_time

@@ -28,7 +28,7 @@ from rankine.policy.fairness import FairShares
 from rankine.policy.front_end import FrontEnd
 from rankine.policy.ladder import Ladder, Load
 from rankine.policy.lanes import Lane
-from rankine.policy.one_core import REFUSES_FOR_S, is_at_ease, may_run_here, rest_s
+from rankine.policy.one_core import REFUSES_FOR_S, counted_s, is_at_ease, may_run_here, rest_s
 from rankine.policy.placement import Device
 from rankine.policy.reason import Reason
 
@@ -145,9 +145,11 @@ class SimulatedServer:
         if terms.refuses:
             return Reason.FRONT_END, 503
         request.deadline_s = terms.plan_s
-        seconds = backlog.time_of(request.rows + line.rows, 1 + len(line))
-        if self._gates.shares is not None or not self._is_at_ease(request, seconds, now_s):
-            line_s = backlog.time_of(line.rows, len(line)) / len(self._workers) if len(line) else 0.0
+        if self._gates.shares is None and self._is_at_ease(request, self._gates.cost.mean_s(request.rows), now_s):
+            self._gates.standing.look(backlog.work_s, request.deadline_s - now_s, now_s)
+        else:
+            counts = len(line) > 0 and self._gates.standing.stands(now_s)
+            line_s = backlog.time_of(line.rows, len(line)) / len(self._workers) if counts else 0.0
             reason, status = self._asked(request, now_s, commit=False, line_s=line_s)
             if status:
                 return (Reason.FRONT_END, 503) if terms.is_behind and status == 504 else (reason, status)
@@ -261,7 +263,7 @@ class SimulatedServer:
         taken_s = worker.takes_s(decision, rung, self._noise) + self._setup.batch_s
         done_s = self._loop.work(now_s, taken_s)
         worker.busy_s += taken_s
-        worker.ran(decision, rung, taken_s if since_s is None else done_s - since_s)
+        worker.ran(decision, rung, taken_s if since_s is None else counted_s(taken_s, done_s - since_s))
         self._answer(decision, rung, done_s)
         return done_s
 
@@ -276,6 +278,11 @@ class SimulatedServer:
             for worker in self._workers
             for slowdown in (worker.learned[-1].mean_s(rows) / reference_s,)
         )
+
+    @property
+    def _is_on_fastest(self) -> bool:
+        """Whether there is no faster rung left."""
+        return self._ladder is None or self._ladder.at == len(self._ladder.rungs) - 1
 
     def _asked(
         self, request: Request, now_s: float, *, commit: bool = True, held: bool = False, line_s: float = 0.0
@@ -293,10 +300,11 @@ class SimulatedServer:
             request,
             now_s,
             self._lanes(now_s, line_s),
-            in_flight=len(self._backlog) + len(self._here.held) + self._running,
+            in_flight=len(self._backlog) + len(self._here.held) + self._running + (0 if commit else len(self._line)),
             tenant=trace.tenants[int(trace.tenant[request.number])],
             at_ease=held,
             commit=commit,
+            keep_short=not (commit and self._loop.works) and self._is_on_fastest,
         )
         return found.reason, found.status
 

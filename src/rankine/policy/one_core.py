@@ -7,6 +7,7 @@ __all__ = [
     "MOMENT_S",
     "REFUSES_FOR_S",
     "Company",
+    "counted_s",
     "is_at_ease",
     "is_enough",
     "may_join",
@@ -24,6 +25,7 @@ _ALONE_S, _JOINED_S = 3e-4, 1e-3
 _SHARED_S = 1e-2
 _EASE = 0.25
 _BUSY = 0.6
+_MOST_BETWEEN = 4.0
 _COMES, _CAME_RATE, _TRIED_EVERY = 0.2, 0.1, 16
 _REST_S, _SHORT_REST_S = 4e-3, 2e-3
 _WORTH_S = 2e-4
@@ -44,6 +46,17 @@ def may_run_here(predicted_s: float, *, joined: bool, one_core: bool = False) ->
 def is_at_ease(busy_s: float, left_s: float) -> bool:
     """Whether there is time for all that waits and runs several times over, so that nobody needs a place in a plan."""
     return busy_s <= _EASE * left_s
+
+
+def counted_s(alone_s: float, with_loop_s: float) -> float:
+    """What a batch is counted to take that waited for the loop: with what the loop did before it, up to a bound.
+
+    Where that is more, the front end is the bottleneck, and predicts itself.
+
+    Args:
+        alone_s: of the batch. ``with_loop_s``: from when it could have run, had the loop had nothing else to do.
+    """
+    return min(with_loop_s, _MOST_BETWEEN * alone_s)
 
 
 def is_enough(rows: int, target_rows: int, predicted_s: float) -> bool:

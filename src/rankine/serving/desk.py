@@ -124,7 +124,7 @@ class Desk:
             queued,
             now_s,
             () if at_ease else self._lanes_for(work, now_s),
-            in_flight=self.unanswered,
+            in_flight=self.unanswered + (work.line_requests if isinstance(work, Asked) else 0),
             tenant=work.tenant,
             below_top=self._priorities.below_top(work.priority, now_s),
             rung=self._sessions.rung(session, now_s) if session else None,

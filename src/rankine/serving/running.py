@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from rankine.errors import DeadlineExceeded, EngineError, RankineError
 from rankine.models.columns import Columns
 from rankine.policy.backlog import Slice
+from rankine.policy.one_core import counted_s
 from rankine.policy.reason import Reason
 from rankine.serving.desk import DecisionObserver, Desk
 from rankine.serving.devices import PoolDevice, complete_on
@@ -28,9 +29,6 @@ from rankine.serving.work import Outcome, Work, join
 __all__ = ["BatchRun", "Observer", "Runs"]
 
 _AFTER_RATE, _MOST_AFTER_S = 0.05, 0.001
-_MOST_BETWEEN = 4.0
-"""A batch counts as so many times as long as it runs at most, whatever the loop does before it: where that is more the
-front end is the bottleneck, and predicts itself."""
 _REPLACED_WITHIN_S = 10.0
 """What was lost with its worker waits so long for another."""
 
@@ -109,7 +107,7 @@ class Runs:
             ran_s = perf_counter()
             spent_s = ran_s - begin_s
             if since_s is not None:
-                spent_s = min(ran_s - since_s, _MOST_BETWEEN * spent_s)
+                spent_s = counted_s(spent_s, ran_s - since_s)
             self._learn(ran, spent_s + self._after_s)
         except Exception as error:  # noqa: BLE001  of an observer: a worker must outlive it, and its batch be answered
             LOGGER.exception("a batch failed outside of its engine")
