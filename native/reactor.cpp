@@ -152,7 +152,7 @@ const Refused* Reactor::refuses(const PlainRequest& request, double now_s, doubl
   }
   const double due_s = now_s - waited_s + std::min(budget_s, settings_.most_wait_s);
   for (const Refused& one : refused_) {
-    const bool due = due_s <= one.due_s && due_s - now_s <= one.left_s;
+    const bool due = one.from_s <= due_s && due_s <= one.due_s && due_s - now_s <= one.left_s;
     if (due && rows >= one.rows && waited_s >= one.waited_s) return &one;
   }
   return nullptr;

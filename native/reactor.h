@@ -11,10 +11,10 @@
 
 namespace rankine {
 
-// Who is refused without a question: whoever is due by `due_s` and has no more left than `left_s`, has at least so many
-// rows, and has waited so long. `kind` is the caller's.
+// Who is refused without a question: whoever is due from `from_s` to `due_s` and has no more left than `left_s`, has at
+// least so many rows, and has waited so long. `kind` is the caller's.
 struct Refused {
-  double due_s = 0.0, left_s = 0.0;
+  double from_s = 0.0, due_s = 0.0, left_s = 0.0;
   std::size_t rows = 0;
   double waited_s = 0.0;
   std::size_t kind = 0;

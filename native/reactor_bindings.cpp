@@ -54,12 +54,12 @@ nb::list py_read(Reactor& reactor, std::size_t most) {
   return found;
 }
 
-using Bound = std::tuple<double, double, std::size_t, double, std::size_t>;
+using Bound = std::tuple<double, double, double, std::size_t, double, std::size_t>;
 
 void py_refuse(Reactor& reactor, const std::vector<Bound>& refused, const nb::sequence& parts, double until_s) {
   std::vector<Refused> bounds;
-  for (const auto& [due_s, left_s, rows, waited_s, kind] : refused)
-    bounds.push_back({due_s, left_s, rows, waited_s, kind});
+  for (const auto& [from_s, due_s, left_s, rows, waited_s, kind] : refused)
+    bounds.push_back({from_s, due_s, left_s, rows, waited_s, kind});
   reactor.refuse(std::move(bounds), {strings_of(parts), until_s});
 }
 

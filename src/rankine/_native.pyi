@@ -94,10 +94,10 @@ class Reactor:
         """
 
     def refuse(
-        self, refused: Sequence[tuple[float, float, int, float, int]], parts: Sequence[bytes], until_s: float
+        self, refused: Sequence[tuple[float, float, float, int, float, int]], parts: Sequence[bytes], until_s: float
     ) -> None:
-        """Until then refuse whoever is like one of these ``(due_s, left_s, rows, waited_s, kind)``: due by then, with
-        no more time left, of at least so many rows, and has waited for so long; the kind is the caller's.
+        """Until then refuse whoever is like one of these ``(from_s, due_s, left_s, rows, waited_s, kind)``: due between
+        these, with no more time left, of at least so many rows, and has waited for so long; the kind is the caller's.
 
         Who brings an id, a trace, a tenant, a session or a priority is never refused here.
 

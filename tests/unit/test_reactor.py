@@ -139,8 +139,9 @@ def refusing(left_s: float = math.inf, **like: float) -> Reactor:
     """A reactor that refuses whoever is like this."""
     reactor = made()
     now_s = perf_counter()
-    due_s = now_s + like.get("due_s", math.inf)
-    reactor.refuse([(due_s, left_s, int(like.get("rows", 0)), like.get("waited_s", 0.0), 3)], PARTS, now_s + 5)
+    from_s, due_s = now_s + like.get("from_s", -math.inf), now_s + like.get("due_s", math.inf)
+    bound = (from_s, due_s, left_s, int(like.get("rows", 0)), like.get("waited_s", 0.0), 3)
+    reactor.refuse([bound], PARTS, now_s + 5)
     return reactor
 
 
@@ -155,6 +156,8 @@ def refusing(left_s: float = math.inf, **like: float) -> Reactor:
         ({"rows": 100}, [], False),
         ({"due_s": 1.0}, [b"x-rankine-deadline-ms: 900.5"], True),
         ({"due_s": 1.0}, [b"x-rankine-deadline-ms: 1100"], False),
+        ({"from_s": 1.0}, [b"x-rankine-deadline-ms: 900"], False),
+        ({"from_s": 1.0}, [b"x-rankine-deadline-ms: 1100"], True),
         ({"due_s": 1.0}, [b"x-rankine-deadline-ms: 0"], False),
         ({"due_s": 1.0}, [b"x-rankine-deadline-ms: 1e1"], False),
         ({"due_s": 1.0}, [], False),
@@ -206,7 +209,7 @@ def test_request_is_told_when_the_one_before_it_is_not_answered(sockets: tuple[s
     reactor.add(server.fileno(), 7)
     client.sendall(request(b"x-first: 1"))
     assert len(came(reactor)) == 1
-    reactor.refuse([(math.inf, math.inf, 0, 0.0, 3)], PARTS, perf_counter() + 60)
+    reactor.refuse([(-math.inf, math.inf, math.inf, 0, 0.0, 3)], PARTS, perf_counter() + 60)
     client.sendall(request(b"x-second: 2"))
     assert b"x-second" in came(reactor)[0][3]
     reactor.ready(7)
@@ -218,7 +221,7 @@ def test_request_is_told_when_the_one_before_it_is_not_answered(sockets: tuple[s
 def test_nobody_is_refused_when_the_time_is_over(sockets: tuple[socket.socket, socket.socket]) -> None:
     client, server = sockets
     reactor = made()
-    reactor.refuse([(math.inf, math.inf, 0, 0.0, 3)], PARTS, perf_counter() - 1e-9)
+    reactor.refuse([(-math.inf, math.inf, math.inf, 0, 0.0, 3)], PARTS, perf_counter() - 1e-9)
     reactor.add(server.fileno(), 7)
     client.sendall(request())
     assert len(came(reactor)) == 1
@@ -227,7 +230,7 @@ def test_nobody_is_refused_when_the_time_is_over(sockets: tuple[socket.socket, s
 def test_connection_ends_when_its_client_does_not_read_refusals(sockets: tuple[socket.socket, socket.socket]) -> None:
     client, server = sockets
     reactor = made()
-    reactor.refuse([(math.inf, math.inf, 0, 0.0, 3)], (b"x" * (64 << 20), b""), perf_counter() + 60)
+    reactor.refuse([(-math.inf, math.inf, math.inf, 0, 0.0, 3)], (b"x" * (64 << 20), b""), perf_counter() + 60)
     reactor.add(server.fileno(), 7)
     client.sendall(request())
     assert came(reactor) == [(7, b"")]

@@ -29,7 +29,7 @@ class Asks(Struct, frozen=True):
 
 def is_like(like: Like, one: Asks, waited_s: float = 0.0) -> bool:
     """As the reactor compares; its own tests hold it to the same."""
-    due = one.deadline_s <= like.due_s and one.deadline_s - NOW_S <= like.left_s
+    due = like.from_s <= one.deadline_s <= like.due_s and one.deadline_s - NOW_S <= like.left_s
     return due and one.rows >= like.rows and waited_s >= like.waited_s
 
 
@@ -110,3 +110,26 @@ def test_refusals_for_other_reasons_tell_nothing_of_others() -> None:
         lately.planned(reason, NOW_S + 0.05, 10, NOW_S)
     lately.planned(Reason.TOO_LATE, NOW_S + 0.05, 10, NOW_S)
     assert lately.likes() == []
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 500), st.floats(0.02, 0.2)), min_size=20, max_size=60),
+    st.lists(st.tuples(st.integers(1, 500), st.floats(0.005, 0.3)), min_size=1, max_size=20),
+    st.floats(0.005, 0.3),
+)
+def test_whoever_is_like_one_is_refused_when_the_queue_stands(
+    queue: list[tuple[int, float]], others: list[tuple[int, float]], left_s: float
+) -> None:
+    cost = CostModel([(1, 0.0006), (64, 0.0019), (512, 0.0108), (2048, 0.0415)])
+    gates: Gates[Asks] = Gates(Backlog(cost, Limits()), cost, Limits())
+    for rows, due_s in queue:
+        asked(gates, Asks(rows, NOW_S + due_s), commit=True)
+    for turn in range(60, 0, -1):
+        gates.standing.look(1.0, 1.0, NOW_S - 0.01 * turn)
+    lately, first = RefusedLately(), Asks(1, NOW_S + left_s)
+    found = asked(gates, first)
+    lately.planned(found.reason, first.deadline_s, 1, NOW_S, found.finish_s)
+    for rows, other_s in others:
+        one = Asks(rows, NOW_S + other_s)
+        if found.reason is Reason.STANDING_QUEUE and any(is_like(like, one) for like in lately.likes()):
+            assert not asked(gates, one).admitted

@@ -14,19 +14,17 @@ from rankine.planning.simulate_ended import Ended
 from rankine.planning.simulate_entry import ANSWER_SHARE, BEGIN_SHARE, HEAD_SHARE, MOST_READ, SimulatedLine
 from rankine.planning.simulate_here import SimulatedHere
 from rankine.planning.simulate_loop import SimulatedLoop, SimulatedTurns
+from rankine.planning.simulate_rungs import SimulatedRungs
 from rankine.planning.simulate_setup import Outcomes, Setup
 from rankine.planning.simulate_traffic import Trace
 from rankine.planning.simulate_worker import Noise, Request, SimulatedWorker
 from rankine.policy.admission import Gates, admit
 from rankine.policy.backlog import Backlog, Decision, Slice
 from rankine.policy.batching import Limits
-from rankine.policy.debt import QualityDebt
-from rankine.policy.demand import Demand
 from rankine.policy.dispatch import Dispatch
 from rankine.policy.exploration import Trial
 from rankine.policy.fairness import FairShares
 from rankine.policy.front_end import FrontEnd
-from rankine.policy.ladder import Ladder, Load
 from rankine.policy.lanes import Lane
 from rankine.policy.one_core import REFUSES_FOR_S, counted_s, is_at_ease, may_run_here, rest_s
 from rankine.policy.placement import Device
@@ -41,10 +39,8 @@ class SimulatedServer:
     def __init__(self, trace: Trace, setup: Setup) -> None:
         self._trace, self._setup = trace, setup
         self._noise = Noise(setup.seed)
-        self._ladder = Ladder(setup.rungs, setup.floor, setup.ladder) if setup.rungs else None
-        rungs = len(self._ladder.rungs) if self._ladder else 1
-        costs = [self._ladder.factor(rung) if self._ladder else 1.0 for rung in range(rungs)]
-        self._workers = [SimulatedWorker.of(setup, at, costs) for at in range(len(setup.devices))]
+        self._rungs = SimulatedRungs(setup)
+        self._workers = [SimulatedWorker.of(setup, at, self._rungs.factors) for at in range(len(setup.devices))]
         limits: Limits = setup.limits
         self._placing = Dispatch(limits, explores=not setup.exact)
         self._placing.follow(self._devices(0.0))
@@ -52,8 +48,6 @@ class SimulatedServer:
         shares = FairShares(setup.weights, capacity=len(self._workers)) if setup.weights else None
         self._gates: Gates[Request] = Gates(Backlog(reference, limits), reference, limits, shares=shares)
         self._backlog = self._gates.backlog
-        self._demand = Demand()
-        self._debt = QualityDebt()
         self._running = 0
         self._arrivals: deque[Request] = deque()
         self._events: list[tuple[float, int]] = []
@@ -94,7 +88,7 @@ class SimulatedServer:
             else:
                 now_s = self._turn(goes_s)
             self._rest(now_s)
-        return self._ended.outcomes(self._workers, max(now_s, self._loop.free_s), self._debt.total)
+        return self._ended.outcomes(self._workers, max(now_s, self._loop.free_s), self._rungs.debt)
 
     def _turn(self, now_s: float) -> float:
         """A turn of the loop: some of the line begin, what is ready runs, and what has come is read; returns when."""
@@ -279,11 +273,6 @@ class SimulatedServer:
             for slowdown in (worker.learned[-1].mean_s(rows) / reference_s,)
         )
 
-    @property
-    def _is_on_fastest(self) -> bool:
-        """Whether there is no faster rung left."""
-        return self._ladder is None or self._ladder.at == len(self._ladder.rungs) - 1
-
     def _asked(
         self, request: Request, now_s: float, *, commit: bool = True, held: bool = False, line_s: float = 0.0
     ) -> tuple[Reason, int]:
@@ -294,7 +283,7 @@ class SimulatedServer:
         """
         trace = self._trace
         if commit:
-            self._demand.add(self._workers[0].learned[0].mean_s(request.rows), now_s)
+            self._rungs.offered(self._workers[0].learned[0].mean_s(request.rows), now_s)
         found = admit(
             self._gates,
             request,
@@ -304,7 +293,7 @@ class SimulatedServer:
             tenant=trace.tenants[int(trace.tenant[request.number])],
             at_ease=held,
             commit=commit,
-            keep_short=not (commit and self._loop.works) and self._is_on_fastest,
+            keep_short=not (commit and self._loop.works) and self._rungs.is_on_fastest,
         )
         return found.reason, found.status
 
@@ -350,14 +339,9 @@ class SimulatedServer:
         return decision, rung
 
     def _rung(self, now_s: float) -> int:
-        if self._ladder is None:
+        choice = self._rungs.choose(self._gates, self._lanes(now_s), now_s)
+        if choice is None:
             return 0
-        lanes = self._lanes(now_s)
-        wait_s = self._backlog.work_s * self._ladder.slowdown(self._ladder.at) / len(lanes)
-        demand = self._demand.per_s(now_s) / len(lanes)
-        guard_s = self._gates.margin_s
-        load = Load(demand, wait_s, lambda slowdown: self._backlog.slack_s(lanes, slowdown) - guard_s)
-        choice = self._ladder.choose(now_s, load)
         self._ended.reasons[choice.reason] += 1
         return choice.at
 
@@ -400,7 +384,7 @@ class SimulatedServer:
             self._front_end.answered(replied_s > self._due_s(request), replied_s)
             late = now_s > request.deadline_s
             self._gates.answered(late=late, on_time=not late)
-            self._debt.add(self._ladder.rungs[rung].loss if self._ladder else 0.0, 1, now_s)
+            self._rungs.answered(rung, now_s)
 
     def _due_s(self, request: Request) -> float:
         """When its client wants the answer; the request itself has when its scores must be there."""

@@ -43,7 +43,8 @@ class Admission(Struct, frozen=True):
         status: 0 where it was admitted; 429 over its quota or share, 503 no capacity now, 504 could not even be done
             in time by an idle server.
         retry_after_s: when to try again; 0 where it was admitted or trying again is of no use.
-        finish_s: when it is predicted to be done, where that was looked at; infinity otherwise.
+        finish_s: when it is predicted to be done, where that was looked at, or where the queue stands, to begin;
+            infinity otherwise.
         reason: of the decision; ``text`` says it to the client.
         would: for which the operator's rules would have refused it, were they in force; None where they would not.
     """
@@ -180,7 +181,7 @@ def _stands(gates: Gates[W], work: W, now_s: float, lanes: Sequence[Lane]) -> Ad
     if not gates.standing.refuses(queue_s, wait_s, left_s, now_s):
         return None
     text = f"the queue stands: it has held {1000 * queue_s:.1f} ms of work and never little for a while"
-    return _no(503, wait_s, Reason.STANDING_QUEUE, text)
+    return _no(503, wait_s, Reason.STANDING_QUEUE, text, now_s + wait_s)
 
 
 def _fitted(

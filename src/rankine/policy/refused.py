@@ -13,11 +13,14 @@ import math
 from msgspec import Struct
 
 from rankine.policy.reason import Reason
+from rankine.policy.standing import Standing
 
 __all__ = ["FOR_S", "Like", "RefusedLately"]
 
 FOR_S = 2e-3
 """For so long a refusal tells of others."""
+_STANDS_FOR_S = 5e-3
+"""And where it was since the queue stands: that is more than short enough when a batch has been taken from it."""
 _MOST = 8
 
 
@@ -25,7 +28,7 @@ class Like(Struct, frozen=True):
     """Requests that would be refused as one was.
 
     Attributes:
-        due_s: they are due by then. ``left_s``: no more is left until they are.
+        due_s: they are due by then, and not before ``from_s``. ``left_s``: no more is left until they are.
         rows: they have at least so many.
         waited_s: they have waited for so long when they are read.
         reason: of the refusal.
@@ -36,6 +39,7 @@ class Like(Struct, frozen=True):
     rows: int
     waited_s: float
     reason: Reason
+    from_s: float = -math.inf
 
 
 class RefusedLately:
@@ -47,6 +51,7 @@ class RefusedLately:
 
     def __init__(self) -> None:
         self._likes: list[Like] = []
+        self._for_s = FOR_S
         self.until_s = -math.inf
 
     def behind(self, by_s: float, left_s: float, waited_s: float, now_s: float) -> None:
@@ -54,29 +59,35 @@ class RefusedLately:
         and has waited for ``waited_s``."""
         self._add(Like(by_s, left_s, 0, waited_s, Reason.FRONT_END), now_s)
 
-    def planned(self, reason: Reason, due_s: float, rows: int, now_s: float) -> None:
-        """The plan had no room for a request: others would be late, or the queue is full.
+    def planned(self, reason: Reason, due_s: float, rows: int, now_s: float, finish_s: float = math.inf) -> None:
+        """The plan had no room for a request: others would be late, or the queue is full, or stands.
 
         One that would only be late itself tells next to nothing: who is due before it may be ahead of all.
+
+        Args:
+            finish_s: when its turn would be, where the queue stands: so long waits whoever is due later.
         """
         if reason is Reason.OTHERS_LATE:
             self._add(Like(due_s, math.inf, rows, 0.0, reason), now_s)
         elif reason is Reason.QUEUE_FULL:
             self._add(Like(math.inf, math.inf, rows, 0.0, reason), now_s)
+        elif reason is Reason.STANDING_QUEUE and finish_s < math.inf:
+            left_s = Standing.least_left_s(finish_s - now_s)
+            self._add(Like(math.inf, left_s, 0, 0.0, reason, due_s), now_s, _STANDS_FOR_S)
 
     def likes(self) -> list[Like]:
         """What they tell, the newest first."""
         return self._likes[::-1]
 
-    def _add(self, like: Like, now_s: float) -> None:
-        if now_s >= self.until_s:
+    def _add(self, like: Like, now_s: float, for_s: float = FOR_S) -> None:
+        if now_s >= self.until_s or for_s != self._for_s:
             self._likes.clear()
-            self.until_s = now_s + FOR_S
+            self.until_s, self._for_s = now_s + for_s, for_s
         self._likes = [one for one in self._likes if not _tells_more(like, one)][-_MOST + 1 :]
         self._likes.append(like)
 
 
 def _tells_more(one: Like, other: Like) -> bool:
     """Whether ``one`` tells of all that ``other`` does."""
-    later = one.due_s >= other.due_s and one.left_s >= other.left_s
+    later = one.due_s >= other.due_s and one.left_s >= other.left_s and one.from_s <= other.from_s
     return later and one.rows <= other.rows and one.waited_s <= other.waited_s

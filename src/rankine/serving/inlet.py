@@ -115,7 +115,10 @@ class Inlet:
 
     def refuse(self, likes: Sequence[Like], parts: Sequence[bytes], until_s: float) -> None:
         """Refuse requests like these, by parts of an answer between which their ids stand."""
-        bounds = [(one.due_s, one.left_s, one.rows, one.waited_s, self._reasons.index(one.reason)) for one in likes]
+        bounds = [
+            (one.from_s, one.due_s, one.left_s, one.rows, one.waited_s, self._reasons.index(one.reason))
+            for one in likes
+        ]
         self._native.refuse(bounds, parts, until_s)
 
     def _read(self) -> None:

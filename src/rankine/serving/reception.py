@@ -91,7 +91,7 @@ class Reception:
             if terms.is_behind and found.status == DeadlineExceeded.http_status:
                 raise self._behind(terms.behind_s)
             if found.status == CapacityExceeded.http_status and last_s == deadline_s:
-                self.lately.planned(found.reason, deadline_s, rows, now_s)
+                self.lately.planned(found.reason, deadline_s, rows, now_s, found.finish_s)
             self._metrics.decided(found.reason)
             raise refusal(found)
         self._front_end.let_in(now_s)
