@@ -12,6 +12,7 @@ import os
 
 from rankine.errors import UsageError
 from rankine.serving.config import ServeConfig
+from rankine.serving.listen import ACCEPTED
 from rankine.serving.logs import LOGGER
 
 try:
@@ -56,7 +57,7 @@ def bounded(config: ServeConfig) -> ServeConfig:
         return config
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     # A new generation of the catalog, and a worker in the place of one that died, are opened beside those before.
-    kept = 2 * len(os.listdir(_OPEN)) + _MORE + REFUSED
+    kept = 2 * len(os.listdir(_OPEN)) + _MORE + ACCEPTED + REFUSED
     if _is_enough(limit, kept + _each(config) * config.max_connections):
         return config
     room = (limit - kept) // _each(config)

@@ -7,9 +7,9 @@ import socket
 from rankine.errors import UsageError
 from rankine.serving.config import ServeConfig
 
-__all__ = ["bind", "cannot_listen", "reserve", "several"]
+__all__ = ["ACCEPTED", "bind", "cannot_listen", "reserve", "several"]
 
-_ACCEPTED = 16
+ACCEPTED = 16
 """Connections that are accepted in a turn of the event loop: together they take about as long as a turn may."""
 
 
@@ -42,7 +42,7 @@ def several(listener: socket.socket) -> list[socket.socket]:
     is under way opens a thousand when a server falls behind, and with turns of a millisecond and more the last of
     them would wait for seconds, unseen.
     """
-    return [listener, *(listener.dup() for _ in range(_ACCEPTED - 1))]
+    return [listener, *(listener.dup() for _ in range(ACCEPTED - 1))]
 
 
 def cannot_listen(error: OSError, host: str, port: int, option: str = "--port") -> UsageError:
