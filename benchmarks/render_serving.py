@@ -121,8 +121,9 @@ def _simulator(result: ServingProof) -> list[str]:
             times = [number(value) for pair in zip(real, simulated, strict=True) for value in pair]
             rows.append((one.case.model, traffic_of(one.case), *rates, f"{point.share:.0%}", *times))
     told = [
-        "The simulator gets the very requests that the server got, the engine's times as measured in the same run, and",
-        "the processor time that the server spends on a request beside it. Nothing of it is fitted.",
+        "The simulator gets the very requests that the server got. What else goes into it is measured in the same run,",
+        "before, between and after: the engine's times, and what the server spends on heads, bodies, replies, refusals",
+        "and new connections. *Sustained* is the median of several searches. Nothing is fitted to what is compared.",
     ]
     return ["## The simulator beside it", "", *told, "", *table(head, rows, text_columns=2)]
 
