@@ -110,7 +110,7 @@ def test_no_line_is_lost_when_processes_append_at_the_same_time(ledger: Path) ->
     command = [sys.executable, "-c", APPEND, SPLIT, USE.model_dump_json()]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     counts = [int(count) for process in running for count in process.communicate()[0].split()]
-    lines = ledger.read_text().splitlines()
+    lines = [line for line in ledger.read_text().splitlines() if line]  # one that sees half of another's line ends it
     assert len(lines) == len(counts) == 75
     assert all(SplitUse.model_validate_json(line) == USE for line in lines)
     assert max(counts) == 75
