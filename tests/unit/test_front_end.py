@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 
 from rankine.policy.front_end import FrontEnd, Outlook
+from rankine.policy.standing import Standing
 from rankine.serving import entry as entry_module
 from rankine.serving.entry import EntryLine
 
@@ -136,3 +137,20 @@ def test_queue_stands_when_nobody_is_read_in_time_for_a_while() -> None:
     assert not front_end.stands(0.040, 0.050, 10.13)
     assert not front_end.stands(0.040, 10.0, 10.25)  # to whom it is not long
     assert not front_end.stands(0.040, 0.050, 10.26)
+
+
+def test_queue_stands_when_it_moves_between_the_engine_and_the_line() -> None:
+    standing = Standing()
+    front_end = FrontEnd(standing)
+    for _ in range(200):
+        front_end.moved(0.001)
+    for turn in range(52):  # half of the time it is all in the one place, then all in the other
+        now_s = 7.0 + 0.01 * turn
+        front_end.let_in(now_s)
+        waiting, engine_s = (30, 0.0) if turn % 20 < 10 else (0, 0.03)
+        assert not front_end.terms(now_s, now_s + 0.05, now_s, waiting=waiting, engine_s=engine_s).refuses
+    assert standing.stands(7.52)
+    terms = front_end.terms(7.52, 7.57, 7.52, waiting=30)
+    assert terms.refuses
+    assert terms.stands
+    assert not front_end.terms(7.52, 7.57, 7.52, waiting=2, engine_s=0.03).refuses  # the plan decides what waits there

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -92,6 +94,13 @@ def test_refusals_tell_nothing_when_their_moment_is_over() -> None:
     assert lately.until_s == NOW_S + FOR_S
     lately.planned(Reason.QUEUE_FULL, NOW_S + 0.05, 400, NOW_S + FOR_S)
     assert [like.rows for like in lately.likes()] == [400]
+
+
+@pytest.mark.parametrize(("stands", "tells"), [(True, True), (False, False)])
+def test_refusals_tell_of_others_for_longer_when_the_line_stands(*, stands: bool, tells: bool) -> None:
+    lately = RefusedLately()
+    lately.behind(math.inf, 0.05, 0.0, NOW_S, stands=stands)
+    assert (lately.until_s > NOW_S + 2 * FOR_S) is tells
 
 
 def test_refusals_are_kept_once_when_a_newer_one_tells_more() -> None:

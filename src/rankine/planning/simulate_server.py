@@ -56,7 +56,7 @@ class SimulatedServer:
         self._one_core = self._loop.works and len(self._workers) == 1
         """Whether the loop runs batches itself."""
         self._turns = SimulatedTurns()
-        self._front_end = FrontEnd()
+        self._front_end = FrontEnd(self._gates.standing)
         self._here = SimulatedHere(self._gates, self._workers[0])
         self._line = SimulatedLine(self._front_end)
         self._refuses_until_s = 0.0
@@ -135,15 +135,17 @@ class SimulatedServer:
         decides; None where it is let in: then its deadline is that of its scores."""
         line, backlog = self._line, self._backlog
         last_s = min(request.deadline_s, request.arrived_s + self._setup.limits.max_wait_s)
-        terms = self._front_end.terms(request.arrived_s, request.deadline_s, now_s, last_s=last_s, waiting=len(line))
+        queue_s = backlog.work_s / len(self._workers)
+        terms = self._front_end.terms(
+            request.arrived_s, request.deadline_s, now_s, last_s=last_s, waiting=len(line), engine_s=queue_s
+        )
         if terms.refuses:
             return Reason.FRONT_END, 503
         request.deadline_s = terms.plan_s
+        line_s = backlog.time_of(line.rows, len(line)) / len(self._workers) if len(line) else 0.0
         if self._gates.shares is None and self._is_at_ease(request, self._gates.cost.mean_s(request.rows), now_s):
-            self._gates.standing.look(backlog.work_s, request.deadline_s - now_s, now_s)
+            self._gates.standing.look(queue_s + line_s, request.deadline_s - now_s, now_s)
         else:
-            counts = len(line) > 0 and self._gates.standing.stands(now_s)
-            line_s = backlog.time_of(line.rows, len(line)) / len(self._workers) if counts else 0.0
             reason, status = self._asked(request, now_s, commit=False, line_s=line_s)
             if status:
                 return (Reason.FRONT_END, 503) if terms.is_behind and status == 504 else (reason, status)
@@ -261,16 +263,15 @@ class SimulatedServer:
         self._answer(decision, rung, done_s)
         return done_s
 
-    def _lanes(self, now_s: float, line_s: float = 0.0) -> tuple[Lane, ...]:
-        """The workers as a request finds them when ``line_s`` of other work is done."""
+    def _lanes(self, now_s: float) -> tuple[Lane, ...]:
+        """The workers as a request finds them."""
         if len(self._workers) == 1:
-            return (Lane(max(now_s, self._workers[0].expected_s) + line_s),)
+            return (Lane(max(now_s, self._workers[0].expected_s)),)
         rows = self._backlog.shape.target_rows
         reference_s = self._gates.cost.mean_s(rows)
         return tuple(
-            Lane(max(now_s, worker.expected_s) + line_s * slowdown, slowdown)
+            Lane(max(now_s, worker.expected_s), worker.learned[-1].mean_s(rows) / reference_s)
             for worker in self._workers
-            for slowdown in (worker.learned[-1].mean_s(rows) / reference_s,)
         )
 
     def _asked(
@@ -279,7 +280,7 @@ class SimulatedServer:
         """What the policies say; 0 where they let it in.
 
         Args:
-            line_s: of the engine, for those that will begin before it.
+            line_s: predicted, for those that will begin before it.
         """
         trace = self._trace
         if commit:
@@ -288,11 +289,12 @@ class SimulatedServer:
             self._gates,
             request,
             now_s,
-            self._lanes(now_s, line_s),
+            self._lanes(now_s),
             in_flight=len(self._backlog) + len(self._here.held) + self._running + (0 if commit else len(self._line)),
             tenant=trace.tenants[int(trace.tenant[request.number])],
             at_ease=held,
             commit=commit,
+            line_s=line_s,
             keep_short=not (commit and self._loop.works) and self._rungs.is_on_fastest,
         )
         return found.reason, found.status

@@ -114,6 +114,7 @@ def admit(
     draining: bool = False,
     commit: bool = True,
     at_ease: bool = False,
+    line_s: float = 0.0,
     keep_short: bool = True,
 ) -> Admission:
     """Decide on ``work`` and, where it is admitted, queue it.
@@ -126,6 +127,8 @@ def admit(
         draining: the server is going away and takes nothing new.
         commit: False asks only, for instance when the head of a request is there and its body is not: nothing changes.
         at_ease: there is time for it and for all others twice over: the rules decide, and it is not queued.
+        line_s: predicted time for those that will come to the queue before it. It counts if the queue stands; else not,
+            since in a burst it pays to let in whoever may be in time, and to refuse a few later.
         keep_short: a queue that stands is kept short by refusing this one; not where something else may still be done
             about it, or where it was let in before.
     """
@@ -138,8 +141,10 @@ def admit(
         return ruled
     found = _AT_EASE if at_ease else _full(gates, work)
     if found is None:
-        found = _stands(gates, work, now_s, lanes) if keep_short and in_flight else None
+        found = _stands(gates, work, now_s, lanes, line_s) if keep_short and in_flight else None
     if found is None:
+        if line_s and gates.standing.stands(now_s):
+            lanes = [Lane(lane.free_s + line_s * lane.slowdown, lane.slowdown) for lane in lanes]
         found = _fitted(gates, work, now_s, lanes, in_flight, below_top, rung, commit)
     if found.admitted and commit and ruled is None:
         _charge(gates, work, tenant, now_s)
@@ -173,10 +178,10 @@ def _full(gates: Gates[W], work: W) -> Admission | None:
     return None
 
 
-def _stands(gates: Gates[W], work: W, now_s: float, lanes: Sequence[Lane]) -> Admission | None:
+def _stands(gates: Gates[W], work: W, now_s: float, lanes: Sequence[Lane], line_s: float) -> Admission | None:
     """A refusal since the queue stands."""
-    queue_s = gates.backlog.work_s / len(lanes)
-    wait_s = (sum(lane.free_s - now_s for lane in lanes) + gates.backlog.ahead_s(work)) / len(lanes)
+    queue_s = gates.backlog.work_s / len(lanes) + line_s
+    wait_s = (sum(lane.free_s - now_s for lane in lanes) + gates.backlog.ahead_s(work)) / len(lanes) + line_s
     left_s = min(work.deadline_s, work.arrived_s + gates.limits.max_wait_s) - now_s
     if not gates.standing.refuses(queue_s, wait_s, left_s, now_s):
         return None

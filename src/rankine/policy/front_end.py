@@ -60,7 +60,7 @@ class Terms(Struct, frozen=True):
         plan_s: when the engine's queue must be expected to be done with it, and with all who are in line before it;
             ``scores_s``: when it must be.
         alike_by_s, alike_left_s, alike_waited_s: who is due by then, with no more time left, and has waited for so long
-            is refused if this one is.
+            is refused if this one is; ``stands``: since the queue stands.
     """
 
     behind_s: float
@@ -71,10 +71,14 @@ class Terms(Struct, frozen=True):
     alike_by_s: float = math.inf
     alike_left_s: float = math.inf
     alike_waited_s: float = 0.0
+    stands: bool = False
 
 
 class FrontEnd:
     """What a request has before and behind the engine's queue, learned from those before it.
+
+    Args:
+        standing: of the line here and the engine's queue, which are one for those that wait; one of its own if None.
 
     The time of a reply is predicted as that of an acknowledgement in TCP (RFC 6298): the mean, and some deviations.
 
@@ -85,14 +89,14 @@ class FrontEnd:
             is forgotten within seconds: after a burst that was too much, the next one need not be.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, standing: Standing | None = None) -> None:
         self._gap_s = _FIRST_GAP_S
         self._reply_s = self._deviation_s = 0.0
         self.margin = 0.0
         self._answered_s = 0.0
         self._let_in_s = -math.inf
         self._standing_since_s = math.inf
-        self._line = Standing()
+        self._standing = standing or Standing()
 
     def outlook(self, now_s: float, left_s: float, waiting: int, lag_s: float) -> Outlook:
         """What a request has before it that comes now.
@@ -120,6 +124,7 @@ class FrontEnd:
         last_s: float | None = None,
         waiting: int = 0,
         lag_s: float | None = None,
+        engine_s: float = 0.0,
     ) -> Terms:
         """On what terms a request goes on that came at ``arrived_s`` and is read now.
 
@@ -127,6 +132,7 @@ class FrontEnd:
             last_s: when its answer is due, if that is before the deadline.
             waiting: requests in line before it.
             lag_s: how long a turn of the event loop takes, where the request is not in that line.
+            engine_s: that all in the engine's queue will take.
         """
         last_s = deadline_s if last_s is None else last_s
         before = self.outlook(now_s, last_s - now_s, waiting, lag_s or 0.0)
@@ -138,9 +144,10 @@ class FrontEnd:
         scores_s = deadline_s - before.reply_s
         before_plan_s = (lag_s or 0.0) + (before.kept_s if is_behind else 0.0)
         plan_s = scores_s - before_plan_s
-        if not refuses and self._line.refuses(before.entry_s, before.entry_s, last_s - now_s, now_s):
+        queue_s = before.entry_s + engine_s
+        if not refuses and self._standing.refuses(queue_s, before.entry_s, last_s - now_s, now_s):
             left_s = Standing.least_left_s(before.entry_s)
-            return Terms(behind_s, is_behind, True, plan_s, scores_s, math.inf, left_s)
+            return Terms(behind_s, is_behind, True, plan_s, scores_s, math.inf, left_s, stands=True)
         if stands:  # so does whoever has waited as long, of no more time in all
             long_s = _long_s(last_s - arrived_s)
             return Terms(behind_s, is_behind, refuses, plan_s, scores_s, last_s + waited_s - long_s, math.inf, long_s)

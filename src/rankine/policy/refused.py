@@ -19,8 +19,8 @@ __all__ = ["FOR_S", "Like", "RefusedLately"]
 
 FOR_S = 2e-3
 """For so long a refusal tells of others."""
-_STANDS_FOR_S = 5e-3
-"""And where it was since the queue stands: that is more than short enough when a batch has been taken from it."""
+_STANDS_FOR_S = 10e-3
+"""And where it was since the queue stands: it is no short one when one or two batches have been taken from it."""
 _MOST = 8
 
 
@@ -54,10 +54,10 @@ class RefusedLately:
         self._for_s = FOR_S
         self.until_s = -math.inf
 
-    def behind(self, by_s: float, left_s: float, waited_s: float, now_s: float) -> None:
+    def behind(self, by_s: float, left_s: float, waited_s: float, now_s: float, *, stands: bool = False) -> None:
         """Nobody could be in time, whatever the engine does, who is due by ``by_s``, has no more left than ``left_s``,
-        and has waited for ``waited_s``."""
-        self._add(Like(by_s, left_s, 0, waited_s, Reason.FRONT_END), now_s)
+        and has waited for ``waited_s``; or (``stands``) nobody is let in of whom that holds, since the line stands."""
+        self._add(Like(by_s, left_s, 0, waited_s, Reason.FRONT_END), now_s, _STANDS_FOR_S if stands else FOR_S)
 
     def planned(self, reason: Reason, due_s: float, rows: int, now_s: float, finish_s: float = math.inf) -> None:
         """The plan had no room for a request: others would be late, or the queue is full, or stands.

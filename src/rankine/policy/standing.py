@@ -16,7 +16,11 @@ _OVER_S = 0.1
 
 
 class Standing:
-    """Whether one queue stands: it has been long for half a second, and since then never short for a tenth of one."""
+    """Whether one queue stands: it has been long for half a second, and since then never short for a tenth of one.
+
+    A queue that is in two places, as in line for the event loop and in the plan of the engine, is one: under load it
+    moves from one to the other, and is never short for those that wait.
+    """
 
     def __init__(self) -> None:
         self._long_since_s = self._short_since_s = math.inf

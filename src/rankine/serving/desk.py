@@ -20,6 +20,7 @@ from rankine.policy.priorities import Priorities, Priority
 from rankine.policy.reason import Reason
 from rankine.policy.rules import Rules
 from rankine.policy.sessions import SessionRungs
+from rankine.policy.standing import Standing
 from rankine.serving.bodies import ClientGone
 from rankine.serving.devices import PoolDevice
 from rankine.serving.elastic import Elastic
@@ -62,6 +63,7 @@ class Desk:
         decided, would: as of the pool.
 
     Attributes:
+        standing: of the queue here and those that will come to it, which are one for those that wait.
         elastic: cost models, the ladder and the load. ``gates``: the queue and what lets requests into it.
         placing: the workers. ``assembly``: requests of which some parts have run.
         rules: the operator's.
@@ -87,6 +89,7 @@ class Desk:
         self.elastic = Elastic(devices)
         self.rules = Rules()
         self._priorities = Priorities()
+        self.standing = Standing()
         self.gates = self._opened(limits)
         self._sessions = SessionRungs()
         self.assembly = Assembly()
@@ -123,7 +126,7 @@ class Desk:
             self.gates,
             queued,
             now_s,
-            () if at_ease else self._lanes_for(work, now_s),
+            () if at_ease else self.lanes(now_s),
             in_flight=self.unanswered + (work.line_requests if isinstance(work, Asked) else 0),
             tenant=work.tenant,
             below_top=self._priorities.below_top(work.priority, now_s),
@@ -131,6 +134,7 @@ class Desk:
             draining=self.stopping or (self.draining and not work.let_in),
             commit=commit,
             at_ease=at_ease,
+            line_s=self._line_s(work) if isinstance(work, Asked) else 0.0,
             keep_short=not work.let_in and self.elastic.at == self.elastic.numbers[-1],
         )
 
@@ -144,7 +148,8 @@ class Desk:
             return False
         at_ease = self.is_at_ease(asked, self.gates.cost.mean_s(asked.rows, asked.requests), now_s)
         if at_ease:
-            self.gates.standing.look(self.gates.backlog.work_s, asked.deadline_s - now_s, now_s)
+            queue_s = self.gates.backlog.work_s + self._line_s(asked)
+            self.gates.standing.look(queue_s, asked.deadline_s - now_s, now_s)
         return at_ease
 
     def has_time(self, work: Work, now_s: float) -> bool:
@@ -172,16 +177,11 @@ class Desk:
         """The workers, as the plan sees them."""
         return self.placing.lanes(now_s, self.elastic, self.gates.backlog.shape.target_rows)
 
-    def _lanes_for(self, work: Work | Asked, now_s: float) -> list[Lane]:
-        """The workers as a request finds them; if the queue stands, when those have begun that are in line before it.
-
-        Else they are not counted: in a burst it pays to let in whoever may be in time, and to refuse a few later.
-        """
-        lanes = self.lanes(now_s)
-        if not isinstance(work, Asked) or not work.line_requests or not self.gates.standing.stands(now_s):
-            return lanes
-        line_s = self.gates.backlog.time_of(work.line_rows, work.line_requests) / len(lanes)
-        return [Lane(lane.free_s + line_s * lane.slowdown, lane.slowdown) for lane in lanes]
+    def _line_s(self, asked: Asked) -> float:
+        """Predicted time for those that will come to the queue before a request."""
+        if not asked.line_requests:
+            return 0.0
+        return self.gates.backlog.time_of(asked.line_rows, asked.line_requests) / len(self.placing.workers)
 
     def wake(self) -> None:
         """Something waits. Which of several devices should take it, each finds out by itself."""
@@ -332,7 +332,7 @@ class Desk:
 
     def _opened(self, limits: Limits) -> Gates[Work]:
         cost = self.elastic.costs[self.elastic.fastest]
-        return self._ruled(Gates(Backlog(cost, limits), cost, limits))
+        return self._ruled(Gates(Backlog(cost, limits), cost, limits, standing=self.standing))
 
     def _ruled(self, gates: Gates[Work]) -> Gates[Work]:
         rules = self.rules

@@ -21,6 +21,7 @@ from rankine.policy.autoscale import Signals
 from rankine.policy.batching import Limits
 from rankine.policy.reason import Reason
 from rankine.policy.rules import Rules
+from rankine.policy.standing import Standing
 from rankine.serving.cores import give_way, pin, usable_cores
 from rankine.serving.desk import Asked, DecisionObserver, Desk
 from rankine.serving.devices import PoolDevice
@@ -192,6 +193,17 @@ class Pool:
             while asked.rows > least and not self._desk.admit(asked, commit=False).admitted:
                 asked = replace(asked, rows=max(least, asked.rows // 2))
         return asked.rows
+
+    @property
+    def standing(self) -> Standing:
+        """Of the queue here and those that will come to it."""
+        return self._desk.standing
+
+    @property
+    def queue_s(self) -> float:
+        """Predicted time for all that waits."""
+        with self._lock:
+            return self._desk.gates.backlog.work_s / len(self._workers)
 
     def ask(self, head: Asked) -> Admission | None:
         """Why a request of which only the head is there would not be let in now, None where it would.

@@ -39,7 +39,7 @@ class Reception:
 
     def __init__(self, config: ServeConfig, pool: Pool, metrics: ServerMetrics) -> None:
         self._config, self._pool, self._metrics = config, pool, metrics
-        self._front_end = FrontEnd()
+        self._front_end = FrontEnd(pool.standing)
         self.line = EntryLine(self._front_end)
         self.lag = LoopLag()
         self.lately = RefusedLately()
@@ -74,10 +74,16 @@ class Reception:
         last_s = min(deadline_s, request.arrived_s + self._config.max_wait_ms / 1000)
         lag_s = None if in_line else self.lag.seconds
         terms = self._front_end.terms(
-            request.arrived_s, deadline_s, now_s, last_s=last_s, waiting=len(self.line), lag_s=lag_s
+            request.arrived_s,
+            deadline_s,
+            now_s,
+            last_s=last_s,
+            waiting=len(self.line),
+            lag_s=lag_s,
+            engine_s=self._pool.queue_s,
         )
         if terms.refuses:
-            self.lately.behind(terms.alike_by_s, terms.alike_left_s, terms.alike_waited_s, now_s)
+            self.lately.behind(terms.alike_by_s, terms.alike_left_s, terms.alike_waited_s, now_s, stands=terms.stands)
             raise self._behind(terms.behind_s)
         policy = self._book.policy_at(request.arrived_s)
         name = request.headers.get(b"x-rankine-tenant", ANONYMOUS).decode("latin-1")
