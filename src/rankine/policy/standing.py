@@ -11,7 +11,7 @@ import math
 
 __all__ = ["Standing"]
 
-_SHORT_SHARE, _WAIT_SHARE, _STANDS_S = 0.1, 0.3, 0.5
+_SHORT_SHARE, _WAIT_SHARE, _STANDS_S = 0.1, 0.4, 0.5
 _OVER_S = 0.1
 
 
@@ -31,7 +31,7 @@ class Standing:
 
         Args:
             queue_s: that all in it will take.
-            wait_s: that this request would wait; three tenths of ``left_s`` is much.
+            wait_s: that this request would wait; four tenths of ``left_s`` are much.
             left_s: until it is due.
         """
         self.look(queue_s, left_s, now_s)
