@@ -349,6 +349,6 @@ def test_head_is_refused_when_those_in_line_before_it_leave_it_no_time(
         pool._desk.gates.standing.look(1.0, 1.0, now_s - 0.01 * before)
     found = pool.ask(behind)
     assert found is not None
-    assert found.reason is Reason.STANDING_QUEUE
+    assert found.reason is Reason.KEPT_SHORT
     pool._desk.unanswered = 0
     pool.close()

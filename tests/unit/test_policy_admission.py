@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from itertools import pairwise
 
 import pytest
@@ -114,7 +115,38 @@ def test_admit_keeps_a_queue_short_when_it_has_stood_for_a_while(
     for turn in range(int(20 * stood_s)):
         gates.standing.look(0.05, 0.1, 0.05 * turn)
     ask = Ask(1, deadline_s=stood_s + left_s, arrived_s=stood_s)  # it is the last of all, or the first
-    assert (_ask(gates, ask, stood_s).reason is Reason.STANDING_QUEUE) == refused
+    assert (_ask(gates, ask, stood_s).reason is Reason.KEPT_SHORT) == refused
+
+
+def test_low_priorities_are_refused_first_when_the_queue_stands() -> None:
+    gates = _gates()
+    for _ in range(5):  # 50 ms of work
+        assert _ask(gates, Ask(500, deadline_s=0.69)).admitted
+    for turn in range(12):
+        gates.standing.look(0.05, 0.14, 0.05 * turn)
+    ask = Ask(1, deadline_s=0.735, arrived_s=0.6)  # it waits for somewhat less than four tenths of its time
+    lanes, later = (Lane(0.6),), Ask(1, deadline_s=0.7, arrived_s=0.6)
+    found = {
+        below: admit(gates, ask, 0.6, lanes, in_flight=5, below_top=below, commit=False).reason for below in (0, 1)
+    }
+    assert found == {0: Reason.ADMITTED, 1: Reason.PRIORITY}
+    refused = admit(gates, later, 0.6, lanes, in_flight=5, below_top=1, commit=False)
+    assert (refused.reason, refused.finish_s) == (Reason.KEPT_SHORT, math.inf)  # it tells nothing of higher ones
+
+
+def test_one_worker_that_is_busy_for_long_refuses_nobody_when_another_is_free() -> None:
+    gates = _gates()
+    for turn in range(12):
+        gates.standing.look(0.05, 0.1, 0.05 * turn)
+    ask = Ask(1, deadline_s=0.7, arrived_s=0.6)
+    assert admit(gates, ask, 0.6, (Lane(1.6), Lane(0.6)), in_flight=5, commit=False).admitted
+
+
+def test_those_in_line_take_nothing_of_a_limit_of_requests_in_flight() -> None:
+    gates = _gates()
+    gates.concurrency = GradientLimit()
+    ask = Ask(1, deadline_s=0.1)
+    assert admit(gates, ask, 0.0, IDLE, in_flight=0, in_line=10_000, commit=False).admitted
 
 
 def test_admit_lets_a_queue_stand_when_something_else_may_be_done_about_it() -> None:

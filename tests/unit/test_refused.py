@@ -96,11 +96,13 @@ def test_refusals_tell_nothing_when_their_moment_is_over() -> None:
     assert [like.rows for like in lately.likes()] == [400]
 
 
-@pytest.mark.parametrize(("stands", "tells"), [(True, True), (False, False)])
-def test_refusals_tell_of_others_for_longer_when_the_line_stands(*, stands: bool, tells: bool) -> None:
+@pytest.mark.parametrize(("waits_s", "for_s"), [(None, FOR_S), (0.03, 0.01), (0.004, 0.002)])
+def test_refusals_tell_of_others_until_the_queue_may_be_half_as_long_when_it_stands(
+    waits_s: float | None, for_s: float
+) -> None:
     lately = RefusedLately()
-    lately.behind(math.inf, 0.05, 0.0, NOW_S, stands=stands)
-    assert (lately.until_s > NOW_S + 2 * FOR_S) is tells
+    lately.behind(math.inf, 0.05, 0.0, NOW_S, waits_s)
+    assert lately.until_s == pytest.approx(NOW_S + for_s)
 
 
 def test_refusals_are_kept_once_when_a_newer_one_tells_more() -> None:
@@ -140,5 +142,5 @@ def test_whoever_is_like_one_is_refused_when_the_queue_stands(
     lately.planned(found.reason, first.deadline_s, 1, NOW_S, found.finish_s)
     for rows, other_s in others:
         one = Asks(rows, NOW_S + other_s)
-        if found.reason is Reason.STANDING_QUEUE and any(is_like(like, one) for like in lately.likes()):
+        if found.reason is Reason.KEPT_SHORT and any(is_like(like, one) for like in lately.likes()):
             assert not asked(gates, one).admitted

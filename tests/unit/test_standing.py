@@ -31,7 +31,7 @@ def test_those_with_less_time_are_refused_when_one_with_more_is() -> None:
     assert found == [True, False]
 
 
-@pytest.mark.parametrize(("short", "stands"), [(8, True), (12, False)])
+@pytest.mark.parametrize(("short", "stands"), [(5, True), (9, False)])
 def test_queue_that_stands_goes_on_doing_so_until_it_is_short_for_a_while(*, short: int, stands: bool) -> None:
     standing = Standing()
     for turn in range(100):
@@ -47,3 +47,27 @@ def test_queue_does_not_stand_when_nobody_has_come_for_a_while() -> None:
         standing.look(0.05, 0.1, 0.01 * turn)
     assert standing.stands(1.0)
     assert not standing.refuses(0.05, 0.05, 0.1, 1.5)
+
+
+def test_queue_stands_no_more_when_the_load_has_fallen_to_where_it_is_long_now_and_then() -> None:
+    standing = Standing()
+    for turn in range(100):
+        standing.look(0.05, 0.1, 0.01 * turn)
+    for turn in range(100):  # long at every third look: never short for a tenth of a second on end
+        standing.look(0.05 if turn % 3 == 0 else 0.001, 0.1, 1.0 + 0.01 * turn)
+    assert not standing.stands(2.0)
+
+
+@pytest.mark.parametrize("other_s", [10.0, 0.002])
+def test_queue_stands_when_a_few_have_much_more_or_less_time_than_most(other_s: float) -> None:
+    standing = Standing()
+    for turn in range(1000):
+        standing.look(0.03, other_s if turn % 50 == 7 else 0.05, 0.001 * turn)
+    assert standing.stands(1.0)
+
+
+def test_queue_does_not_stand_when_one_client_has_next_to_no_time() -> None:
+    standing = Standing()
+    for turn in range(1000):
+        standing.look(0.002, -0.001 if turn % 50 == 7 else 0.05, 0.001 * turn)
+    assert not standing.stands(1.0)

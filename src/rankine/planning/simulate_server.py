@@ -136,15 +136,17 @@ class SimulatedServer:
         line, backlog = self._line, self._backlog
         last_s = min(request.deadline_s, request.arrived_s + self._setup.limits.max_wait_s)
         queue_s = backlog.work_s / len(self._workers)
+        engine_s = queue_s if self._rungs.is_on_fastest else None
         terms = self._front_end.terms(
-            request.arrived_s, request.deadline_s, now_s, last_s=last_s, waiting=len(line), engine_s=queue_s
+            request.arrived_s, request.deadline_s, now_s, last_s=last_s, waiting=len(line), engine_s=engine_s
         )
         if terms.refuses:
             return Reason.FRONT_END, 503
         request.deadline_s = terms.plan_s
         line_s = backlog.time_of(line.rows, len(line)) / len(self._workers) if len(line) else 0.0
         if self._gates.shares is None and self._is_at_ease(request, self._gates.cost.mean_s(request.rows), now_s):
-            self._gates.standing.look(queue_s + line_s, request.deadline_s - now_s, now_s)
+            if self._rungs.is_on_fastest:
+                self._gates.standing.look(queue_s + line_s, min(last_s, request.deadline_s) - now_s, now_s)
         else:
             reason, status = self._asked(request, now_s, commit=False, line_s=line_s)
             if status:
@@ -157,7 +159,7 @@ class SimulatedServer:
         """It is a request's turn: its body is read, and it is queued; returns when that is done."""
         if now_s > request.deadline_s:
             now_s = self._front(now_s, HEAD_SHARE * self._setup.front_s)
-            self._refuse(request, Reason.FRONT_END, 503, now_s)
+            self._refuse_after_all(request, Reason.FRONT_END, 503, now_s)
             return now_s
         setup = self._setup
         now_s = self._front(now_s, BEGIN_SHARE * setup.front_s + setup.front_row_s * request.rows)
@@ -175,13 +177,19 @@ class SimulatedServer:
         held = self._one_core and self._here.takes(request, now_s, at_ease=at_ease)
         reason, status = self._asked(request, now_s, held=held)
         if status:
-            self._refuse(request, reason, status, now_s)
+            self._refuse_after_all(request, reason, status, now_s)
             return
         self._ended.reasons[reason] += 1
         if not held:
             self._soon(now_s)
         elif self._here.hold(request, now_s):
             self._run_held(now_s)
+
+    def _refuse_after_all(self, request: Request, reason: Reason, status: int, now_s: float) -> None:
+        """Refuse a request that was let in by its head."""
+        if self._loop.works:
+            self._front_end.answered(late=True, now_s=now_s)
+        self._refuse(request, reason, status, now_s)
 
     def _refuse(self, request: Request, reason: Reason, status: int, now_s: float) -> None:
         self._ended.reasons[reason] += 1
@@ -290,10 +298,11 @@ class SimulatedServer:
             request,
             now_s,
             self._lanes(now_s),
-            in_flight=len(self._backlog) + len(self._here.held) + self._running + (0 if commit else len(self._line)),
+            in_flight=len(self._backlog) + len(self._here.held) + self._running,
             tenant=trace.tenants[int(trace.tenant[request.number])],
             at_ease=held,
             commit=commit,
+            in_line=0 if commit else len(self._line),
             line_s=line_s,
             keep_short=not (commit and self._loop.works) and self._rungs.is_on_fastest,
         )

@@ -114,6 +114,7 @@ def admit(
     draining: bool = False,
     commit: bool = True,
     at_ease: bool = False,
+    in_line: int = 0,
     line_s: float = 0.0,
     keep_short: bool = True,
 ) -> Admission:
@@ -121,14 +122,15 @@ def admit(
 
     Args:
         lanes: when each worker is free.
-        in_flight: requests that wait or run.
         below_top: priorities between this request's and the highest; each leaves some time to those above it.
         rung: of the ladder, that the request's session keeps to.
         draining: the server is going away and takes nothing new.
         commit: False asks only, for instance when the head of a request is there and its body is not: nothing changes.
         at_ease: there is time for it and for all others twice over: the rules decide, and it is not queued.
-        line_s: predicted time for those that will come to the queue before it. It counts if the queue stands; else not,
-            since in a burst it pays to let in whoever may be in time, and to refuse a few later.
+        in_flight: requests that wait or run.
+        in_line: others that were let in by their heads, and come to the queue before it.
+        line_s: predicted time for them. It counts if the queue stands; else not, since in a burst it pays to let in
+            whoever may be in time, and to refuse a few later.
         keep_short: a queue that stands is kept short by refusing this one; not where something else may still be done
             about it, or where it was let in before.
     """
@@ -140,12 +142,13 @@ def admit(
     if ruled is not None and not gates.dry_run:
         return ruled
     found = _AT_EASE if at_ease else _full(gates, work)
-    if found is None:
-        found = _stands(gates, work, now_s, lanes, line_s) if keep_short and in_flight else None
+    idle = not in_flight + in_line
+    if found is None and keep_short and not idle:
+        found = _stands(gates, work, now_s, lanes, line_s, 0 if gates.dry_run else below_top)
     if found is None:
         if line_s and gates.standing.stands(now_s):
             lanes = [Lane(lane.free_s + line_s * lane.slowdown, lane.slowdown) for lane in lanes]
-        found = _fitted(gates, work, now_s, lanes, in_flight, below_top, rung, commit)
+        found = _fitted(gates, work, now_s, lanes, idle, below_top, rung, commit)
     if found.admitted and commit and ruled is None:
         _charge(gates, work, tenant, now_s)
     return found if ruled is None else replace(found, would=ruled.reason)
@@ -178,15 +181,20 @@ def _full(gates: Gates[W], work: W) -> Admission | None:
     return None
 
 
-def _stands(gates: Gates[W], work: W, now_s: float, lanes: Sequence[Lane], line_s: float) -> Admission | None:
+def _stands(
+    gates: Gates[W], work: W, now_s: float, lanes: Sequence[Lane], line_s: float, below_top: int
+) -> Admission | None:
     """A refusal since the queue stands."""
     queue_s = gates.backlog.work_s / len(lanes) + line_s
-    wait_s = (sum(lane.free_s - now_s for lane in lanes) + gates.backlog.ahead_s(work)) / len(lanes) + line_s
+    wait_s = gates.backlog.begins_s(work, lanes) - now_s + line_s
     left_s = min(work.deadline_s, work.arrived_s + gates.limits.max_wait_s) - now_s
-    if not gates.standing.refuses(queue_s, wait_s, left_s, now_s):
+    kept_s = below_top * gates.limits.headroom_s
+    if not gates.standing.refuses(queue_s, wait_s + kept_s, left_s, now_s):
         return None
-    text = f"the queue stands: it has held {1000 * queue_s:.1f} ms of work and never little for a while"
-    return _no(503, wait_s, Reason.STANDING_QUEUE, text, now_s + wait_s)
+    text = f"the queue stands: it has held {1000 * queue_s:.1f} ms of work and hardly ever little for a while"
+    if kept_s and not gates.standing.is_much(wait_s, left_s):
+        return _no(503, wait_s, Reason.PRIORITY, f"{text}, and what room is left is kept for higher priorities")
+    return _no(503, wait_s, Reason.KEPT_SHORT, text, math.inf if kept_s else now_s + wait_s)
 
 
 def _fitted(
@@ -194,7 +202,7 @@ def _fitted(
     work: W,
     now_s: float,
     lanes: Sequence[Lane],
-    in_flight: int,
+    idle: bool,
     below_top: int,
     rung: int | None,
     commit: bool,
@@ -214,7 +222,7 @@ def _fitted(
     reason = Reason.ADMITTED
     if not fit.fits:
         waited_long = work.deadline_s - now_s < _PROBE_SHARE * (work.deadline_s - work.arrived_s)  # it tells nothing
-        if in_flight or waited_long or now_s < gates.probed_s + gates.limits.probe_s:
+        if not idle or waited_long or now_s < gates.probed_s + gates.limits.probe_s:
             return _too_late(gates, work, now_s, fit)
         reason = Reason.PROBE
         if commit:

@@ -25,6 +25,7 @@ _MOST_SHED = 0.99
 _REFUSED = frozenset(
     {
         Reason.QUEUE_FULL,
+        Reason.KEPT_SHORT,
         Reason.FRONT_END,
         Reason.OTHERS_LATE,
         Reason.PRIORITY,

@@ -79,9 +79,9 @@ class Backlog(Generic[W]):
         """The batches in which everything would run now."""
         return self._plan.batches
 
-    def ahead_s(self, work: W) -> float:
-        """Predicted time of one worker for what would be before a request, which is due before it."""
-        return self._ahead_s(self._entry(work, None))
+    def begins_s(self, work: W, lanes: Sequence[Lane]) -> float:
+        """When the first worker is predicted to be free for a request, after all that is due before it."""
+        return min(lane.free_s for lane in self._plan.lanes_at(self._before(self._entry(work, None)), lanes))
 
     def slack_s(self, lanes: Sequence[Lane], factor: float = 1.0) -> float:
         """How much later everything could start with nobody late; negative where somebody will be, infinite if empty.
@@ -223,13 +223,14 @@ class Backlog(Generic[W]):
         """
         if not self._plan.batches or len(lanes) > 1:
             return -math.inf
-        return lanes[0].free_s + self._ahead_s(entry) * lanes[0].slowdown
+        return lanes[0].free_s + sum(self._plan.durations_s[: self._before(entry)]) * lanes[0].slowdown
 
-    def _ahead_s(self, entry: Entry[W]) -> float:
+    def _before(self, entry: Entry[W]) -> int:
+        """How many planned batches are before an entry that is not in the plan."""
         after = bisect_right(self._plan.keys, entry.key)
         if after and self._plan.batches[after - 1].pieces[-1].entry.key > entry.key:
             after -= 1
-        return sum(self._plan.durations_s[:after])
+        return after
 
     def _entry(self, work: W, rung: int | None) -> Entry[W]:
         due_s = min(work.deadline_s, work.arrived_s + self._limits.max_wait_s)

@@ -56,11 +56,12 @@ class Terms(Struct, frozen=True):
     Attributes:
         behind_s: since it came, with what the front end has still to do before and after it; ``is_behind``: that is
             more than where it keeps up.
-        refuses: it could not be in time even if the engine had nothing else to do.
+        refuses: it could not be in time even if the engine had nothing else to do; or the queue stands.
         plan_s: when the engine's queue must be expected to be done with it, and with all who are in line before it;
             ``scores_s``: when it must be.
         alike_by_s, alike_left_s, alike_waited_s: who is due by then, with no more time left, and has waited for so long
-            is refused if this one is; ``stands``: since the queue stands.
+            is refused if this one is.
+        waits_s: it would wait for so long, if it is refused since the queue stands; else None.
     """
 
     behind_s: float
@@ -71,7 +72,7 @@ class Terms(Struct, frozen=True):
     alike_by_s: float = math.inf
     alike_left_s: float = math.inf
     alike_waited_s: float = 0.0
-    stands: bool = False
+    waits_s: float | None = None
 
 
 class FrontEnd:
@@ -124,7 +125,7 @@ class FrontEnd:
         last_s: float | None = None,
         waiting: int = 0,
         lag_s: float | None = None,
-        engine_s: float = 0.0,
+        engine_s: float | None = 0.0,
     ) -> Terms:
         """On what terms a request goes on that came at ``arrived_s`` and is read now.
 
@@ -132,10 +133,13 @@ class FrontEnd:
             last_s: when its answer is due, if that is before the deadline.
             waiting: requests in line before it.
             lag_s: how long a turn of the event loop takes, where the request is not in that line.
-            engine_s: that all in the engine's queue will take.
+            engine_s: that all in the engine's queue will take; None: no queue is kept short, as there is a
+                cheaper rung.
         """
         last_s = deadline_s if last_s is None else last_s
         before = self.outlook(now_s, last_s - now_s, waiting, lag_s or 0.0)
+        line_s = waiting * self._gap_s
+        kept_short = engine_s is not None and self._standing.refuses(line_s + engine_s, line_s, last_s - now_s, now_s)
         waited_s = now_s - arrived_s
         behind_s = waited_s + before.entry_s + before.reply_s
         is_behind = behind_s > _BEHIND_S  # else it is the deadline that is too short
@@ -144,10 +148,9 @@ class FrontEnd:
         scores_s = deadline_s - before.reply_s
         before_plan_s = (lag_s or 0.0) + (before.kept_s if is_behind else 0.0)
         plan_s = scores_s - before_plan_s
-        queue_s = before.entry_s + engine_s
-        if not refuses and self._standing.refuses(queue_s, before.entry_s, last_s - now_s, now_s):
-            left_s = Standing.least_left_s(before.entry_s)
-            return Terms(behind_s, is_behind, True, plan_s, scores_s, math.inf, left_s, stands=True)
+        if not refuses and kept_short:
+            left_s = Standing.least_left_s(line_s)
+            return Terms(behind_s, is_behind, True, plan_s, scores_s, math.inf, left_s, waits_s=line_s)
         if stands:  # so does whoever has waited as long, of no more time in all
             long_s = _long_s(last_s - arrived_s)
             return Terms(behind_s, is_behind, refuses, plan_s, scores_s, last_s + waited_s - long_s, math.inf, long_s)

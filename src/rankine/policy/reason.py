@@ -32,6 +32,7 @@ class Reason(StrEnum):
     PROBE = "probe"
     DRAINING = "draining"
     QUEUE_FULL = "queue_full"
+    KEPT_SHORT = "kept_short"
     FRONT_END = "front_end"
     TOO_LATE = "too_late"
     OTHERS_LATE = "others_late"

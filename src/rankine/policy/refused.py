@@ -3,7 +3,7 @@
 For a moment the front end and the plan only get fuller. So where a request was refused, so is one that asks for no
 less: due no later, with as many rows. Of the front end that is certain. The plan divides its queue into batches, and
 now and then has room for a larger request where it had none for a smaller one: for 2 in 1000 that are like a refused
-one.
+one. And where the queue stands and one would have waited too long, so would all who are due after it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ __all__ = ["FOR_S", "Like", "RefusedLately"]
 
 FOR_S = 2e-3
 """For so long a refusal tells of others."""
-_STANDS_FOR_S = 10e-3
-"""And where it was since the queue stands: it is no short one when one or two batches have been taken from it."""
+_STANDS_FOR_S, _STANDS_SHARE = 10e-3, 0.5
+"""And where it was since the queue stands, up to half of what it would have waited: until then the queue is no shorter
+than half of what it was."""
 _MOST = 8
 
 
@@ -51,13 +52,14 @@ class RefusedLately:
 
     def __init__(self) -> None:
         self._likes: list[Like] = []
-        self._for_s = FOR_S
+        self._of_standing = False
         self.until_s = -math.inf
 
-    def behind(self, by_s: float, left_s: float, waited_s: float, now_s: float, *, stands: bool = False) -> None:
+    def behind(self, by_s: float, left_s: float, waited_s: float, now_s: float, waits_s: float | None = None) -> None:
         """Nobody could be in time, whatever the engine does, who is due by ``by_s``, has no more left than ``left_s``,
-        and has waited for ``waited_s``; or (``stands``) nobody is let in of whom that holds, since the line stands."""
-        self._add(Like(by_s, left_s, 0, waited_s, Reason.FRONT_END), now_s, _STANDS_FOR_S if stands else FOR_S)
+        and has waited for ``waited_s``; or nobody is let in of whom that holds, since the queue stands and they would
+        wait for ``waits_s``."""
+        self._add(Like(by_s, left_s, 0, waited_s, Reason.FRONT_END), now_s, waits_s)
 
     def planned(self, reason: Reason, due_s: float, rows: int, now_s: float, finish_s: float = math.inf) -> None:
         """The plan had no room for a request: others would be late, or the queue is full, or stands.
@@ -71,18 +73,21 @@ class RefusedLately:
             self._add(Like(due_s, math.inf, rows, 0.0, reason), now_s)
         elif reason is Reason.QUEUE_FULL:
             self._add(Like(math.inf, math.inf, rows, 0.0, reason), now_s)
-        elif reason is Reason.STANDING_QUEUE and finish_s < math.inf:
-            left_s = Standing.least_left_s(finish_s - now_s)
-            self._add(Like(math.inf, left_s, 0, 0.0, reason, due_s), now_s, _STANDS_FOR_S)
+        elif reason is Reason.KEPT_SHORT and finish_s < math.inf:
+            wait_s = finish_s - now_s
+            self._add(Like(math.inf, Standing.least_left_s(wait_s), 0, 0.0, reason, due_s), now_s, wait_s)
 
     def likes(self) -> list[Like]:
         """What they tell, the newest first."""
         return self._likes[::-1]
 
-    def _add(self, like: Like, now_s: float, for_s: float = FOR_S) -> None:
-        if now_s >= self.until_s or for_s != self._for_s:
+    def _add(self, like: Like, now_s: float, wait_s: float | None = None) -> None:
+        """Keep what a refusal tells; ``wait_s``: that it would have waited, where the queue stands."""
+        for_s = FOR_S if wait_s is None else min(_STANDS_FOR_S, _STANDS_SHARE * wait_s)
+        if now_s >= self.until_s or self._of_standing != (wait_s is not None):
             self._likes.clear()
-            self.until_s, self._for_s = now_s + for_s, for_s
+            self.until_s, self._of_standing = now_s + for_s, wait_s is not None
+        self.until_s = min(self.until_s, now_s + for_s)
         self._likes = [one for one in self._likes if not _tells_more(like, one)][-_MOST + 1 :]
         self._likes.append(like)
 

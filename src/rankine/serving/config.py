@@ -80,7 +80,8 @@ class ServeConfig(Frozen):
         max_batch_ms: no batch is predicted to run longer, unless half of the peak rate needs more: an urgent request
             waits for it.
         max_queue_rows: rows that may wait; above it requests are refused (503).
-        max_wait_ms: how long a request without a deadline may be predicted to take before it is refused.
+        max_wait_ms: how long a request without a deadline may be predicted to take before it is refused; while the
+            queue stands, four tenths of that to wait.
         default_deadline_ms: for requests that bring none; no deadline if None.
         unknown_item: an id that the catalog does not have is an ``error``, or scored as the out-of-vocabulary ``row``.
         drain_s: after SIGTERM, the server says that it is not ready but takes all requests for this long; give it more

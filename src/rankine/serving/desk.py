@@ -109,6 +109,16 @@ class Desk:
         self.rules = rules
         self._ruled(self.gates)
 
+    @property
+    def is_on_fastest(self) -> bool:
+        """Whether there is no cheaper rung to go to."""
+        return self.elastic.at == self.elastic.numbers[-1]
+
+    @property
+    def queue_s(self) -> float:
+        """Predicted time for all in the queue."""
+        return self.gates.backlog.work_s / len(self.placing.workers)
+
     def wait_s(self, now_s: float) -> float:
         """How long a request that came now is predicted to wait for the start of its batch."""
         lanes = self.lanes(now_s)
@@ -127,15 +137,16 @@ class Desk:
             queued,
             now_s,
             () if at_ease else self.lanes(now_s),
-            in_flight=self.unanswered + (work.line_requests if isinstance(work, Asked) else 0),
+            in_flight=self.unanswered,
             tenant=work.tenant,
             below_top=self._priorities.below_top(work.priority, now_s),
             rung=self._sessions.rung(session, now_s) if session else None,
             draining=self.stopping or (self.draining and not work.let_in),
             commit=commit,
             at_ease=at_ease,
+            in_line=work.line_requests if isinstance(work, Asked) else 0,
             line_s=self._line_s(work) if isinstance(work, Asked) else 0.0,
-            keep_short=not work.let_in and self.elastic.at == self.elastic.numbers[-1],
+            keep_short=not work.let_in and self.is_on_fastest,
         )
 
     def passes(self, asked: Asked, now_s: float) -> bool:
@@ -147,9 +158,9 @@ class Desk:
         if self.draining or rules.quotas or rules.shares is not None or rules.concurrency is not None:
             return False
         at_ease = self.is_at_ease(asked, self.gates.cost.mean_s(asked.rows, asked.requests), now_s)
-        if at_ease:
-            queue_s = self.gates.backlog.work_s + self._line_s(asked)
-            self.gates.standing.look(queue_s, asked.deadline_s - now_s, now_s)
+        if at_ease and self.is_on_fastest:
+            due_s = min(asked.deadline_s, asked.arrived_s + self.gates.limits.max_wait_s)
+            self.standing.look(self.queue_s + self._line_s(asked), due_s - now_s, now_s)
         return at_ease
 
     def has_time(self, work: Work, now_s: float) -> bool:

@@ -76,6 +76,7 @@ class Head(Struct, frozen=True):
         announced: number of candidates; None where it was not announced.
         tenant: whose it is, as the operator's rules name it.
         least: how many of its candidates are scored at least, where it gives prior scores; None: all.
+        rows: that are known to be ranked: one at least.
     """
 
     deadline_s: float
@@ -84,6 +85,7 @@ class Head(Struct, frozen=True):
     tenant: str = ""
     priority: Priority = Priority.NORMAL
     least: int | None = None
+    rows: int = 1
 
 
 @dataclass(slots=True)
@@ -112,7 +114,7 @@ class Request:
     @property
     def announced(self) -> int:
         """Rows that are known to be ranked for it: one at least."""
-        return 1 if self.head is None else self.head.announced or 1
+        return 1 if self.head is None else self.head.rows
 
 
 class Reply(Struct, frozen=True):

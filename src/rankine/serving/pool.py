@@ -200,10 +200,10 @@ class Pool:
         return self._desk.standing
 
     @property
-    def queue_s(self) -> float:
-        """Predicted time for all that waits."""
+    def queue_s(self) -> float | None:
+        """Predicted time for all in the queue; None while there is a cheaper rung to go to."""
         with self._lock:
-            return self._desk.gates.backlog.work_s / len(self._workers)
+            return self._desk.queue_s if self._desk.is_on_fastest else None
 
     def ask(self, head: Asked) -> Admission | None:
         """Why a request of which only the head is there would not be let in now, None where it would.

@@ -83,15 +83,16 @@ class Reception:
             engine_s=self._pool.queue_s,
         )
         if terms.refuses:
-            self.lately.behind(terms.alike_by_s, terms.alike_left_s, terms.alike_waited_s, now_s, stands=terms.stands)
+            if in_line:
+                self.lately.behind(terms.alike_by_s, terms.alike_left_s, terms.alike_waited_s, now_s, terms.waits_s)
             raise self._behind(terms.behind_s)
         policy = self._book.policy_at(request.arrived_s)
         name = request.headers.get(b"x-rankine-tenant", ANONYMOUS).decode("latin-1")
         tenant, priority = policy.known(name), policy.priority(name, priority_header(request))
         least = (None if policy.dry_run else policy.truncate_to) or self._config.truncate_by_prior
         rows = min(announced or 1, least or self._config.max_candidates)
-        line_rows, line_requests = (self.line.rows, len(self.line)) if in_line else (0, 0)
-        asked = Asked(rows, 1, request.arrived_s, terms.plan_s, tenant, priority, False, line_rows, line_requests)
+        line = self.line
+        asked = Asked(rows, 1, request.arrived_s, terms.plan_s, tenant, priority, False, line.rows, len(line))
         found = self._pool.ask(asked)
         if found is not None:
             if terms.is_behind and found.status == DeadlineExceeded.http_status:
@@ -101,7 +102,7 @@ class Reception:
             self._metrics.decided(found.reason)
             raise refusal(found)
         self._front_end.let_in(now_s)
-        request.head = Head(deadline_s, terms.scores_s, announced, tenant, priority, least)
+        request.head = Head(deadline_s, terms.scores_s, announced, tenant, priority, least, rows)
         return request.head
 
     def scored_rows(self, request: Request, rows: int) -> int:

@@ -25,7 +25,7 @@ OWN = frozenset((ASKS, TRACEPARENT, b"x-request-id"))
 Write = Callable[[Request, RankineError, str], tuple[bytes, bool]]
 
 
-_SAME = frozenset((Reason.FRONT_END, Reason.TOO_LATE, Reason.OTHERS_LATE, Reason.QUEUE_FULL, Reason.STANDING_QUEUE))
+_SAME = frozenset((Reason.FRONT_END, Reason.OTHERS_LATE, Reason.QUEUE_FULL, Reason.KEPT_SHORT))
 """What is told for these is told of the server; for others, of whoever asks."""
 
 
