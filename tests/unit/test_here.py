@@ -19,7 +19,9 @@ from rankine.policy.reason import Reason
 from rankine.serving import here as here_module
 from rankine.serving import pool as pool_module
 from rankine.serving.bodies import ClientGone
+from rankine.serving.cores import core_numbers, pinned
 from rankine.serving.desk import Asked
+from rankine.serving.devices import PoolDevice
 from rankine.serving.model import ServedModel
 from rankine.serving.pool import Pool
 from rankine.serving.refusals import QueueRefused
@@ -351,4 +353,20 @@ def test_head_is_refused_when_those_in_line_before_it_leave_it_no_time(
     assert found is not None
     assert found.reason is Reason.KEPT_SHORT
     pool._desk.unanswered = 0
+    pool.close()
+
+
+@pytest.mark.parametrize(("own", "one_core"), [(True, False), (False, True)])
+def test_loop_leaves_batches_to_a_worker_when_that_has_a_core_of_its_own(
+    make_work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch, *, own: bool, one_core: bool
+) -> None:
+    monkeypatch.setattr(pool_module, "usable_cores", lambda: 1)
+    first, *others = core_numbers()
+    if own and not others:
+        pytest.skip("this machine has one core")
+    device = PoolDevice("numpy", alone(Telling()), cores=(others[0] if own else first,))
+    with pinned((first,)):
+        pool = Pool(device.rungs, tasks=1, workers=1, limits=Limits(), observe=lambda run: None, devices=(device,))
+        pool.start([make_work(1, 5)])
+    assert pool.here.one_core is one_core
     pool.close()

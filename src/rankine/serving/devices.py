@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rankine.models.columns import Column, Columns
+from rankine.serving.cores import core_numbers
 from rankine.serving.rungs import ServedRung
 
 __all__ = ["Elsewhere", "Health", "PoolDevice", "Seats", "complete_on"]
@@ -68,6 +69,11 @@ class PoolDevice:
     cores: tuple[int, ...] | None = None
     seats: Seats | None = None
     elsewhere: Elsewhere | None = None
+
+    @property
+    def has_own_cores(self) -> bool:
+        """Whether its workers have a core that the calling thread may not run on."""
+        return self.cores is not None and not set(self.cores) <= set(core_numbers())
 
     @property
     def up(self) -> bool:

@@ -126,7 +126,7 @@ class Pool:
                 self._desk.timed([first[number] or usual for number in range(len(self._devices))])
             if len(self._devices) == 1 and self._devices[0].seats is None:
                 self.here.enabled = True
-                self.rest.enabled = usable_cores() <= 1
+                self.rest.enabled = usable_cores() <= 1 and not self._devices[0].has_own_cores
                 self.here.one_core = self.rest.enabled and len(self._workers) == 1
                 self._desk.on_loop = self.turns.soon if self.here.one_core else None
 
