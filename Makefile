@@ -26,7 +26,7 @@ demo: $(STAMP) ## train, compress, certify, serve and measure in one go, on synt
 test: $(STAMP) ## the whole test suite
 	$(BIN)/python -m pytest
 
-unit: $(STAMP) ## the unit tests only: two to three minutes
+unit: $(STAMP) ## the unit tests only: a few minutes
 	$(BIN)/python -m pytest tests/unit
 
 # Both build outside of .venv, with sanitizers, and only what has changed.

@@ -159,7 +159,7 @@ class SimulatedServer:
         """It is a request's turn: its body is read, and it is queued; returns when that is done."""
         if now_s > request.deadline_s:
             now_s = self._front(now_s, HEAD_SHARE * self._setup.front_s)
-            self._refuse_after_all(request, Reason.FRONT_END, 503, now_s)
+            self._refuse(request, Reason.FRONT_END, 503, now_s, let_in=True)
             return now_s
         setup = self._setup
         now_s = self._front(now_s, BEGIN_SHARE * setup.front_s + setup.front_row_s * request.rows)
@@ -177,7 +177,7 @@ class SimulatedServer:
         held = self._one_core and self._here.takes(request, now_s, at_ease=at_ease)
         reason, status = self._asked(request, now_s, held=held)
         if status:
-            self._refuse_after_all(request, reason, status, now_s)
+            self._refuse(request, reason, status, now_s, let_in=True)
             return
         self._ended.reasons[reason] += 1
         if not held:
@@ -185,13 +185,10 @@ class SimulatedServer:
         elif self._here.hold(request, now_s):
             self._run_held(now_s)
 
-    def _refuse_after_all(self, request: Request, reason: Reason, status: int, now_s: float) -> None:
-        """Refuse a request that was let in by its head."""
-        if self._loop.works:
+    def _refuse(self, request: Request, reason: Reason, status: int, now_s: float, *, let_in: bool = False) -> None:
+        """Refuse a request, by its head or after it was ``let_in`` by that."""
+        if let_in and self._loop.works:
             self._front_end.answered(late=True, now_s=now_s)
-        self._refuse(request, reason, status, now_s)
-
-    def _refuse(self, request: Request, reason: Reason, status: int, now_s: float) -> None:
         self._ended.reasons[reason] += 1
         self._refuses_until_s = now_s + REFUSES_FOR_S
         self._ended.end(request, status, now_s)

@@ -16,11 +16,12 @@ from http import HTTPStatus
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from rankine.errors import CapacityExceeded, PayloadTooLarge
 from rankine.serving.descriptors import REFUSED
 from rankine.serving.door import Door
+from rankine.serving.endings import EndingProtocol
 from rankine.serving.half_close import find_out_whether_gone
 from rankine.serving.http import Request
 from rankine.serving.inlet import Entrance
@@ -29,8 +30,7 @@ from rankine.serving.malformed import explained, misread_head, own_fault
 from rankine.serving.plain import read_plain
 from rankine.serving.quick import SMALL_BODY_BYTES
 from rankine.serving.quick_cycle import QuickCycle
-from rankine.serving.stalls import Stall, Verdict
-from rankine.serving.wire_errors import ClosingAnswer, closing_answer
+from rankine.serving.wire_errors import closing_answer
 from rankine.serving.work import Presence
 
 __all__ = [
@@ -45,8 +45,6 @@ __all__ = [
 PRESENCE, WAITED, REQUEST, WRITE = "rankine.presence", "rankine.waited", "rankine.request", "rankine.write"
 MAX_HEAD_BYTES = 64 << 10
 _LINE_BYTES = len(b": \r\n")
-_LINGER_S = 1.0
-"""After a refusal, what still comes is read and dropped for so long."""
 _FULL = closing_answer(CapacityExceeded("there are too many connections"), retry_after_s=1)
 _TOO_LARGE = closing_answer(
     PayloadTooLarge("the request's head is too large", allowed=f"at most {MAX_HEAD_BYTES} bytes"),
@@ -54,11 +52,8 @@ _TOO_LARGE = closing_answer(
 )
 
 
-class LimitedProtocol(HttpToolsProtocol):
+class LimitedProtocol(EndingProtocol):
     """Answers 431 (RFC 6585) and closes a connection whose request head has more than ``MAX_HEAD_BYTES``.
-
-    Whoever calls ``close_if_stalled`` now and then also ends connections that send no whole head, or nothing more of a
-    body, within ``STALL_S`` seconds, and those whose request is not whole within ``max_read_s``.
 
     Args:
         max_connections: of the server; one more is answered by 503 and closed.
@@ -69,7 +64,6 @@ class LimitedProtocol(HttpToolsProtocol):
         self,
         *arguments: Any,
         max_connections: int = 10_000,
-        max_read_s: float = 60.0,
         door: Door | None = None,
         **options: Any,
     ) -> None:
@@ -83,13 +77,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_waited_s = 0.0
         self._socket: socket.socket | None = None
         self._max_connections = max_connections
-        self._stall = Stall(self.loop.time(), max_read_s)
         self._running: RequestResponseCycle | None = None
         self._presence = Presence()
-        self._refused = False
-        self._refusal: bytes | None = None  # that is still to be told
-        self._in_message = False
-        self._in_head = False
         self._unread_bytes = 0
 
     @property
@@ -343,32 +332,6 @@ class LimitedProtocol(HttpToolsProtocol):
             extensions[WRITE] = partial(self._write_whole, cycle)
             self._door.line.put(partial(super()._start_asgi_task, cycle, app), request.announced)
 
-    def shutdown(self) -> None:
-        """The server ends: close the connection, once what was asked on it is answered."""
-        super().shutdown()
-        if self.scheme == "https":  # closing waits for the client to say goodbye, and an idle one does not listen
-            self.loop.call_later(_LINGER_S, self._leave)
-
-    def close_if_stalled(self, now_s: float) -> None:
-        """Close the connection if its client has kept it waiting too long; ``now_s`` is on the event loop's clock."""
-        verdict = self._stall.verdict(
-            now_s,
-            writes_wait=self.flow.write_paused,
-            reads_wait=self.flow.read_paused,
-            in_message=self._in_message,
-            owes=self._owes,
-        )
-        if verdict is Verdict.ABORT:
-            self.transport.abort()
-        elif verdict is Verdict.CLOSE:
-            self.transport.close()
-
-    def _leave(self) -> None:
-        if self.transport.is_closing() and self.transport.get_write_buffer_size() == 0:
-            self.transport.abort()
-        elif self in self.connections:
-            self.loop.call_later(_LINGER_S, self._leave)
-
     def _write_whole(self, cycle: RequestResponseCycle, answer: bytes) -> bool:
         """Send a whole response at once: in two parts it costs two system calls. False: it has to go the long way."""
         if cycle.disconnected or cycle.response_started or self.flow.write_paused or not cycle.keep_alive:
@@ -395,11 +358,6 @@ class LimitedProtocol(HttpToolsProtocol):
         if closes or not cycle.keep_alive:
             self.transport.close()
         self.on_response_complete()
-
-    @property
-    def _owes(self) -> bool:
-        """Whether a request is not answered yet."""
-        return bool(self.pipeline) or not getattr(self.cycle, "response_complete", True)  # there may be no cycle
 
     def _may_send_interim(self) -> bool:
         """Whether an interim response would stand alone: not in the middle of another, nor to HTTP/1.0."""
@@ -431,27 +389,6 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.write(whole)
         return True
 
-    def _break_off(self, answer: ClosingAnswer) -> None:
-        """Refuse what has come, also in the middle of a message: nobody else answers the request that it was to be."""
-        if self._in_message and not self._in_head and not self._refused and self.cycle is not None:
-            self.cycle.disconnected = self.cycle.response_complete = True
-            self.cycle.message_event.set()
-        self._refuse(answer)
-
-    def _refuse(self, answer: ClosingAnswer) -> None:
-        if not self._refused:
-            self._refused, self._refusal = True, answer.raw
-            if self._door is not None:
-                self._door.tell_refused(self.client, answer.says)
-            self._tell_refusal()
-
-    def _tell_refusal(self) -> None:
-        """Write a refusal, once all is answered that was asked before: answers have no names, but an order."""
-        if self._refusal is None or self._owes:
-            return
-        self.transport.write(self._refusal)
-        self._refusal = None
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-        # Closing with data unread would reset the connection, and the client might never see the answer.
-        self.loop.call_later(_LINGER_S, self.transport.close)
+    def _tell_refused(self, why: str) -> None:
+        if self._door is not None:
+            self._door.tell_refused(self.client, why)
