@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from rankine.policy.front_end import FrontEnd
+from rankine.policy.standing import Standing
 from rankine.serving.entry import EntryLine
 from rankine.serving.reception import Reception
 
@@ -16,7 +17,7 @@ class _StandingLine(EntryLine):
     """As long as that of a server that is far behind."""
 
     def __init__(self) -> None:
-        super().__init__(FrontEnd())
+        super().__init__(FrontEnd(Standing()))
         self.rows = len(self)
 
     def __len__(self) -> int:

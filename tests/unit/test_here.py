@@ -348,8 +348,8 @@ def test_head_is_refused_when_those_in_line_before_it_leave_it_no_time(
     assert pool.ask(asked) is None
     behind = replace(asked, line_rows=640, line_requests=10)
     assert pool.ask(behind) is None  # it may be a burst
-    for before in range(60, 0, -1):
-        pool._desk.gates.standing.look(1.0, 1.0, now_s - 0.01 * before)
+    for before in range(59, -1, -1):
+        pool._desk.gates.standing.look(1.0, 1.0, time.perf_counter() - 0.01 * before)
     found = pool.ask(behind)
     assert found is not None
     assert found.reason is Reason.KEPT_SHORT

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import math
 from itertools import pairwise
 
 import pytest
@@ -131,7 +130,8 @@ def test_low_priorities_are_refused_first_when_the_queue_stands() -> None:
     }
     assert found == {0: Reason.ADMITTED, 1: Reason.PRIORITY}
     refused = admit(gates, later, 0.6, lanes, in_flight=5, below_top=1, commit=False)
-    assert (refused.reason, refused.finish_s) == (Reason.KEPT_SHORT, math.inf)  # it tells nothing of higher ones
+    assert refused.reason is Reason.KEPT_SHORT
+    assert refused.waits_s == pytest.approx(gates.backlog.work_s)  # of which nothing is kept for anybody
 
 
 def test_one_worker_that_is_busy_for_long_refuses_nobody_when_another_is_free() -> None:
@@ -140,6 +140,59 @@ def test_one_worker_that_is_busy_for_long_refuses_nobody_when_another_is_free() 
         gates.standing.look(0.05, 0.1, 0.05 * turn)
     ask = Ask(1, deadline_s=0.7, arrived_s=0.6)
     assert admit(gates, ask, 0.6, (Lane(1.6), Lane(0.6)), in_flight=5, commit=False).admitted
+
+
+def test_a_slow_worker_that_is_free_is_no_reason_to_let_a_queue_stand() -> None:
+    gates = _gates()
+    for _ in range(5):
+        assert _ask(gates, Ask(500, deadline_s=0.69)).admitted
+    for turn in range(12):
+        gates.standing.look(0.05, 0.1, 0.05 * turn)
+    ask, lanes = Ask(500, deadline_s=0.72, arrived_s=0.6), (Lane(0.6), Lane(0.6, 40.0))
+    found = admit(gates, ask, 0.6, lanes, in_flight=5, commit=False)
+    assert found.reason is Reason.KEPT_SHORT
+    assert found.waits_s == pytest.approx(gates.backlog.work_s)
+
+
+def test_queue_does_not_stand_when_bursts_come_and_most_find_it_short() -> None:
+    gates = _gates()
+    for burst in range(20):  # of three that come at ease and two that do not; then all is done
+        now_s = 0.08 * burst
+        for number in range(5):
+            ask = Ask(500, deadline_s=now_s + 0.1, arrived_s=now_s)
+            found = admit(gates, ask, now_s, (Lane(now_s),), in_flight=number, at_ease=number < 3)
+            assert found.reason is Reason.ADMITTED
+            if number < 3:
+                gates.backlog.put(ask, (Lane(now_s),))
+        while len(gates.backlog):
+            gates.backlog.take(now_s)
+
+
+def test_others_in_line_do_not_count_when_there_is_a_cheaper_rung_since_the_queue_stood() -> None:
+    gates = _gates()
+    for turn in range(12):
+        gates.standing.look(0.05, 0.1, 0.05 * turn)
+    ask, lanes = Ask(500, deadline_s=0.65, arrived_s=0.6), (Lane(0.6),)
+    admitted = [
+        admit(gates, ask, 0.6, lanes, in_flight=5, in_line=8, line_s=0.045, commit=False, keep_short=keeps).admitted
+        for keeps in (True, False)
+    ]
+    assert admitted == [False, True]
+
+
+@pytest.mark.parametrize("commit", [False, True])
+def test_dry_run_tells_of_priorities_once_when_the_queue_stands(*, commit: bool) -> None:
+    gates = _gates()
+    for _ in range(5):
+        assert _ask(gates, Ask(500, deadline_s=0.69)).admitted
+    for turn in range(12):
+        gates.standing.look(0.05, 0.14, 0.05 * turn)
+    gates.dry_run = True
+    ask = Ask(1, deadline_s=0.735, arrived_s=0.6)
+    found = admit(gates, ask, 0.6, (Lane(0.6),), in_flight=5, below_top=1, commit=commit)
+    assert (found.admitted, found.would) == (True, Reason.PRIORITY)
+    again = admit(gates, ask, 0.6, (Lane(0.6),), in_flight=5, below_top=1, keep_short=False)
+    assert (again.admitted, again.would) == (True, None)
 
 
 def test_those_in_line_take_nothing_of_a_limit_of_requests_in_flight() -> None:

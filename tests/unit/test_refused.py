@@ -18,6 +18,7 @@ from rankine.policy.front_end import FrontEnd
 from rankine.policy.lanes import Lane
 from rankine.policy.reason import Reason
 from rankine.policy.refused import FOR_S, Like, RefusedLately
+from rankine.policy.standing import Standing
 
 NOW_S = 100.0
 
@@ -35,8 +36,8 @@ def is_like(like: Like, one: Asks, waited_s: float = 0.0) -> bool:
     return due and one.rows >= like.rows and waited_s >= like.waited_s
 
 
-def asked(gates: Gates[Asks], one: Asks, *, commit: bool = False) -> Admission:
-    return admit(gates, one, NOW_S, (Lane(NOW_S),), in_flight=1, commit=commit)
+def asked(gates: Gates[Asks], one: Asks, now_s: float = NOW_S, *, commit: bool = False) -> Admission:
+    return admit(gates, one, now_s, (Lane(now_s),), in_flight=1, commit=commit)
 
 
 @pytest.mark.parametrize("budgets_s", [(0.05,), (0.05, 0.05, 0.02)])
@@ -68,22 +69,22 @@ def test_plan_refuses_nearly_whoever_is_like_one_that_it_has_refused(budgets_s: 
 def test_front_end_refuses_whoever_is_like_one_that_it_has_refused(
     gap_s: float, line: int, waited_s: float, budget_s: float, others: list[tuple[float, float]], late: int
 ) -> None:
-    front_end, lately = FrontEnd(), RefusedLately()
+    front_end, lately = FrontEnd(Standing()), RefusedLately()
     for _ in range(200):
         front_end.moved(gap_s)
         front_end.replied(0.0005)
     for _ in range(late):
         front_end.answered(late=True, now_s=NOW_S)
     front_end.let_in(NOW_S)
-    front_end.stands(0.2, 0.1, NOW_S - 0.2)  # somebody had waited then
-    terms = front_end.terms(NOW_S - waited_s, NOW_S - waited_s + budget_s, NOW_S, waiting=line)
+    front_end.unseen_stands(0.2, 0.1, NOW_S - 0.2)  # somebody had waited then
+    terms = front_end.terms(NOW_S - waited_s, NOW_S - waited_s + budget_s, NOW_S, waiting=line, ahead=None)
     if terms.refuses:
         lately.behind(terms.alike_by_s, terms.alike_left_s, terms.alike_waited_s, NOW_S)
     for other_waited_s, other_budget_s in others:
         other = Asks(1, NOW_S - other_waited_s + other_budget_s)
         if any(is_like(like, other, other_waited_s) for like in lately.likes()):
             arrived_s = NOW_S - other_waited_s
-            assert front_end.terms(arrived_s, other.deadline_s, NOW_S, waiting=line).refuses
+            assert front_end.terms(arrived_s, other.deadline_s, NOW_S, waiting=line, ahead=None).refuses
 
 
 def test_refusals_tell_nothing_when_their_moment_is_over() -> None:
@@ -103,6 +104,14 @@ def test_refusals_tell_of_others_until_the_queue_may_be_half_as_long_when_it_sta
     lately = RefusedLately()
     lately.behind(math.inf, 0.05, 0.0, NOW_S, waits_s)
     assert lately.until_s == pytest.approx(NOW_S + for_s)
+
+
+def test_refusals_of_one_who_would_hardly_have_waited_do_not_end_what_others_tell_when_the_queue_stands() -> None:
+    lately = RefusedLately()
+    lately.behind(math.inf, 0.05, 0.0, NOW_S, 0.03)
+    lately.planned(Reason.KEPT_SHORT, NOW_S + 0.002, 10, NOW_S, 0.0005)
+    assert lately.until_s == pytest.approx(NOW_S + 0.01)
+    assert len(lately.likes()) == 1
 
 
 def test_refusals_are_kept_once_when_a_newer_one_tells_more() -> None:
@@ -134,12 +143,12 @@ def test_whoever_is_like_one_is_refused_when_the_queue_stands(
     cost = CostModel([(1, 0.0006), (64, 0.0019), (512, 0.0108), (2048, 0.0415)])
     gates: Gates[Asks] = Gates(Backlog(cost, Limits()), cost, Limits())
     for rows, due_s in queue:
-        asked(gates, Asks(rows, NOW_S + due_s), commit=True)
+        asked(gates, Asks(rows, NOW_S + due_s), NOW_S - 1.0, commit=True)
     for turn in range(60, 0, -1):
         gates.standing.look(1.0, 1.0, NOW_S - 0.01 * turn)
     lately, first = RefusedLately(), Asks(1, NOW_S + left_s)
     found = asked(gates, first)
-    lately.planned(found.reason, first.deadline_s, 1, NOW_S, found.finish_s)
+    lately.planned(found.reason, first.deadline_s, 1, NOW_S, found.waits_s)
     for rows, other_s in others:
         one = Asks(rows, NOW_S + other_s)
         if found.reason is Reason.KEPT_SHORT and any(is_like(like, one) for like in lately.likes()):

@@ -172,7 +172,7 @@ def test_request_is_refused_when_more_are_in_flight_than_the_limit(model: Served
 
 
 def test_head_of_the_queue_is_dropped_when_the_queue_stands(model: ServedModel) -> None:
-    rules = Rules(standing=CoDel(target_s=0.001, interval_s=0.0))
+    rules = Rules(codel=CoDel(target_s=0.001, interval_s=0.0))
 
     async def scenario(ruled: Ruled) -> None:
         first = await ruled.occupied()

@@ -42,7 +42,7 @@ def test_rules_are_as_the_file_says_when_it_is_read(path: Path) -> None:
     assert quota.wait_s(1.0, 0.0) == pytest.approx(0.05)
     assert list(rules.quotas) == ["shop"]
     assert rules.shares is not None
-    assert rules.standing is not None
+    assert rules.codel is not None
     assert rules.concurrency is None
     assert (policy.known("shop"), policy.known("stranger")) == ("shop", "default")
 

@@ -24,8 +24,8 @@ from rankine.policy.batching import Limits
 from rankine.policy.dispatch import Dispatch
 from rankine.policy.exploration import Trial
 from rankine.policy.fairness import FairShares
-from rankine.policy.front_end import FrontEnd
-from rankine.policy.lanes import Lane
+from rankine.policy.front_end import Ahead, FrontEnd
+from rankine.policy.lanes import Lane, speed_of
 from rankine.policy.one_core import REFUSES_FOR_S, counted_s, is_at_ease, may_run_here, rest_s
 from rankine.policy.placement import Device
 from rankine.policy.reason import Reason
@@ -135,19 +135,19 @@ class SimulatedServer:
         decides; None where it is let in: then its deadline is that of its scores."""
         line, backlog = self._line, self._backlog
         last_s = min(request.deadline_s, request.arrived_s + self._setup.limits.max_wait_s)
-        queue_s = backlog.work_s / len(self._workers)
-        engine_s = queue_s if self._rungs.is_on_fastest else None
+        ahead = None
+        if self._rungs.is_on_fastest:
+            speed = speed_of(self._lanes(now_s))
+            ahead = Ahead(backlog.work_s / speed, backlog.time_of(line.rows, len(line)) / speed if len(line) else 0.0)
         terms = self._front_end.terms(
-            request.arrived_s, request.deadline_s, now_s, last_s=last_s, waiting=len(line), engine_s=engine_s
+            request.arrived_s, request.deadline_s, now_s, last_s=last_s, waiting=len(line), ahead=ahead
         )
         if terms.refuses:
             return Reason.FRONT_END, 503
         request.deadline_s = terms.plan_s
-        line_s = backlog.time_of(line.rows, len(line)) / len(self._workers) if len(line) else 0.0
-        if self._gates.shares is None and self._is_at_ease(request, self._gates.cost.mean_s(request.rows), now_s):
-            if self._rungs.is_on_fastest:
-                self._gates.standing.look(queue_s + line_s, min(last_s, request.deadline_s) - now_s, now_s)
-        else:
+        at_ease = self._is_at_ease(request, self._gates.cost.mean_s(request.rows), now_s)
+        if not at_ease or self._gates.shares is not None:
+            line_s = 0.0 if ahead is None else max(terms.line_s, ahead.line_s)
             reason, status = self._asked(request, now_s, commit=False, line_s=line_s)
             if status:
                 return (Reason.FRONT_END, 503) if terms.is_behind and status == 504 else (reason, status)
@@ -195,10 +195,7 @@ class SimulatedServer:
 
     def _is_at_ease(self, request: Request, spent_s: float, now_s: float) -> bool:
         """Whether there is time several times over for all that waits and runs, with so much work more."""
-        if len(self._workers) > 1:
-            return False
-        worker = self._workers[0]
-        running_s = 0.0 if worker.running is None else max(0.0, worker.expected_s - now_s)
+        running_s = max(max(0.0, one.expected_s - now_s) if one.running is not None else 0.0 for one in self._workers)
         due_s = min(request.deadline_s, request.arrived_s + self._setup.limits.max_wait_s)
         return is_at_ease(running_s + self._backlog.work_s + spent_s, due_s - now_s)
 

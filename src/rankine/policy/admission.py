@@ -19,7 +19,7 @@ from rankine.policy.batching import Limits, Waiting
 from rankine.policy.cost import CostModel
 from rankine.policy.fairness import FairShares, TokenBucket
 from rankine.policy.gradient import GradientLimit
-from rankine.policy.lanes import Lane
+from rankine.policy.lanes import Lane, speed_of
 from rankine.policy.margin import Margin
 from rankine.policy.reason import Reason
 from rankine.policy.standing import Standing
@@ -43,19 +43,18 @@ class Admission(Struct, frozen=True):
         status: 0 where it was admitted; 429 over its quota or share, 503 no capacity now, 504 could not even be done
             in time by an idle server.
         retry_after_s: when to try again; 0 where it was admitted or trying again is of no use.
-        finish_s: when it is predicted to be done, where that was looked at, or where the queue stands, to begin;
-            infinity otherwise.
         reason: of the decision; ``text`` says it to the client.
         would: for which the operator's rules would have refused it, were they in force; None where they would not.
+        waits_s: where the queue stands: so long would wait whoever is due later, whatever its priority; else None.
     """
 
     admitted: bool
     status: int
     retry_after_s: float
-    finish_s: float
     reason: Reason
     text: str
     would: Reason | None = None
+    waits_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -132,7 +131,8 @@ def admit(
         line_s: predicted time for them. It counts if the queue stands; else not, since in a burst it pays to let in
             whoever may be in time, and to refuse a few later.
         keep_short: a queue that stands is kept short by refusing this one; not where something else may still be done
-            about it, or where it was let in before.
+            about it, or where it was let in before. Of what comes without having been asked for, the queue is looked
+            at here; else by whoever asks.
     """
     if draining:
         return _no(503, 1.0, Reason.DRAINING, "the server is shutting down and takes no new requests")
@@ -141,17 +141,23 @@ def admit(
     ruled = _ruled(gates, work, now_s, in_flight, tenant)
     if ruled is not None and not gates.dry_run:
         return ruled
+    left_s = min(work.deadline_s, work.arrived_s + gates.limits.max_wait_s) - now_s
+    if keep_short and commit:
+        gates.standing.look(gates.backlog.work_s / speed_of(lanes), left_s, now_s)
     found = _AT_EASE if at_ease else _full(gates, work)
     idle = not in_flight + in_line
+    would = None if ruled is None else ruled.reason
     if found is None and keep_short and not idle:
-        found = _stands(gates, work, now_s, lanes, line_s, 0 if gates.dry_run else below_top)
+        found = _stands(gates, work, now_s, lanes, left_s, line_s, below_top)
+        if found is not None and found.reason is Reason.PRIORITY and gates.dry_run:
+            found, would = None, would or Reason.PRIORITY
     if found is None:
-        if line_s and gates.standing.stands(now_s):
+        if keep_short and line_s and gates.standing.stands(now_s):
             lanes = [Lane(lane.free_s + line_s * lane.slowdown, lane.slowdown) for lane in lanes]
         found = _fitted(gates, work, now_s, lanes, idle, below_top, rung, commit)
     if found.admitted and commit and ruled is None:
         _charge(gates, work, tenant, now_s)
-    return found if ruled is None else replace(found, would=ruled.reason)
+    return found if would is None else replace(found, would=would)
 
 
 def _ruled(gates: Gates[W], work: W, now_s: float, in_flight: int, tenant: str) -> Admission | None:
@@ -182,19 +188,21 @@ def _full(gates: Gates[W], work: W) -> Admission | None:
 
 
 def _stands(
-    gates: Gates[W], work: W, now_s: float, lanes: Sequence[Lane], line_s: float, below_top: int
+    gates: Gates[W], work: W, now_s: float, lanes: Sequence[Lane], left_s: float, line_s: float, below_top: int
 ) -> Admission | None:
     """A refusal since the queue stands."""
-    queue_s = gates.backlog.work_s / len(lanes) + line_s
-    wait_s = gates.backlog.begins_s(work, lanes) - now_s + line_s
-    left_s = min(work.deadline_s, work.arrived_s + gates.limits.max_wait_s) - now_s
-    kept_s = below_top * gates.limits.headroom_s
-    if not gates.standing.refuses(queue_s, wait_s + kept_s, left_s, now_s):
+    if not gates.standing.stands(now_s):
         return None
+    wait_s = max(0.0, gates.backlog.begins_s(work, lanes) - now_s) + line_s
+    kept_s = below_top * gates.limits.headroom_s
+    if not gates.standing.is_much(wait_s + kept_s, left_s):
+        return None
+    queue_s = gates.backlog.work_s / speed_of(lanes) + line_s
     text = f"the queue stands: it has held {1000 * queue_s:.1f} ms of work and hardly ever little for a while"
     if kept_s and not gates.standing.is_much(wait_s, left_s):
-        return _no(503, wait_s, Reason.PRIORITY, f"{text}, and what room is left is kept for higher priorities")
-    return _no(503, wait_s, Reason.KEPT_SHORT, text, math.inf if kept_s else now_s + wait_s)
+        text = f"{text}, and what room is left is kept for higher priorities"
+        return _no(503, wait_s + kept_s, Reason.PRIORITY, text)
+    return replace(_no(503, wait_s, Reason.KEPT_SHORT, text), waits_s=wait_s)
 
 
 def _fitted(
@@ -217,7 +225,7 @@ def _fitted(
     if not fit.fits and fit.lacks_s <= left_s:
         if not gates.dry_run:
             return _no(503, fit.lacks_s, Reason.PRIORITY, "what time is left is kept for higher priorities")
-        would = Reason.PRIORITY
+        would = Reason.PRIORITY if commit else None  # it is told once
         fit = gates.backlog.offer(work, lanes, margin_s=margin_s, rung=rung, commit=commit)
     reason = Reason.ADMITTED
     if not fit.fits:
@@ -228,7 +236,7 @@ def _fitted(
         if commit:
             gates.probed_s = now_s
             gates.backlog.push(work, lanes, rung=rung, keep=True)
-    return Admission(True, 0, 0.0, fit.finish_s, reason, "admitted", would)
+    return Admission(True, 0, 0.0, reason, "admitted", would)
 
 
 def _charge(gates: Gates[W], work: W, tenant: str, now_s: float) -> None:
@@ -242,15 +250,15 @@ def _too_late(gates: Gates[W], work: W, now_s: float, fit: Fit) -> Admission:
     work_s = gates.cost.mean_s(work.rows, work.requests)
     if fit.reason is Reason.TOO_LATE and now_s + work_s > work.deadline_s:
         text = f"it takes about {1000 * work_s:.1f} ms, which is more than its deadline leaves"
-        return _no(504, 0.0, Reason.TOO_LATE, text, fit.finish_s)
+        return _no(504, 0.0, Reason.TOO_LATE, text)
     who = "it" if fit.reason is Reason.TOO_LATE else "another request"
     text = f"{who} would be late: the queue holds {1000 * gates.backlog.work_s:.1f} ms of work"
-    return _no(503, fit.lacks_s, fit.reason, text, fit.finish_s)
+    return _no(503, fit.lacks_s, fit.reason, text)
 
 
-def _no(status: int, retry_after_s: float, reason: Reason, text: str, finish_s: float = math.inf) -> Admission:
+def _no(status: int, retry_after_s: float, reason: Reason, text: str) -> Admission:
     retry_s = min(_MOST_RETRY_S, max(_LEAST_RETRY_S, retry_after_s)) if retry_after_s else 0.0
-    return Admission(False, status, retry_s, finish_s, reason, text)
+    return Admission(False, status, retry_s, reason, text)
 
 
-_AT_EASE = Admission(True, 0, 0.0, math.inf, Reason.ADMITTED, "admitted")
+_AT_EASE = Admission(True, 0, 0.0, Reason.ADMITTED, "admitted")

@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from rankine.policy.batching import Entry, FormedBatch, Limits, Piece, Shape, Waiting
 from rankine.policy.cost import CostModel
 from rankine.policy.decision import Decision, Fit, Slice, words
-from rankine.policy.lanes import Lane, finishes
+from rankine.policy.lanes import Lane, finishes, start_of
 from rankine.policy.plan import Plan
 from rankine.policy.reason import Reason
 
@@ -80,8 +80,12 @@ class Backlog(Generic[W]):
         return self._plan.batches
 
     def begins_s(self, work: W, lanes: Sequence[Lane]) -> float:
-        """When the first worker is predicted to be free for a request, after all that is due before it."""
-        return min(lane.free_s for lane in self._plan.lanes_at(self._before(self._entry(work, None)), lanes))
+        """When a request is predicted to begin, after all that is due before it, where it is done with first.
+
+        Of a slow worker it counts as if it began later on one of usual speed.
+        """
+        after = self._plan.lanes_at(self._before(self._entry(work, None)), lanes)
+        return start_of(self._plan.cost.mean_s(work.rows, work.requests), after)
 
     def slack_s(self, lanes: Sequence[Lane], factor: float = 1.0) -> float:
         """How much later everything could start with nobody late; negative where somebody will be, infinite if empty.

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from rankine.policy.standing import Standing
 
-__all__ = ["FrontEnd", "Outlook", "Terms"]
+__all__ = ["Ahead", "FrontEnd", "Outlook", "Terms"]
 
 _FIRST_GAP_S = 0.0005
 _MOST_GAP_S = 0.02
@@ -50,6 +50,19 @@ class Outlook(Struct, frozen=True):
         return self.entry_s + self.reply_s + self.kept_s
 
 
+class Ahead(Struct, frozen=True):
+    """What the engine has to do before a request that comes now.
+
+    Attributes:
+        queue_s: predicted time for all in its queue; ``line_s``: for those in line for it.
+        kept_s: for requests of higher priorities.
+    """
+
+    queue_s: float
+    line_s: float = 0.0
+    kept_s: float = 0.0
+
+
 class Terms(Struct, frozen=True):
     """On what terms a request goes on that comes now.
 
@@ -61,7 +74,8 @@ class Terms(Struct, frozen=True):
             ``scores_s``: when it must be.
         alike_by_s, alike_left_s, alike_waited_s: who is due by then, with no more time left, and has waited for so long
             is refused if this one is.
-        waits_s: it would wait for so long, if it is refused since the queue stands; else None.
+        line_s: that those in line take here.
+        is_kept_out: it is refused since the queue stands, and it would wait for those.
     """
 
     behind_s: float
@@ -72,14 +86,15 @@ class Terms(Struct, frozen=True):
     alike_by_s: float = math.inf
     alike_left_s: float = math.inf
     alike_waited_s: float = 0.0
-    waits_s: float | None = None
+    line_s: float = 0.0
+    is_kept_out: bool = False
 
 
 class FrontEnd:
     """What a request has before and behind the engine's queue, learned from those before it.
 
     Args:
-        standing: of the line here and the engine's queue, which are one for those that wait; one of its own if None.
+        standing: of the line here and the engine's queue, which are one for those that wait.
 
     The time of a reply is predicted as that of an acknowledgement in TCP (RFC 6298): the mean, and some deviations.
 
@@ -90,14 +105,14 @@ class FrontEnd:
             is forgotten within seconds: after a burst that was too much, the next one need not be.
     """
 
-    def __init__(self, standing: Standing | None = None) -> None:
+    def __init__(self, standing: Standing) -> None:
         self._gap_s = _FIRST_GAP_S
         self._reply_s = self._deviation_s = 0.0
         self.margin = 0.0
         self._answered_s = 0.0
         self._let_in_s = -math.inf
-        self._standing_since_s = math.inf
-        self._standing = standing or Standing()
+        self._unseen_since_s = math.inf
+        self._standing = standing
 
     def outlook(self, now_s: float, left_s: float, waiting: int, lag_s: float) -> Outlook:
         """What a request has before it that comes now.
@@ -125,39 +140,47 @@ class FrontEnd:
         last_s: float | None = None,
         waiting: int = 0,
         lag_s: float | None = None,
-        engine_s: float | None = 0.0,
+        ahead: Ahead | None,
     ) -> Terms:
-        """On what terms a request goes on that came at ``arrived_s`` and is read now.
+        """On what terms a request goes on that came at ``arrived_s`` and is read now, which is asked once.
 
         Args:
             last_s: when its answer is due, if that is before the deadline.
             waiting: requests in line before it.
             lag_s: how long a turn of the event loop takes, where the request is not in that line.
-            engine_s: that all in the engine's queue will take; None: no queue is kept short, as there is a
-                cheaper rung.
+            ahead: what the engine has to do before it; None: no queue is kept short, as there is a cheaper rung.
         """
         last_s = deadline_s if last_s is None else last_s
         before = self.outlook(now_s, last_s - now_s, waiting, lag_s or 0.0)
         line_s = waiting * self._gap_s
-        kept_short = engine_s is not None and self._standing.refuses(line_s + engine_s, line_s, last_s - now_s, now_s)
+        is_kept_out = ahead is not None and self._keeps_out(line_s, ahead, last_s - now_s, now_s)
         waited_s = now_s - arrived_s
         behind_s = waited_s + before.entry_s + before.reply_s
         is_behind = behind_s > _BEHIND_S  # else it is the deadline that is too short
-        stands = lag_s is None and self.stands(waited_s, last_s - arrived_s, now_s)
+        stands = lag_s is None and self.unseen_stands(waited_s, last_s - arrived_s, now_s)
         refuses = stands or (is_behind and now_s + before.seconds > last_s)
         scores_s = deadline_s - before.reply_s
+        is_kept_out = is_kept_out and not refuses
         before_plan_s = (lag_s or 0.0) + (before.kept_s if is_behind else 0.0)
         plan_s = scores_s - before_plan_s
-        if not refuses and kept_short:
-            left_s = Standing.least_left_s(line_s)
-            return Terms(behind_s, is_behind, True, plan_s, scores_s, math.inf, left_s, waits_s=line_s)
         if stands:  # so does whoever has waited as long, of no more time in all
             long_s = _long_s(last_s - arrived_s)
-            return Terms(behind_s, is_behind, refuses, plan_s, scores_s, last_s + waited_s - long_s, math.inf, long_s)
-        others_behind_s = max(0.0, _BEHIND_S - before.entry_s - before.reply_s)
-        return Terms(behind_s, is_behind, refuses, plan_s, scores_s, math.inf, before.seconds, others_behind_s)
+            alike = last_s + waited_s - long_s, math.inf, long_s
+        elif is_kept_out:
+            alike = math.inf, Standing.least_left_s(line_s), 0.0
+        else:
+            alike = math.inf, before.seconds, max(0.0, _BEHIND_S - before.entry_s - before.reply_s)
+        return Terms(behind_s, is_behind, refuses or is_kept_out, plan_s, scores_s, *alike, line_s, is_kept_out)
 
-    def stands(self, waited_s: float, whole_s: float, now_s: float) -> bool:
+    def _keeps_out(self, line_s: float, ahead: Ahead, left_s: float, now_s: float) -> bool:
+        """Whether the queue stands, and what a request would wait here alone is much of the time that it has.
+
+        What those in line take in the engine they do while others are read, or that is a part of what they take here.
+        """
+        self._standing.look(max(line_s, ahead.line_s) + ahead.queue_s, left_s, now_s)
+        return line_s > 0.0 and self._standing.refuses(line_s + ahead.kept_s, left_s, now_s)
+
+    def unseen_stands(self, waited_s: float, whole_s: float, now_s: float) -> bool:
         """Whether the queue that nobody sees stands: for 100 ms no request was read that had not waited for long.
 
         It is in the kernel, first in, first out. Where it stands, every request has lost most of its time before it is
@@ -169,10 +192,10 @@ class FrontEnd:
             waited_s: before it was read; a tenth of ``whole_s``, of the time that it had, is long, from 2 ms on.
         """
         if waited_s <= _long_s(whole_s):
-            self._standing_since_s = math.inf
+            self._unseen_since_s = math.inf
             return False
-        self._standing_since_s = min(self._standing_since_s, now_s)
-        return now_s - self._standing_since_s > _STANDS_S
+        self._unseen_since_s = min(self._unseen_since_s, now_s)
+        return now_s - self._unseen_since_s > _STANDS_S
 
     def let_in(self, now_s: float) -> None:
         """A request was let in."""

@@ -7,7 +7,7 @@ from itertools import accumulate
 
 from msgspec import Struct
 
-__all__ = ["Lane", "finishes", "lanes_after", "start_of"]
+__all__ = ["Lane", "finishes", "lanes_after", "speed_of", "start_of"]
 
 
 class Lane(Struct, frozen=True):
@@ -45,6 +45,11 @@ def lanes_after(durations_s: Sequence[float], lanes: Sequence[Lane]) -> Sequence
         return (Lane(lanes[0].free_s + sum(durations_s) * lanes[0].slowdown, lanes[0].slowdown),)
     free_s = _listed(durations_s, lanes)[1]
     return tuple(Lane(free, lane.slowdown) for free, lane in zip(free_s, lanes, strict=True))
+
+
+def speed_of(lanes: Sequence[Lane]) -> float:
+    """How many workers of usual speed do as much."""
+    return sum((1.0 / lane.slowdown for lane in lanes), 0.0)
 
 
 def start_of(duration_s: float, lanes: Sequence[Lane]) -> float:

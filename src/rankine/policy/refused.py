@@ -3,7 +3,8 @@
 For a moment the front end and the plan only get fuller. So where a request was refused, so is one that asks for no
 less: due no later, with as many rows. Of the front end that is certain. The plan divides its queue into batches, and
 now and then has room for a larger request where it had none for a smaller one: for 2 in 1000 that are like a refused
-one. And where the queue stands and one would have waited too long, so would all who are due after it.
+one. And where the queue stands and one would have waited too long, so would all who are due after it and have no more
+time left than makes that wait long.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ FOR_S = 2e-3
 _STANDS_FOR_S, _STANDS_SHARE = 10e-3, 0.5
 """And where it was since the queue stands, up to half of what it would have waited: until then the queue is no shorter
 than half of what it was."""
+_LEAST_FOR_S = 1e-3
+"""What would tell of others for less time ends what the rest tell: it is left out."""
 _MOST = 8
 
 
@@ -61,32 +64,33 @@ class RefusedLately:
         wait for ``waits_s``."""
         self._add(Like(by_s, left_s, 0, waited_s, Reason.FRONT_END), now_s, waits_s)
 
-    def planned(self, reason: Reason, due_s: float, rows: int, now_s: float, finish_s: float = math.inf) -> None:
+    def planned(self, reason: Reason, due_s: float, rows: int, now_s: float, waits_s: float | None = None) -> None:
         """The plan had no room for a request: others would be late, or the queue is full, or stands.
 
         One that would only be late itself tells next to nothing: who is due before it may be ahead of all.
 
         Args:
-            finish_s: when its turn would be, where the queue stands: so long waits whoever is due later.
+            waits_s: where the queue stands: so long would wait whoever is due later.
         """
         if reason is Reason.OTHERS_LATE:
             self._add(Like(due_s, math.inf, rows, 0.0, reason), now_s)
         elif reason is Reason.QUEUE_FULL:
             self._add(Like(math.inf, math.inf, rows, 0.0, reason), now_s)
-        elif reason is Reason.KEPT_SHORT and finish_s < math.inf:
-            wait_s = finish_s - now_s
-            self._add(Like(math.inf, Standing.least_left_s(wait_s), 0, 0.0, reason, due_s), now_s, wait_s)
+        elif reason is Reason.KEPT_SHORT and waits_s is not None:
+            self._add(Like(math.inf, Standing.least_left_s(waits_s), 0, 0.0, reason, due_s), now_s, waits_s)
 
     def likes(self) -> list[Like]:
         """What they tell, the newest first."""
         return self._likes[::-1]
 
-    def _add(self, like: Like, now_s: float, wait_s: float | None = None) -> None:
-        """Keep what a refusal tells; ``wait_s``: that it would have waited, where the queue stands."""
-        for_s = FOR_S if wait_s is None else min(_STANDS_FOR_S, _STANDS_SHARE * wait_s)
-        if now_s >= self.until_s or self._of_standing != (wait_s is not None):
+    def _add(self, like: Like, now_s: float, waits_s: float | None = None) -> None:
+        """Keep what a refusal tells; ``waits_s``: that it would have waited, where the queue stands."""
+        for_s = FOR_S if waits_s is None else min(_STANDS_FOR_S, _STANDS_SHARE * waits_s)
+        if for_s < _LEAST_FOR_S:
+            return
+        if now_s >= self.until_s or self._of_standing != (waits_s is not None):
             self._likes.clear()
-            self.until_s, self._of_standing = now_s + for_s, wait_s is not None
+            self.until_s, self._of_standing = now_s + for_s, waits_s is not None
         self.until_s = min(self.until_s, now_s + for_s)
         self._likes = [one for one in self._likes if not _tells_more(like, one)][-_MOST + 1 :]
         self._likes.append(like)

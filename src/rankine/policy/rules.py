@@ -20,12 +20,12 @@ class Rules:
         quotas: requests per second, by tenant.
         shares: of computing time among tenants, where they compete.
         concurrency: limit on requests in flight.
-        standing: drops requests from the head of a queue that stands.
+        codel: drops requests from the head of a queue that stands.
         dry_run: nothing of it is in force: what it would do is told.
     """
 
     quotas: Mapping[str, TokenBucket] = field(default_factory=dict)
     shares: FairShares | None = None
     concurrency: GradientLimit | None = None
-    standing: CoDel | None = None
+    codel: CoDel | None = None
     dry_run: bool = False

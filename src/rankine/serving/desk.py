@@ -13,8 +13,9 @@ from msgspec.structs import replace
 from rankine.policy.admission import Admission, Gates, admit
 from rankine.policy.backlog import Backlog, Decision, Slice
 from rankine.policy.batching import Limits
+from rankine.policy.front_end import Ahead
 from rankine.policy.ladder import RungChoice
-from rankine.policy.lanes import Lane
+from rankine.policy.lanes import Lane, speed_of
 from rankine.policy.one_core import is_at_ease
 from rankine.policy.priorities import Priorities, Priority
 from rankine.policy.reason import Reason
@@ -39,7 +40,8 @@ _ALONE = (Reason.ALONE, "alone: nothing else waits")
 class Asked(Struct, frozen=True):
     """A request of which only the head is there, as the policies see it; ``let_in`` as of :class:`Work`.
 
-    Before it are others that were let in and are not in the queue yet, ``line_rows`` of ``line_requests``.
+    Before it are others that were let in and are not in the queue yet, ``line_rows`` of ``line_requests``, who take
+    ``line_s`` until then.
     """
 
     rows: int
@@ -51,6 +53,7 @@ class Asked(Struct, frozen=True):
     let_in: bool = False
     line_rows: int = 0
     line_requests: int = 0
+    line_s: float = 0.0
 
 
 class Desk:
@@ -114,16 +117,22 @@ class Desk:
         """Whether there is no cheaper rung to go to."""
         return self.elastic.at == self.elastic.numbers[-1]
 
-    @property
-    def queue_s(self) -> float:
-        """Predicted time for all in the queue."""
-        return self.gates.backlog.work_s / len(self.placing.workers)
+    def speed(self, now_s: float) -> float:
+        """How many workers of usual speed do as much as all do."""
+        return speed_of(self.lanes(now_s)) if self.placing.several else len(self.placing.workers)
+
+    def ahead(self, rows: int, requests: int, priority: Priority, now_s: float) -> Ahead:
+        """What the engine has to do before a request that comes now, with others in line before it."""
+        kept_s = self._priorities.below_top(priority, now_s) * self.gates.limits.headroom_s
+        speed = self.speed(now_s)
+        line_s = self.gates.backlog.time_of(rows, requests) / speed if requests else 0.0
+        return Ahead(self.gates.backlog.work_s / speed, line_s, 0.0 if self.gates.dry_run else kept_s)
 
     def wait_s(self, now_s: float) -> float:
         """How long a request that came now is predicted to wait for the start of its batch."""
         lanes = self.lanes(now_s)
         work_s = self.gates.backlog.work_s + sum((lane.free_s - now_s) / lane.slowdown for lane in lanes)
-        return work_s / sum(1 / lane.slowdown for lane in lanes)
+        return work_s / speed_of(lanes)
 
     def admit(self, work: Work | Asked, *, commit: bool, at_ease: bool = False) -> Admission:
         """The policies' decision; what is admitted ``at_ease`` is not in the queue."""
@@ -136,7 +145,7 @@ class Desk:
             self.gates,
             queued,
             now_s,
-            () if at_ease else self.lanes(now_s),
+            () if at_ease and work.let_in else self.lanes(now_s),
             in_flight=self.unanswered,
             tenant=work.tenant,
             below_top=self._priorities.below_top(work.priority, now_s),
@@ -145,7 +154,7 @@ class Desk:
             commit=commit,
             at_ease=at_ease,
             in_line=work.line_requests if isinstance(work, Asked) else 0,
-            line_s=self._line_s(work) if isinstance(work, Asked) else 0.0,
+            line_s=self._line_s(work, now_s) if isinstance(work, Asked) else 0.0,
             keep_short=not work.let_in and self.is_on_fastest,
         )
 
@@ -157,11 +166,7 @@ class Desk:
         rules = self.rules
         if self.draining or rules.quotas or rules.shares is not None or rules.concurrency is not None:
             return False
-        at_ease = self.is_at_ease(asked, self.gates.cost.mean_s(asked.rows, asked.requests), now_s)
-        if at_ease and self.is_on_fastest:
-            due_s = min(asked.deadline_s, asked.arrived_s + self.gates.limits.max_wait_s)
-            self.standing.look(self.queue_s + self._line_s(asked), due_s - now_s, now_s)
-        return at_ease
+        return self.is_at_ease(asked, self.gates.cost.mean_s(asked.rows, asked.requests), now_s)
 
     def has_time(self, work: Work, now_s: float) -> bool:
         """Whether there is time for a request twice over, and room in the queue."""
@@ -188,11 +193,12 @@ class Desk:
         """The workers, as the plan sees them."""
         return self.placing.lanes(now_s, self.elastic, self.gates.backlog.shape.target_rows)
 
-    def _line_s(self, asked: Asked) -> float:
+    def _line_s(self, asked: Asked, now_s: float) -> float:
         """Predicted time for those that will come to the queue before a request."""
         if not asked.line_requests:
             return 0.0
-        return self.gates.backlog.time_of(asked.line_rows, asked.line_requests) / len(self.placing.workers)
+        in_engine_s = self.gates.backlog.time_of(asked.line_rows, asked.line_requests) / self.speed(now_s)
+        return max(asked.line_s, in_engine_s)
 
     def wake(self) -> None:
         """Something waits. Which of several devices should take it, each finds out by itself."""
@@ -300,12 +306,12 @@ class Desk:
 
     def _emptied(self, now_s: float) -> list[Result]:
         """What is dropped from the head of a queue that stands."""
-        backlog, standing = self.gates.backlog, self.rules.standing
-        if standing is None or not backlog.planned:
+        backlog, codel = self.gates.backlog, self.rules.codel
+        if codel is None or not backlog.planned:
             return []
         work = backlog.planned[0].pieces[0].entry.work
         waited_s = now_s - work.queued_s
-        if not standing.drops(waited_s, now_s, last=len(backlog) == 1):
+        if not codel.drops(waited_s, now_s, last=len(backlog) == 1):
             return []
         if self.rules.dry_run:
             self._would(Reason.STANDING_QUEUE)

@@ -19,6 +19,8 @@ from rankine.errors import RankineError
 from rankine.policy.admission import Admission
 from rankine.policy.autoscale import Signals
 from rankine.policy.batching import Limits
+from rankine.policy.front_end import Ahead
+from rankine.policy.priorities import Priority
 from rankine.policy.reason import Reason
 from rankine.policy.rules import Rules
 from rankine.policy.standing import Standing
@@ -199,11 +201,12 @@ class Pool:
         """Of the queue here and those that will come to it."""
         return self._desk.standing
 
-    @property
-    def queue_s(self) -> float | None:
-        """Predicted time for all in the queue; None while there is a cheaper rung to go to."""
+    def ahead(self, line_rows: int, line_requests: int, priority: Priority) -> Ahead | None:
+        """What the engine has to do before a request that comes now; None while there is a cheaper rung to go to."""
+        if not self._desk.is_on_fastest:
+            return None
         with self._lock:
-            return self._desk.queue_s if self._desk.is_on_fastest else None
+            return self._desk.ahead(line_rows, line_requests, priority, perf_counter())
 
     def ask(self, head: Asked) -> Admission | None:
         """Why a request of which only the head is there would not be let in now, None where it would.
@@ -216,6 +219,8 @@ class Pool:
                 return None
             found = self._desk.admit(head, commit=False)
             if found.admitted:  # it counts as offered once its body is there
+                if found.would is Reason.PRIORITY:
+                    self._would(found.would)
                 return None
             self._desk.elastic.offered(head.rows, 1, now_s)
             return found

@@ -70,6 +70,10 @@ class Reception:
             return self._still_in_time(request, request.head)
         deadline_s = deadline_of(request, self._config.default_deadline_ms)
         announced = candidates_header(request, self._config.max_candidates)
+        policy = self._book.policy_at(request.arrived_s)
+        name = request.headers.get(b"x-rankine-tenant", ANONYMOUS).decode("latin-1")
+        tenant, priority = policy.known(name), policy.priority(name, priority_header(request))
+        line = self.line
         now_s = perf_counter()
         last_s = min(deadline_s, request.arrived_s + self._config.max_wait_ms / 1000)
         lag_s = None if in_line else self.lag.seconds
@@ -78,27 +82,26 @@ class Reception:
             deadline_s,
             now_s,
             last_s=last_s,
-            waiting=len(self.line),
+            waiting=len(line),
             lag_s=lag_s,
-            engine_s=self._pool.queue_s,
+            ahead=self._pool.ahead(line.rows, len(line), priority),
         )
         if terms.refuses:
             if in_line:
-                self.lately.behind(terms.alike_by_s, terms.alike_left_s, terms.alike_waited_s, now_s, terms.waits_s)
+                waits_s = terms.line_s if terms.is_kept_out else None
+                self.lately.behind(terms.alike_by_s, terms.alike_left_s, terms.alike_waited_s, now_s, waits_s)
             raise self._behind(terms.behind_s)
-        policy = self._book.policy_at(request.arrived_s)
-        name = request.headers.get(b"x-rankine-tenant", ANONYMOUS).decode("latin-1")
-        tenant, priority = policy.known(name), policy.priority(name, priority_header(request))
         least = (None if policy.dry_run else policy.truncate_to) or self._config.truncate_by_prior
         rows = min(announced or 1, least or self._config.max_candidates)
-        line = self.line
-        asked = Asked(rows, 1, request.arrived_s, terms.plan_s, tenant, priority, False, line.rows, len(line))
+        asked = Asked(
+            rows, 1, request.arrived_s, terms.plan_s, tenant, priority, False, line.rows, len(line), terms.line_s
+        )
         found = self._pool.ask(asked)
         if found is not None:
             if terms.is_behind and found.status == DeadlineExceeded.http_status:
                 raise self._behind(terms.behind_s)
-            if found.status == CapacityExceeded.http_status and last_s == deadline_s:
-                self.lately.planned(found.reason, deadline_s, rows, now_s, found.finish_s)
+            if in_line and found.status == CapacityExceeded.http_status and last_s == deadline_s:
+                self.lately.planned(found.reason, deadline_s, rows, now_s, found.waits_s)
             self._metrics.decided(found.reason)
             raise refusal(found)
         self._front_end.let_in(now_s)

@@ -106,7 +106,7 @@ class TenantPolicy(Frozen):
             quotas=quotas,
             shares=FairShares(weights, capacity=workers) if weights else None,
             concurrency=GradientLimit() if self.concurrency_limit else None,
-            standing=None if standing_s is None else CoDel(standing_s),
+            codel=None if standing_s is None else CoDel(standing_s),
             dry_run=self.dry_run,
         )
 
