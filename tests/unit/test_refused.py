@@ -1,4 +1,4 @@
-"""What a refusal tells of others: never more than the policies themselves would say."""
+"""What a refusal tells of others: hardly ever more than the policies themselves would say at that moment."""
 
 from __future__ import annotations
 

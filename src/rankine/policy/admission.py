@@ -125,7 +125,7 @@ def admit(
         rung: of the ladder, that the request's session keeps to.
         draining: the server is going away and takes nothing new.
         commit: False asks only, for instance when the head of a request is there and its body is not: nothing changes.
-        at_ease: there is time for it and for all others twice over: the rules decide, and it is not queued.
+        at_ease: there is time for it and for all others several times over: the rules decide, and it is not queued.
         in_flight: requests that wait or run.
         in_line: others that were let in by their heads, and come to the queue before it.
         line_s: predicted time for them. It counts if the queue stands; else not, since in a burst it pays to let in

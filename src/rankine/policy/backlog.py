@@ -122,7 +122,7 @@ class Backlog(Generic[W]):
         return fit
 
     def put(self, work: W, lanes: Sequence[Lane], *, rung: int | None = None) -> None:
-        """Let ``work`` in for which there is time twice over: whether it fits need not be asked."""
+        """Let ``work`` in for which there is time several times over: whether it fits need not be asked."""
         entry = self._entry(work, rung)
         first, after, formed, _ = self._plan.placed(Piece(entry, 0, work.rows), lanes)
         self._keep(entry, first, after, formed)

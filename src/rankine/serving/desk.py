@@ -169,7 +169,7 @@ class Desk:
         return self.is_at_ease(asked, self.gates.cost.mean_s(asked.rows, asked.requests), now_s)
 
     def has_time(self, work: Work, now_s: float) -> bool:
-        """Whether there is time for a request twice over, and room in the queue."""
+        """Whether there is time for a request several times over, and room in the queue."""
         backlog, limits = self.gates.backlog, self.gates.limits
         if self.placing.several:  # it depends on which of them takes it
             return False
@@ -178,7 +178,7 @@ class Desk:
         return self.is_at_ease(work, self.gates.cost.mean_s(work.rows, work.requests), now_s)
 
     def is_at_ease(self, asked: Work | Asked, spent_s: float, now_s: float) -> bool:
-        """Whether so little waits and runs, with ``spent_s`` of work more, that there is time for all twice over."""
+        """Whether so little waits and runs, with ``spent_s`` of work more, that there is time for all several times over."""
         limits = self.gates.limits
         ends_s = now_s
         for worker in self.placing.workers:

@@ -1,7 +1,7 @@
 """Batches so short that the event loop runs them itself: to wake a worker and be woken takes as long as they do. Where
 the only worker has no core of its own, a longer request runs there too: the loop would only wait for it.
 
-Requests for which there is time twice over need no place in the plan: they are kept beside it. One that is
+Requests for which there is time several times over need no place in the plan: they are kept beside it. One that is
 alone runs at once. Where others wait for the event loop, what is ready is held until they are ready too, or there is
 enough for an efficient batch: nothing idles meanwhile, since the loop works on those others, and a call of the engine,
 with all that is counted around it, is paid once for all of them. Where the loop is busy most of the time the same holds
