@@ -187,6 +187,7 @@ def test_pool_splits_a_request_and_puts_it_together_when_it_is_larger_than_a_bat
     assert len(runs) >= 3
     assert max(run.rows for run in runs) <= 64
     assert sum(run.rows for run in runs) == 150
+    assert sum(run.first for run in runs) == 1
     assert np.allclose(outcome.logits, expected_logits(join([work], as_they_are)), atol=1e-6)
     assert outcome.run_s == pytest.approx(sum(run.run_s for run in runs))
 

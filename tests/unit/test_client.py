@@ -21,7 +21,7 @@ def test_rank_sends_body_and_headers_when_all_arguments_are_given() -> None:
             candidates = {"ids": np.array([5, 6]), "features": {"slot": np.array([0, 1])}}
             request = {"user": np.int64(7), "age": np.array([1.5])}
             reply = await client.rank(
-                request, candidates, top_k=1, deadline_s=5, session="s", tenant="t",
+                request, candidates, top_k=1, deadline_s=5, session="s", tenant="t", priority="low",
                 prior=np.array([0.5, 0.25]), timings=True,
             )  # fmt: skip
             [received] = server.received
@@ -32,8 +32,10 @@ def test_rank_sends_body_and_headers_when_all_arguments_are_given() -> None:
                 "top_k": 1,
                 "timings": True,
             }
-            sent = {name: received.headers[name] for name in ("x-rankine-session", "x-rankine-tenant")}
-            assert sent == {"x-rankine-session": "s", "x-rankine-tenant": "t"}
+            sent = {
+                name: received.headers[name] for name in ("x-rankine-session", "x-rankine-tenant", "x-rankine-priority")
+            }
+            assert sent == {"x-rankine-session": "s", "x-rankine-tenant": "t", "x-rankine-priority": "low"}
             assert received.headers["x-rankine-candidates"] == "2"
             assert received.headers["content-type"] == "application/json"
             assert 0 < float(received.headers["x-rankine-deadline-ms"]) <= 5000
@@ -147,6 +149,7 @@ def test_rank_reads_the_reply_when_a_later_server_says_more() -> None:
         ({"deadline_s": float("nan")}, "deadline_s"),
         ({"session": "a\r\nx: y"}, "session"),
         ({"tenant": ""}, "tenant"),
+        ({"priority": "urgent"}, "priority"),
         ({"candidates": {"features": {}}}, "candidates"),
     ],
 )

@@ -225,8 +225,8 @@ def test_items_are_completed_once_when_several_devices_read_what_is_stored() -> 
 
 def test_metrics_tell_placements_and_errors_by_device_when_a_batch_ran() -> None:
     metrics = ServerMetrics()
-    metrics.ran(BatchRun(10, 1, 0.002, (0.0,), 0.002, 0.001, device="native-0", placed=Reason.SPREAD))
-    metrics.ran(BatchRun(10, 1, 0.002, (0.0,), 0.002, 0.001, device="eager-1"))
+    metrics.ran(BatchRun(10, 1, 1, 0.002, (0.0,), 0.002, 0.001, device="native-0", placed=Reason.SPREAD))
+    metrics.ran(BatchRun(10, 1, 1, 0.002, (0.0,), 0.002, 0.001, device="eager-1"))
     text = metrics.render(0).decode()
     assert 'rankine_placements_total{device="native-0",reason="spread"} 1.0' in text
     assert 'rankine_prediction_error_count{device="eager-1"} 1.0' in text

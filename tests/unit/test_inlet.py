@@ -20,6 +20,7 @@ from rankine.serving.app import App
 from rankine.serving.door import Door
 from rankine.serving.heads import LimitedProtocol
 from rankine.serving.model import ServedModel
+from rankine.serving.refusals import QueueRefused
 from unit.http_client import HttpClient, Inside
 from unit.numpy_served import numpy_model
 from unit.served_app import application, rank_request
@@ -192,6 +193,33 @@ def test_requests_are_refused_unseen_when_one_like_them_was(opened: ServedModel)
     _run(opened, scenario)
 
 
+@pytest.mark.parametrize(
+    ("own", "status"),
+    [
+        ({}, 503), ({"x_request_id": "mine"}, 503), ({"x_rankine_tenant": "me"}, 503),
+        ({"x_rankine_session": "s"}, 503),
+        ({"x_rankine_priority": "low"}, 503), ({"x_rankine_priority": "high"}, 200),
+    ],
+)  # fmt: skip
+def test_headers_give_no_advantage_when_one_like_them_was_refused_unless_they_ask_for_priority(
+    opened: ServedModel, own: dict[str, str], status: int
+) -> None:
+    async def scenario(server: Server) -> None:
+        reception = server.app.reception
+        reception.lately.planned(Reason.OTHERS_LATE, math.inf, 1, perf_counter())
+        reception.lately.until_s = math.inf
+        reception._told[Reason.OTHERS_LATE] = QueueRefused("others would be late", 0.01, Reason.OTHERS_LATE)
+        client = await server.client()
+        await _settled()
+        found, _, reply = await client.ask(rank_request(**own))
+        assert found == status
+        if status == 503:
+            assert reply["error"]["reason"] == "others_late"
+            assert 'rankine_decisions_total{reason="others_late"} 1.0' in server.counted
+
+    _run(opened, scenario)
+
+
 def test_every_request_is_seen_when_requests_are_logged(opened: ServedModel) -> None:
     async def scenario(server: Server) -> None:
         client = await server.client()
@@ -284,7 +312,7 @@ def test_nobody_is_told_the_refusal_of_another_reason(opened: ServedModel) -> No
         assert inlet is not None
         server.falls_behind()
         lately = server.app.reception.lately
-        lately.planned(Reason.OTHERS_LATE, math.inf, 0, perf_counter() + 3600)  # it holds for the whole test
+        lately.planned(Reason.OTHERS_LATE, math.inf, 10**6, perf_counter() + 3600)  # it holds for the whole test
         lately.until_s = math.inf
         told: list[Reason] = []
         with pytest.MonkeyPatch.context() as seen:

@@ -311,6 +311,14 @@ def test_fair_shares_withhold_nothing_when_a_tenant_is_alone() -> None:
     assert _compete({}, {"a": 1000.0})["a"] >= 0.97 * 20
 
 
+def test_fair_shares_let_one_alone_wait_for_itself_when_its_account_is_empty() -> None:
+    shares = FairShares({})
+    shares.charge("a", 1.0, 0.0)
+    assert shares.may("a", 0.01, 0.0, waiting_s=1.0)
+    shares.may("b", 0.01, 0.0, waiting_s=1.0)
+    assert not shares.may("a", 0.01, 0.0, waiting_s=1.0)
+
+
 def test_fair_shares_forget_a_tenant_when_it_went_away() -> None:
     shares = FairShares({}, active_s=1.0)
     shares.charge("gone", 0.1, 0.0)

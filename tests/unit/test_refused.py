@@ -31,9 +31,7 @@ class Asks(Struct, frozen=True):
 
 
 def is_like(like: Like, one: Asks, waited_s: float = 0.0) -> bool:
-    """As the reactor compares; its own tests hold it to the same."""
-    due = like.from_s <= one.deadline_s <= like.due_s and one.deadline_s - NOW_S <= like.left_s
-    return due and one.rows >= like.rows and waited_s >= like.waited_s
+    return like.tells_of(one.deadline_s, one.rows, waited_s, NOW_S)
 
 
 def asked(gates: Gates[Asks], one: Asks, now_s: float = NOW_S, *, commit: bool = False) -> Admission:

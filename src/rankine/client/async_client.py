@@ -20,6 +20,8 @@ from rankine.errors import UsageError
 
 __all__ = ["AsyncClient"]
 
+_PRIORITIES = ("high", "normal", "low")
+
 
 class AsyncClient:
     """Ranks over several servers from one event loop; use as an asynchronous context manager, or close it.
@@ -54,6 +56,7 @@ class AsyncClient:
         deadline_s: float | None = None,
         session: str | None = None,
         tenant: str | None = None,
+        priority: str | None = None,
         prior: Sequence[float] | None = None,
         timings: bool = False,
     ) -> RankReply:
@@ -66,6 +69,7 @@ class AsyncClient:
             deadline_s: from now; the settings' own if None. The servers are told what remains of it.
             session: requests of one session go to one server as long as that is well.
             tenant: on whose account it is.
+            priority: ``high``, ``normal`` or ``low``; the server's choice if None.
             prior: one score a candidate, from retrieval.
             timings: ask for the server's own account of its time.
 
@@ -86,6 +90,10 @@ class AsyncClient:
             headers["x-rankine-session"] = header_value("session", session)
         if tenant is not None:
             headers["x-rankine-tenant"] = header_value("tenant", tenant)
+        if priority is not None:
+            if priority not in _PRIORITIES:
+                raise UsageError("unknown priority", where="priority", got=priority, allowed=", ".join(_PRIORITIES))
+            headers["x-rankine-priority"] = priority
         allowance_s = self._settings.network_allowance_s
         call = Call(body, rows, headers, session, begin_s, begin_s + time_s, allowance_s)
         return await self._dispatcher.send(call)

@@ -49,6 +49,7 @@ class Client:
         deadline_s: float | None = None,
         session: str | None = None,
         tenant: str | None = None,
+        priority: str | None = None,
         prior: Sequence[float] | None = None,
         timings: bool = False,
     ) -> RankReply:
@@ -61,6 +62,7 @@ class Client:
                 deadline_s=deadline_s,
                 session=session,
                 tenant=tenant,
+                priority=priority,
                 prior=prior,
                 timings=timings,
             )

@@ -50,8 +50,8 @@ class FairShares:
     """Weighted shares of computing time among the tenants that are active.
 
     Every tenant has an account in seconds of work, which fills at the rate of its share of those that were active
-    lately. One whose account is empty is still let in while hardly anything waits: what nobody else claims is not
-    withheld.
+    lately. One whose account is empty is still let in while hardly anything waits, or while there is no other: what
+    nobody else claims is not withheld.
 
     Args:
         weights: by tenant; 1 for those that are not in it.
@@ -88,7 +88,8 @@ class FairShares:
     def may(self, tenant: str, work_s: float, now_s: float, *, waiting_s: float) -> bool:
         """Whether ``tenant`` has a claim on ``work_s`` seconds of work, or nobody competes for them."""
         self._see(tenant, now_s)
-        return waiting_s <= self._contended_s or self._accounts_s[tenant] >= min(work_s, self._burst_s)
+        competes = waiting_s > self._contended_s and len(self._active) > 1
+        return not competes or self._accounts_s[tenant] >= min(work_s, self._burst_s)
 
     def charge(self, tenant: str, work_s: float, now_s: float) -> None:
         """Book work that was admitted; an account is overdrawn by one burst at most."""

@@ -45,6 +45,11 @@ class Like(Struct, frozen=True):
     reason: Reason
     from_s: float = -math.inf
 
+    def tells_of(self, due_s: float, rows: int, waited_s: float, now_s: float) -> bool:
+        """Whether a request is one of them, as the reactor compares."""
+        due = self.from_s <= due_s <= self.due_s and due_s - now_s <= self.left_s
+        return due and rows >= self.rows and waited_s >= self.waited_s
+
 
 class RefusedLately:
     """The refusals of a moment.
@@ -82,6 +87,12 @@ class RefusedLately:
     def likes(self) -> list[Like]:
         """What they tell, the newest first."""
         return self._likes[::-1]
+
+    def like(self, due_s: float, rows: int, waited_s: float, now_s: float) -> Like | None:
+        """The refusal that one is like which is due then and is read now, if there is any."""
+        if now_s >= self.until_s:
+            return None
+        return next((one for one in reversed(self._likes) if one.tells_of(due_s, rows, waited_s, now_s)), None)
 
     def _add(self, like: Like, now_s: float, waits_s: float | None = None) -> None:
         """Keep what a refusal tells; ``waits_s``: that it would have waited, where the queue stands."""

@@ -178,7 +178,7 @@ class Desk:
         return self.is_at_ease(work, self.gates.cost.mean_s(work.rows, work.requests), now_s)
 
     def is_at_ease(self, asked: Work | Asked, spent_s: float, now_s: float) -> bool:
-        """Whether so little waits and runs, with ``spent_s`` of work more, that there is time for all several times over."""
+        """Whether so little waits and runs, with ``spent_s`` of work more, that all have several times the time."""
         limits = self.gates.limits
         ends_s = now_s
         for worker in self.placing.workers:

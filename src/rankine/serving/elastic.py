@@ -115,6 +115,9 @@ class Elastic:
         if number != fastest and expected_s > 0:
             share = costs[fastest].mean_s(rows, requests, co_running) / expected_s
             costs[fastest].observe(rows, requests, co_running, seconds * share)
+
+    def indebted(self, number: int, requests: int, now_s: float) -> None:
+        """So many requests were ranked by a rung."""
         self.debt.add(self._losses[number], requests, now_s)
 
 

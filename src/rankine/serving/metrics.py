@@ -69,7 +69,7 @@ class ServerMetrics:
         )  # fmt: skip
         self._items = Gauge("rankine_catalog_items", "Items in that generation", registry=self.registry)
         self._rungs = Counts(
-            "rankine_variant_requests", "Requests answered by each variant", ("variant",), registry=self.registry
+            "rankine_variant_requests", "Requests ranked by each variant", ("variant",), registry=self.registry
         )
         self._debt = Gauge(
             "rankine_quality_debt", "Certified upper bound of the AUC given up by the variants in use, last minute",
@@ -127,7 +127,7 @@ class ServerMetrics:
         self._run.observe(batch.run_s)
         self.decided(batch.reason)
         if self._names:
-            self._rungs.add(self._names[batch.rung], count=batch.requests)
+            self._rungs.add(self._names[batch.rung], count=batch.first)
         self._debt.set(batch.debt)
         if batch.predicted_s > 0:
             self._error.observe(batch.spent_s / batch.predicted_s, batch.device)

@@ -7,6 +7,7 @@ from time import perf_counter
 
 from rankine.errors import CapacityExceeded, DeadlineExceeded
 from rankine.policy.front_end import FrontEnd
+from rankine.policy.priorities import Priority
 from rankine.policy.reason import Reason
 from rankine.policy.refused import RefusedLately
 from rankine.serving.bodies import ClientGone
@@ -45,6 +46,8 @@ class Reception:
         self.lately = RefusedLately()
         self._book = RuleBook(config.policy, lambda policy: pool.govern(policy.rules(config)), perf_counter())
         self._same, self._same_until_s = QueueRefused("", 0.0), -math.inf
+        self._told: dict[Reason, QueueRefused] = {}
+        self._behind_s = 0.0
         self.line.emptied = pool.rest.soon
         pool.here.crowded = pool.rest.crowded = pool.turns.crowded = lambda: self.line.moves
         pool.here.busy = lambda: self.lag.busy
@@ -73,9 +76,13 @@ class Reception:
         policy = self._book.policy_at(request.arrived_s)
         name = request.headers.get(b"x-rankine-tenant", ANONYMOUS).decode("latin-1")
         tenant, priority = policy.known(name), policy.priority(name, priority_header(request))
+        least = (None if policy.dry_run else policy.truncate_to) or self._config.truncate_by_prior
+        rows = min(announced or 1, least or self._config.max_candidates)
         line = self.line
         now_s = perf_counter()
         last_s = min(deadline_s, request.arrived_s + self._config.max_wait_ms / 1000)
+        if in_line and priority < Priority.HIGH:
+            self._refuse_alike(last_s, rows, now_s - request.arrived_s, now_s)
         lag_s = None if in_line else self.lag.seconds
         terms = self._front_end.terms(
             request.arrived_s,
@@ -90,9 +97,9 @@ class Reception:
             if in_line:
                 waits_s = terms.line_s if terms.is_kept_out else None
                 self.lately.behind(terms.alike_by_s, terms.alike_left_s, terms.alike_waited_s, now_s, waits_s)
+            self._pool.refused(rows, 1)
+            self._behind_s = terms.behind_s
             raise self._behind(terms.behind_s)
-        least = (None if policy.dry_run else policy.truncate_to) or self._config.truncate_by_prior
-        rows = min(announced or 1, least or self._config.max_candidates)
         asked = Asked(
             rows, 1, request.arrived_s, terms.plan_s, tenant, priority, False, line.rows, len(line), terms.line_s
         )
@@ -103,7 +110,10 @@ class Reception:
             if in_line and found.status == CapacityExceeded.http_status and last_s == deadline_s:
                 self.lately.planned(found.reason, deadline_s, rows, now_s, found.waits_s)
             self._metrics.decided(found.reason)
-            raise refusal(found)
+            error = refusal(found)
+            if isinstance(error, QueueRefused):
+                self._told[error.reason] = error
+            raise error
         self._front_end.let_in(now_s)
         request.head = Head(deadline_s, terms.scores_s, announced, tenant, priority, least, rows)
         return request.head
@@ -125,6 +135,22 @@ class Reception:
             self._front_end.replied(now_s - request.marks.scored_s)
         if request.head is not None and status in _IN_TIME:
             self._front_end.answered(_IN_TIME[status] is False or now_s > request.head.deadline_s, now_s)
+
+    def _refuse_alike(self, due_s: float, rows: int, waited_s: float, now_s: float) -> None:
+        """Refuse a request that is like one that was refused a moment ago: those are that nobody looks at, and whoever
+        is looked at would have what room there is to himself. High priorities may.
+
+        Raises:
+            QueueRefused: it is.
+        """
+        like = self.lately.like(due_s, rows, waited_s, now_s)
+        if like is None:
+            return
+        self._pool.refused(rows, 1)
+        if like.reason is Reason.FRONT_END:
+            raise self._behind(self._behind_s)
+        self._metrics.decided(like.reason)
+        raise self._told[like.reason].with_traceback(None)
 
     def _still_in_time(self, request: Request, head: Head) -> Head:
         """``head`` of a request that was let in at the door, and whose turn it is now."""

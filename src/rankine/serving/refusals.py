@@ -19,6 +19,10 @@ class QueueRefused(CapacityExceeded):
         self.retry_after_s = retry_after_s
         self.reason = reason
 
+    def as_dict(self) -> dict[str, str]:
+        """The error as a JSON object, with its reason."""
+        return super().as_dict() | {"reason": self.reason.value}
+
 
 class OverQuota(QueueRefused):
     """A tenant has used up its quota, or its share while others wait."""

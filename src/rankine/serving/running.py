@@ -37,6 +37,7 @@ class BatchRun(Struct, frozen=True):
     """One batch, as the pool reports it to its observer.
 
     Attributes:
+        requests: of which it ran rows; ``first``: of which it ran the first rows, as a large one is divided.
         run_s: from joining it, which completes items given inline, to its logits.
         spent_s: until the answers to its requests were on their way. ``predicted_s``: what was expected of that.
         queue_s: the waits of its requests.
@@ -46,6 +47,7 @@ class BatchRun(Struct, frozen=True):
 
     rows: int
     requests: int
+    first: int
     run_s: float
     queue_s: tuple[float, ...]
     spent_s: float = 0.0
@@ -132,15 +134,18 @@ class Runs:
         for one in ran:
             taken, now_s = one.taken, perf_counter()
             requests, seconds = taken.decision.requests, one.run_s * factor
+            first = sum(piece.work.requests for piece in taken.decision.slices if piece.first_row == 0)
             with self._lock:
                 elastic = self._desk.elastic
                 elastic.ran(taken.rung, one.rows, requests, taken.co_running, seconds, now_s, taken.device)
+                elastic.indebted(taken.rung, first, now_s)
                 self._desk.placing.ran(taken, one.rows, seconds, now_s)
                 self._desk.placing.follow(self._desk.gates, elastic, now_s)
                 debt = elastic.debt.recent(now_s)
             told = BatchRun(
                 one.rows,
                 len(one.queue_s),
+                first,
                 one.run_s,
                 one.queue_s,
                 spent_s=seconds,

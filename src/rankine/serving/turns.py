@@ -1,8 +1,9 @@
 """On one core the event loop runs what is planned itself, one batch a turn.
 
-Only one of a worker and the loop can run there, unless the worker has a core of its own. A worker would have to be woken and to wake the loop, the two would
-take the interpreter from one another, and each would find the caches full of the other's data several times a batch.
-So the loop reads all that has come, answers what it can, runs a batch, sends its replies, and looks again.
+Only one of a worker and the loop can run there, unless the worker has a core of its own. A worker would have to be
+woken and to wake the loop, the two would take the interpreter from one another, and each would find the caches full
+of the other's data several times a batch. So the loop reads all that has come, answers what it can, runs a batch,
+sends its replies, and looks again.
 """
 
 from __future__ import annotations
