@@ -89,10 +89,10 @@ def _bars(result: ServingProof) -> list[str]:
 
 
 def _ladder(result: ServingProof) -> list[str]:
-    lines = []
+    lines = ["## Quality that bends", ""] if result.ladder else []
     for one in result.ladder:
         lines += [
-            "## Quality that bends",
+            f"### The ladder of *{one.case.model}*",
             "",
             f"{one.factor:g} times what {one.base} sustains ({one.base_rps:,.0f} requests/s),",
             f"with a floor of {one.floor:g}: {one.offered_rps:,.0f} requests/s. {one.in_time_share:.2%} were answered",

@@ -140,9 +140,9 @@ def _points(one: Simulation, where: str) -> Iterator[Bar]:
 
 def _ladder(result: ServingProof) -> Iterator[Bar]:
     for one in result.ladder:
-        what = f"ladder at {one.factor:g} times the rate of {one.base}, floor {one.floor:g}"
+        what = f"ladder of *{one.case.model}* at {one.factor:g} times the rate of {one.base}, floor {one.floor:g}"
         found = f"{one.in_time_share:.2%} in time, {one.shed} shed of {one.requests:,}"
         met = one.in_time_share >= LADDER_SHARE and not one.shed
         yield Bar(what, f">= {LADDER_SHARE:.0%} in time, none shed", found, met)
         back = f"{one.back_up_s:.1f} s"
-        yield Bar("ladder back up after the load falls", f"<= {BACK_UP_S:g} s", back, one.back_up_s <= BACK_UP_S)
+        yield Bar(f"ladder of *{one.case.model}* back up after the load falls", f"<= {BACK_UP_S:g} s", back, one.back_up_s <= BACK_UP_S)

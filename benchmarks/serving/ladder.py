@@ -38,7 +38,6 @@ from serving.wires import Wire, rank_json, read_rank
 
 BASE_MARGIN, FLOOR, FACTOR, CALM_SHARE, CALM_S = 0.0005, 0.002, 1.5, 0.5, 8.0
 BASE_TURNS = 3
-MODEL = "ladder"
 _OPTIONS = ("--allow-uncertified",)
 
 
@@ -60,8 +59,8 @@ class LadderPlan:
 
 
 def ladder_case(plan: LadderPlan) -> Case:
-    """Of the one row that this section has."""
-    return Case(server="rankine", model=MODEL, traffic="exponential", candidates=plan.mix.candidates)
+    """Of the row that an artifact has in this section."""
+    return Case(server="rankine", model=plan.artifact.name, traffic="exponential", candidates=plan.mix.candidates)
 
 
 def measure_ladder(plan: LadderPlan, effort: Effort, tell: Tell) -> LadderRun:

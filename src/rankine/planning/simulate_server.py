@@ -12,19 +12,20 @@ from collections import deque
 
 from rankine.planning.simulate_ended import Ended
 from rankine.planning.simulate_entry import ANSWER_SHARE, BEGIN_SHARE, HEAD_SHARE, MOST_READ, SimulatedLine
+from rankine.planning.simulate_heads import SimulatedHeads
 from rankine.planning.simulate_here import SimulatedHere
 from rankine.planning.simulate_loop import SimulatedLoop, SimulatedTurns
 from rankine.planning.simulate_rungs import SimulatedRungs
 from rankine.planning.simulate_setup import Outcomes, Setup
 from rankine.planning.simulate_traffic import Trace
 from rankine.planning.simulate_worker import Noise, Request, SimulatedWorker
-from rankine.policy.admission import Gates, admit
+from rankine.policy.admission import Admission, Gates, admit
 from rankine.policy.backlog import Backlog, Decision, Slice
 from rankine.policy.batching import Limits
 from rankine.policy.dispatch import Dispatch
 from rankine.policy.exploration import Trial
 from rankine.policy.fairness import FairShares
-from rankine.policy.front_end import Ahead, FrontEnd
+from rankine.policy.front_end import FrontEnd
 from rankine.policy.lanes import Lane, speed_of
 from rankine.policy.one_core import REFUSES_FOR_S, counted_s, is_at_ease, may_run_here, rest_s
 from rankine.policy.placement import Device
@@ -59,6 +60,7 @@ class SimulatedServer:
         self._front_end = FrontEnd(self._gates.standing)
         self._here = SimulatedHere(self._gates, self._workers[0])
         self._line = SimulatedLine(self._front_end)
+        self._heads = SimulatedHeads(self._front_end, self._line, self._gates)
         self._refuses_until_s = 0.0
         self._ended = Ended(trace, setup.outside_s)
 
@@ -131,29 +133,15 @@ class SimulatedServer:
         return self._begin(request, now_s) if self._line.put(request, now_s) else now_s
 
     def _refused_by_head(self, request: Request, now_s: float) -> tuple[Reason, int] | None:
-        """Why a request is refused by its head and with which status, as :class:`rankine.serving.reception.Reception`
-        decides; None where it is let in: then its deadline is that of its scores."""
-        line, backlog = self._line, self._backlog
-        last_s = min(request.deadline_s, request.arrived_s + self._setup.limits.max_wait_s)
-        ahead = None
-        if self._rungs.is_on_fastest:
-            speed = speed_of(self._lanes(now_s))
-            ahead = Ahead(backlog.work_s / speed, backlog.time_of(line.rows, len(line)) / speed if len(line) else 0.0)
-        terms = self._front_end.terms(
-            request.arrived_s, request.deadline_s, now_s, last_s=last_s, waiting=len(line), ahead=ahead
+        """Why a request is refused by its head and with which status; None where it is let in."""
+        spent_s = self._gates.cost.mean_s(request.rows)
+        return self._heads.refused(
+            request,
+            now_s,
+            speed_of(self._lanes(now_s)) if self._rungs.is_on_fastest else None,
+            lambda: self._gates.shares is None and self._is_at_ease(request, spent_s, now_s),
+            lambda line_s: self._asked(request, now_s, commit=False, line_s=line_s),
         )
-        if terms.refuses:
-            return Reason.FRONT_END, 503
-        request.deadline_s = terms.plan_s
-        at_ease = self._is_at_ease(request, self._gates.cost.mean_s(request.rows), now_s)
-        if not at_ease or self._gates.shares is not None:
-            line_s = 0.0 if ahead is None else max(terms.line_s, ahead.line_s)
-            reason, status = self._asked(request, now_s, commit=False, line_s=line_s)
-            if status:
-                return (Reason.FRONT_END, 503) if terms.is_behind and status == 504 else (reason, status)
-        self._front_end.let_in(now_s)
-        request.deadline_s = terms.scores_s
-        return None
 
     def _begin(self, request: Request, now_s: float) -> float:
         """It is a request's turn: its body is read, and it is queued; returns when that is done."""
@@ -175,11 +163,11 @@ class SimulatedServer:
             now_s = max(now_s, self._loop.free_s)
         at_ease = self._one_core and self._is_at_ease(request, self._here.with_next_s(request), now_s)
         held = self._one_core and self._here.takes(request, now_s, at_ease=at_ease)
-        reason, status = self._asked(request, now_s, held=held)
-        if status:
-            self._refuse(request, reason, status, now_s, let_in=True)
+        found = self._asked(request, now_s, held=held)
+        if not found.admitted:
+            self._refuse(request, found.reason, found.status, now_s, let_in=True)
             return
-        self._ended.reasons[reason] += 1
+        self._ended.reasons[found.reason] += 1
         if not held:
             self._soon(now_s)
         elif self._here.hold(request, now_s):
@@ -278,8 +266,8 @@ class SimulatedServer:
 
     def _asked(
         self, request: Request, now_s: float, *, commit: bool = True, held: bool = False, line_s: float = 0.0
-    ) -> tuple[Reason, int]:
-        """What the policies say; 0 where they let it in.
+    ) -> Admission:
+        """What the policies say.
 
         Args:
             line_s: predicted, for those that will begin before it.
@@ -287,7 +275,7 @@ class SimulatedServer:
         trace = self._trace
         if commit:
             self._rungs.offered(self._workers[0].learned[0].mean_s(request.rows), now_s)
-        found = admit(
+        return admit(
             self._gates,
             request,
             now_s,
@@ -300,7 +288,6 @@ class SimulatedServer:
             line_s=line_s,
             keep_short=not (commit and self._loop.works) and self._rungs.is_on_fastest,
         )
-        return found.reason, found.status
 
     def _dispatch(self, now_s: float) -> None:
         """Workers take what waits."""

@@ -24,7 +24,7 @@ from rankine.policy.margin import Margin
 from rankine.policy.reason import Reason
 from rankine.policy.standing import Standing
 
-__all__ = ["DEADLINE_MISSED", "DEADLINE_PASSED", "Admission", "Gates", "admit"]
+__all__ = ["AT_EASE", "DEADLINE_MISSED", "DEADLINE_PASSED", "Admission", "Gates", "admit"]
 
 W = TypeVar("W", bound=Waiting)
 
@@ -55,6 +55,10 @@ class Admission(Struct, frozen=True):
     text: str
     would: Reason | None = None
     waits_s: float | None = None
+
+
+AT_EASE = Admission(True, 0, 0.0, Reason.ADMITTED, "admitted")
+"""Of a request for which there is time several times over, and that no rules are about."""
 
 
 @dataclass(slots=True)
@@ -144,7 +148,7 @@ def admit(
     left_s = min(work.deadline_s, work.arrived_s + gates.limits.max_wait_s) - now_s
     if keep_short and commit:
         gates.standing.look(gates.backlog.work_s / speed_of(lanes), left_s, now_s)
-    found = _AT_EASE if at_ease else _full(gates, work)
+    found = AT_EASE if at_ease else _full(gates, work)
     idle = not in_flight + in_line
     would = None if ruled is None else ruled.reason
     if found is None and keep_short and not idle:
@@ -164,7 +168,7 @@ def _ruled(gates: Gates[W], work: W, now_s: float, in_flight: int, tenant: str) 
     """A refusal by the operator's rules, which need no prediction."""
     quota = gates.quotas.get(tenant) if gates.quotas else None
     if quota is not None and not quota.has(1.0, now_s):
-        return _no(429, quota.wait_s(1.0, now_s), Reason.QUOTA, "the tenant's quota of requests is used up")
+        return _no(429, quota.wait_s(1.0, now_s), Reason.QUOTA, f"the quota of tenant {tenant!r} is used up")
     if gates.concurrency is not None and in_flight >= gates.concurrency.limit:
         text = f"{in_flight} requests are in flight, at most {int(gates.concurrency.limit)} may be"
         return _no(503, gates.backlog.work_s, Reason.CONCURRENCY, text)
@@ -174,7 +178,7 @@ def _ruled(gates: Gates[W], work: W, now_s: float, in_flight: int, tenant: str) 
     work_s = gates.cost.mean_s(work.rows, work.requests)
     if shares.may(tenant, work_s, now_s, waiting_s=gates.backlog.work_s):
         return None
-    text = "others wait and the tenant has used its share"
+    text = f"others wait and tenant {tenant!r} has used its share"
     return _no(429, shares.wait_s(tenant, work_s, now_s), Reason.FAIR_SHARE, text)
 
 
@@ -259,6 +263,3 @@ def _too_late(gates: Gates[W], work: W, now_s: float, fit: Fit) -> Admission:
 def _no(status: int, retry_after_s: float, reason: Reason, text: str) -> Admission:
     retry_s = min(_MOST_RETRY_S, max(_LEAST_RETRY_S, retry_after_s)) if retry_after_s else 0.0
     return Admission(False, status, retry_s, reason, text)
-
-
-_AT_EASE = Admission(True, 0, 0.0, Reason.ADMITTED, "admitted")

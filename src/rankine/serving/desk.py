@@ -10,7 +10,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from rankine.policy.admission import Admission, Gates, admit
+from rankine.policy.admission import AT_EASE, Admission, Gates, admit
 from rankine.policy.backlog import Backlog, Decision, Slice
 from rankine.policy.batching import Limits
 from rankine.policy.front_end import Ahead
@@ -140,6 +140,8 @@ class Desk:
         session = work.session if isinstance(work, Work) else ""
         if commit:
             self.elastic.offered(work.rows, work.requests, now_s)
+        if at_ease and work.let_in and now_s < work.deadline_s and not (self.stopping or self._is_ruled):
+            return AT_EASE
         queued: Any = work  # of what is only asked nothing is kept
         return admit(
             self.gates,
@@ -163,10 +165,14 @@ class Desk:
 
         What is decided is decided when its body is there.
         """
-        rules = self.rules
-        if self.draining or rules.quotas or rules.shares is not None or rules.concurrency is not None:
+        if self.draining or self._is_ruled:
             return False
         return self.is_at_ease(asked, self.gates.cost.mean_s(asked.rows, asked.requests), now_s)
+
+    @property
+    def _is_ruled(self) -> bool:
+        rules = self.rules
+        return bool(rules.quotas) or rules.shares is not None or rules.concurrency is not None
 
     def has_time(self, work: Work, now_s: float) -> bool:
         """Whether there is time for a request several times over, and room in the queue."""
