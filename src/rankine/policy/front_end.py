@@ -153,14 +153,14 @@ class FrontEnd:
         last_s = deadline_s if last_s is None else last_s
         before = self.outlook(now_s, last_s - now_s, waiting, lag_s or 0.0)
         line_s = waiting * self._gap_s
-        is_kept_out = ahead is not None and self._keeps_out(line_s, ahead, last_s - now_s, now_s)
+        keeps_out = ahead is not None and self._keeps_out(line_s, ahead, last_s - now_s, now_s)
         waited_s = now_s - arrived_s
         behind_s = waited_s + before.entry_s + before.reply_s
         is_behind = behind_s > _BEHIND_S  # else it is the deadline that is too short
         stands = lag_s is None and self.unseen_stands(waited_s, last_s - arrived_s, now_s)
         refuses = stands or (is_behind and now_s + before.seconds > last_s)
+        is_kept_out = keeps_out and not refuses
         scores_s = deadline_s - before.reply_s
-        is_kept_out = is_kept_out and not refuses
         before_plan_s = (lag_s or 0.0) + (before.kept_s if is_behind else 0.0)
         plan_s = scores_s - before_plan_s
         if stands:  # so does whoever has waited as long, of no more time in all
