@@ -145,4 +145,9 @@ def _ladder(result: ServingProof) -> Iterator[Bar]:
         met = one.in_time_share >= LADDER_SHARE and not one.shed
         yield Bar(what, f">= {LADDER_SHARE:.0%} in time, none shed", found, met)
         back = f"{one.back_up_s:.1f} s"
-        yield Bar(f"ladder of *{one.case.model}* back up after the load falls", f"<= {BACK_UP_S:g} s", back, one.back_up_s <= BACK_UP_S)
+        yield Bar(
+            f"ladder of *{one.case.model}* back up after the load falls",
+            f"<= {BACK_UP_S:g} s",
+            back,
+            one.back_up_s <= BACK_UP_S,
+        )

@@ -37,7 +37,7 @@ from serving.turn import search_now
 from serving.wires import Wire, rank_json, read_rank
 
 BASE_MARGIN, FLOOR, FACTOR, CALM_SHARE, CALM_S = 0.0005, 0.002, 1.5, 0.5, 8.0
-BASE_TURNS = 3
+BASE_TURNS, LEAST_RUNGS = 3, 2
 _OPTIONS = ("--allow-uncertified",)
 
 
@@ -67,11 +67,14 @@ def measure_ladder(plan: LadderPlan, effort: Effort, tell: Tell) -> LadderRun:
     """The sustainable rate of the fastest variant of the base margin; and ``FACTOR`` times that, with a floor.
 
     Raises:
-        UsageError: the artifact has no ladder within the floor.
+        UsageError: the artifact has no ladder within the floor, or one of one rung.
         SloNotMet: the base sustains nothing.
     """
     artifact = Artifact.open(plan.artifact)
     steps = ladder_within(artifact, FLOOR)
+    if len(steps) < LEAST_RUNGS:
+        where, allowed = str(artifact.path), f"at least {LEAST_RUNGS} rungs up to {FLOOR:g}"
+        raise UsageError("there is nowhere to step", where=where, got=f"{len(steps)}", allowed=allowed)
     variant, engine = base_of(artifact)
     options = ["--variant", variant, "--engine", engine, *_OPTIONS]
     with own_server(plan.artifact, plan.catalog, options, cores=plan.server_cores, folder=plan.folder) as url:

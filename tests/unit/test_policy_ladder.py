@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from rankine.errors import UsageError
 from rankine.policy.debt import QualityDebt
+from rankine.policy.demand import engine_share
 from rankine.policy.ladder import Ladder, LadderLimits, Load, Rung, within_floor
 from rankine.policy.reason import Reason
 from rankine.policy.sessions import SessionRungs
@@ -90,6 +91,22 @@ def test_ladder_is_back_at_the_top_within_5_s_when_the_load_falls() -> None:
     assert ladder.at == 3
     back = next(at for at in range(1000) if ladder.choose(20 + at / 100, CALM).at == 0)
     assert back / 100 < 5.0
+
+
+def test_ladder_steps_down_one_rung_at_a_time_when_the_line_before_the_queue_is_long() -> None:
+    ladder, load = Ladder(RUNGS, 0.005), Load(0.5, 0.0, lambda slowdown: 1.0, is_long=True)
+    assert [(found := ladder.choose(0.05 * at, load)).at for at in range(7)] == [1, 1, 2, 2, 3, 3, 3]
+    assert ladder.choose(0.0, load).at == 3
+    assert found.reason is not Reason.STEP_UP
+
+
+@pytest.mark.parametrize(
+    ("loop", "engine", "share"), [(0.9, 0.3, 0.4), (0.3, 0.3, 1.0), (0.1, 0.2, 1.0), (1.0, 0.0, 0.05)]
+)
+def test_engine_has_what_an_event_loop_leaves_it_when_both_share_a_core(
+    loop: float, engine: float, share: float
+) -> None:
+    assert engine_share(loop, engine) == pytest.approx(share)
 
 
 def test_ladder_has_nowhere_to_go_when_it_has_one_rung() -> None:

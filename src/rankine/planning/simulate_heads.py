@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rankine.planning.simulate_entry import SimulatedLine
+from rankine.planning.simulate_rungs import SimulatedRungs
 from rankine.planning.simulate_worker import Request
 from rankine.policy.admission import Admission, Gates
 from rankine.policy.front_end import Ahead, FrontEnd
@@ -19,11 +20,11 @@ class SimulatedHeads:
 
     Args:
         line: in which they are to wait for their turn.
-        gates: behind that.
+        gates: behind that. ``rungs``: told where a cheaper one would help.
     """
 
-    def __init__(self, front_end: FrontEnd, line: SimulatedLine, gates: Gates[Request]) -> None:
-        self._front_end, self._line, self._gates = front_end, line, gates
+    def __init__(self, front_end: FrontEnd, line: SimulatedLine, gates: Gates[Request], rungs: SimulatedRungs) -> None:
+        self._front_end, self._line, self._gates, self._rungs = front_end, line, gates, rungs
         self._lately = RefusedLately()
 
     def refused(
@@ -53,6 +54,8 @@ class SimulatedHeads:
         terms = self._front_end.terms(
             request.arrived_s, request.deadline_s, now_s, last_s=last_s, waiting=len(line), ahead=ahead
         )
+        if terms.is_long and ahead is None:
+            self._rungs.line_is_long()
         if terms.refuses:
             waits_s = terms.line_s if terms.is_kept_out else None
             self._lately.behind(terms.alike_by_s, terms.alike_left_s, terms.alike_waited_s, now_s, waits_s)

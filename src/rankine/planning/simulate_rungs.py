@@ -8,7 +8,7 @@ from rankine.planning.simulate_setup import Setup
 from rankine.planning.simulate_worker import Request
 from rankine.policy.admission import Gates
 from rankine.policy.debt import QualityDebt
-from rankine.policy.demand import Demand
+from rankine.policy.demand import Demand, engine_share
 from rankine.policy.ladder import Ladder, Load, RungChoice
 from rankine.policy.lanes import Lane
 
@@ -26,7 +26,8 @@ class SimulatedRungs:
         self._ladder = Ladder(setup.rungs, setup.floor, setup.ladder) if setup.rungs else None
         rungs = len(self._ladder.rungs) if self._ladder else 1
         self.factors = [self._ladder.factor(rung) if self._ladder else 1.0 for rung in range(rungs)]
-        self._demand = Demand()
+        self._demand, self._beside = Demand(), Demand()
+        self._is_long = False
         self._debt = QualityDebt()
 
     @property
@@ -43,6 +44,14 @@ class SimulatedRungs:
         """A request came, of so much work on the first rung."""
         self._demand.add(work_s, now_s)
 
+    def held_up(self, seconds: float, now_s: float) -> None:
+        """The front end has taken so long from an engine on its core."""
+        self._beside.add(seconds, now_s)
+
+    def line_is_long(self) -> None:
+        """Those in line for the front end take much of the time that requests have."""
+        self._is_long = True
+
     def answered(self, rung: int, now_s: float) -> None:
         """A request was answered by this rung."""
         self._debt.add(self._ladder.rungs[rung].loss if self._ladder else 0.0, 1, now_s)
@@ -53,6 +62,8 @@ class SimulatedRungs:
         if ladder is None:
             return None
         wait_s = backlog.work_s * ladder.slowdown(ladder.at) / len(lanes)
-        demand = self._demand.per_s(now_s) / len(lanes)
+        demand = self._demand.per_s(now_s) / (len(lanes) * engine_share(self._beside.per_s(now_s), 0.0))
         guard_s = gates.margin_s
-        return ladder.choose(now_s, Load(demand, wait_s, lambda slowdown: backlog.slack_s(lanes, slowdown) - guard_s))
+        load = Load(demand, wait_s, lambda slowdown: backlog.slack_s(lanes, slowdown) - guard_s, self._is_long)
+        self._is_long = False
+        return ladder.choose(now_s, load)

@@ -60,7 +60,7 @@ class SimulatedServer:
         self._front_end = FrontEnd(self._gates.standing)
         self._here = SimulatedHere(self._gates, self._workers[0])
         self._line = SimulatedLine(self._front_end)
-        self._heads = SimulatedHeads(self._front_end, self._line, self._gates)
+        self._heads = SimulatedHeads(self._front_end, self._line, self._gates, self._rungs)
         self._refuses_until_s = 0.0
         self._ended = Ended(trace, setup.outside_s)
 
@@ -197,6 +197,8 @@ class SimulatedServer:
         from what runs on its core."""
         before_s = self._loop.free_s
         ends_s = self._loop.work(now_s, seconds)
+        if self._one_core:
+            self._rungs.held_up(seconds, now_s)
         for worker in self._workers:
             worker.delay_s += ends_s - max(now_s, before_s)
         return ends_s

@@ -76,6 +76,7 @@ class Terms(Struct, frozen=True):
             is refused if this one is.
         line_s: that those in line take here.
         is_kept_out: it is refused since the queue stands, and it would wait for those.
+        is_long: those in line take much of the time that it has.
     """
 
     behind_s: float
@@ -88,6 +89,7 @@ class Terms(Struct, frozen=True):
     alike_waited_s: float = 0.0
     line_s: float = 0.0
     is_kept_out: bool = False
+    is_long: bool = False
 
 
 class FrontEnd:
@@ -170,7 +172,9 @@ class FrontEnd:
             alike = math.inf, Standing.least_left_s(line_s), 0.0
         else:
             alike = math.inf, before.seconds, max(0.0, _BEHIND_S - before.entry_s - before.reply_s)
-        return Terms(behind_s, is_behind, refuses or is_kept_out, plan_s, scores_s, *alike, line_s, is_kept_out)
+        is_long = Standing.is_much(line_s, last_s - now_s)
+        refuses = refuses or is_kept_out
+        return Terms(behind_s, is_behind, refuses, plan_s, scores_s, *alike, line_s, is_kept_out, is_long)
 
     def _keeps_out(self, line_s: float, ahead: Ahead, left_s: float, now_s: float) -> bool:
         """Whether the queue stands, and what a request would wait here alone is much of the time that it has.

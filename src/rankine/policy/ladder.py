@@ -18,6 +18,10 @@ from rankine.policy.reason import Reason
 __all__ = ["Ladder", "LadderLimits", "Load", "Rung", "RungChoice", "within_floor"]
 
 
+_SHORTENS_S = 0.1
+"""A rung is given so long to make a line shorter before the next one is taken for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rung:
     """A certified variant.
@@ -67,11 +71,13 @@ class Load:
         wait_s: predicted wait of a request that comes now.
         slack_s: by :meth:`Ladder.slowdown` of a rung: how much later everything that waits could start with nobody
             late, if it ran there.
+        is_long: the line before the queue takes much of the time that requests have.
     """
 
     demand: float
     wait_s: float
     slack_s: Callable[[float], float]
+    is_long: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +162,7 @@ class Ladder:
     def choose(self, now_s: float, load: Load) -> RungChoice:
         """The rung for a batch that starts now."""
         self._move_price(now_s, load)
-        needed = self._needed(load)
+        needed = self._needed(load, now_s)
         wanted = self._wanted()
         if needed > self._at:
             return self._go(needed, now_s, Reason.FORCED_DOWN, "on a better one, requests that wait would be late")
@@ -175,10 +181,13 @@ class Ladder:
         at = min(at, len(self.rungs) - 1)
         return RungChoice(at, self.rungs[at], self._price, Reason.SESSION, "its session keeps to it")
 
-    def _needed(self, load: Load) -> int:
-        """The best rung at which nobody who waits is late; the floor's where it is none."""
+    def _needed(self, load: Load, now_s: float) -> int:
+        """The best rung at which nobody who waits is late, the floor's where it is none; for a long line the next."""
         last = len(self.rungs) - 1
-        return next((at for at in range(last) if load.slack_s(self.slowdown(at)) >= 0.0), last)
+        needed = next((at for at in range(last) if load.slack_s(self.slowdown(at)) >= 0.0), last)
+        if load.is_long and needed <= self._at < last and now_s - self._since_s >= _SHORTENS_S:
+            return self._at + 1
+        return needed
 
     def _wanted(self) -> int:
         """The rung of greatest quality less price times cost, the better one of equals."""

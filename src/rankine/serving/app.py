@@ -157,7 +157,7 @@ class App:
         """
         if self.leaving:
             return math.inf
-        return self.pool.predicted_finish_s + self.reception.wait_s
+        return self.pool.predicted_wait_s + self.pool.middling_s + self.reception.wait_s
 
     @property
     def signals(self) -> Signals:

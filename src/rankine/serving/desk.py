@@ -74,6 +74,7 @@ class Desk:
         draining: nothing is let in but what was let in by its head before. ``stopping``: nothing at all, and workers
             end when nothing waits.
         on_loop: told that something waits, where the event loop runs it; None where workers do.
+        loop_per_s: seconds that the event loop works a second, now. ``line_is_long``: for a cheaper rung to be taken.
     """
 
     def __init__(
@@ -101,6 +102,8 @@ class Desk:
         self.draining = False
         self.stopping = False
         self.on_loop: Callable[[], None] | None = None
+        self.loop_per_s: Callable[[float], float] = _no_work
+        self.line_is_long = False
 
     def timed(self, timed: Sequence[Sequence[Mapping[int, Sequence[float]]]]) -> None:
         """The warm-up is over: by device, of each rung, seconds of its runs by number of rows."""
@@ -245,8 +248,7 @@ class Desk:
         decision = Decision(slices, (), (), rows, requests, predicted_s, None, reason, text)
         choice = None
         if len(self._rungs) > 1 and works:
-            wait_s = now_s - works[0].queued_s
-            choice = self.elastic.choose(now_s, self.gates.backlog, self.lanes(now_s), wait_s)
+            choice = self._on_rung(now_s - works[0].queued_s, now_s)
         rung, text = self._kept(decision, choice, now_s)
         return self.on(0, Taken(decision, rung, text, 0.0, 0)), results
 
@@ -332,8 +334,14 @@ class Desk:
         backlog = self.gates.backlog
         if len(self._rungs) == 1 or not backlog.planned:
             return None
-        wait_s = now_s - min(piece.entry.work.queued_s for piece in backlog.planned[0].pieces)
-        return self.elastic.choose(now_s, backlog, self.lanes(now_s), wait_s)
+        return self._on_rung(now_s - min(piece.entry.work.queued_s for piece in backlog.planned[0].pieces), now_s)
+
+    def _on_rung(self, waited_s: float, now_s: float) -> RungChoice:
+        """The rung for a batch of which the first has waited for so long."""
+        loop_per_s = None if self.on_loop is None else self.loop_per_s(now_s)
+        is_long, self.line_is_long = self.line_is_long, False
+        lanes = self.lanes(now_s)
+        return self.elastic.choose(now_s, self.gates.backlog, lanes, waited_s, loop_per_s, is_long=is_long)
 
     def _kept(self, decision: Decision[Work], choice: RungChoice | None, now_s: float) -> tuple[int, str]:
         """The rung for a batch: of a request of which a part has run it is the same, of a session that of before."""
@@ -372,3 +380,8 @@ def _without(decision: Decision[Work], gone: Sequence[Slice[Work]]) -> Decision[
     kept = tuple(piece for piece in decision.slices if piece not in gone)
     rows = sum(piece.rows for piece in kept)
     return replace(decision, slices=kept, rows=rows, requests=sum(piece.work.requests for piece in kept))
+
+
+def _no_work(now_s: float) -> float:
+    """Of a loop that nobody watches."""
+    return 0.0

@@ -13,7 +13,7 @@ from rankine.policy.autoscale import Offered, Signals
 from rankine.policy.backlog import Backlog
 from rankine.policy.cost import CostModel
 from rankine.policy.debt import QualityDebt
-from rankine.policy.demand import Demand
+from rankine.policy.demand import Demand, engine_share
 from rankine.policy.ladder import Ladder, Load, Rung, RungChoice
 from rankine.policy.lanes import Lane
 from rankine.serving.devices import PoolDevice
@@ -65,7 +65,7 @@ class Elastic:
         self.numbers = tuple(int(rung.variant) for rung in self.ladder.rungs)
         self._losses = [rung.loss for rung in rungs]
         self.debt = QualityDebt()
-        self._demand = Demand(_DEMAND_S)
+        self._demand, self._runs = Demand(_DEMAND_S), Demand(_DEMAND_S)
         self._offered = Offered(self._capacity)
 
     @property
@@ -93,10 +93,25 @@ class Elastic:
         debt = max(0.0, self.debt.recent(now_s) - max(0.0, self._losses[0]))
         return Signals(self._offered.utilization(now_s), debt=debt)
 
-    def choose(self, now_s: float, backlog: Backlog[Work], lanes: Sequence[Lane], wait_s: float) -> RungChoice:
-        """The rung for a batch that starts now."""
-        demand = self._demand.per_s(now_s) / self._capacity
-        load = Load(demand, wait_s, lambda slowdown: backlog.slack_s(lanes, slowdown))
+    def choose(
+        self,
+        now_s: float,
+        backlog: Backlog[Work],
+        lanes: Sequence[Lane],
+        wait_s: float,
+        loop_per_s: float | None,
+        *,
+        is_long: bool,
+    ) -> RungChoice:
+        """The rung for a batch that starts now.
+
+        Args:
+            is_long: the line before the queue is.
+            loop_per_s: seconds that an event loop works a second which shares the only core; None: there is none.
+        """
+        share = 1.0 if loop_per_s is None else engine_share(loop_per_s, self._runs.per_s(now_s))
+        demand = self._demand.per_s(now_s) / (self._capacity * share)
+        load = Load(demand, wait_s, lambda slowdown: backlog.slack_s(lanes, slowdown), is_long)
         return self.ladder.choose(now_s, load)
 
     def slowdown(self, device: int, rows: int) -> float:
@@ -116,8 +131,9 @@ class Elastic:
             share = costs[fastest].mean_s(rows, requests, co_running) / expected_s
             costs[fastest].observe(rows, requests, co_running, seconds * share)
 
-    def indebted(self, number: int, requests: int, now_s: float) -> None:
-        """So many requests were ranked by a rung."""
+    def ranked(self, number: int, requests: int, seconds: float, now_s: float) -> None:
+        """So many requests were ranked by a rung, in calls that took so long."""
+        self._runs.add(seconds, now_s)
         self.debt.add(self._losses[number], requests, now_s)
 
 

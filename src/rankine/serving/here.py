@@ -63,6 +63,14 @@ class Here:
         self.crowded: Callable[[], bool] = _never
         self.busy: Callable[[], float] = _idle
 
+    def watch(self, loop_per_s: Callable[[float], float]) -> None:
+        """From now on it is known how many seconds the event loop works a second, its batches included."""
+        self._desk.loop_per_s = loop_per_s
+
+    def line_is_long(self) -> None:
+        """Those in line for the event loop take much of the time that requests have: a cheaper rung would help them."""
+        self._desk.line_is_long = True
+
     def make_room(self, work: Work) -> None:
         """Run what is held, if one more request would make it too much."""
         if self._held:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from time import perf_counter, thread_time
 
+from rankine.policy.demand import Demand
+
 __all__ = ["LoopLag"]
 
 _EVERY_S = 0.005
@@ -17,17 +19,19 @@ _UNNOTICED_S = 0.002
 
 
 _BUSY_RATE = 0.2
+_WORK_S = 0.5
 
 
 class LoopLag:
     """The delay of the running event loop; zero until :meth:`start`.
 
     Attributes:
-        busy: share of the last 25 ms or so that its thread worked.
+        busy: share of the last 25 ms or so that its thread worked. ``work``: that, over half a second.
     """
 
     def __init__(self) -> None:
         self.busy = 0.0
+        self.work = Demand(_WORK_S)
         self._worked_s = self._looked_s = 0.0
         self._late_s = 0.0
         self._due_s = float("inf")
@@ -48,6 +52,7 @@ class LoopLag:
         self._late_s = max(0.0, now_s - self._due_s)
         self._due_s = now_s + _EVERY_S
         worked_s = thread_time()
+        self.work.add(worked_s - self._worked_s, now_s)
         if now_s > self._looked_s:
             share = (worked_s - self._worked_s) / (now_s - self._looked_s)
             self.busy += _BUSY_RATE * (share - self.busy)

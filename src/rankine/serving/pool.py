@@ -144,11 +144,6 @@ class Pool:
             return self._desk.wait_s(perf_counter())
 
     @property
-    def predicted_finish_s(self) -> float:
-        """How long a request of middling size that came now would take: what processes of a host compare."""
-        return self.predicted_wait_s + self.middling_s
-
-    @property
     def middling_s(self) -> float:
         """How long it would take if nobody else was there."""
         with self._lock:
@@ -218,12 +213,12 @@ class Pool:
             if self._desk.passes(head, now_s):
                 return None
             found = self._desk.admit(head, commit=False)
-            if found.admitted:  # it counts as offered once its body is there
-                if found.would is Reason.PRIORITY:
-                    self._would(found.would)
-                return None
-            self._desk.elastic.offered(head.rows, 1, now_s)
-            return found
+            if not found.admitted:  # else it counts as offered once its body is there
+                self._desk.elastic.offered(head.rows, 1, now_s)
+                return found
+            if found.would is Reason.PRIORITY:
+                self._would(found.would)
+            return None
 
     def refused(self, rows: int, requests: int) -> None:
         """Requests were refused without a question, with so many rows in all."""

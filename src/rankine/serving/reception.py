@@ -51,6 +51,7 @@ class Reception:
         self.line.emptied = pool.rest.soon
         pool.here.crowded = pool.rest.crowded = pool.turns.crowded = lambda: self.line.moves
         pool.here.busy = lambda: self.lag.busy
+        pool.here.watch(self.lag.work.per_s)
 
     @property
     def wait_s(self) -> float:
@@ -84,6 +85,7 @@ class Reception:
         if in_line and priority < Priority.HIGH:
             self._refuse_alike(last_s, rows, now_s - request.arrived_s, now_s)
         lag_s = None if in_line else self.lag.seconds
+        ahead = self._pool.ahead(line.rows, len(line), priority)
         terms = self._front_end.terms(
             request.arrived_s,
             deadline_s,
@@ -91,8 +93,10 @@ class Reception:
             last_s=last_s,
             waiting=len(line),
             lag_s=lag_s,
-            ahead=self._pool.ahead(line.rows, len(line), priority),
+            ahead=ahead,
         )
+        if terms.is_long and ahead is None:
+            self._pool.here.line_is_long()
         if terms.refuses:
             if in_line:
                 waits_s = terms.line_s if terms.is_kept_out else None

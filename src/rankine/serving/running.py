@@ -138,7 +138,7 @@ class Runs:
             with self._lock:
                 elastic = self._desk.elastic
                 elastic.ran(taken.rung, one.rows, requests, taken.co_running, seconds, now_s, taken.device)
-                elastic.indebted(taken.rung, first, now_s)
+                elastic.ranked(taken.rung, first, one.run_s, now_s)
                 self._desk.placing.ran(taken, one.rows, seconds, now_s)
                 self._desk.placing.follow(self._desk.gates, elastic, now_s)
                 debt = elastic.debt.recent(now_s)
